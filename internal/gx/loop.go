@@ -1,0 +1,27 @@
+package gx
+
+import (
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/graph"
+)
+
+// Loop repeats body while cond holds, as one XLA While: the state never leaves the device, and XLA updates it in place where body only
+// writes slices of it.
+//
+// Both functions get the state as nodes of their own closure, in the order of initial. cond returns a bool scalar, body the next state
+// with the same shapes. Nodes of the enclosing function may be used inside only as operands of dots and of dynamic slices; anything
+// used elementwise has to be part of the state.
+func Loop(initial []*graph.Node, cond func(state []*graph.Node) *graph.Node, body func(state []*graph.Node) []*graph.Node) []*graph.Node {
+	g := initial[0].Graph()
+	parameters := func(g *graph.Graph) []*graph.Node {
+		state := make([]*graph.Node, len(initial))
+		for i, n := range initial {
+			state[i] = graph.Parameter(g, fmt.Sprintf("state%d", i), n.Shape())
+		}
+		return state
+	}
+	condition := NewClosure(g, func(g *graph.Graph) []*graph.Node { return []*graph.Node{cond(parameters(g))} })
+	step := NewClosure(g, func(g *graph.Graph) []*graph.Node { return body(parameters(g)) })
+	return graph.While(condition, step, initial...)
+}

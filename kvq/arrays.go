@@ -1,0 +1,70 @@
+package kvq
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+)
+
+// role says what an array of the state is, for counting bytes and for filling an empty cache.
+type role int
+
+const (
+	roleLength role = iota // slots filled so far
+	roleStart              // padding of each row
+	roleNext               // index of the oldest token not coded yet
+	roleUsed               // slots for codes in use
+	roleIndex              // which token a slot holds
+	roleExact              // full precision: the full cache, or sinks and window
+	roleCodes
+	roleScales
+	roleZeros
+)
+
+// array describes one array of the state.
+type array struct {
+	name  string // "segment0.key.codes": used in files and messages
+	role  role
+	shape shapes.Shape
+	// tokens is the axis that grows with the capacity, and per the number of token slots behind one entry of it; tokens < 0: none.
+	tokens, per int
+}
+
+// arrays lists the state, in the order of [Cache.Nodes]. It is the one place that knows the order.
+func (p *Plan) arrays() []array {
+	s := p.shape
+	fixed := func(name string, r role, dims ...int) array {
+		return array{name: name, role: r, shape: shapes.Make(dtypes.Int32, dims...), tokens: -1}
+	}
+	out := []array{fixed("length", roleLength), fixed("start", roleStart, s.Batch)}
+	if !p.config.Quantized() {
+		for layer := range s.Layers {
+			for _, name := range []string{"keys", "values"} {
+				out = append(out, array{fmt.Sprintf("layer%d.%s", layer, name), roleExact,
+					shapes.Make(s.DType, s.Batch, s.KVHeads, s.Capacity, s.HeadDim), 2, 1})
+			}
+		}
+		return out
+	}
+	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
+	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1})
+	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))
+	for i, seg := range p.segments {
+		n := len(seg.layers)
+		exact := shapes.Make(s.DType, n, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
+		for _, name := range []string{"keys", "values"} {
+			out = append(out, array{name: fmt.Sprintf("segment%d.exact.%s", i, name), role: roleExact, shape: exact, tokens: -1})
+		}
+		for _, sd := range []side{seg.key, seg.value} {
+			for _, a := range sd.arrays(s, n, p.codeSlots) {
+				a.name = fmt.Sprintf("segment%d.%s.%s", i, sd.name, a.name)
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// exactSlots is E = S + W.
+func (p *Plan) exactSlots() int { return p.sinks + p.windowSlots }

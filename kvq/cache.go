@@ -1,0 +1,42 @@
+package kvq
+
+import (
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+)
+
+// Cache is what attention needs of a key/value cache inside a graph. The full-precision cache and the quantized one both satisfy it, so a
+// model does not know which of the two it runs on.
+//
+// One step of a model is: for each layer Append, then Attend; after the last layer Advance. The nodes of a Cache belong to one graph
+// function: to carry it through a While or from call to call, flatten it with Nodes and rebuild it with [Plan.From].
+//
+// All methods build graph operations and panic with an error of package exceptions on wrong shapes.
+// A Cache is not safe for concurrent use.
+type Cache interface {
+	// Nodes returns the state in the order of [Plan.Shapes].
+	Nodes() []*Node
+
+	// Length returns an int32 scalar: slots filled so far, padding included, equal for all rows.
+	Length() *Node
+
+	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the row's padding, at least 0.
+	Positions(t int) *Node
+
+	// Append adds t new tokens to one layer: keys (rotary embedding applied) and values, both [B, K, t, D].
+	// t is the same for all layers of a step.
+	Append(layer int, keys, values *Node)
+
+	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached and, causally, at one another.
+	// It returns [B, H, t, D] in the dtype of the queries. H is a multiple of K: query head h reads key/value head h / (H/K).
+	// Scores are scaled by 1/sqrt(D).
+	Attend(layer int, queries *Node) *Node
+
+	// Advance ends a step: the new tokens become history, and the window gives up what it no longer holds.
+	Advance()
+
+	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does with rejected drafts.
+	Crop(n *Node)
+
+	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does.
+	Reorder(rows *Node)
+}

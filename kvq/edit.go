@@ -1,0 +1,44 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Crop forgets the newest n tokens. Codes that stay are not touched: where the cut goes through a per-channel group, the group keeps its
+// scale and the tokens that follow start a new one.
+func (c *quantizedCache) Crop(n *Node) {
+	p, g := c.plan, c.length.Graph()
+	c.length = Sub(c.length, n)
+	b := p.shape.Batch
+	tokens := Sub(c.length, c.start) // left in each row, [B]
+	cut := func(index *Node) *Node {
+		limit := BroadcastToDims(Reshape(tokens, b, 1), dims(index)...)
+		return Where(LessThan(index, limit), index, gx.Fill(g, index.Shape(), -1))
+	}
+	c.codeIndex, c.exactIndex = cut(c.codeIndex), cut(c.exactIndex)
+	c.next = Min(c.next, gx.MaxScalar(tokens, p.sinks))
+	slot := gx.AddScalar(Iota(g, c.codeIndex.Shape(), 1), 1)
+	last := ReduceMax(Where(gx.GreaterOrEqualScalar(c.codeIndex, 0), slot, gx.Zeros(g, slot.Shape())), 1)
+	c.used = gx.MulScalar(Div(gx.AddScalar(last, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
+}
+
+func (c *quantizedCache) Reorder(rows *Node) {
+	for _, x := range []**Node{&c.start, &c.next, &c.used, &c.codeIndex, &c.exactIndex} {
+		*x = takeRows(*x, rows, 0)
+	}
+	for i := range c.segments {
+		s := &c.segments[i]
+		arrays := []**Node{&s.exactKeys, &s.exactValues}
+		for _, side := range []*coded{&s.key, &s.value} {
+			arrays = append(arrays, &side.codes, &side.scales)
+			if side.zeros != nil {
+				arrays = append(arrays, &side.zeros)
+			}
+		}
+		for _, x := range arrays {
+			*x = takeRows(*x, rows, 1)
+		}
+	}
+}

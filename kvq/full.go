@@ -1,0 +1,149 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare with.
+type fullCache struct {
+	shape         Shape
+	length, start *Node   // int32 [], [B]
+	keys, values  []*Node // per layer [B, K, Capacity, D]
+
+	fresh bool // nothing was ever appended: attention needs the new tokens alone
+	step  int  // t of the step under way, 0 between steps
+	// newKeys and newValues are the step's own tokens, kept for prefill.
+	newKeys, newValues []*Node
+	mask               *Node // of the step, [B, t, Capacity]
+}
+
+func fullShapes(s Shape) []shapes.Shape {
+	out := []shapes.Shape{shapes.Make(dtypes.Int32), shapes.Make(dtypes.Int32, s.Batch)}
+	for range 2 * s.Layers {
+		out = append(out, shapes.Make(s.DType, s.Batch, s.KVHeads, s.Capacity, s.HeadDim))
+	}
+	return out
+}
+
+func newFullCache(s Shape, nodes []*Node) *fullCache {
+	c := &fullCache{shape: s, length: nodes[0], start: nodes[1]}
+	for i := range s.Layers {
+		c.keys = append(c.keys, nodes[2+2*i])
+		c.values = append(c.values, nodes[3+2*i])
+	}
+	c.newKeys, c.newValues = make([]*Node, s.Layers), make([]*Node, s.Layers)
+	return c
+}
+
+func (c *fullCache) Nodes() []*Node {
+	nodes := []*Node{c.length, c.start}
+	for i := range c.keys {
+		nodes = append(nodes, c.keys[i], c.values[i])
+	}
+	return nodes
+}
+
+func (c *fullCache) Length() *Node { return c.length }
+
+func (c *fullCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
+
+func (c *fullCache) Append(layer int, keys, values *Node) {
+	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
+	g := keys.Graph()
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	at := []*Node{zero, zero, c.length, zero}
+	c.keys[layer] = DynamicUpdateSlice(c.keys[layer], ConvertDType(keys, c.shape.DType), at)
+	c.values[layer] = DynamicUpdateSlice(c.values[layer], ConvertDType(values, c.shape.DType), at)
+	c.newKeys[layer], c.newValues[layer] = keys, values
+}
+
+func (c *fullCache) Attend(layer int, queries *Node) *Node {
+	checkAttend(c.shape, c.step, queries)
+	if c.fresh {
+		return attendPrompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)
+	}
+	if c.mask == nil {
+		index := tokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
+		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
+	}
+	q := foldQueries(queries, c.shape.KVHeads)
+	scores := Add(scoresOf(q, c.keys[layer]), foldBias(c.mask, q.Shape().Dim(2)))
+	p := newPartial(scores, func(w *Node) *Node { return weighedSum(w, c.values[layer]) })
+	return unfoldQueries(p.result(), queries)
+}
+
+func (c *fullCache) Advance() {
+	c.length = gx.AddScalar(c.length, c.step)
+	c.step, c.mask, c.fresh = 0, nil, false
+}
+
+func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
+
+func (c *fullCache) Reorder(rows *Node) {
+	c.start = takeRows(c.start, rows, 0)
+	for i := range c.keys {
+		c.keys[i], c.values[i] = takeRows(c.keys[i], rows, 0), takeRows(c.values[i], rows, 0)
+	}
+}
+
+// positions are the rotary positions of the next t tokens, [B, t] int32.
+func positions(start, length *Node, t int) *Node {
+	index := tokenIndex(start, length, t)
+	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
+}
+
+// takeRows picks rows (int32 [N]) of x along axis.
+func takeRows(x, rows *Node, axis int) *Node {
+	n := rows.Shape().Dim(0)
+	order := make([]int, x.Rank())
+	for i := range order {
+		order[i] = i
+	}
+	order[0], order[axis] = axis, 0
+	if axis != 0 {
+		x = TransposeAllAxes(x, order...)
+	}
+	x = Gather(x, Reshape(rows, n, 1))
+	if axis != 0 {
+		x = TransposeAllAxes(x, order...)
+	}
+	return x
+}
+
+// checkAppend panics where new keys and values do not fit, and returns t, the tokens of the step.
+func checkAppend(kind string, s Shape, step, layer int, keys, values *Node) int {
+	if layer < 0 || layer >= s.Layers {
+		exceptions.Panicf("kvq.Append: layer %d, the %s cache holds layers 0 to %d", layer, kind, s.Layers-1)
+	}
+	if keys.Rank() != 4 || keys.Shape().Dim(0) != s.Batch || keys.Shape().Dim(1) != s.KVHeads || keys.Shape().Dim(3) != s.HeadDim {
+		exceptions.Panicf("kvq.Append: keys %s, want [%d, %d, t, %d] (batch, key/value heads, new tokens, head dim)",
+			keys.Shape(), s.Batch, s.KVHeads, s.HeadDim)
+	}
+	if !values.Shape().Equal(keys.Shape()) {
+		exceptions.Panicf("kvq.Append: values %s, want the shape of the keys %s", values.Shape(), keys.Shape())
+	}
+	t := keys.Shape().Dim(2)
+	if t > s.Capacity {
+		exceptions.Panicf("kvq.Append: %d new tokens, the cache has a capacity of %d", t, s.Capacity)
+	}
+	if step != 0 && step != t {
+		exceptions.Panicf("kvq.Append: layer %d got %d new tokens, the layers before it got %d in this step", layer, t, step)
+	}
+	return t
+}
+
+// checkAttend panics where queries do not fit the tokens just appended.
+func checkAttend(s Shape, step int, queries *Node) {
+	if step == 0 {
+		exceptions.Panicf("kvq.Attend: nothing was appended in this step; call Append first")
+	}
+	q := queries.Shape()
+	if q.Rank() != 4 || q.Dim(0) != s.Batch || q.Dim(1)%s.KVHeads != 0 || q.Dim(2) != step || q.Dim(3) != s.HeadDim {
+		exceptions.Panicf("kvq.Attend: queries %s, want [%d, a multiple of %d, %d, %d] (batch, query heads, the appended tokens, head dim)",
+			q, s.Batch, s.KVHeads, step, s.HeadDim)
+	}
+}

@@ -1,0 +1,160 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Plan is a checked configuration for a shape: the sizes of every array of a cache, known before anything is allocated.
+// It is immutable and safe for concurrent use.
+type Plan struct {
+	config Config
+	shape  Shape
+
+	// The following are for quantized caches alone; all in tokens.
+	sinks       int // S, exact first tokens
+	windowSlots int // W, slots of the ring
+	threshold   int // the window gives up a block when it holds so many
+	block       int // U, tokens given up at once
+	unit        int // coded tokens of a row start at multiples of it: the largest per-channel group, else 1
+	codeSlots   int // C, room for coded tokens
+
+	segments []segment
+	where    []placement // of each layer
+}
+
+// segment is a run of layers that are coded alike: their arrays are stacked, so that one operation serves all of them.
+type segment struct {
+	key, value side
+	layers     []int
+}
+
+// placement is where a layer's arrays are: segment and index in its stack.
+type placement struct{ segment, index int }
+
+// New checks a configuration against a shape. The zero Config gives a full-precision cache.
+func New(config Config, shape Shape) (*Plan, error) {
+	if err := shape.validate(); err != nil {
+		return nil, err
+	}
+	if err := config.Validate(shape.HeadDim); err != nil {
+		return nil, err
+	}
+	p := &Plan{config: config, shape: shape}
+	if !config.Quantized() {
+		return p, nil
+	}
+	p.unit = 1
+	for layer := range shape.Layers {
+		key, value := config.side(true, layer), config.side(false, layer)
+		for _, s := range []side{key, value} {
+			if s.axis == PerChannel {
+				p.unit = max(p.unit, s.group)
+			}
+		}
+		p.place(layer, key, value)
+	}
+	if config.Backend == Blocks {
+		p.sinks = config.Sinks
+		p.block = p.unit
+		if p.unit == 1 {
+			p.block = tokenBlock
+		}
+		p.threshold = config.ResidualLength + p.block
+		p.windowSlots = p.threshold
+		p.codeSlots = max(1, (shape.Capacity-p.sinks-config.ResidualLength+p.block-1)/p.block) * p.block
+		if p.unit > 1 {
+			p.codeSlots += p.unit // a crop may leave one block partly filled
+		}
+		return p, nil
+	}
+	// transformers' rule: the first token after a flush is always kept, so a residual length of 1 works like 2 (ALGORITHM.md section 1).
+	p.block = max(config.ResidualLength, 2)
+	p.threshold, p.windowSlots = p.block, p.block
+	p.codeSlots = (shape.Capacity + p.unit - 1) / p.unit * p.unit
+	if p.unit > 1 {
+		p.codeSlots += p.unit // the prompt's last group may be partly filled
+	}
+	p.codeSlots = max(p.codeSlots, p.block)
+	return p, nil
+}
+
+// tokenBlock is how many tokens leave the window at once when no group runs along tokens: enough for full vector operations, few enough
+// that the window stays small.
+const tokenBlock = 32
+
+func (p *Plan) place(layer int, key, value side) {
+	for i := range p.segments {
+		if s := &p.segments[i]; s.key == key && s.value == value {
+			p.where = append(p.where, placement{i, len(s.layers)})
+			s.layers = append(s.layers, layer)
+			return
+		}
+	}
+	p.where = append(p.where, placement{len(p.segments), 0})
+	p.segments = append(p.segments, segment{key: key, value: value, layers: []int{layer}})
+}
+
+// Config returns the configuration the plan was made from.
+func (p *Plan) Config() Config { return p.config }
+
+// Shape returns the shape the plan was made for.
+func (p *Plan) Shape() Shape { return p.shape }
+
+// Shapes returns the shapes of the state, in the order of [Cache.Nodes].
+func (p *Plan) Shapes() []shapes.Shape {
+	var out []shapes.Shape
+	for _, a := range p.arrays() {
+		out = append(out, a.shape)
+	}
+	return out
+}
+
+// Init returns an empty cache in the graph of start [B] int32: how many slots of padding each row begins with.
+func (p *Plan) Init(start *Node) Cache {
+	g := start.Graph()
+	if start.DType() != dtypes.Int32 || start.Rank() != 1 || start.Shape().Dim(0) != p.shape.Batch {
+		exceptions.Panicf("kvq.Plan.Init: start %s, want int32 [%d]: the padding of each row", start.Shape(), p.shape.Batch)
+	}
+	var nodes []*Node
+	for _, a := range p.arrays() {
+		switch a.role {
+		case roleStart:
+			nodes = append(nodes, start)
+		case roleIndex:
+			nodes = append(nodes, gx.Fill(g, a.shape, -1))
+		case roleNext:
+			nodes = append(nodes, gx.Fill(g, a.shape, p.sinks))
+		default:
+			nodes = append(nodes, gx.Zeros(g, a.shape))
+		}
+	}
+	c := p.From(nodes)
+	switch c := c.(type) {
+	case *fullCache:
+		c.fresh = true
+	case *quantizedCache:
+		c.fresh = true
+	}
+	return c
+}
+
+// From rebuilds a cache from its state: nodes in the order of [Cache.Nodes], that came in as parameters of a graph or as loop state.
+func (p *Plan) From(nodes []*Node) Cache {
+	want := p.arrays()
+	if len(nodes) != len(want) {
+		exceptions.Panicf("kvq.Plan.From: %d nodes, the state of this cache has %d", len(nodes), len(want))
+	}
+	for i, a := range want {
+		if !nodes[i].Shape().Equal(a.shape) {
+			exceptions.Panicf("kvq.Plan.From: node %d (%s) is %s, want %s", i, a.name, nodes[i].Shape(), a.shape)
+		}
+	}
+	if !p.config.Quantized() {
+		return newFullCache(p.shape, nodes)
+	}
+	return newQuantizedCache(p, nodes)
+}

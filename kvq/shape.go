@@ -1,0 +1,43 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/pkg/errors"
+)
+
+// Shape says what a cache is for. All fields but SlidingWindow are required.
+type Shape struct {
+	Layers  int // decoder layers
+	Batch   int // B, rows
+	KVHeads int // K, key/value heads
+	HeadDim int // D, elements of a head
+
+	// Capacity is the number of token slots of a row, padding included. Writing past it is the caller's error: grow the cache first,
+	// see [Plan.Grow].
+	Capacity int
+
+	// DType of keys and values: float32, float16 or bfloat16.
+	DType dtypes.DType
+
+	// SlidingWindow limits attention to the newest so many tokens, the current one included, as in Mistral; 0 = no limit.
+	SlidingWindow int
+}
+
+func (s Shape) validate() error {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"Layers", s.Layers}, {"Batch", s.Batch}, {"KVHeads", s.KVHeads}, {"HeadDim", s.HeadDim}, {"Capacity", s.Capacity}} {
+		if f.value < 1 {
+			return errors.Errorf("kvq.Shape.%s: want at least 1, got %d", f.name, f.value)
+		}
+	}
+	if s.SlidingWindow < 0 {
+		return errors.Errorf("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)
+	}
+	switch s.DType {
+	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
+		return nil
+	}
+	return errors.Errorf("kvq.Shape.DType: want float32, float16 or bfloat16, got %s", s.DType)
+}
