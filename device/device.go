@@ -1,0 +1,133 @@
+// Package device opens what graphs run on: XLA on the CPU, XLA on an NVIDIA GPU, any other XLA plugin, or GoMLX's
+// pure-Go backend.
+//
+// Commands, notebooks and tests choose a device here and hand the compute.Backend on; the libraries (kvq, llama) never
+// import this package. Nothing is ever downloaded: a plugin that is not on the machine is an error that says how to
+// get it.
+//
+//	backend, err := device.Open("xla:cpu")
+//
+// XLA comes as a PJRT plugin, a shared library that is loaded into the process. Its own settings, the variable
+// XLA_FLAGS, are read once, when the first plugin of the process is loaded; a value that the user has set is kept.
+package device
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/gobackend"
+	"github.com/gomlx/go-xla/compute/xla"
+	"github.com/pkg/errors"
+
+	"github.com/kvqbook/kvqbook/internal/asset"
+)
+
+// Names of devices. Besides these, "xla:PATH" names a PJRT plugin by its file.
+const (
+	XLACPU  = "xla:cpu"  // XLA on the CPU, the plugin of ./scripts/setup
+	XLACUDA = "xla:cuda" // XLA on an NVIDIA GPU, the plugin of ./scripts/setup --cuda or of a Python with JAX
+	PureGo  = "go"       // GoMLX's own backend: no plugin, far slower, no caches in loops
+)
+
+// EnvDefault names the device that Open("") opens.
+const EnvDefault = "KVQ_BACKEND"
+
+// opening serializes Open and List: loading a plugin is not safe for concurrent use.
+var opening sync.Mutex
+
+func init() {
+	// go-xla downloads plugins by itself when another package of the program links its installer. Both are needed: its
+	// own init has read the variable already, and processes started from here should see it too.
+	os.Setenv(xla.NoAutoInstallEnv, "1")
+	xla.EnableAutoInstall(false)
+}
+
+// Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH". The empty name stands for
+// $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU and its plugin is found, and
+// for XLACPU otherwise.
+//
+// The caller owns the backend and ends it with Finalize. Open may be called from several goroutines.
+//
+// Its errors are one line each: the name is not one of these, or the plugin is missing, is cut off, is no plugin, does
+// not load, or finds no device.
+func Open(name string) (compute.Backend, error) {
+	if name == "" {
+		name = Default()
+	}
+	if name == PureGo {
+		backend, err := gobackend.New("")
+		return backend, oneLine(err, "device %q", name)
+	}
+	path, err := pluginPath(name)
+	if err != nil {
+		return nil, err
+	}
+	opening.Lock()
+	defer opening.Unlock()
+	p, err := loadPlugin(path)
+	if err != nil {
+		return nil, fmt.Errorf("device %q: %w", name, err)
+	}
+	backend, err := xla.NewWithOptions(p.handle, nil)
+	if err != nil {
+		return nil, oneLine(errors.Cause(err), "device %q: plugin %s loads, but gives no device%s", name, path, hint(p.platform))
+	}
+	return backend, nil
+}
+
+// Default returns the name that Open("") opens.
+func Default() string {
+	if name := os.Getenv(EnvDefault); name != "" {
+		return name
+	}
+	if HasNVIDIA() {
+		if _, err := cudaPlugin(); err == nil {
+			return XLACUDA
+		}
+	}
+	return XLACPU
+}
+
+// pluginPath returns the absolute path of the plugin that name stands for.
+func pluginPath(name string) (string, error) {
+	var path string
+	var err error
+	switch kind, rest, _ := strings.Cut(name, ":"); {
+	case name == XLACPU:
+		path, err = asset.CPUPlugin()
+	case name == XLACUDA:
+		path, err = cudaPlugin()
+	case kind == "xla" && strings.ContainsRune(rest, filepath.Separator):
+		path, err = filepath.Abs(rest)
+	default:
+		return "", fmt.Errorf("device %q: wanted %q, %q, \"xla:/path/to/plugin.so\" or %q", name, XLACPU, XLACUDA, PureGo)
+	}
+	if err != nil {
+		return "", fmt.Errorf("device %q: %w", name, err)
+	}
+	return path, nil
+}
+
+// hint says what to try where a plugin of this platform found no device.
+func hint(platform string) string {
+	if platform != "cuda" {
+		return ""
+	}
+	if !HasNVIDIA() {
+		return " (this machine shows no NVIDIA GPU; " + XLACPU + " runs without one)"
+	}
+	return " (is the NVIDIA driver recent enough for CUDA 13, that is 580 or newer?)"
+}
+
+// oneLine wraps err, without the stack traces and line breaks that XLA's messages may carry. It returns nil for nil.
+func oneLine(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	return fmt.Errorf(format+": %s", append(args, strings.Join(lines, "; "))...)
+}
