@@ -1,0 +1,362 @@
+package llama
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// configJSON has the fields of Hugging Face's config.json that bear on the result. Pointers tell absent (or null)
+// from zero. What later versions of transformers write (rope_parameters) is read too.
+type configJSON struct {
+	ModelType           *string         `json:"model_type"`
+	VocabSize           *number         `json:"vocab_size"`
+	HiddenSize          *number         `json:"hidden_size"`
+	IntermediateSize    *number         `json:"intermediate_size"`
+	Layers              *number         `json:"num_hidden_layers"`
+	Heads               *number         `json:"num_attention_heads"`
+	KVHeads             *number         `json:"num_key_value_heads"`
+	HeadDim             *number         `json:"head_dim"`
+	MaxPositions        *number         `json:"max_position_embeddings"`
+	RMSNormEps          *float64        `json:"rms_norm_eps"`
+	RopeTheta           *float64        `json:"rope_theta"`
+	RopeScaling         *ropeJSON       `json:"rope_scaling"`
+	RopeParameters      *ropeJSON       `json:"rope_parameters"`
+	PartialRotaryFactor *float64        `json:"partial_rotary_factor"`
+	TieEmbeddings       *bool           `json:"tie_word_embeddings"`
+	SlidingWindow       json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
+	HiddenAct           *string         `json:"hidden_act"`
+	AttentionBias       *bool           `json:"attention_bias"`
+	MLPBias             *bool           `json:"mlp_bias"`
+	Quantization        json.RawMessage `json:"quantization_config"`
+	tokensJSON
+}
+
+// tokensJSON are the special tokens, in config.json and, with the last word, in generation_config.json.
+type tokensJSON struct {
+	BOS *tokenIDs `json:"bos_token_id"`
+	EOS *tokenIDs `json:"eos_token_id"`
+	Pad *tokenIDs `json:"pad_token_id"`
+}
+
+type ropeJSON struct {
+	RopeType             *string  `json:"rope_type"`
+	Type                 *string  `json:"type"` // the older name
+	Factor               *float64 `json:"factor"`
+	LowFreqFactor        *float64 `json:"low_freq_factor"`
+	HighFreqFactor       *float64 `json:"high_freq_factor"`
+	OriginalMaxPositions *number  `json:"original_max_position_embeddings"`
+	RopeTheta            *float64 `json:"rope_theta"`
+}
+
+// number is a JSON number that must be whole; 4096.0 is as good as 4096, as in Python.
+type number int
+
+func (n *number) UnmarshalJSON(data []byte) error {
+	var f float64
+	if err := json.Unmarshal(data, &f); err != nil {
+		return usererr.New("came %s, want a whole number", clip(data))
+	}
+	if f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return usererr.New("came %s, want a whole number", clip(data))
+	}
+	*n = number(f)
+	return nil
+}
+
+// tokenIDs is one token id or a list of them.
+type tokenIDs []int
+
+func (t *tokenIDs) UnmarshalJSON(data []byte) error {
+	var list []number
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
+		if err := json.Unmarshal(data, &list); err != nil {
+			return usererr.New("came %s, want a token id or a list of them", clip(data))
+		}
+	} else {
+		var one number
+		if err := one.UnmarshalJSON(data); err != nil {
+			return usererr.New("came %s, want a token id or a list of them", clip(data))
+		}
+		list = []number{one}
+	}
+	*t = make(tokenIDs, len(list))
+	for i, id := range list {
+		(*t)[i] = int(id)
+	}
+	return nil
+}
+
+func clip(data []byte) string {
+	const most = 60
+	if len(data) > most {
+		return string(data[:most]) + "…"
+	}
+	return string(data)
+}
+
+// parseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise). Errors name the
+// field, what was wanted and what came; the caller adds the file.
+func parseConfig(configData, generationData []byte) (Config, error) {
+	var j configJSON
+	if err := decodeFields(configData, &j); err != nil {
+		return Config{}, err
+	}
+	c, err := j.config()
+	if err != nil {
+		return Config{}, err
+	}
+	tokens := j.tokensJSON
+	if generationData != nil {
+		var g tokensJSON
+		if err := decodeFields(generationData, &g); err != nil {
+			return Config{}, usererr.New("generation_config.json: %w", err)
+		}
+		for _, f := range []struct{ to, from **tokenIDs }{{&tokens.BOS, &g.BOS}, {&tokens.EOS, &g.EOS}, {&tokens.Pad, &g.Pad}} {
+			if *f.from != nil {
+				*f.to = *f.from
+			}
+		}
+	}
+	if err := tokens.fill(&c); err != nil {
+		return Config{}, err
+	}
+	return c, c.Validate()
+}
+
+// decodeFields decodes field by field, so that an error can name the field.
+func decodeFields(data []byte, into any) error {
+	err := json.Unmarshal(data, into)
+	if err == nil {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return usererr.New("want a JSON object: %w", err)
+	}
+	for name, value := range fields {
+		one, _ := json.Marshal(map[string]json.RawMessage{name: value})
+		if err := json.Unmarshal(one, into); err != nil {
+			return usererr.New("field %q: %w", name, plainJSONError(err, value))
+		}
+	}
+	return usererr.New("%w", err)
+}
+
+// plainJSONError replaces encoding/json's words about Go types by what the field wanted.
+func plainJSONError(err error, value json.RawMessage) error {
+	if t, ok := err.(*json.UnmarshalTypeError); ok {
+		want := map[string]string{"float64": "a number", "bool": "true or false", "string": "a text"}[t.Type.String()]
+		if want != "" {
+			return usererr.New("came %s, want %s", clip(value), want)
+		}
+	}
+	return err
+}
+
+func (j *configJSON) config() (Config, error) {
+	c := Config{RopeTheta: 10000, BOS: -1} // 10,000: transformers' default, left out of Llama-2's own file
+	if j.ModelType == nil {
+		return c, usererr.New("field %q is absent, want %q or %q", "model_type", architectureLlama, architectureMistral)
+	}
+	c.Architecture = *j.ModelType
+	if c.Architecture != architectureLlama && c.Architecture != architectureMistral {
+		return c, usererr.New("architecture %q, want %q or %q", c.Architecture, architectureLlama, architectureMistral)
+	}
+	for _, f := range []struct {
+		name string
+		from *number
+		to   *int
+	}{
+		{"vocab_size", j.VocabSize, &c.VocabSize},
+		{"hidden_size", j.HiddenSize, &c.HiddenSize},
+		{"intermediate_size", j.IntermediateSize, &c.IntermediateSize},
+		{"num_hidden_layers", j.Layers, &c.Layers},
+		{"num_attention_heads", j.Heads, &c.Heads},
+		{"max_position_embeddings", j.MaxPositions, &c.MaxPositions},
+	} {
+		if f.from == nil {
+			return c, usererr.New("field %q is absent, want a whole number", f.name)
+		}
+		*f.to = int(*f.from)
+	}
+	if j.RMSNormEps == nil {
+		return c, usererr.New("field %q is absent, want a number such as 1e-05", "rms_norm_eps")
+	}
+	c.RMSNormEps = *j.RMSNormEps
+	c.KVHeads = c.Heads // transformers' default for Llama; Mistral's files always name it
+	if j.KVHeads != nil {
+		c.KVHeads = int(*j.KVHeads)
+	} else if c.Architecture == architectureMistral {
+		return c, usererr.New("field %q is absent, want a whole number", "num_key_value_heads")
+	}
+	if err := j.headDim(&c); err != nil {
+		return c, err
+	}
+	if j.TieEmbeddings != nil {
+		c.TieEmbeddings = *j.TieEmbeddings
+	}
+	if err := j.rope(&c); err != nil {
+		return c, err
+	}
+	if err := j.window(&c); err != nil {
+		return c, err
+	}
+	return c, j.checkUnsupported()
+}
+
+func (j *configJSON) headDim(c *Config) error {
+	if j.HeadDim != nil {
+		c.HeadDim = int(*j.HeadDim)
+		return nil
+	}
+	if c.Heads < 1 || c.Heads > maxHeads {
+		return usererr.New("num_attention_heads = %d, want 1 to %d", c.Heads, maxHeads)
+	}
+	if c.HiddenSize%c.Heads != 0 {
+		return usererr.New("hidden_size = %d, want a multiple of num_attention_heads = %d (or a field head_dim)", c.HiddenSize, c.Heads)
+	}
+	c.HeadDim = c.HiddenSize / c.Heads
+	return nil
+}
+
+func (j *configJSON) rope(c *Config) error {
+	if j.RopeTheta != nil {
+		c.RopeTheta = *j.RopeTheta
+	}
+	r := j.RopeScaling
+	if j.RopeParameters != nil {
+		r = j.RopeParameters
+	}
+	if r == nil {
+		return nil
+	}
+	if r.RopeTheta != nil {
+		c.RopeTheta = *r.RopeTheta
+	}
+	kind := r.RopeType
+	if kind == nil {
+		kind = r.Type
+	}
+	switch {
+	case kind == nil && r.Factor == nil, kind != nil && *kind == "default":
+		return nil
+	case kind == nil:
+		return usererr.New("rope_scaling without a type, want %q or %q", ropeLinear, ropeLlama3)
+	}
+	c.RopeScaling.Type = *kind
+	for _, f := range []struct {
+		name string
+		from *float64
+		to   *float64
+		used bool
+	}{
+		{"factor", r.Factor, &c.RopeScaling.Factor, true},
+		{"low_freq_factor", r.LowFreqFactor, &c.RopeScaling.LowFreqFactor, *kind == ropeLlama3},
+		{"high_freq_factor", r.HighFreqFactor, &c.RopeScaling.HighFreqFactor, *kind == ropeLlama3},
+	} {
+		if !f.used {
+			continue
+		}
+		if f.from == nil {
+			return usererr.New("rope_scaling of type %q: field %q is absent, want a number", *kind, f.name)
+		}
+		*f.to = *f.from
+	}
+	if *kind == ropeLlama3 {
+		if r.OriginalMaxPositions == nil {
+			return usererr.New("rope_scaling of type %q: field %q is absent, want a whole number", *kind, "original_max_position_embeddings")
+		}
+		c.RopeScaling.OriginalMaxPositions = int(*r.OriginalMaxPositions)
+	}
+	return nil
+}
+
+// mistralWindow is what transformers' MistralConfig takes when the file has no such field; null means none.
+const mistralWindow = 4096
+
+func (j *configJSON) window(c *Config) error {
+	if c.Architecture != architectureMistral { // a Llama has none, whatever the file says: transformers ignores it
+		return nil
+	}
+	switch text := strings.TrimSpace(string(j.SlidingWindow)); text {
+	case "":
+		c.SlidingWindow = mistralWindow
+	case "null":
+	default:
+		var n number
+		if err := n.UnmarshalJSON(j.SlidingWindow); err != nil {
+			return usererr.New("field %q: %w", "sliding_window", err)
+		}
+		if n < 1 {
+			return usererr.New("sliding_window = %d, want null (none) or 1 to %d", int(n), maxPositions)
+		}
+		c.SlidingWindow = int(n)
+	}
+	return nil
+}
+
+// checkUnsupported refuses what would silently change results: parts of transformers' Llama that this package does
+// not compute.
+func (j *configJSON) checkUnsupported() error {
+	if j.HiddenAct != nil {
+		if err := checkActivation(*j.HiddenAct); err != nil {
+			return err
+		}
+	}
+	for _, b := range []struct {
+		name string
+		set  *bool
+	}{{"attention_bias", j.AttentionBias}, {"mlp_bias", j.MLPBias}} {
+		if b.set != nil && *b.set {
+			return usererr.New("%s = true, want false: biases are not supported", b.name)
+		}
+	}
+	if j.PartialRotaryFactor != nil && *j.PartialRotaryFactor != 1 {
+		return usererr.New("partial_rotary_factor = %g, want 1", *j.PartialRotaryFactor)
+	}
+	if q := strings.TrimSpace(string(j.Quantization)); q != "" && q != "null" && q != "{}" {
+		return usererr.New("field %q: weights are quantized; want the model's float16, bfloat16 or float32 files (or a GGUF)", "quantization_config")
+	}
+	return nil
+}
+
+func (t *tokensJSON) fill(c *Config) error {
+	single := func(name string, from *tokenIDs, to *int) error {
+		if from == nil {
+			return nil
+		}
+		if len(*from) != 1 {
+			return usererr.New("%s = %v, want one token id", name, []int(*from))
+		}
+		*to = (*from)[0]
+		return nil
+	}
+	if err := single("bos_token_id", t.BOS, &c.BOS); err != nil {
+		return err
+	}
+	if t.EOS != nil {
+		c.EOS = *t.EOS
+	}
+	pad := -1 // some files write -1 for none
+	if err := single("pad_token_id", t.Pad, &pad); err != nil {
+		return err
+	}
+	c.PadID = padOr(pad, c.EOS)
+	return nil
+}
+
+// padOr applies the rule of Config.PadID.
+func padOr(pad int, eos []int) int {
+	switch {
+	case pad != -1:
+		return pad
+	case len(eos) > 0:
+		return eos[0]
+	default:
+		return 0
+	}
+}
