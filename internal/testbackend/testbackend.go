@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute"
+	"github.com/kvqbook/kvqbook/internal/asset"
 
 	_ "github.com/gomlx/gomlx/backends/default" // registers "xla" and "go"
 )
@@ -43,7 +44,7 @@ func Go(t testing.TB) compute.Backend {
 }
 
 var xla = sync.OnceValues(func() (compute.Backend, error) {
-	path, err := plugin()
+	path, err := asset.CPUPlugin()
 	if err != nil {
 		return nil, err
 	}
