@@ -35,6 +35,9 @@ MODULE = "github.com/kvqbook/kvqbook"
 # What GoNB writes on standard error where a shell line or a special command failed. The cell itself goes on.
 SOFT_ERROR = re.compile(r'^(exit status \d+|signal: \w.*|exec: .*|fork/exec .*|GoNB Error:|"%.*" unknown or not implemented yet\.)', re.M)
 
+# What the kernel says of its language, less the version, which would change with every toolchain.
+LANGUAGE = {"name": "go", "file_extension": ".go", "mimetype": "text/x-go"}
+
 
 def text_of(outputs):
     """All that a cell shows as text, with colours removed and errors included."""
@@ -89,9 +92,10 @@ def verdict(cell):
 
 
 def first_line(cell):
-    """The line that names a cell in the report of progress."""
-    lines = [line.strip() for line in joined(cell["source"]).splitlines() if line.strip()]
-    line = next((line for line in lines if not line.startswith(("%%", "import (", ")"))), lines[0] if lines else "")
+    """The line that names a cell in the report of progress: its first that is no import and no mark of a main."""
+    source = re.sub(r"^import\s+(\([^)]*\)|.*)$", "", joined(cell["source"]), flags=re.M)
+    lines = [line.strip() for line in source.splitlines() if line.strip() and line.strip() != "%%"]
+    line = lines[0] if lines else "import"
     return line if len(line) <= 72 else line[:71] + "…"
 
 
@@ -142,8 +146,7 @@ def execute(path, args):
                 if wrong:
                     break
             if not wrong:
-                client.set_widgets_state()
-                nb.metadata.language_info = client.kc and kernel_language(client)
+                nb.metadata.language_info = dict(LANGUAGE)
     finally:
         end_group(group)
     tidy(nb)
@@ -158,11 +161,6 @@ def execute(path, args):
         if args.save:
             write(nb, path)
     return not wrong
-
-
-def kernel_language(client):
-    """What the kernel says of its language, less the version, which would change with every toolchain."""
-    return {"name": "go", "file_extension": ".go", "mimetype": "text/x-go", "nbconvert_exporter": "", "pygments_lexer": "", "codemirror_mode": ""}
 
 
 def end_group(group):

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// run feeds a stream to a report and returns it with what it printed.
+func run(t *testing.T, stream string) (*report, string) {
+	t.Helper()
+	var out strings.Builder
+	r := newReport(&out)
+	if err := r.read(strings.NewReader(stream)); err != nil {
+		t.Fatal(err)
+	}
+	r.finish()
+	return r, out.String()
+}
+
+func TestReport(t *testing.T) {
+	for _, test := range []struct {
+		name                    string
+		stream                  string
+		passed, failed, skipped int
+		shows                   []string
+	}{
+		{
+			name: "passes and skips, with the reason",
+			stream: `{"Action":"start","Package":"m/a"}
+{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"output","Package":"m/a","Test":"TestX","Output":"=== RUN   TestX\n"}
+{"Action":"pass","Package":"m/a","Test":"TestX","Elapsed":0.5}
+{"Action":"run","Package":"m/a","Test":"TestY"}
+{"Action":"output","Package":"m/a","Test":"TestY","Output":"    a_test.go:9: no GPU here\n"}
+{"Action":"output","Package":"m/a","Test":"TestY","Output":"--- SKIP: TestY (0.00s)\n"}
+{"Action":"skip","Package":"m/a","Test":"TestY","Elapsed":0}
+{"Action":"pass","Package":"m/a","Elapsed":0.6}
+`,
+			passed: 1, skipped: 1,
+			shows: []string{"ok   m/a (2 tests, 0.6 s)", "m/a TestY: a_test.go:9: no GPU here"},
+		},
+		{
+			name: "a failed subtest is counted with its parent and shown",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"run","Package":"m/a","Test":"TestX/one"}
+{"Action":"output","Package":"m/a","Test":"TestX/one","Output":"    a_test.go:5: wanted 1, came 2\n"}
+{"Action":"fail","Package":"m/a","Test":"TestX/one","Elapsed":0}
+{"Action":"fail","Package":"m/a","Test":"TestX","Elapsed":0}
+{"Action":"fail","Package":"m/a","Elapsed":0}
+`,
+			failed: 2,
+			shows:  []string{"FAIL m/a TestX/one", "wanted 1, came 2", "FAIL m/a (0.0 s)"},
+		},
+		{
+			name: "a package whose tests were all skipped has failed",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"skip","Package":"m/a","Test":"TestX","Elapsed":0}
+{"Action":"pass","Package":"m/a","Elapsed":0}
+{"Action":"run","Package":"m/b","Test":"TestX"}
+{"Action":"pass","Package":"m/b","Test":"TestX","Elapsed":0}
+{"Action":"pass","Package":"m/b","Elapsed":0}
+`,
+			passed: 1, failed: 1, skipped: 1,
+			shows: []string{"FAIL m/a: all of its 1 tests were skipped", "no reason given"},
+		},
+		{
+			name: "a package without tests is no failure",
+			stream: `{"Action":"output","Package":"m/c","Output":"?   \tm/c\t[no test files]\n"}
+{"Action":"skip","Package":"m/c","Elapsed":0}
+{"Action":"run","Package":"m/b","Test":"TestX"}
+{"Action":"pass","Package":"m/b","Test":"TestX","Elapsed":0}
+{"Action":"pass","Package":"m/b","Elapsed":0}
+`,
+			passed: 1,
+		},
+		{
+			name: "a package that does not compile",
+			stream: `{"ImportPath":"m/a [m/a.test]","Action":"build-output","Output":"a.go:3:1: undefined: x\n"}
+{"ImportPath":"m/a [m/a.test]","Action":"build-fail"}
+{"Action":"start","Package":"m/a"}
+{"Action":"fail","Package":"m/a","Elapsed":0,"FailedBuild":"m/a [m/a.test]"}
+`,
+			failed: 1,
+			shows:  []string{"FAIL m/a does not compile", "undefined: x"},
+		},
+		{
+			name: "a process that ends in the middle of a test",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"output","Package":"m/a","Test":"TestX","Output":"about to crash\n"}
+{"Action":"output","Package":"m/a","Output":"signal: killed\n"}
+{"Action":"fail","Package":"m/a","Elapsed":0}
+`,
+			failed: 1,
+			shows:  []string{"FAIL m/a ended early", "signal: killed", "while TestX ran", "about to crash"},
+		},
+		{
+			name:   "nothing ran",
+			stream: "go: some complaint\n",
+			failed: 1,
+			shows:  []string{"go: some complaint", "FAIL no test ran"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, out := run(t, test.stream)
+			if r.passed != test.passed || r.failed != test.failed || r.skipped != test.skipped {
+				t.Errorf("%d passed, %d failed, %d skipped; want %d, %d, %d\n%s",
+					r.passed, r.failed, r.skipped, test.passed, test.failed, test.skipped, out)
+			}
+			for _, text := range test.shows {
+				if !strings.Contains(out, text) {
+					t.Errorf("output lacks %q:\n%s", text, out)
+				}
+			}
+		})
+	}
+}
