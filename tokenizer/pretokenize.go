@@ -1,0 +1,239 @@
+package tokenizer
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// normalizer rewrites text before it is cut.
+type normalizer func(string) string
+
+// preTokenizer cuts words further; no token of the model crosses the cuts. first says that the first word begins where
+// the whole text does.
+type preTokenizer func(words []string, first bool) []string
+
+// Regular expressions of published models.
+const (
+	// patternGPT2 is also what the pre-tokenizer ByteLevel has built in.
+	patternGPT2 = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+	// patternLlama3 is Llama-3's.
+	patternLlama3 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
+)
+
+// splitter cuts text by a regular expression of Oniguruma's kind, which Go's package regexp lacks two things of: \s
+// means Unicode's white space, and "\s+(?!\S)|\s+", the end of all these patterns, looks ahead: a run of blanks
+// before a word leaves its last one to the word.
+type splitter struct {
+	re        *regexp.Regexp
+	lookahead bool // the last group matched a run of blanks, to be shortened by that rule
+}
+
+const lookaheadEnd = `|\s+(?!\S)|\s+`
+
+func newSplitter(pattern string) (*splitter, error) {
+	s := &splitter{}
+	body, found := strings.CutSuffix(pattern, lookaheadEnd)
+	if found {
+		s.lookahead = true
+		body += `|(\s+)`
+	}
+	// Go's \s has ASCII alone; inside brackets the same classes stand without brackets of their own.
+	body = spaceInBrackets(body)
+	re, err := regexp.Compile(body)
+	if err != nil {
+		return nil, usererr.New("pre-tokenizer: pattern %q is not supported: %w", pattern, err)
+	}
+	s.re = re
+	return s, nil
+}
+
+// spaceInBrackets writes \s and \S for Unicode: the property White_Space.
+func spaceInBrackets(pattern string) string {
+	const space, notSpace = `\t\n\v\f\r\x{85}\p{Z}`, `^\t\n\v\f\r\x{85}\p{Z}`
+	var out strings.Builder
+	inside := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\' && i+1 < len(pattern):
+			i++
+			switch {
+			case pattern[i] == 's' && inside:
+				out.WriteString(space)
+			case pattern[i] == 's':
+				out.WriteString("[" + space + "]")
+			case pattern[i] == 'S' && !inside:
+				out.WriteString("[" + notSpace + "]")
+			default:
+				out.WriteString(pattern[i-1 : i+1])
+			}
+		default:
+			if c == '[' {
+				inside = true
+			} else if c == ']' {
+				inside = false
+			}
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// find returns the next match in text at or after from, or -1.
+func (s *splitter) find(text string, from int) (start, end int) {
+	if !s.lookahead {
+		m := s.re.FindStringIndex(text[from:])
+		if m == nil {
+			return -1, -1
+		}
+		return from + m[0], from + m[1]
+	}
+	m := s.re.FindStringSubmatchIndex(text[from:])
+	if m == nil {
+		return -1, -1
+	}
+	start, end = from+m[0], from+m[1]
+	if m[len(m)-2] < 0 || end == len(text) {
+		return start, end
+	}
+	if _, last := utf8.DecodeLastRuneInString(text[start:end]); end-last > start {
+		end -= last
+	}
+	return start, end
+}
+
+// isolated cuts at every match: matches and what lies between them are words.
+func (s *splitter) isolated(words []string, _ bool) []string {
+	out := make([]string, 0, len(words))
+	for _, word := range words {
+		done := 0
+		for done < len(word) {
+			start, end := s.find(word, done)
+			if start < 0 || end == start {
+				break
+			}
+			if start > done {
+				out = append(out, word[done:start])
+			}
+			out = append(out, word[start:end])
+			done = end
+		}
+		if done < len(word) {
+			out = append(out, word[done:])
+		}
+	}
+	return out
+}
+
+// digits makes each numeric character a word of its own, or each run of them.
+func digits(individual bool) preTokenizer {
+	return func(words []string, _ bool) []string {
+		out := make([]string, 0, len(words))
+		for _, word := range words {
+			start, wasDigit := 0, false
+			for i, r := range word {
+				digit := unicode.IsNumber(r)
+				if i > 0 && (digit != wasDigit || digit && individual) {
+					out = append(out, word[start:i])
+					start = i
+				}
+				wasDigit = digit
+			}
+			if start < len(word) {
+				out = append(out, word[start:])
+			}
+		}
+		return out
+	}
+}
+
+// byteLevel cuts by GPT-2's pattern (unless useRegex is off), then writes each byte as one printable character.
+func byteLevel(addPrefixSpace, useRegex bool) (preTokenizer, error) {
+	cut, err := newSplitter(patternGPT2)
+	if err != nil {
+		return nil, err
+	}
+	return func(words []string, first bool) []string {
+		if addPrefixSpace {
+			for i, word := range words {
+				if !strings.HasPrefix(word, " ") {
+					words[i] = " " + word
+				}
+			}
+		}
+		if useRegex {
+			words = cut.isolated(words, first)
+		}
+		for i, word := range words {
+			words[i] = toByteCharacters(word)
+		}
+		return words
+	}, nil
+}
+
+// metaspace writes blanks as replacement (▁) and puts one in front: of every word ("always"), of the text's beginning
+// ("first"), or none ("never").
+func metaspace(replacement, scheme string, split bool) preTokenizer {
+	return func(words []string, first bool) []string {
+		var out []string
+		for i, word := range words {
+			word = strings.ReplaceAll(word, " ", replacement)
+			if (scheme == "always" || scheme == "first" && first && i == 0) && !strings.HasPrefix(word, replacement) {
+				word = replacement + word
+			}
+			if !split {
+				out = append(out, word)
+				continue
+			}
+			start := 0
+			for i := range word {
+				if i > start && strings.HasPrefix(word[i:], replacement) {
+					out = append(out, word[start:i])
+					start = i
+				}
+			}
+			if start < len(word) {
+				out = append(out, word[start:])
+			}
+		}
+		return out
+	}
+}
+
+// sequence applies several pre-tokenizers one after the other.
+func sequence(parts []preTokenizer) preTokenizer {
+	return func(words []string, first bool) []string {
+		for _, part := range parts {
+			words = part(words, first)
+		}
+		return words
+	}
+}
+
+// byteCharacter is GPT-2's table: printable bytes stand for themselves, the others for characters from U+0100 on.
+var byteCharacter, characterByte = func() (*[256]rune, map[rune]byte) {
+	var to [256]rune
+	from := make(map[rune]byte, 256)
+	next := rune(0x100)
+	for b := range 256 {
+		r := rune(b)
+		if !(b >= '!' && b <= '~' || b >= 0xA1 && b <= 0xAC || b >= 0xAE) {
+			r = next
+			next++
+		}
+		to[b], from[r] = r, byte(b)
+	}
+	return &to, from
+}()
+
+func toByteCharacters(word string) string {
+	var out strings.Builder
+	out.Grow(2 * len(word))
+	for i := range len(word) {
+		out.WriteRune(byteCharacter[word[i]])
+	}
+	return out.String()
+}
