@@ -1,0 +1,53 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+)
+
+// quantize makes codes, scales and zero points of values split into groups along axis, as the side's settings say.
+//
+//	x      [L, B, K, ...], the cache's dtype; valid nil, or booleans of x's shape
+//	codes  the side's dtype, shape of x; scales, zeros: as stored, axis of size 1; zeros nil where the codes have no zero point
+func (s side) quantize(x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+	switch {
+	case s.code == Float8:
+		codes, scales = quantizeFloat8(x, axis, valid, s.scales)
+	case s.code == Int8:
+		codes, scales = quantizeInt8(x, axis, valid, s.scales)
+	case s.code == Symmetric:
+		codes, scales = quantizeSymmetric(x, axis, s.bits, valid, s.scales)
+	case s.hqq:
+		// The stop rule sees one layer of one row: rows stay independent, and layers are as if quantized one by one.
+		var inRow []int
+		for i := 2; i < x.Rank(); i++ {
+			inRow = append(inRow, i)
+		}
+		codes, scales, zeros = quantizeHQQ(x, axis, s.bits, valid, inRow, s.scales)
+	case s.search:
+		codes, scales, zeros = quantizeStored(x, axis, s.bits, valid, s.scales, searchRange(nil))
+	case s.scales == "":
+		codes, scales, zeros = quantizeMinMax(x, axis, s.bits, valid) // quanto, bit for bit
+	default:
+		codes, scales, zeros = quantizeStored(x, axis, s.bits, valid, s.scales, nil)
+	}
+	return codes, scales, zeros
+}
+
+// dequantize is the way back, in float32. codes have the group along one axis, where scales and zeros have size 1.
+func (s side) dequantize(codes, scales, zeros *Node) *Node {
+	format := s.scales
+	if format == "" {
+		format = format.storage(scales.DType())
+	}
+	switch s.code {
+	case Float8, Int8:
+		return dequantizePerHead(codes, scales, format)
+	case Symmetric:
+		return dequantizeSymmetric(codes, scales, s.bits, format)
+	}
+	if scales.DType() == dtypes.Float32 {
+		return dequantize(codes, scales, zeros)
+	}
+	return dequantizeStored(codes, scales, zeros, s.bits, format)
+}
