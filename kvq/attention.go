@@ -7,25 +7,18 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// stepMasks are what is added to scores in this step, the same for all layers. All [B, t, ·] float32.
-type stepMasks struct {
-	codes, exact, own *Node
-	tiles             *Node // int32 []: tiles that hold codes
-}
+// stepMasks are what is added to scores in this step, the same for all layers. [B, t, ·] float32.
+type stepMasks struct{ codes, exact, own *Node }
 
 func (c *quantizedCache) stepMasks() *stepMasks {
-	if c.masks != nil {
-		return c.masks
-	}
-	window := c.plan.shape.SlidingWindow
-	position := tokenIndex(c.start, c.length, c.step)
-	tile := c.plan.tileTokens()
-	g := c.length.Graph()
-	c.masks = &stepMasks{
-		codes: bias(visibleTokens(c.codeIndex, position, window)),
-		exact: bias(visibleTokens(c.exactIndex, position, window)),
-		own:   bias(visibleTokens(position, position, window)),
-		tiles: Div(gx.AddScalar(ReduceMax(c.used), tile-1), gx.Scalar(g, dtypes.Int32, tile)),
+	if c.masks == nil {
+		window := c.plan.shape.SlidingWindow
+		position := tokenIndex(c.start, c.length, c.step)
+		c.masks = &stepMasks{
+			codes: bias(visibleTokens(c.codeIndex, position, window)),
+			exact: bias(visibleTokens(c.exactIndex, position, window)),
+			own:   bias(visibleTokens(position, position, window)),
+		}
 	}
 	return c.masks
 }
@@ -37,71 +30,106 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 		return attendPrompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
 	}
 	q := foldQueries(queries, c.plan.shape.KVHeads) // [B, K, Q, D]
-	at := c.plan.where[layer]
-	seg, s, m := c.plan.segments[at.segment], c.segments[at.segment], c.stepMasks()
+	at, m := c.plan.where[layer], c.stepMasks()
+	s := c.segments[at.segment]
 	of := func(exact *Node) *Node {
 		return Reshape(Slice(exact, AxisElem(at.index)), dims(exact)[1:]...) // [B, K, E, D]
 	}
-	exactValues := of(s.exactValues)
-	n := q.Shape().Dim(2)
-	scores := Concatenate([]*Node{
-		Add(scoresOf(q, of(s.exactKeys)), foldBias(m.exact, n)),
-		Add(scoresOf(q, keys), foldBias(m.own, n)),
-	}, -1)
-	e := c.plan.exactSlots()
-	exact := newPartial(scores, func(w *Node) *Node {
-		window := Slice(w, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, e))
-		own := Slice(w, AxisRange(), AxisRange(), AxisRange(), AxisRange(e))
-		return Add(weighedSum(window, exactValues), weighedSum(own, values))
-	})
-	return unfoldQueries(exact.merge(c.attendCodes(seg, s, at.index, q)).result(), queries)
+	exactKeys, exactValues := of(s.exactKeys), of(s.exactValues)
+	scores := Add(scoresOf(q, exactKeys), foldBias(m.exact, dims(q)[2]))
+	sum := newPartial(scores, func(w *Node) *Node { return weighedSum(w, exactValues) })
+	if c.step > 1 { // the window does not hold the chunk yet
+		sum = sum.merge(newPartial(Add(scoresOf(q, keys), foldBias(m.own, dims(q)[2])), func(w *Node) *Node { return weighedSum(w, values) }))
+	}
+	return unfoldQueries(sum.merge(c.attendCodes(at, q)).result(), queries)
 }
 
-// attendCodes is attention over the coded tokens of one layer, tile by tile with a running maximum (FlashAttention's online softmax): a
-// tile is as much as is ever unpacked.
-//
-// q [B, K, Q, D], scaled.
-func (c *quantizedCache) attendCodes(seg segment, s segmentState, index int, q *Node) partial {
-	p, m, g := c.plan, c.stepMasks(), q.Graph()
-	b, kv, n, d, t := p.shape.Batch, p.shape.KVHeads, q.Shape().Dim(2), p.shape.HeadDim, c.step
-	tile := p.tileTokens()
-	q = ConvertDType(q, dtypes.Float32)
+// attendCodes is attention over the coded tokens of one layer. q [B, K, Q, D], scaled.
+func (c *quantizedCache) attendCodes(at placement, q *Node) partial {
+	seg := c.plan.segments[at.segment]
+	q = matchFloat32(q)
 	if seg.key.rotate {
 		q = Rotate(q)
 	}
+	var sum partial
+	if c.step == 1 {
+		sum = c.attendBlocks(at, q)
+	} else {
+		sum = c.attendTiles(at, q)
+	}
+	if seg.value.rotate {
+		sum.out = Rotate(sum.out)
+	}
+	return sum
+}
+
+// attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two fused loops, one over
+// keys and one over values. Between them are only the scores.
+func (c *quantizedCache) attendBlocks(at placement, q *Node) partial {
+	seg, s := c.plan.segments[at.segment], c.segments[at.segment]
+	scores := seg.key.scores(q, s.key.layer(at.index)) // [N, B, K, Q, 32]
+	d := dims(scores)
+	mask := c.stepMasks().codes // [B, 1, N*32]
+	mask = Reshape(TransposeAllAxes(Reshape(mask, d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
+	scores = Add(scores, BroadcastToDims(mask, d...))
+	column := func(x *Node) *Node { return Reshape(x, d[1], d[2], d[3], 1) }
+	top := gx.ReduceMaxAndKeep(scores, 0, 4)
+	weights := Exp(Sub(scores, top))
+	return partial{
+		max: column(top),
+		sum: column(gx.ReduceSum(weights, 0, 4)),
+		out: seg.value.weighedSum(weights, s.value.layer(at.index)),
+	}
+}
+
+// attendTiles is attention of several tokens, tile by tile with a running maximum (FlashAttention's online softmax): a tile is as much
+// as is ever unpacked.
+func (c *quantizedCache) attendTiles(at placement, q *Node) partial {
+	p, m, g := c.plan, c.stepMasks(), q.Graph()
+	seg, s := p.segments[at.segment], c.segments[at.segment]
+	b, kv, n, d, t := p.shape.Batch, p.shape.KVHeads, dims(q)[2], p.shape.HeadDim, c.step
+	tile, last := p.tileBlocks(), p.codeSlots/blockTokens-p.tileBlocks()
+	tiles := Div(gx.AddScalar(gx.ReduceMax(c.used), tile*blockTokens-1), gx.Scalar(g, dtypes.Int32, tile*blockTokens))
 	column := shapes.Make(dtypes.Float32, b, kv, n, 1)
-	out := gx.Loop(
-		[]*Node{gx.Scalar(g, dtypes.Int32, 0), m.tiles, gx.Fill(g, column, masked), gx.Zeros(g, column), gx.Zeros(g, shapes.Make(dtypes.Float32, b, kv, n, d))},
+	captured := append([]*Node{q, m.codes}, append(s.key.nodes(), s.value.nodes()...)...)
+	out := gx.LoopOver(captured,
+		[]*Node{gx.Scalar(g, dtypes.Int32, 0), tiles, gx.Fill(g, column, masked), gx.Zeros(g, column), gx.Zeros(g, shapes.Make(dtypes.Float32, b, kv, n, d))},
 		func(st []*Node) *Node { return LessThan(st[0], st[1]) },
-		func(st []*Node) []*Node {
+		func(captured, st []*Node) []*Node {
 			i, tiles, sum := st[0], st[1], partial{st[2], st[3], st[4]}
-			g := i.Graph()
-			zero, layer := gx.Scalar(g, dtypes.Int32, 0), gx.Scalar(g, dtypes.Int32, index)
+			q, codesMask, arrays := captured[0], captured[1], captured[2:]
+			zero := gx.Scalar(i.Graph(), dtypes.Int32, 0)
 			// The last tile is shifted back so that it is whole; what the tile before it covered is masked.
 			first := gx.MulScalar(i, tile)
-			from := Min(first, gx.Scalar(g, dtypes.Int32, p.codeSlots-tile))
-			mask := DynamicSlice(m.codes, []*Node{zero, zero, from}, []int{b, t, tile})
-			seen := LessThan(Add(Iota(g, shapes.Make(dtypes.Int32, b, t, tile), 2), from), first)
-			mask = Where(seen, gx.Fill(g, mask.Shape(), masked), mask)
-			keys := seg.key.decode(seg.key.tile(s.key, layer, from, tile))
-			values := seg.value.decode(seg.value.tile(s.value, layer, from, tile))
+			block := gx.MinScalar(first, last)
+			token := gx.MulScalar(block, blockTokens)
+			mask := DynamicSlice(codesMask, []*Node{zero, zero, token}, []int{b, t, tile * blockTokens})
+			slot := Add(Iota(i.Graph(), shapes.Make(dtypes.Int32, b, t, tile*blockTokens), 2), token)
+			mask = Where(LessThan(slot, gx.MulScalar(first, blockTokens)), gx.Fill(i.Graph(), mask.Shape(), masked), mask)
+			keyArrays, arrays := seg.key.take(arrays)
+			valueArrays, _ := seg.value.take(arrays)
+			keys := seg.key.decode(seg.key.tile(keyArrays, at.index, block, tile))
+			values := seg.value.decode(seg.value.tile(valueArrays, at.index, block, tile))
 			scores := Add(scoresOf(q, keys), foldBias(mask, n))
 			sum = sum.merge(newPartial(scores, func(w *Node) *Node { return weighedSum(w, values) }))
 			return []*Node{gx.AddScalar(i, 1), tiles, sum.max, sum.sum, sum.out}
 		})
-	if seg.value.rotate {
-		out[4] = Rotate(out[4])
-	}
 	return partial{out[2], out[3], out[4]}
 }
 
-// tileTokens is how many coded tokens are unpacked at once: about tileRows rows of D over all heads, a multiple of every group.
-func (p *Plan) tileTokens() int {
-	n := max(tileRows/(p.shape.KVHeads*p.shape.Batch), minTile) / p.unit * p.unit
-	return min(max(n, p.unit), p.codeSlots)
+// tileBlocks is how many blocks are unpacked at once: about tileRows rows of D over all heads, in whole groups.
+func (p *Plan) tileBlocks() int {
+	unit := p.block / blockTokens
+	n := max(tileRows/(p.shape.KVHeads*p.shape.Batch*blockTokens)/unit, 1) * unit
+	return min(n, p.codeSlots/blockTokens)
 }
 
-const (
-	tileRows = 8192 // some 4 MB as float32 with D = 128: what fits a processor's cache (measured, docs/benchmarks.md)
-	minTile  = 128
-)
+// tileRows of float32 with D = 128 are 4 MB: what fits a processor's cache.
+const tileRows = 8192
+
+func matchFloat32(x *Node) *Node {
+	if x.DType() == dtypes.Float32 {
+		return x
+	}
+	return ConvertDType(x, dtypes.Float32)
+}

@@ -7,11 +7,27 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// coded is keys or values as codes: a whole array of the state, a block of it, or a tile.
+// blockTokens is the unit of storage: codes of so many consecutive tokens of one head lie together.
 //
-//	codes  [L, B, K, N, bytes]   packed along the head dimension, see [Pack]
-//	scales [L, B, K, N, D/G]     per token; [L, B, K, N/G, D] per channel
-//	zeros  as scales; nil where the code is symmetric
+// A block is a small matrix of rows and lanes, packed along the rows (see [Pack]):
+//
+//	keys    rows = the D channels, lanes = the 32 tokens
+//	values  rows = the 32 tokens, lanes = the D channels
+//
+// Attention sums over rows in both cases (scores over channels, outputs over tokens), so the lanes are independent: one vectorised loop
+// unpacks, multiplies and adds, and nothing dequantized is ever stored. 32 lanes of a byte each fill the vectors of CPUs and GPUs alike.
+const blockTokens = 32
+
+// coded is keys or values as codes, N blocks of them:
+//
+//	codes   keys   uint8 [L, N, B, K, D·bits/8, 32]
+//	        values uint8 [L, N, B, K, 32·bits/8, D]
+//	scales  per token   [L, N, B, K, D/G, 32]
+//	        per channel [L, N·32/G, B, K, D]
+//	zeros   as scales; nil where the code is symmetric
+//
+// Blocks come before rows and heads, so that threads share the work evenly whatever the number of heads, and a new block is written in
+// one piece. Int8 and Float8 store their own dtypes instead of uint8.
 type coded struct{ codes, scales, zeros *Node }
 
 func (c coded) nodes() []*Node {
@@ -21,15 +37,39 @@ func (c coded) nodes() []*Node {
 	return []*Node{c.codes, c.scales, c.zeros}
 }
 
-// arrays are the shapes of coded for layers stacked layers and slots tokens a row.
-func (s side) arrays(shape Shape, layers, slots int) []array {
-	dims := func(dtype dtypes.DType, d1, d2 int) shapes.Shape {
-		return shapes.Make(dtype, layers, shape.Batch, shape.KVHeads, d1, d2)
+// take reads one coded off the front of a flattened state and returns the rest: the way back from nodes.
+func (s side) take(nodes []*Node) (coded, []*Node) {
+	if s.code != Affine {
+		return coded{codes: nodes[0], scales: nodes[1]}, nodes[2:]
 	}
-	codes := array{"codes", roleCodes, dims(s.codeDType(), slots, PackedSize(shape.HeadDim, s.bits)), 3, 1}
-	scale := array{"scales", roleScales, dims(s.scales.dtype(shape.DType), slots, s.groups(shape.HeadDim)), 3, 1}
+	return coded{nodes[0], nodes[1], nodes[2]}, nodes[3:]
+}
+
+// each applies f to every array of c, and to the arrays of others beside it.
+func (c coded) each(f func(x, y *Node) *Node, other coded) coded {
+	out := coded{codes: f(c.codes, other.codes), scales: f(c.scales, other.scales)}
+	if c.zeros != nil {
+		out.zeros = f(c.zeros, other.zeros)
+	}
+	return out
+}
+
+// matrix is rows and lanes of a block.
+func (s side) matrix(headDim int) (rows, lanes int) {
+	if s.keys {
+		return headDim, blockTokens
+	}
+	return blockTokens, headDim
+}
+
+// arrays are the shapes of coded for stacked layers and slots tokens a row.
+func (s side) arrays(shape Shape, layers, slots int) []array {
+	rows, lanes := s.matrix(shape.HeadDim)
+	blocks, scaleType := slots/blockTokens, s.scales.dtype(shape.DType)
+	codes := array{"codes", roleCodes, shapes.Make(s.codeDType(), layers, blocks, shape.Batch, shape.KVHeads, s.packedRows(rows), lanes), 1, blockTokens}
+	scale := array{"scales", roleScales, shapes.Make(scaleType, layers, blocks, shape.Batch, shape.KVHeads, s.groups(shape.HeadDim), blockTokens), 1, blockTokens}
 	if s.axis == PerChannel {
-		scale.shape, scale.per = dims(s.scales.dtype(shape.DType), slots/s.group, shape.HeadDim), s.group
+		scale.shape, scale.per = shapes.Make(scaleType, layers, slots/s.group, shape.Batch, shape.KVHeads, shape.HeadDim), s.group
 	}
 	if s.code != Affine {
 		return []array{codes, scale}
@@ -49,42 +89,142 @@ func (s side) codeDType() dtypes.DType {
 	return dtypes.Uint8
 }
 
-// write puts a block of coded tokens at (layer, row, token), int32 scalars; token is a multiple of the group where groups run along
-// tokens.
-func (s side) write(to, block coded, layer, row, token *Node) coded {
-	zero := gx.Scalar(token.Graph(), dtypes.Int32, 0)
-	at := []*Node{layer, row, zero, token, zero}
-	scaleAt := at
-	if s.axis == PerChannel {
-		scaleAt = []*Node{layer, row, zero, Div(token, gx.Scalar(token.Graph(), dtypes.Int32, s.group)), zero}
+// packed tells whether codes are packed bits; others are numbers of their own dtype.
+func (s side) packed() bool { return !s.perHead() }
+
+func (s side) packedRows(rows int) int {
+	if s.packed() {
+		return PackedSize(rows, s.bits)
 	}
-	to.codes = DynamicUpdateSlice(to.codes, block.codes, at)
-	to.scales = DynamicUpdateSlice(to.scales, block.scales, scaleAt)
-	if to.zeros != nil {
-		to.zeros = DynamicUpdateSlice(to.zeros, block.zeros, scaleAt)
-	}
-	return to
+	return rows
 }
 
-// tile cuts n tokens from token on out of one layer: every array [B, K, ..]. layer and token are int32 scalars; for per-channel groups
-// token and n are multiples of the group.
-func (s side) tile(from coded, layer, token *Node, n int) coded {
-	zero := gx.Scalar(token.Graph(), dtypes.Int32, 0)
-	cut := func(x *Node, per int) *Node {
+// encode turns keys or values into blocks of codes.
+//
+//	x      [L, B, K, T, D]; T is a multiple of 32, and of the group where groups run along tokens
+//	valid  nil, or bool [L or 1, B, K or 1, T]: a token that is not valid has no vote in the range of its group
+func (s side) encode(x, valid *Node) coded {
+	d := dims(x)
+	l, b, k, t, dim := d[0], d[1], d[2], d[3], d[4]
+	if s.rotate {
+		x = Rotate(x)
+	}
+	grouped, axis := []int{l, b, k, t, s.groups(dim), dim / s.groups(dim)}, 5
+	if s.axis == PerChannel {
+		grouped, axis = []int{l, b, k, t / s.group, s.group, dim}, 4
+	}
+	if valid != nil {
+		v := dims(valid)
+		split := []int{v[0], v[1], v[2], t, 1, 1}
+		if s.axis == PerChannel {
+			split = []int{v[0], v[1], v[2], t / s.group, s.group, 1}
+		}
+		valid = BroadcastToDims(Reshape(valid, split...), grouped...)
+	}
+	codes, scales, zeros := s.quantize(Reshape(x, grouped...), axis, valid)
+	n := t / blockTokens
+	order := []int{0, 3, 1, 2, 5, 4} // [L, n, B, K, D, 32]
+	if !s.keys {
+		order = []int{0, 3, 1, 2, 4, 5}
+	}
+	codes = TransposeAllAxes(Reshape(codes, l, b, k, n, blockTokens, dim), order...)
+	if s.packed() {
+		codes = packRows(codes, s.bits)
+	}
+	scaleBlocks := func(x *Node) *Node {
 		if x == nil {
 			return nil
 		}
-		d := x.Shape().Dimensions
-		at := token
-		if per > 1 {
-			at = Div(token, gx.Scalar(token.Graph(), dtypes.Int32, per))
+		if s.axis == PerChannel {
+			return TransposeAllAxes(Reshape(x, l, b, k, t/s.group, dim), 0, 3, 1, 2, 4)
 		}
-		y := DynamicSlice(x, []*Node{layer, zero, zero, at, zero}, []int{1, d[1], d[2], n / per, d[4]})
-		return Reshape(y, d[1], d[2], n/per, d[4])
+		return TransposeAllAxes(Reshape(x, l, b, k, n, blockTokens, s.groups(dim)), 0, 3, 1, 2, 5, 4)
 	}
-	per := 1
-	if s.axis == PerChannel {
-		per = s.group
-	}
-	return coded{cut(from.codes, 1), cut(from.scales, per), cut(from.zeros, per)}
+	return coded{codes, scaleBlocks(scales), scaleBlocks(zeros)}
 }
+
+// decode is the way back: blocks of one layer -> [B, K, T, D] float32, still rotated.
+func (s side) decode(x coded) *Node {
+	codes := x.codes
+	if s.packed() {
+		codes = unpackRows(codes, s.bits)
+	}
+	if s.keys {
+		codes = TransposeAllAxes(codes, 0, 1, 2, 3, 5, 4)
+	}
+	d := dims(codes) // [1, n, B, K, 32, D]
+	n, b, k, dim := d[1], d[2], d[3], d[5]
+	tokensFirst := func(x *Node) *Node { // scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
+		if s.axis == PerChannel {
+			return Reshape(x, n*blockTokens/s.group, 1, b, k, 1, dim)
+		}
+		return Reshape(TransposeAllAxes(x, 0, 1, 2, 3, 5, 4), n, b, k, blockTokens, s.groups(dim), 1)
+	}
+	shape := []int{n, b, k, blockTokens, s.groups(dim), dim / s.groups(dim)}
+	if s.axis == PerChannel {
+		shape = []int{n * blockTokens / s.group, s.group / blockTokens, b, k, blockTokens, dim}
+	}
+	scale, zero := s.scaleAndZero(x)
+	full := func(x *Node) *Node { return BroadcastToDims(tokensFirst(x), shape...) }
+	y := Mul(matchFloat32(Reshape(codes, shape...)), full(scale))
+	if zero != nil {
+		y = Add(y, full(zero))
+	}
+	return Reshape(TransposeAllAxes(Reshape(y, n, b, k, blockTokens, dim), 1, 2, 0, 3, 4), b, k, n*blockTokens, dim)
+}
+
+// write puts coded blocks at (layer, block, row); int32 scalars. Where groups of several blocks share a scale, block is the first of one.
+func (s side) write(to, blocks coded, layer, block, row *Node) coded {
+	return to.each(func(x, y *Node) *Node { return DynamicUpdateSlice(x, y, s.at(x, layer, block, row)) }, blocks)
+}
+
+// read cuts n blocks of one row out of all layers: the shape of encode's result for it.
+func (s side) read(from coded, n int, block, row *Node) coded {
+	zero := gx.Scalar(block.Graph(), dtypes.Int32, 0)
+	return from.each(func(x, _ *Node) *Node {
+		size := append([]int{}, dims(x)...)
+		size[1], size[2] = s.blocksOf(x, n), 1
+		return DynamicSlice(x, s.at(x, zero, block, row), size)
+	}, coded{})
+}
+
+// tile cuts n blocks of all rows out of one layer (a static index): arrays [1, n, B, K, ..].
+func (s side) tile(from coded, layer int, block *Node, n int) coded {
+	zero := gx.Scalar(block.Graph(), dtypes.Int32, 0)
+	return from.each(func(x, _ *Node) *Node {
+		size := append([]int{}, dims(x)...)
+		size[0], size[1] = 1, s.blocksOf(x, n)
+		return DynamicSlice(x, s.at(x, gx.Scalar(block.Graph(), dtypes.Int32, layer), block, zero), size)
+	}, coded{})
+}
+
+// layer is all blocks of one layer: arrays [N, B, K, ..].
+func (c coded) layer(index int) coded {
+	return c.each(func(x, _ *Node) *Node { return Reshape(Slice(x, AxisElem(index)), dims(x)[1:]...) }, coded{})
+}
+
+// perGroup tells whether an array of this side has one entry a token group instead of one a block.
+func (s side) perGroup(x *Node) bool { return s.axis == PerChannel && x.Rank() == 5 }
+
+func (s side) blocksOf(x *Node, n int) int {
+	if s.perGroup(x) {
+		return n * blockTokens / s.group
+	}
+	return n
+}
+
+func (s side) at(x, layer, block, row *Node) []*Node {
+	g := block.Graph()
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	if s.perGroup(x) {
+		return []*Node{layer, Div(block, gx.Scalar(g, dtypes.Int32, s.group/blockTokens)), row, zero, zero}
+	}
+	return []*Node{layer, block, row, zero, zero, zero}
+}
+
+// packRows packs along the last but one axis: [.., rows, lanes] -> [.., bytes, lanes].
+func packRows(codes *Node, bits int) *Node { return swapLast(Pack(swapLast(codes), bits)) }
+
+func unpackRows(codes *Node, bits int) *Node { return swapLast(Unpack(swapLast(codes), bits)) }
+
+func swapLast(x *Node) *Node { return Transpose(x, -1, -2) }

@@ -140,6 +140,7 @@ func (c Config) Validate(headDim int) error {
 
 // side is how keys or values of one layer are coded.
 type side struct {
+	keys   bool
 	name   string // "key" or "value", for messages
 	bits   int
 	group  int // values that share a scale
@@ -162,7 +163,7 @@ func (c Config) side(keys bool, layer int) side {
 		}
 		return otherwise
 	}
-	s := side{scales: c.Scales, hqq: c.Backend == HQQ}
+	s := side{keys: keys, scales: c.Scales, hqq: c.Backend == HQQ}
 	if s.scales == "" && c.Backend == Blocks {
 		s.scales = ScaleFloat16
 	}
@@ -224,6 +225,9 @@ func (s side) validate(c Config, headDim int) error {
 	if s.axis == PerToken && !s.perHead() && headDim%s.group != 0 {
 		return errors.Errorf("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d", title, headDim, s.group)
 	}
+	if s.axis == PerChannel && s.group%blockTokens != 0 {
+		return errors.Errorf("kvq.Config.QGroupSize%s: want a multiple of %d tokens for per-channel groups, got %d", title, blockTokens, s.group)
+	}
 	if s.axis == PerChannel && c.Backend != Blocks && c.ResidualLength%s.group != 0 {
 		return errors.Errorf("kvq.Config.ResidualLength: want a multiple of the per-channel group of %d tokens, got %d: a shorter window would "+
 			"never fill a group", s.group, c.ResidualLength)
@@ -231,9 +235,9 @@ func (s side) validate(c Config, headDim int) error {
 	return nil
 }
 
-// groups is the number of scales of one token and head (per token), or 1 (per channel: one a channel for all its tokens).
+// groups is the number of scales of one token and head (per token).
 func (s side) groups(headDim int) int {
-	if s.perHead() {
+	if s.perHead() || s.axis == PerChannel {
 		return 1
 	}
 	return headDim / s.group

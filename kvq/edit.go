@@ -20,7 +20,7 @@ func (c *quantizedCache) Crop(n *Node) {
 	c.codeIndex, c.exactIndex = cut(c.codeIndex), cut(c.exactIndex)
 	c.next = Min(c.next, gx.MaxScalar(tokens, p.sinks))
 	slot := gx.AddScalar(Iota(g, c.codeIndex.Shape(), 1), 1)
-	last := ReduceMax(Where(gx.GreaterOrEqualScalar(c.codeIndex, 0), slot, gx.Zeros(g, slot.Shape())), 1)
+	last := gx.ReduceMax(Where(gx.GreaterOrEqualScalar(c.codeIndex, 0), slot, gx.Zeros(g, slot.Shape())), 1)
 	c.used = gx.MulScalar(Div(gx.AddScalar(last, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
 }
 

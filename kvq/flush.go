@@ -7,53 +7,113 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// flush moves blocks of the oldest tokens from the window to codes, row by row, until no row holds as many as the threshold.
+// flush moves the oldest tokens from the window to codes, row by row and block by block, as far as the policy wants it.
 //
 // It is a While that mostly runs zero times. Rows of a batch reach the threshold at their own steps where blocks have to start at the
 // row's own token (per-channel groups), all at the same step under transformers' policy. Each token is coded here, once, and its codes
-// are never touched again.
+// are never made anew.
 func (c *quantizedCache) flush() {
-	c.replace(gx.Loop(c.Nodes(),
+	n := len(c.Nodes())
+	state := gx.Loop(append(c.Nodes(), c.flushTarget()),
 		func(st []*Node) *Node {
-			waiting := newQuantizedCache(c.plan, st).waiting()
-			return GreaterOrEqual(ReduceMax(waiting), gx.Scalar(waiting.Graph(), dtypes.Int32, c.plan.threshold))
+			next, target := newQuantizedCache(c.plan, st[:n]).next, st[n]
+			return gx.GreaterThanScalar(gx.ReduceMax(Sub(target, next)), 0)
 		},
 		func(st []*Node) []*Node {
-			inner := newQuantizedCache(c.plan, st)
-			inner.flushRow()
-			return inner.Nodes()
-		}))
+			inner := newQuantizedCache(c.plan, st[:n])
+			inner.flushBlock(st[n])
+			return append(inner.Nodes(), st[n])
+		})
+	c.replace(state[:n])
 }
 
-// waiting is the number of tokens of each row in the window that are not coded, [B] int32; at most 0 while only sinks are filled.
-func (c *quantizedCache) waiting() *Node { return Sub(Sub(c.length, c.start), c.next) }
+// flushTarget is the index of the first token of each row that stays in the window, [B] int32.
+func (c *quantizedCache) flushTarget() *Node {
+	p := c.plan
+	waiting := Sub(Sub(c.length, c.start), c.next) // below 0 while only sinks are filled
+	give := waiting
+	if p.config.Backend == Blocks {
+		whole := gx.MaxScalar(gx.AddScalar(waiting, -p.config.ResidualLength), 0)
+		give = gx.MulScalar(Div(whole, gx.Scalar(whole.Graph(), dtypes.Int32, p.block)), p.block)
+	}
+	full := gx.GreaterOrEqualScalar(waiting, p.threshold)
+	return Add(c.next, Where(full, give, gx.ZerosLike(give)))
+}
 
-// flushRow codes the oldest block of the row that has the most tokens waiting.
-func (c *quantizedCache) flushRow() {
+// flushBlock codes the oldest tokens of the row that is furthest from its target [B]: p.block of them, or as many as there are or as the
+// block begun before has room for.
+func (c *quantizedCache) flushBlock(target *Node) {
 	p, g := c.plan, c.length.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)
-	row := ArgMax(c.waiting(), 0)
+	row := gx.ArgMax(Sub(target, c.next), 0)
 	of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
-	// Two copies of the ring in a row: the block lies in one piece, wherever it starts.
-	offset := Rem(Add(of(c.start), next), gx.Scalar(g, dtypes.Int32, p.windowSlots))
-	block := func(exact *Node) *Node {
-		d := exact.Shape().Dimensions
+	// Slots of the block in hand: those before filled hold older tokens (only where no group runs along tokens), then come new ones.
+	filled := Rem(used, gx.Scalar(g, dtypes.Int32, p.block))
+	count := Min(Sub(of(target), next), Sub(gx.Scalar(g, dtypes.Int32, p.block), filled))
+	slot := Iota(g, shapes.Make(dtypes.Int32, p.block), 0)
+	fresh := And(GreaterOrEqual(slot, filled), LessThan(slot, Add(filled, count)))
+	block := Div(Sub(used, filled), gx.Scalar(g, dtypes.Int32, blockTokens))
+
+	// Copies of the ring in a row: the tokens lie in one piece, wherever they start. Token next is to come to slot filled.
+	copies := 1 + (p.block+p.windowSlots-1)/p.windowSlots
+	w := gx.Scalar(g, dtypes.Int32, p.windowSlots)
+	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
+	tokens := func(exact *Node) *Node {
+		d := dims(exact)
 		ring := DynamicSlice(exact, []*Node{zero, row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{d[0], 1, d[2], p.windowSlots, d[4]})
-		return DynamicSlice(Concatenate([]*Node{ring, ring}, 3), []*Node{zero, zero, zero, offset, zero}, []int{d[0], 1, d[2], p.block, d[4]})
+		parts := make([]*Node, copies)
+		for i := range parts {
+			parts[i] = ring
+		}
+		return DynamicSlice(Concatenate(parts, 3), []*Node{zero, zero, zero, offset, zero}, []int{d[0], 1, d[2], p.block, d[4]})
+	}
+	store := func(s side, to coded, exact *Node) coded {
+		blocks := s.encode(tokens(exact), Reshape(fresh, 1, 1, 1, p.block))
+		if p.unit == 1 {
+			blocks = s.mergeTokens(blocks, s.read(to, 1, block, row), fresh)
+		}
+		return s.write(to, blocks, zero, block, row)
 	}
 	for i, seg := range p.segments {
 		s := &c.segments[i]
-		s.key = seg.key.write(s.key, seg.key.encode(block(s.exactKeys), nil), zero, row, used)
-		s.value = seg.value.write(s.value, seg.value.encode(block(s.exactValues), nil), zero, row, used)
+		s.key, s.value = store(seg.key, s.key, s.exactKeys), store(seg.value, s.value, s.exactValues)
 	}
-	tokens := Add(Iota(g, shapes.Make(dtypes.Int32, 1, p.block), 1), next)
-	c.codeIndex = DynamicUpdateSlice(c.codeIndex, tokens, []*Node{row, used})
+	index := Add(Sub(slot, filled), next)
+	old := Reshape(DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
+	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(Where(fresh, index, old), 1, p.block), []*Node{row, Sub(used, filled)})
 
 	here := Equal(Iota(g, c.next.Shape(), 0), row)
-	c.next = Where(here, gx.AddScalar(c.next, p.block), c.next)
-	c.used = Where(here, gx.AddScalar(c.used, p.block), c.used)
+	c.next = Where(here, Add(c.next, count), c.next)
+	// The rest of a unit stays empty where groups run along tokens.
+	taken := gx.MulScalar(Div(gx.AddScalar(count, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
+	c.used = Where(here, Add(c.used, taken), c.used)
 	c.exactIndex = p.forgetCoded(c.exactIndex, c.next)
+}
+
+// mergeTokens takes the tokens where fresh (bool [32]) from blocks and the others from old, codes and scales alike.
+func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
+	pick := func(x, y *Node, tokenAxis int) *Node {
+		d := make([]int, x.Rank())
+		for i := range d {
+			d[i] = 1
+		}
+		d[tokenAxis] = blockTokens
+		return Where(BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
+	}
+	tokenAxis := 4
+	if s.keys {
+		tokenAxis = 5
+	}
+	return blocks.each(func(x, y *Node) *Node {
+		if x != blocks.codes {
+			return pick(x, y, 5)
+		}
+		if !s.packed() {
+			return pick(x, y, tokenAxis)
+		}
+		return packRows(pick(unpackRows(x, s.bits), unpackRows(y, s.bits), tokenAxis), s.bits)
+	}, old)
 }
 
 // forgetCoded takes tokens before next [B] out of the window's index; sinks stay.
@@ -78,10 +138,11 @@ func (c *quantizedCache) storePrompt(layer int) {
 		if n == 0 {
 			return exact, to
 		}
+		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
-		valid := Reshape(LessThan(Iota(g, shapes.Make(dtypes.Int32, p.shape.Batch, n), 1), BroadcastToDims(Reshape(c.promptCoded(t), p.shape.Batch, 1), p.shape.Batch, n)),
-			1, p.shape.Batch, 1, n, 1)
-		return exact, sd.write(to, sd.encode(Reshape(tokens, append([]int{1}, dims(tokens)...)...), valid), index, zero, zero)
+		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
+		blocks := sd.encode(Reshape(tokens, append([]int{1}, dims(tokens)...)...), Reshape(valid, 1, b, 1, n))
+		return exact, sd.write(to, blocks, index, zero, zero)
 	}
 	s.exactKeys, s.key = store(seg.key, c.newKeys[layer], s.exactKeys, s.key)
 	s.exactValues, s.value = store(seg.value, c.newValues[layer], s.exactValues, s.value)
@@ -116,10 +177,10 @@ func (c *quantizedCache) promptCoded(t int) *Node {
 	return gx.MulScalar(blocks, p.block)
 }
 
-// promptSlots is how many code slots a prompt of t slots can fill: promptCoded of a row without padding, in whole groups.
+// promptSlots is how many code slots a prompt of t slots can fill: promptCoded of a row without padding, in whole blocks.
 func (p *Plan) promptSlots(t int) int {
 	if p.config.Backend != Blocks {
-		return (t + p.unit - 1) / p.unit * p.unit
+		return (t + p.block - 1) / p.block * p.block
 	}
 	return max(0, t-p.sinks-p.config.ResidualLength) / p.block * p.block
 }

@@ -19,7 +19,7 @@ type Plan struct {
 	windowSlots int // W, slots of the ring
 	threshold   int // the window gives up a block when it holds so many
 	block       int // U, tokens given up at once
-	unit        int // coded tokens of a row start at multiples of it: the largest per-channel group, else 1
+	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	codeSlots   int // C, room for coded tokens
 
 	segments []segment
@@ -57,34 +57,21 @@ func New(config Config, shape Shape) (*Plan, error) {
 		}
 		p.place(layer, key, value)
 	}
+	p.block = max(p.unit, blockTokens)
+	keep := 0 // tokens that are never coded
 	if config.Backend == Blocks {
 		p.sinks = config.Sinks
-		p.block = p.unit
-		if p.unit == 1 {
-			p.block = tokenBlock
-		}
 		p.threshold = config.ResidualLength + p.block
-		p.windowSlots = p.threshold
-		p.codeSlots = max(1, (shape.Capacity-p.sinks-config.ResidualLength+p.block-1)/p.block) * p.block
-		if p.unit > 1 {
-			p.codeSlots += p.unit // a crop may leave one block partly filled
-		}
-		return p, nil
+		keep = p.sinks + config.ResidualLength
+	} else {
+		// The first token after a flush is always kept, so a residual length of 1 works like 2 (ALGORITHM.md section 1).
+		p.threshold = max(config.ResidualLength, 2)
 	}
-	// transformers' rule: the first token after a flush is always kept, so a residual length of 1 works like 2 (ALGORITHM.md section 1).
-	p.block = max(config.ResidualLength, 2)
-	p.threshold, p.windowSlots = p.block, p.block
-	p.codeSlots = (shape.Capacity + p.unit - 1) / p.unit * p.unit
-	if p.unit > 1 {
-		p.codeSlots += p.unit // the prompt's last group may be partly filled
-	}
-	p.codeSlots = max(p.codeSlots, p.block)
+	p.windowSlots = p.threshold
+	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
+	p.codeSlots = (max(shape.Capacity-keep, 1) + p.unit - 1 + p.block - 1) / p.block * p.block
 	return p, nil
 }
-
-// tokenBlock is how many tokens leave the window at once when no group runs along tokens: enough for full vector operations, few enough
-// that the window stays small.
-const tokenBlock = 32
 
 func (p *Plan) place(layer int, key, value side) {
 	for i := range p.segments {

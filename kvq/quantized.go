@@ -37,21 +37,13 @@ type segmentState struct {
 // newQuantizedCache takes the state apart in the order of [Plan.arrays].
 func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 	c := &quantizedCache{plan: p}
-	take := func() *Node {
-		n := nodes[0]
-		nodes = nodes[1:]
-		return n
-	}
-	takeSide := func(s side) coded {
-		x := coded{codes: take(), scales: take()}
-		if s.code == Affine {
-			x.zeros = take()
-		}
-		return x
-	}
-	c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex = take(), take(), take(), take(), take(), take()
+	c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], nodes[5]
+	nodes = nodes[6:]
 	for _, seg := range p.segments {
-		c.segments = append(c.segments, segmentState{exactKeys: take(), exactValues: take(), key: takeSide(seg.key), value: takeSide(seg.value)})
+		s := segmentState{exactKeys: nodes[0], exactValues: nodes[1]}
+		s.key, nodes = seg.key.take(nodes[2:])
+		s.value, nodes = seg.value.take(nodes)
+		c.segments = append(c.segments, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
 	return c
@@ -71,73 +63,79 @@ func (c *quantizedCache) Length() *Node { return c.length }
 
 func (c *quantizedCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
 
+// Append writes the new tokens before anything reads the window in this step, and the first Append of a step lets the window give up
+// blocks before that. In this order every array is written first and read after, so that XLA updates all of them in place: a write that
+// came after a read it does not depend on would cost a copy of the array.
 func (c *quantizedCache) Append(layer int, keys, values *Node) {
+	first := c.step == 0
 	c.step = checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
-	c.newKeys[layer] = matchDType(keys, c.segments[0].exactKeys)
-	c.newValues[layer] = matchDType(values, c.segments[0].exactValues)
 	if c.fresh {
-		c.storePrompt(layer)
-		// Prefill attends to what came in, not to a copy in the cache's dtype.
 		c.newKeys[layer], c.newValues[layer] = keys, values
+		c.storePrompt(layer)
+		return
 	}
+	c.newKeys[layer], c.newValues[layer] = matchDType(keys, c.segments[0].exactKeys), matchDType(values, c.segments[0].exactValues)
+	if c.step > 1 {
+		return // a chunk is stored by Advance
+	}
+	if first {
+		c.flush()
+		c.exactIndex = c.plan.appendIndex(c.exactIndex, c.plan.ringSlot(c.length), c.newIndex())
+	}
+	c.storeToken(layer, c.newKeys[layer], c.newValues[layer])
 }
 
-// Advance writes the step's tokens of all layers at once: until then the arrays are only read, so XLA can update them in place.
+// newIndex is the index in its row of the token under way, [B] int32.
+func (c *quantizedCache) newIndex() *Node { return Sub(c.length, c.start) }
+
+// storeToken writes one token a row, [B, K, 1, D], into window and sinks of a layer.
+func (c *quantizedCache) storeToken(layer int, key, value *Node) {
+	at := c.plan.where[layer]
+	s := &c.segments[at.segment]
+	slot := c.plan.ringSlot(c.length)
+	s.exactKeys = c.plan.appendExact(s.exactKeys, key, at.index, slot, c.newIndex())
+	s.exactValues = c.plan.appendExact(s.exactValues, value, at.index, slot, c.newIndex())
+}
+
 func (c *quantizedCache) Advance() {
 	t, fresh := c.step, c.fresh
 	c.step, c.masks, c.fresh = 0, nil, false
-	if fresh {
+	switch {
+	case fresh:
 		c.finishPrompt(t)
-		return
+	case t > 1:
+		c.storeChunk(t)
+	default:
+		c.length = gx.AddScalar(c.length, 1)
 	}
-	var stacked []*Node // per segment: new keys, new values [L, B, K, t, D]
-	for _, seg := range c.plan.segments {
-		var keys, values []*Node
-		for _, layer := range seg.layers {
-			keys, values = append(keys, c.newKeys[layer]), append(values, c.newValues[layer])
-		}
-		stacked = append(stacked, Stack(keys, 0), Stack(values, 0))
-	}
-	if t == 1 {
-		c.advanceToken(stacked)
-		return
-	}
-	// A chunk enters token by token, so that it leaves the same cache as single steps would.
-	g := c.length.Graph()
-	state := append([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, c.Nodes()...)
-	state = append(state, stacked...)
-	n := len(c.Nodes())
-	state = gx.Loop(state,
-		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, t)) },
-		func(st []*Node) []*Node {
-			i, inner, chunk := st[0], newQuantizedCache(c.plan, st[1:1+n]), st[1+n:]
-			var token []*Node
-			for _, x := range chunk {
-				d := x.Shape().Dimensions
-				zero := gx.Scalar(x.Graph(), dtypes.Int32, 0)
-				token = append(token, DynamicSlice(x, []*Node{zero, zero, zero, i, zero}, []int{d[0], d[1], d[2], 1, d[4]}))
-			}
-			inner.advanceToken(token)
-			return append(append([]*Node{gx.AddScalar(i, 1)}, inner.Nodes()...), chunk...)
-		})
-	c.replace(state[1 : 1+n])
 }
 
-// replace takes over a new state.
-func (c *quantizedCache) replace(nodes []*Node) { *c = *newQuantizedCache(c.plan, nodes) }
+// storeChunk stores t tokens of all layers one by one, so that a chunk leaves the same cache as single steps would.
+func (c *quantizedCache) storeChunk(t int) {
+	captured := append(append([]*Node{}, c.newKeys...), c.newValues...)
+	state := append([]*Node{gx.Scalar(c.length.Graph(), dtypes.Int32, 0)}, c.Nodes()...)
+	state = gx.LoopOver(captured, state,
+		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, t)) },
+		func(chunk, st []*Node) []*Node {
+			i, inner := st[0], newQuantizedCache(c.plan, st[1:])
+			zero := gx.Scalar(i.Graph(), dtypes.Int32, 0)
+			token := func(x *Node) *Node {
+				d := dims(x)
+				return DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{d[0], d[1], 1, d[3]})
+			}
+			layers := c.plan.shape.Layers
+			for layer := range layers {
+				inner.Append(layer, token(chunk[layer]), token(chunk[layers+layer]))
+			}
+			inner.Advance()
+			return append([]*Node{gx.AddScalar(i, 1)}, inner.Nodes()...)
+		})
+	c.replace(state[1:])
+}
 
-// advanceToken adds one token a row to window and sinks: stacked holds, per segment, new keys and values [L, B, K, 1, D]. Then the window
-// gives up what it must.
-func (c *quantizedCache) advanceToken(stacked []*Node) {
-	p := c.plan
-	index := Sub(c.length, c.start) // of the new token, [B]
-	slot := p.ringSlot(c.length)
-	for i := range c.segments {
-		s := &c.segments[i]
-		s.exactKeys = p.appendExact(s.exactKeys, stacked[2*i], slot, index)
-		s.exactValues = p.appendExact(s.exactValues, stacked[2*i+1], slot, index)
-	}
-	c.exactIndex = p.appendIndex(c.exactIndex, slot, index)
-	c.length = gx.AddScalar(c.length, 1)
-	c.flush()
+// replace takes over a new state in the middle of a step.
+func (c *quantizedCache) replace(nodes []*Node) {
+	n := newQuantizedCache(c.plan, nodes)
+	n.step, n.newKeys, n.newValues = c.step, c.newKeys, c.newValues
+	*c = *n
 }

@@ -21,9 +21,9 @@ type partial struct{ max, sum, out *Node }
 // newPartial weighs values by scores: scores [B, K, Q, N] float32 with the mask added; weigh maps the weights exp(score - max)
 // [B, K, Q, N] to their sum of values [B, K, Q, D] float32.
 func newPartial(scores *Node, weigh func(weights *Node) *Node) partial {
-	top := ReduceAndKeep(scores, ReduceMax, -1)
+	top := gx.ReduceMaxAndKeep(scores, -1)
 	weights := Exp(Sub(scores, top))
-	return partial{max: top, sum: ReduceAndKeep(weights, ReduceSum, -1), out: weigh(weights)}
+	return partial{max: top, sum: gx.ReduceSumAndKeep(weights, -1), out: weigh(weights)}
 }
 
 // merge joins two parts over different tokens.

@@ -21,21 +21,21 @@ func (p *Plan) ringSlot(c *Node) *Node {
 	return gx.AddScalar(Rem(c, gx.Scalar(c.Graph(), dtypes.Int32, p.windowSlots)), p.sinks)
 }
 
-// appendExact writes one new token of every layer and row into the window, and into its sink where it is one of the first.
+// appendExact writes one new token a row into the window of a layer, and into its sink where it is one of the first.
 //
-//	exact [L, B, K, E, D], token [L, B, K, 1, D], index [B] int32: the token's index in its row.
-func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
-	g := exact.Graph()
-	zero := gx.Scalar(g, dtypes.Int32, 0)
-	if p.sinks > 0 {
-		s := exact.Shape()
-		sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, p.sinks))
-		own := Equal(Iota(g, shapes.Make(dtypes.Int32, s.Dim(1), p.sinks), 1), BroadcastToDims(Reshape(index, s.Dim(1), 1), s.Dim(1), p.sinks))
-		own = BroadcastToDims(Reshape(own, 1, s.Dim(1), 1, p.sinks, 1), sinks.Shape().Dimensions...)
-		sinks = Where(own, BroadcastToDims(token, sinks.Shape().Dimensions...), sinks)
-		exact = DynamicUpdateSlice(exact, sinks, []*Node{zero, zero, zero, zero, zero})
+//	exact [L, B, K, E, D], token [B, K, 1, D], index [B] int32: the token's index in its row.
+func (p *Plan) appendExact(exact, token *Node, layer int, slot, index *Node) *Node {
+	g, d := exact.Graph(), dims(exact)
+	zero, at := gx.Scalar(g, dtypes.Int32, 0), gx.Scalar(g, dtypes.Int32, layer)
+	token = Reshape(token, 1, d[1], d[2], 1, d[4])
+	exact = DynamicUpdateSlice(exact, token, []*Node{at, zero, zero, slot, zero})
+	if p.sinks == 0 {
+		return exact
 	}
-	return DynamicUpdateSlice(exact, token, []*Node{zero, zero, zero, slot, zero})
+	sinks := Slice(exact, AxisElem(layer), AxisRange(), AxisRange(), AxisRange(0, p.sinks))
+	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[1], p.sinks), 1), BroadcastToDims(Reshape(index, d[1], 1), d[1], p.sinks))
+	own = BroadcastToDims(Reshape(own, 1, d[1], 1, p.sinks, 1), dims(sinks)...)
+	return DynamicUpdateSlice(exact, Where(own, BroadcastToDims(token, dims(sinks)...), sinks), []*Node{at, zero, zero, zero, zero})
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is one of the first S.

@@ -1,8 +1,6 @@
 package gx
 
 import (
-	"fmt"
-
 	"github.com/gomlx/gomlx/core/graph"
 )
 
@@ -17,11 +15,24 @@ func Loop(initial []*graph.Node, cond func(state []*graph.Node) *graph.Node, bod
 	parameters := func(g *graph.Graph) []*graph.Node {
 		state := make([]*graph.Node, len(initial))
 		for i, n := range initial {
-			state[i] = graph.Parameter(g, fmt.Sprintf("state%d", i), n.Shape())
+			state[i] = graph.Parameter(g, g.UniqueName("state"), n.Shape()) // MLIR names must differ from those of the functions around
 		}
 		return state
 	}
 	condition := NewClosure(g, func(g *graph.Graph) []*graph.Node { return []*graph.Node{cond(parameters(g))} })
 	step := NewClosure(g, func(g *graph.Graph) []*graph.Node { return body(parameters(g)) })
 	return graph.While(condition, step, initial...)
+}
+
+// LoopOver is Loop with values of the enclosing function that body reads and does not change: it gets them as nodes of its own closure.
+//
+// They travel through the While as state that passes unchanged, which XLA neither copies nor writes, and may be used in any operation.
+func LoopOver(captured, initial []*graph.Node, cond func(state []*graph.Node) *graph.Node, body func(captured, state []*graph.Node) []*graph.Node) []*graph.Node {
+	n := len(initial)
+	out := Loop(append(append([]*graph.Node{}, initial...), captured...),
+		func(all []*graph.Node) *graph.Node { return cond(all[:n]) },
+		func(all []*graph.Node) []*graph.Node {
+			return append(body(all[n:], all[:n]), all[n:]...)
+		})
+	return out[:n]
 }
