@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -50,7 +51,7 @@ func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options
 	switch dtype {
 	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
 	default:
-		return nil, usererr.New("weights as %s, want float32, float16 or bfloat16", dtype)
+		return nil, usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(dtype.String()))
 	}
 	o := loadOptions{ctx: context.Background(), progress: func(int64, int64) {}}
 	for _, option := range options {

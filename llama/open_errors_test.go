@@ -1,0 +1,250 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+)
+
+func TestOpenRefusesPaths(t *testing.T) {
+	dir := t.TempDir()
+	text := writeFile(t, []byte("hello"), dir, "notes.txt")
+	fake := writeFile(t, []byte("hello"), dir, "fake.gguf")
+	empty := writeFile(t, nil, dir, "empty.gguf")
+	for _, c := range []struct {
+		path string
+		want []string
+	}{
+		{filepath.Join(dir, "nowhere.gguf"), []string{"nowhere.gguf", "no such file", "want a .gguf file or a folder"}},
+		{text, []string{"notes.txt", "want a .gguf file or a folder"}},
+		{fake, []string{"fake.gguf", "magic"}},
+		{empty, []string{"empty.gguf", "not a complete GGUF file"}},
+		{dir, []string{dir, "no config.json"}},
+	} {
+		_, err := Open(c.path)
+		wantLine(t, err, c.want...)
+	}
+}
+
+func TestOpenRefusesFolders(t *testing.T) {
+	good := func(t *testing.T) []fakeTensor { return fakeTensors(t, fakeConfig(), dtypes.Float16, false) }
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, dir string)
+		want   []string
+	}{
+		{"absurd config", func(t *testing.T, dir string) {
+			writeFile(t, mustJSON(t, with(fakeConfig(), map[string]any{"num_attention_heads": 0})), dir, configFile)
+		}, []string{"config.json", "num_attention_heads = 0"}},
+		{"no weights", func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, weightsFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"no model.safetensors", "safetensors"}},
+		{"missing tensor", func(t *testing.T, dir string) {
+			writeFile(t, safetensorsBytes(t, good(t)[:12]), dir, weightsFile)
+		}, []string{`"model.layers.1.self_attn.k_proj.weight" is missing`, "[12 24]"}},
+		{"wrong shape", func(t *testing.T, dir string) {
+			list := good(t)
+			list[2].dims = []int{12, 48}
+			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
+		}, []string{"model.safetensors", `"model.layers.0.self_attn.q_proj.weight"`, "[12 48]", "want [24 24]"}},
+		{"wrong dtype", func(t *testing.T, dir string) {
+			list := good(t)
+			list[1].dtype, list[1].data = dtypes.Int8, list[1].data[:24]
+			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
+		}, []string{`"model.layers.0.input_layernorm.weight"`, "dtype I8", "float16"}},
+		{"stranger", func(t *testing.T, dir string) {
+			list := append(good(t), fakeTensor{"model.layers.0.self_attn.q_proj.bias", dtypes.Float16, []int{1}, []byte{0, 0}})
+			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
+		}, []string{`"model.layers.0.self_attn.q_proj.bias"`, "does not belong"}},
+		{"cut off in the data", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, weightsFile), -7)
+		}, []string{"model.safetensors", "cut off", "want"}},
+		{"cut off in the header", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, weightsFile), 100)
+		}, []string{"model.safetensors", "cut off", "file of 100"}},
+		{"cut off at once", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, weightsFile), 3)
+		}, []string{"cut off", "3 bytes"}},
+		{"other file", func(t *testing.T, dir string) {
+			writeFile(t, []byte("PK\x03\x04 this is a zip archive"), dir, weightsFile)
+		}, []string{"not a safetensors file"}},
+		{"data offsets that lie", func(t *testing.T, dir string) {
+			list := good(t)
+			list[0].data = list[0].data[:10]
+			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
+		}, []string{`"model.embed_tokens.weight"`, "10 bytes, want 528"}},
+		{"index that is none", func(t *testing.T, dir string) {
+			writeFile(t, []byte(`{"weight_map": {}}`), dir, indexFile)
+		}, []string{indexFile, "weight_map"}},
+		{"shard that is not there", func(t *testing.T, dir string) {
+			writeFile(t, []byte(`{"weight_map": {"lm_head.weight": "model-2.safetensors"}}`), dir, indexFile)
+		}, []string{"model-2.safetensors", "no such shard", "lm_head.weight"}},
+		{"shard outside", func(t *testing.T, dir string) {
+			writeFile(t, []byte(`{"weight_map": {"lm_head.weight": "../model.safetensors"}}`), dir, indexFile)
+		}, []string{"../model.safetensors", "of this folder"}},
+		{"index names a tensor that the shard lacks", func(t *testing.T, dir string) {
+			writeFile(t, []byte(`{"weight_map": {"nothing": "model.safetensors"}}`), dir, indexFile)
+		}, []string{`"nothing" is missing`, "model.safetensors"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := fakeFolder(t, fakeConfig(), good(t))
+			if _, err := Open(dir); err != nil {
+				t.Fatalf("the folder was to be good before the change: %v", err)
+			}
+			c.change(t, dir)
+			_, err := Open(dir)
+			wantLine(t, err, c.want...)
+		})
+	}
+}
+
+// truncate shortens a file to size bytes, or by -size bytes.
+func truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if size < 0 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenRefusesGGUF(t *testing.T) {
+	good := fakeTensors(t, fakeConfig(), dtypes.Float32, true)
+	open := func(t *testing.T, metadata map[string]any, list []fakeTensor) error {
+		_, err := Open(writeFile(t, ggufBytes(t, metadata, list), t.TempDir(), "fake.gguf"))
+		return err
+	}
+	if err := open(t, fakeMetadata(), good); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		change map[string]any
+		want   []string
+	}{
+		{"architecture", map[string]any{"general.architecture": "gpt2"}, []string{`architecture "gpt2", want "llama"`}},
+		{"absent", map[string]any{"llama.block_count": absent}, []string{`"llama.block_count" is absent`}},
+		{"no eps", map[string]any{"llama.attention.layer_norm_rms_epsilon": absent}, []string{"layer_norm_rms_epsilon", "absent"}},
+		{"type", map[string]any{"llama.block_count": "two"}, []string{`"llama.block_count" has type string`}},
+		{"no heads", map[string]any{"llama.attention.head_count": uint32(0)}, []string{"num_attention_heads = 0"}},
+		{"indivisible", map[string]any{"llama.embedding_length": uint32(25)}, []string{"llama.embedding_length = 25", "multiple"}},
+		{"huge", map[string]any{"llama.block_count": uint32(1 << 31)}, []string{"num_hidden_layers = 2147483648"}},
+		{"partial rotary", map[string]any{"llama.rope.dimension_count": uint32(2)}, []string{"llama.rope.dimension_count = 2", "4"}},
+		{"experts", map[string]any{"llama.expert_count": uint32(8)}, []string{"llama.expert_count = 8"}},
+		{"part", map[string]any{"split.count": uint32(3)}, []string{"3 parts", "--merge"}},
+		{"scaling", map[string]any{"llama.rope.scaling.type": "yarn"}, []string{`"yarn"`, "linear"}},
+		{"more layers than tensors", map[string]any{"llama.block_count": uint32(3)}, []string{`"blk.2.attn_norm.weight" is missing`}},
+		{"eos", map[string]any{"tokenizer.ggml.eos_token_id": uint32(77)}, []string{"eos_token_id = 77"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wantLine(t, open(t, with(fakeMetadata(), c.change), good), append(c.want, "fake.gguf")...)
+		})
+	}
+	t.Run("shape", func(t *testing.T) {
+		list := append([]fakeTensor(nil), good...)
+		list[0].dims = []int{24, 11}
+		wantLine(t, open(t, fakeMetadata(), list), `"token_embd.weight" has shape [24 11], want [11 24]`)
+	})
+	t.Run("cut off anywhere", func(t *testing.T) {
+		data := ggufBytes(t, fakeMetadata(), good)
+		path := filepath.Join(t.TempDir(), "cut.gguf")
+		for size := 0; size < len(data)-1; size += 1 + size/37 {
+			writeFile(t, data[:size], path)
+			_, err := Open(path)
+			wantLine(t, err, "cut.gguf")
+		}
+	})
+}
+
+// A GGUF may carry an output head of its own, and Llama-3's scaling as divisors of the frequencies.
+func TestGGUFHeadAndScaling(t *testing.T) {
+	config := with(fakeConfig(), map[string]any{"tie_word_embeddings": true})
+	list := fakeTensors(t, config, dtypes.Float32, true)
+	scaling := RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8192}
+	divisors := make([]byte, 8)
+	for i := range 2 {
+		// Theta of 1e6 and D of 4: wave lengths 2π and 2000π, so that one frequency stays and one is blended.
+		store(dtypes.Float32, divisors[4*i:], float32(scaling.llama3Divisor(1e6, 4, i)))
+	}
+	list = append(list, fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{2}, divisors})
+	metadata := with(fakeMetadata(), map[string]any{"llama.rope.freq_base": float32(1e6)})
+	path := writeFile(t, ggufBytes(t, metadata, list), t.TempDir(), "fake.gguf")
+	_, err := Open(path)
+	// The largest divisor here is the blended one, not the factor: no honest file looks so, and it is refused.
+	wantLine(t, err, ropeFactorsTensor, "Llama-3's scaling")
+
+	metadata["llama.rope.freq_base"] = float32(1e9) // wave lengths 2π and 198,692
+	for i := range 2 {
+		store(dtypes.Float32, divisors[4*i:], float32(scaling.llama3Divisor(1e9, 4, i)))
+	}
+	f, err := Open(writeFile(t, ggufBytes(t, metadata, list), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Config(); got.RopeScaling != scaling || !got.TieEmbeddings {
+		t.Errorf("scaling %+v, tied %v; want %+v, true", got.RopeScaling, got.TieEmbeddings, scaling)
+	}
+}
+
+// Llama-3.1's divisors by hand for one frequency: theta 500,000, D 128, i 32: wave length 2π·500000^0.5 = 4442.9, between
+// 8192/4 and 8192/1; smooth = (8192/4442.9 - 1)/3 = 0.28128; divisor 1/((1-smooth)/8 + smooth) = 2.6945.
+func TestLlama3Divisor(t *testing.T) {
+	r := RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8192}
+	for i, want := range map[int]float64{0: 1, 32: 2.6945, 63: 8} {
+		if got := r.llama3Divisor(500000, 128, i); math.Abs(got-want) > 1e-3 {
+			t.Errorf("divisor %d is %g, want %g", i, got, want)
+		}
+	}
+}
+
+func TestLoadWeightsRefuses(t *testing.T) {
+	list := fakeTensors(t, fakeConfig(), dtypes.Float32, false)
+	store(dtypes.Float32, list[3].data[4*5:], 1e6) // row 0, column 5 of the first layer's keys
+	f, err := Open(fakeFolder(t, fakeConfig(), list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.LoadWeights(nil, dtypes.Float16)
+	wantLine(t, err, `"model.layers.0.self_attn.k_proj.weight"`, "row 0, column 5", "too large")
+	_, err = f.LoadWeights(nil, dtypes.Float32, RoundFloat16())
+	wantLine(t, err, "too large")
+	_, err = f.LoadWeights(nil, dtypes.Int8)
+	wantLine(t, err, "int8", "want float32, float16 or bfloat16")
+	if _, err = f.LoadWeights(nil, dtypes.BFloat16); err != nil {
+		t.Errorf("bfloat16 holds 1e6: %v", err)
+	}
+	// The file shrinks after Open: an error, not a crash as with a memory map.
+	truncate(t, filepath.Join(f.Path(), weightsFile), -8)
+	_, err = f.LoadWeights(nil, dtypes.Float32)
+	wantLine(t, err, "lm_head.weight", "ends early")
+}
+
+// A context that ends, as by Ctrl-C, ends the loading between two tensors.
+func TestLoadWeightsCancelled(t *testing.T) {
+	f, err := Open(fakeFolder(t, fakeConfig(), fakeTensors(t, fakeConfig(), dtypes.Float32, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	calls := 0
+	_, err = f.LoadWeights(nil, dtypes.Float32, WithContext(ctx), WithProgress(func(int64, int64) {
+		if calls++; calls == 3 {
+			cancel()
+		}
+	}))
+	if !errors.Is(err, context.Canceled) || calls != 3 {
+		t.Errorf("after %d tensors: %v, want context.Canceled after 3", calls, err)
+	}
+}
