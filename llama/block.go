@@ -1,0 +1,57 @@
+package llama
+
+import (
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+)
+
+// blockNodes are the packed parameters of one block, as nodes; see packedLayer for the layout.
+type blockNodes struct {
+	attnNorm, qkv, o, mlpNorm, gateUp, down *Node
+}
+
+// block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].
+//
+//	x += attention(norm(x));  x += feedForward(norm(x))
+func (c Config) block(layer int, w blockNodes, x *Node, turn rotation, cache Cache) *Node {
+	x = Add(x, c.attention(layer, w, rmsNorm(x, inside(w.attnNorm), c.RMSNormEps), turn, cache))
+	return Add(x, feedForward(w, rmsNorm(x, inside(w.mlpNorm), c.RMSNormEps)))
+}
+
+// attention projects x [B, t, hidden] to queries, keys and values, turns queries and keys, and leaves the rest to the
+// cache. Query head h reads key/value head h / (H/K).
+func (c Config) attention(layer int, w blockNodes, x *Node, turn rotation, cache Cache) *Node {
+	b, t := x.Shape().Dim(0), x.Shape().Dim(1)
+	group := c.Heads / c.KVHeads
+
+	qkv := linear(x, w.qkv) // [B, t, K, group + 2, D]
+	part := func(from, to int) *Node {
+		return Slice(qkv, AxisRange(), AxisRange(), AxisRange(), AxisRange(from, to))
+	}
+	turned := turn.apply(part(0, group+1)) // queries and keys
+	queries := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, group))
+	keys := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(group, group+1))
+	values := part(group+1, group+2)
+
+	heads := func(x *Node, n int) *Node { // [B, t, K, n/K, D] -> [B, n, t, D]
+		return TransposeAllAxes(Reshape(x, b, t, n, c.HeadDim), 0, 2, 1, 3)
+	}
+	cache.Append(layer, heads(keys, c.KVHeads), heads(values, c.KVHeads))
+	mixed := cache.Attend(layer, heads(queries, c.Heads)) // [B, H, t, D]
+	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)
+	return linear(mixed, w.o)
+}
+
+// feedForward is the gated feed-forward part (SwiGLU): x [B, t, hidden] -> [B, t, hidden].
+//
+//	down(silu(gate(x)) · up(x)), silu(y) = y / (1 + e⁻ʸ)
+//
+// Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 6.
+func feedForward(w blockNodes, x *Node) *Node {
+	both := linear(x, w.gateUp) // [B, t, 2, intermediate]
+	s := both.Shape()
+	part := func(i int) *Node {
+		return Reshape(Slice(both, AxisRange(), AxisRange(), AxisElem(i)), s.Dim(0), s.Dim(1), s.Dim(3))
+	}
+	gate := part(0)
+	return linear(Mul(Mul(gate, Logistic(gate)), part(1)), w.down)
+}

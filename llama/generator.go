@@ -1,0 +1,168 @@
+package llama
+
+import (
+	"context"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Generator generates text with one model and one configuration of the cache. What it compiles (a graph for each
+// number of rows and each of a few sizes of prompt and cache) it keeps for later calls. Safe for concurrent use; calls
+// at the same time share the device. The zero value is not usable.
+type Generator struct {
+	model    *Model
+	cache    kvq.Config
+	dtype    dtypes.DType // of keys and values in full precision
+	programs *programs
+}
+
+// GeneratorOption changes how NewGenerator works.
+type GeneratorOption func(*Generator)
+
+// WithCacheDType stores the full-precision part of the cache as Float32, Float16 or BFloat16. Without it, it has the
+// dtype of the weights.
+func WithCacheDType(dtype dtypes.DType) GeneratorOption {
+	return func(g *Generator) { g.dtype = dtype }
+}
+
+// NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a full-precision cache. Several
+// generators may share a model, to compare caches. Nothing is compiled yet.
+func NewGenerator(model *Model, cache kvq.Config, options ...GeneratorOption) (*Generator, error) {
+	g := &Generator{model: model, cache: cache, dtype: model.dtype}
+	for _, option := range options {
+		option(g)
+	}
+	g.programs = &programs{model: model, known: map[any]*program{}}
+	if _, err := g.Plan(1, 128); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// Model returns the model that generates.
+func (g *Generator) Model() *Model { return g.model }
+
+// CacheConfig returns the configuration of the cache.
+func (g *Generator) CacheConfig() kvq.Config { return g.cache }
+
+// Plan lays out the cache for so many rows and token slots a row.
+func (g *Generator) Plan(batch, capacity int) (*kvq.Plan, error) {
+	c := g.model.config
+	plan, err := kvq.New(g.cache, kvq.Shape{
+		Layers: c.Layers, Batch: batch, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
+		Capacity: capacity, DType: g.dtype, SlidingWindow: c.SlidingWindow,
+	})
+	if err != nil {
+		return nil, usererr.New("cache: %w", err)
+	}
+	return plan, nil
+}
+
+// Finalize frees the compiled graphs, after it has waited for what is under way. The model stays.
+func (g *Generator) Finalize() { g.programs.finalize() }
+
+// session is a batch under way: its cache on the device, and how far it is filled.
+type session struct {
+	g     *Generator
+	plan  *kvq.Plan
+	used  int               // slots of each row, padding included
+	state []*tensors.Tensor // in the order of plan.Shapes; owned
+	clock *Timing           // what waiting and running are added to
+}
+
+func (s *session) free() {
+	free(s.state)
+	s.state = nil
+}
+
+func (s *session) batch() int    { return s.plan.Shape().Batch }
+func (s *session) capacity() int { return s.plan.Shape().Capacity }
+
+// room is how many more tokens fit into the cache.
+func (s *session) room() int { return s.capacity() - s.used }
+
+// inputs are the cache's tensors followed by others, as arguments of a program.
+func (s *session) inputs(more ...any) []any {
+	all := make([]any, 0, len(s.state)+len(more))
+	for _, t := range s.state {
+		all = append(all, t)
+	}
+	return append(all, more...)
+}
+
+// replace exchanges the cache's tensors for those that a program returned first, and returns the other outputs.
+func (s *session) replace(out []*tensors.Tensor) []*tensors.Tensor {
+	n := len(s.state)
+	free(s.state)
+	s.state = append(s.state[:0], out[:n]...)
+	return out[n:]
+}
+
+// prefillKey names the graph that takes a prompt in.
+type prefillKey struct{ batch, columns, capacity int }
+
+// startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32) to the filled cache
+// and the logits [B, V] of the last column.
+func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
+	b := plan.Shape().Batch
+	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity},
+		[]shapes.Shape{shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)},
+		func(w modelNodes, in []*Node) []*Node {
+			cache := plan.Init(in[1])
+			hidden := g.model.hidden(w, in[0], cache, nil)
+			return append(cache.Nodes(), w.lastLogits(hidden))
+		})
+}
+
+// prefill runs a prompt through the model in one call: attention is exact over the prompt itself, the cache takes it in
+// by its own rules. It returns the logits [B, V] of the last column, to be freed by the caller.
+func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, *tensors.Tensor, error) {
+	program := g.startPrefill(plan, p.length)
+	if err := clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+		return nil, nil, err
+	}
+	s := &session{g: g, plan: plan, used: p.length, clock: clock}
+	var logits *tensors.Tensor
+	err := clock.prefilling(func() error {
+		out, err := g.programs.run(ctx, program, p.ids, p.start)
+		if err != nil {
+			return err
+		}
+		s.state, logits = out[:len(out)-1:len(out)-1], out[len(out)-1]
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, logits, nil
+}
+
+// growKey names the graph that moves a cache into a larger one.
+type growKey struct{ batch, from, to int }
+
+// grow moves the cache into one of another capacity.
+func (s *session) grow(ctx context.Context, capacity int) error {
+	larger, err := s.plan.WithCapacity(capacity)
+	if err != nil {
+		return err
+	}
+	plan := s.plan
+	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity}, plan.Shapes(),
+		func(_ modelNodes, nodes []*Node) []*Node { return plan.Grow(larger, nodes) })
+	if err := s.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+		return err
+	}
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.inputs()...)
+	if err != nil {
+		return err
+	}
+	s.replace(out)
+	s.plan = larger
+	return nil
+}

@@ -1,0 +1,48 @@
+package llama
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// How weights reach the body of the decode loop. They are parameters of the enclosing graph function, and a closure
+// may use such outer values only as operands of dots and dynamic slices (see package gx). So:
+//
+//   - matrices go straight into a dot, through linear and head;
+//   - everything that is used elementwise (norm weights) or by index (embedding rows) goes through inside first.
+//
+// XLA hands both to the loop as they are: no copy is made, neither a call nor a step.
+
+// inside returns x as a value of the function that is being built, so that it may be used elementwise there: a dynamic
+// slice over all of it, which XLA removes. x must not be a scalar.
+func inside(x *Node) *Node {
+	start := make([]*Node, x.Rank())
+	for i := range start {
+		start[i] = gx.Scalar(x.Graph(), dtypes.Int32, 0)
+	}
+	return DynamicSlice(x, start, x.Shape().Dimensions)
+}
+
+// linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products are summed in
+// float32 and rounded once.
+func linear(x, weight *Node) *Node {
+	return convert(linear32(x, weight), x.DType())
+}
+
+// linear32 is linear with the float32 sums as they are.
+func linear32(x, weight *Node) *Node {
+	// The accumulator is named because GoMLX's default for 16-bit operands adds elementwise operations on the weight,
+	// which a closure cannot have. The output dtype makes XLA sum in float32 all the same.
+	return Dot(x, weight).WithAccumulatorDType(weight.DType()).WithOutputDType(dtypes.Float32).
+		General([]int{x.Rank() - 1}, nil, []int{weight.Rank() - 1}, nil)
+}
+
+// convert is ConvertDType that leaves x alone where it has the dtype already.
+func convert(x *Node, dtype dtypes.DType) *Node {
+	if x.DType() == dtype {
+		return x
+	}
+	return ConvertDType(x, dtype)
+}

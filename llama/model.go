@@ -1,0 +1,161 @@
+package llama
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// Model is a Llama on a device: its configuration and its packed weights. It is immutable until Finalize and safe for
+// concurrent use; several generators may share it. The zero value is not usable.
+type Model struct {
+	config  Config
+	backend compute.Backend
+	dtype   dtypes.DType
+	weights []*tensors.Tensor // in the order of nodes
+	rope    []float32         // frequencies
+}
+
+// NewModel takes over the weights: it packs them on the device (see packLayer) and frees w, layer by layer, also when
+// it fails. All weights must have one dtype (float32, float16 or bfloat16), in which the model then computes, and the
+// shapes that the configuration implies.
+func NewModel(backend compute.Backend, config Config, w *Weights) (*Model, error) {
+	defer w.Finalize()
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config.EOS = slices.Clone(config.EOS)
+	if err := w.check(config); err != nil {
+		return nil, err
+	}
+	m := &Model{config: config, backend: backend, dtype: w.Embed.DType(), rope: ropeFrequencies(config)}
+	if err := m.pack(w); err != nil {
+		m.Finalize()
+		return nil, err
+	}
+	return m, nil
+}
+
+// check compares the tensors with what the configuration implies.
+func (w *Weights) check(c Config) error {
+	if len(w.Layers) != c.Layers {
+		return usererr.New("weights of %d layers, the configuration has %d", len(w.Layers), c.Layers)
+	}
+	for _, p := range c.parameters() {
+		t := *p.slot(w)
+		if t == nil {
+			return usererr.New("weights without %s, want %v", p.hf, p.dims)
+		}
+		if !slices.Equal(t.Shape().Dimensions, p.dims) || t.DType() != w.Embed.DType() {
+			return usererr.New("weight %s is %s, want %s %v", p.hf, t.Shape(), w.Embed.DType(), p.dims)
+		}
+	}
+	switch dtype := w.Embed.DType(); dtype {
+	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
+		return nil
+	default:
+		return usererr.New("weights as %s, want float32, float16 or bfloat16", dtype)
+	}
+}
+
+// Config returns the model's configuration.
+func (m *Model) Config() Config {
+	c := m.config
+	c.EOS = slices.Clone(c.EOS)
+	return c
+}
+
+// Backend returns where the model lives.
+func (m *Model) Backend() compute.Backend { return m.backend }
+
+// DType is the dtype of weights and activations.
+func (m *Model) DType() dtypes.DType { return m.dtype }
+
+// Bytes is the device memory that the weights take.
+func (m *Model) Bytes() int64 {
+	var sum int64
+	for _, t := range m.weights {
+		sum += t.ByteSize()
+	}
+	return sum
+}
+
+// Finalize frees the weights. The model and its generators are unusable afterwards.
+func (m *Model) Finalize() {
+	for _, t := range m.weights {
+		_ = t.FinalizeAll() // only fails when it is gone already
+	}
+	m.weights = nil
+}
+
+// modelNodes are the weights as graph parameters.
+type modelNodes struct {
+	embed, norm, head *Node // head is embed where it is tied
+	blocks            []blockNodes
+}
+
+// weightsPerBlock is the number of fields of blockNodes.
+const weightsPerBlock = 6
+
+// nodes takes the weights off the front of a graph's parameters and returns the rest.
+func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
+	take := func() *Node {
+		n := parameters[0]
+		parameters = parameters[1:]
+		return n
+	}
+	w.embed, w.norm = take(), take()
+	w.head = w.embed
+	if !m.config.TieEmbeddings {
+		w.head = take()
+	}
+	for range m.config.Layers {
+		w.blocks = append(w.blocks, blockNodes{take(), take(), take(), take(), take(), take()})
+	}
+	return w, parameters
+}
+
+// observer is shown intermediate values while a graph is built; nil ones are not called. For tests.
+type observer func(name string, n *Node)
+
+func (o observer) see(n *Node, format string, args ...any) {
+	if o != nil {
+		o(fmt.Sprintf(format, args...), n)
+	}
+}
+
+// hidden runs the tokens ids [B, t] (int32) through all blocks and the last norm: [B, t, hidden]. The cache takes the
+// tokens in and has advanced afterwards.
+func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Node {
+	s := ids.Shape()
+	x := Gather(inside(w.embed), Reshape(ids, s.Dim(0), s.Dim(1), 1)) // [B, t, hidden]
+	seen.see(x, "hidden_0")
+	turn := newRotation(cache.Positions(s.Dim(1)), m.rope)
+	for i, block := range w.blocks {
+		x = m.config.block(i, block, x, turn, cache)
+		if i+1 < len(w.blocks) {
+			seen.see(x, "hidden_%d", i+1)
+		}
+	}
+	cache.Advance()
+	x = rmsNorm(x, inside(w.norm), m.config.RMSNormEps)
+	seen.see(x, "hidden_%d", len(w.blocks))
+	return x
+}
+
+// logits scores the whole vocabulary: hidden [..., hidden] -> [..., V] float32, whatever the dtype of the weights.
+func (w modelNodes) logits(hidden *Node) *Node { return linear32(hidden, w.head) }
+
+// lastLogits are the logits of the newest token of each row: hidden [B, t, hidden] -> [B, V] float32. Rows are padded
+// on the left, so that is the last column.
+func (w modelNodes) lastLogits(hidden *Node) *Node {
+	s := hidden.Shape()
+	last := Slice(hidden, AxisRange(), AxisElem(-1))
+	return w.logits(Reshape(last, s.Dim(0), s.Dim(2)))
+}

@@ -1,0 +1,126 @@
+package llama
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// program is one graph, compiled for one set of shapes in the background.
+type program struct {
+	exec *graph.Exec
+	done chan struct{} // closed when exec or err is there
+	err  error
+}
+
+// programs compiles each graph once. Safe for concurrent use.
+type programs struct {
+	model *Model
+	mu    sync.Mutex
+	known map[any]*program
+	busy  sync.WaitGroup // compilations and calls that their caller no longer waits for
+}
+
+// build is a graph: from the model's weights and the other inputs to the outputs.
+type build func(w modelNodes, inputs []*graph.Node) []*graph.Node
+
+// start begins to compile a graph, unless one with this key was begun already. key is comparable and tells apart all
+// graphs; inputs are the shapes of what comes after the weights.
+func (ps *programs) start(key any, inputs []shapes.Shape, graphOf build) *program {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p := ps.known[key]; p != nil {
+		return p
+	}
+	p := &program{done: make(chan struct{})}
+	ps.known[key] = p
+	all := make([]shapes.Shape, 0, len(ps.model.weights)+len(inputs))
+	for _, t := range ps.model.weights {
+		all = append(all, t.Shape())
+	}
+	all = append(all, inputs...)
+	ps.busy.Go(func() {
+		defer close(p.done)
+		p.exec, p.err = graph.NewExec(ps.model.backend, func(nodes []*graph.Node) []*graph.Node {
+			w, rest := ps.model.nodes(nodes)
+			return graphOf(w, rest)
+		})
+		if p.err == nil {
+			p.exec.WithName(fmt.Sprintf("llama.%T", key))
+			_, p.err = p.exec.Compile(all...)
+		}
+		if p.err != nil {
+			p.err = fmt.Errorf("compiling %+v: %w", key, p.err)
+			ps.mu.Lock()
+			delete(ps.known, key) // the next caller tries again
+			ps.mu.Unlock()
+		}
+	})
+	return p
+}
+
+// wait returns when the program is compiled, or early with the context's error; then it goes on compiling.
+func (p *program) wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run calls a compiled program with the weights and inputs (tensors or Go values). Its outputs are the caller's, to be
+// freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.
+func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]*tensors.Tensor, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	args := make([]any, 0, len(ps.model.weights)+len(inputs))
+	for _, t := range ps.model.weights {
+		args = append(args, t)
+	}
+	args = append(args, inputs...)
+	type result struct {
+		out []*tensors.Tensor
+		err error
+	}
+	heard := make(chan result, 1)
+	ps.busy.Go(func() {
+		var r result
+		r.out, r.err = p.exec.Call(args...)
+		heard <- r
+	})
+	select {
+	case r := <-heard:
+		return r.out, r.err
+	case <-ctx.Done():
+		ps.busy.Go(func() { free((<-heard).out) })
+		return nil, ctx.Err()
+	}
+}
+
+// free gives device memory back at once, without waiting for the garbage collector.
+func free(list []*tensors.Tensor) {
+	for _, t := range list {
+		if t != nil {
+			_ = t.FinalizeAll() // only fails when it is gone already
+		}
+	}
+}
+
+// finalize waits for what is under way and drops the compiled programs.
+func (ps *programs) finalize() {
+	ps.busy.Wait()
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.known {
+		if p.exec != nil {
+			p.exec.Finalize()
+		}
+	}
+	clear(ps.known)
+}

@@ -1,0 +1,75 @@
+package llama
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// ropeFrequencies returns how far, in radians, each rotary pair turns from one position to the next: D/2 values,
+// computed in float64 and rounded to float32.
+//
+//	f[i] = theta^(-2i/D), stretched as RopeScaling says
+//
+// Source: Su et al. 2021, "RoFormer", section 3.2.2; scaling as in transformers' modeling_rope_utils.py.
+func ropeFrequencies(c Config) []float32 {
+	out := make([]float32, c.HeadDim/2)
+	for i := range out {
+		out[i] = float32(c.RopeScaling.stretch(math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))))
+	}
+	return out
+}
+
+// stretch slows one frequency down for contexts longer than those of the first training.
+func (r RopeScaling) stretch(frequency float64) float64 {
+	switch r.Type {
+	case ropeLinear:
+		return frequency / r.Factor
+	case ropeLlama3:
+		// share is 1 for waves so short that the first training saw many of them (left alone), 0 for waves longer
+		// than it saw (stretched fully), and in between a blend.
+		turns := float64(r.OriginalMaxPositions) * frequency / (2 * math.Pi) // waves in the first training's context
+		share := (turns - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
+		share = min(max(share, 0), 1)
+		return share*frequency + (1-share)*frequency/r.Factor
+	}
+	return frequency
+}
+
+// rotation holds the cosines and sines of one step, the same for all layers: [B, t, 1, 1, D/2] float32.
+type rotation struct{ cos, sin *Node }
+
+// newRotation computes them for positions [B, t] int32.
+func newRotation(positions *Node, frequencies []float32) rotation {
+	s, half := positions.Shape(), len(frequencies)
+	b, t := s.Dim(0), s.Dim(1)
+	dims := []int{b, t, 1, 1, half}
+	angle := Mul(
+		BroadcastToDims(Reshape(ConvertDType(positions, dtypes.Float32), b, t, 1, 1, 1), dims...),
+		BroadcastToDims(Reshape(Const(positions.Graph(), frequencies), 1, 1, 1, 1, half), dims...))
+	return rotation{cos: Cos(angle), sin: Sin(angle)}
+}
+
+// apply turns the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and dtype. The
+// arithmetic is float32.
+//
+//	x[i]·cos − x[i+D/2]·sin,  x[i+D/2]·cos + x[i]·sin
+func (r rotation) apply(x *Node) *Node {
+	s := x.Shape()
+	half := r.cos.Shape().Dim(-1)
+	if x.Rank() != 5 || s.Dim(4) != 2*half {
+		exceptions.Panicf("llama.rotation.apply: x %s, want [B, t, K, n, %d]", s, 2*half)
+	}
+	wide := convert(x, dtypes.Float32)
+	first := Slice(wide, AxisRange(), AxisRange(), AxisRange(), AxisRange(), AxisRange(0, half))
+	second := Slice(wide, AxisRange(), AxisRange(), AxisRange(), AxisRange(), AxisRange(half))
+	cos := BroadcastToDims(r.cos, first.Shape().Dimensions...)
+	sin := BroadcastToDims(r.sin, first.Shape().Dimensions...)
+	turned := Concatenate([]*Node{
+		Sub(Mul(first, cos), Mul(second, sin)),
+		Add(Mul(second, cos), Mul(first, sin)),
+	}, -1)
+	return convert(turned, x.DType())
+}

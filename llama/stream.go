@@ -1,0 +1,39 @@
+package llama
+
+import "time"
+
+// blockTarget is how long a call of the decode loop should take: short enough that text flows and Ctrl-C is heard at
+// once, long enough that what a call costs beside its tokens (handing the cache over, reading the tokens) is small.
+const blockTarget = 250 * time.Millisecond
+
+// pace chooses how many tokens the next call makes.
+type pace struct {
+	fixed int // as the caller wants it; 0: by time
+	most  int // what the loop's buffers hold
+	last  int // size of the call before, 0: none
+	step  time.Duration
+}
+
+// firstBlock is the first call's size: a few tokens, to learn how long they take.
+const firstBlock = 4
+
+func (p *pace) next() int {
+	if p.fixed > 0 {
+		return min(p.fixed, p.most)
+	}
+	if p.last == 0 {
+		return min(firstBlock, p.most)
+	}
+	n := 4 * p.last // one quick call does not make the next one long
+	if p.step > 0 {
+		n = min(n, int(blockTarget/p.step))
+	}
+	return min(max(n, 1), p.most)
+}
+
+// measured tells how long a call of so many tokens took.
+func (p *pace) measured(turns int, took time.Duration) {
+	if turns > 0 {
+		p.last, p.step = turns, took/time.Duration(turns)
+	}
+}
