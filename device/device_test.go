@@ -70,6 +70,34 @@ func TestOpenCPU(t *testing.T) {
 	}
 }
 
+// Runs where there is a GPU and its plugin; both are needed to say anything about CUDA.
+func TestOpenCUDA(t *testing.T) {
+	if !HasNVIDIA() {
+		t.Skip("this machine shows no NVIDIA GPU")
+	}
+	path, err := cudaPlugin()
+	if err != nil {
+		t.Skip(err)
+	}
+	backend, err := Open(XLACUDA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Finalize()
+	product(t, backend)
+	info := Describe(backend)
+	t.Logf("%s, plugin %s, XLA_FLAGS=%s, devices %q", info, info.Plugin, os.Getenv("XLA_FLAGS"), info.Devices)
+	if !info.GPU() || info.Name != XLACUDA || info.Plugin != path || backend.(*xla.Backend).HasSharedBuffers() {
+		t.Errorf("Describe = %+v", info)
+	}
+	if got := Default(); got != XLACUDA {
+		t.Errorf("Default() = %q with a GPU and its plugin", got)
+	}
+	if warning := Warning([]Info{info}); warning != "" {
+		t.Errorf("Warning = %q with a GPU", warning)
+	}
+}
+
 func TestOpenPureGo(t *testing.T) {
 	backend, err := Open(PureGo)
 	if err != nil {
