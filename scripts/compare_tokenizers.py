@@ -51,7 +51,7 @@ def llama2(tarball):
     merges = [(pieces[a], pieces[b]) for a, b in struct.iter_unpack("<HH", binary)]
     assert len(pieces) == 32000 and pieces[:3] == ["<unk>", "<s>", "</s>"] and pieces[13] == "<0x0A>"
 
-    # Scores are the order of the pieces, but runs of blanks come last of all: the only order that gives the merges.
+    # Scores are the order of the pieces, but all runs of blanks come last: the only scores that give the merges.
     blanks = lambda piece: len(piece) > 1 and set(piece) == {"▁"}
     score = lambda i: 0.0 if i < 259 else -1e9 if blanks(pieces[i]) else -float(i - 259)
     model = spm.ModelProto()
@@ -65,10 +65,9 @@ def llama2(tarball):
     # The merges follow from pieces and scores, as transformers' SentencePieceExtractor makes them: that both agree says
     # that the model above is the one the merges were made from.
     ids = {p: i for i, p in enumerate(pieces)}
-    derived = []
-    for id, piece in sorted(enumerate(pieces[259:], 259), key=lambda p: -score(p[0])):
-        pairs = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in ids and piece[i:] in ids]
-        derived += sorted(pairs, key=lambda p: (ids[p[0]], ids[p[1]]))
+    pairs = [(-score(id), ids[p[:i]], ids[p[i:]]) for id, p in enumerate(pieces) if id >= 259
+             for i in range(1, len(p)) if p[:i] in ids and p[i:] in ids]
+    derived = [(pieces[a], pieces[b]) for _, a, b in sorted(pairs)]
     assert derived == merges, "merges and pieces of llama-tokenizer-js disagree"
 
     file = {

@@ -57,7 +57,7 @@ func TestTutorialPrompts(t *testing.T) {
 		IDs      [][]int32 `json:"input_ids"`
 		Mask     [][]int32 `json:"attention_mask"`
 		Variants map[string]struct {
-			Generated [][]int `json:"generated_ids"`
+			Generated [][]int  `json:"generated_ids"`
 			Texts     []string `json:"text_new"`
 		}
 	}

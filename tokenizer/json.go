@@ -119,7 +119,11 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	}
 	var list []addedToken
 	for _, a := range file.AddedTokens {
-		list = append(list, a.token())
+		token := a.token()
+		if id, found := t.model.ids[token.content]; found { // the vocabulary's id counts, as in Hugging Face's tokenizers
+			token.id = int(id)
+		}
+		list = append(list, token)
 	}
 	if err := t.setAdded(append(list, more...)); err != nil {
 		return nil, err
