@@ -81,8 +81,6 @@ func (s side) arrays(shape Shape, layers, slots int) []array {
 
 func (s side) codeDType() dtypes.DType {
 	switch s.code {
-	case Float8:
-		return dtypes.F8E4M3FN
 	case Int8:
 		return dtypes.Int8
 	}

@@ -41,8 +41,10 @@ func (s side) dequantize(codes, scales, zeros *Node) *Node {
 		format = format.storage(scales.DType())
 	}
 	switch s.code {
-	case Float8, Int8:
-		return dequantizePerHead(codes, scales, format)
+	case Float8:
+		return dequantizeFloat8(codes, scales, format)
+	case Int8:
+		return dequantizeInt8(codes, scales, format)
 	case Symmetric:
 		return dequantizeSymmetric(codes, scales, s.bits, format)
 	}

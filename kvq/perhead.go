@@ -12,12 +12,24 @@ const largestFloat8 = 448
 // quantizeFloat8 stores x as float8 e4m3 numbers with one scale a group, max|x| / 448. Three bits of mantissa: an element is right to
 // 1/16 of itself, small ones (below 2^-15 of the largest) to 2^-19 of the largest.
 //
-//	codes  float8 e4m3fn, shape of x, rounded to nearest even; scale as stored in format, axis of size 1; value = scale·code
+//	codes  uint8, shape of x: | sign | exponent: 4 bits, bias 7 | mantissa: 3 bits |, rounded half to even
+//	scale  as stored in format, axis of size 1; value = scale·code
 //
-// Elements that are not valid or NaN are 0, infinities ±448 scales.
+// The codes are the bits of e4m3fn in bytes, because go-xla v0.4.13 has no float8 arrays. Elements that are not valid or NaN are 0,
+// infinities ±448 scales.
 func quantizeFloat8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, scale *Node) {
 	units, scale := perHeadUnits(x, axis, valid, format, largestFloat8)
-	return ConvertDType(roundToFloat8(units), dtypes.F8E4M3FN), scale
+	// A 256th of an e4m3 number is a float16 with the same mantissa and the exponent in the low four of its five bits.
+	bits := Bitcast(ConvertDType(gx.MulScalar(roundToFloat8(units), 1.0/256), dtypes.Float16), dtypes.Uint16)
+	bits = BitwiseOr(gx.AndScalar(gx.ShiftRight(bits, 8), 0x80), gx.AndScalar(gx.ShiftRight(bits, 7), 0x7f))
+	return ConvertDType(bits, dtypes.Uint8), scale
+}
+
+// dequantizeFloat8 gives values back from [quantizeFloat8], in float32.
+func dequantizeFloat8(codes, scale *Node, format ScaleFormat) *Node {
+	bits := ConvertDType(codes, dtypes.Uint16)
+	bits = BitwiseOr(gx.ShiftLeft(gx.AndScalar(bits, 0x80), 8), gx.ShiftLeft(gx.AndScalar(bits, 0x7f), 7))
+	return Mul(gx.MulScalar(format.decodeScale(scale), 256), ConvertDType(Bitcast(bits, dtypes.Float16), dtypes.Float32))
 }
 
 // quantizeInt8 stores x as whole numbers -127..127 with one scale a group, max|x| / 127.
@@ -30,8 +42,8 @@ func quantizeInt8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, sc
 	return ConvertDType(Round(units), dtypes.Int8), scale
 }
 
-// dequantizePerHead gives values back from [quantizeFloat8] and [quantizeInt8], in float32.
-func dequantizePerHead(codes, scale *Node, format ScaleFormat) *Node {
+// dequantizeInt8 gives values back from [quantizeInt8], in float32.
+func dequantizeInt8(codes, scale *Node, format ScaleFormat) *Node {
 	return Mul(format.decodeScale(scale), ConvertDType(codes, dtypes.Float32))
 }
 
@@ -45,11 +57,10 @@ func perHeadUnits(x *Node, axis int, valid *Node, format ScaleFormat, largest fl
 	return Where(keep(x, step, valid), units, gx.ZerosLike(units)), scale
 }
 
-// roundToFloat8 rounds float32 of at most 448 to numbers of float8 e4m3, half to even, as float32. XLA's own conversion rounds twice
-// on some devices (to float16 first), which is wrong where the first rounding ends at a tie.
+// roundToFloat8 rounds float32 of at most 448 to numbers of float8 e4m3, half to even, as float32.
 func roundToFloat8(x *Node) *Node {
 	const drop = 23 - 3
 	bits := Bitcast(x, dtypes.Uint32)
 	odd := gx.AndScalar(gx.ShiftRight(bits, drop), 1)
-	return narrow{mantissa: 3, minExponent: -6, largest: largestFloat8}.join(Add(gx.AddScalar(bits, 1<<(drop-1)-1), odd), Round, x)
+	return narrow{mantissa: 3, minExponent: -6}.join(Add(gx.AddScalar(bits, 1<<(drop-1)-1), odd), Round, x)
 }

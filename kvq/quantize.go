@@ -16,8 +16,8 @@ import (
 //     the lowest code, infinities the code of the nearest end: all decode to finite values.
 //   - A group without a voter gets scale 0 and zero point 0.
 //   - A constant group gets scale 0 and codes 0, and decodes to its constant exactly.
-//   - A group whose range overflows the dtype (3e38 and -3e38 in float32, 60000 and -60000 in float16) is limited to half of the largest
-//     finite number on both sides; values beyond saturate. quanto gives NaN for the whole group.
+//   - A group whose range is too wide for the dtype (3e38 and -3e38 in float32, 60000 and -60000 in float16) is limited to a little less
+//     than half of the largest finite number on both sides; values beyond saturate. quanto gives NaN for the whole group.
 //   - Numbers below the normal ones of float32 (1.2e-38) may count as 0: XLA's CPU code flushes them.
 //
 // So finite input never gives NaN or infinity.
@@ -37,8 +37,8 @@ import (
 func quantizeMinMax(x *Node, axis, bits int, valid *Node) (codes, scale, zero *Node) {
 	dtype := x.DType()
 	x, usable := voters(x, valid)
-	low, high := groupRange(x, axis, usable, dtype)
-	scale = roundTo(divideByConstant(roundTo(Sub(high, low), dtype), float64(int(1)<<bits-1)), dtype)
+	low, high := groupRange(x, axis, bits, usable, dtype)
+	scale = rangeScale(low, high, bits, dtype)
 	steps := roundTo(Div(roundTo(Sub(x, low), dtype), positiveOr1(scale)), dtype)
 	return codesOf(steps, scale, bits, valid), ConvertDType(scale, dtype), ConvertDType(low, dtype)
 }
@@ -62,7 +62,9 @@ func dequantize(codes, scale, zero *Node) *Node {
 func quantizeStored(x *Node, axis, bits int, valid *Node, format ScaleFormat, fit rangeFitter) (codes, scale, zero *Node) {
 	format = format.storage(x.DType())
 	x, usable := voters(x, valid)
-	low, high := groupRange(x, axis, usable, dtypes.Float32)
+	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
+	f, _ := narrowFormat(dtypes.Float32)
+	low, high = gx.ClampScalar(low, -f.limit, f.limit), gx.ClampScalar(high, -f.limit, f.limit) // a scale rounded up could overflow
 	if fit != nil {
 		low, high = fit(x, axis, bits, usable, low, high)
 	}
@@ -115,24 +117,32 @@ func voters(x, valid *Node) (x32, usable *Node) {
 	return x32, usable
 }
 
-// groupRange returns the least and the largest usable element of each group of float32 x, limited so that their difference is a finite
-// number of dtype; 0 and 0 for a group without one.
-func groupRange(x *Node, axis int, usable *Node, dtype dtypes.DType) (low, high *Node) {
+// groupRange returns the least and the largest usable element of each group of float32 x, limited so that all 2^bits values are finite
+// numbers of dtype; 0 and 0 for a group without a usable element.
+func groupRange(x *Node, axis, bits int, usable *Node, dtype dtypes.DType) (low, high *Node) {
 	g := x.Graph()
 	low = gx.ReduceMinAndKeep(Where(usable, x, gx.Inf(g, dtypes.Float32)), axis)
 	high = gx.ReduceMaxAndKeep(Where(usable, x, gx.NegInf(g, dtypes.Float32)), axis)
 	empty := GreaterThan(low, high)
 	low, high = Where(empty, gx.ZerosLike(low), low), Where(empty, gx.ZerosLike(high), high)
 	f, _ := narrowFormat(dtype)
-	wide := Not(IsFinite(roundTo(Sub(high, low), dtype)))
-	low = Where(wide, gx.MaxScalar(low, -f.largest/2), low)
-	high = Where(wide, gx.MinScalar(high, f.largest/2), high)
+	last := roundTo(gx.MulScalar(rangeScale(low, high, bits, dtype), int(1)<<bits-1), dtype)
+	wide := Not(IsFinite(roundTo(Add(last, low), dtype)))
+	low = Where(wide, gx.MaxScalar(low, -f.limit), low)
+	high = Where(wide, gx.MinScalar(high, f.limit), high)
 	return low, high
 }
 
-// groupPeak returns the largest magnitude of the usable elements of each group of float32 x, 0 for a group without one.
+// rangeScale is the scale of codes that cover [low, high], rounded as quanto does in dtype.
+func rangeScale(low, high *Node, bits int, dtype dtypes.DType) *Node {
+	return roundTo(divideByConstant(roundTo(Sub(high, low), dtype), float64(int(1)<<bits-1)), dtype)
+}
+
+// groupPeak returns the largest magnitude of the usable elements of each group of float32 x, 0 for a group without one. It stays a little
+// below the largest float32, so that a scale rounded up does not carry the largest code over it.
 func groupPeak(x *Node, axis int, usable *Node) *Node {
-	return gx.ReduceMaxAndKeep(Where(usable, Abs(x), gx.Scalar(x.Graph(), dtypes.Float32, 0)), axis)
+	peak := gx.ReduceMaxAndKeep(Where(usable, Abs(x), gx.Scalar(x.Graph(), dtypes.Float32, 0)), axis)
+	return gx.MinScalar(peak, 0x1.f8p127)
 }
 
 // codesOf rounds positions inside of a range, in steps, to codes. Elements that are not valid or NaN, and groups of scale 0, get code 0.

@@ -22,7 +22,10 @@ func Rotate(x *Node) *Node {
 	dtype, dims := x.DType(), x.Shape().Dimensions
 	n := hadamardBlock(dims[len(dims)-1])
 	blocks := Reshape(ConvertDType(x, dtypes.Float32), -1, n)
-	return ConvertDType(Reshape(butterfly(blocks, n), dims...), dtype)
+	// A product with the matrix: on XLA's CPU it took as long as the fast transform of log2(n) rounds of sums and differences, and
+	// compiled in a third of the time.
+	rotated := Dot(blocks, hadamardNode(x.Graph(), n)).Product()
+	return ConvertDType(Reshape(rotated, dims...), dtype)
 }
 
 // Hadamard returns the matrix of [Rotate] for D = dim: orthonormal and symmetric. D = 2^k·m with m odd gives m blocks of size 2^k on the
@@ -45,22 +48,6 @@ func Hadamard(dim int) [][]float32 {
 
 // hadamardBlock is the largest power of two that divides dim.
 func hadamardBlock(dim int) int { return dim & -dim }
-
-// butterfly is the fast transform of rows [R, n]: log2(n) rounds of sums and differences of neighbours at distance 1, 2, 4 …
-func butterfly(x *Node, n int) *Node {
-	rows := x.Shape().Dim(0)
-	for distance := 1; distance < n; distance *= 2 {
-		pairs := Reshape(x, rows, n/(2*distance), 2, distance)
-		a, b := SliceAxis(pairs, 2, AxisElem(0)), SliceAxis(pairs, 2, AxisElem(1))
-		x = Reshape(Concatenate([]*Node{Add(a, b), Sub(a, b)}, 2), rows, n)
-	}
-	return gx.MulScalar(x, 1/math.Sqrt(float64(n)))
-}
-
-// rotateByDot is [butterfly] as a product with the matrix.
-func rotateByDot(x *Node, n int) *Node {
-	return Dot(x, hadamardNode(x.Graph(), n)).Product()
-}
 
 // hadamardNode makes the n×n matrix in the graph from bit counts, rather than as a constant of n² numbers in the program's text.
 func hadamardNode(g *Graph, n int) *Node {

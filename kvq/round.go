@@ -18,17 +18,18 @@ type narrow struct {
 	mantissa    int     // bits of the mantissa, the leading 1 not counted
 	minExponent int     // exponent of the smallest normal number
 	largest     float64 // largest finite number
+	limit       float64 // where ranges that are too wide are cut: below half of largest, in few bits
 }
 
 // narrowFormat describes dtype; ok is false for float32 and wider, which need no rounding.
 func narrowFormat(dtype dtypes.DType) (f narrow, ok bool) {
 	switch dtype {
 	case dtypes.Float16:
-		return narrow{10, -14, 65504}, true
+		return narrow{10, -14, 65504, 0x1.fp14}, true
 	case dtypes.BFloat16:
-		return narrow{7, -126, 0x1.fep127}, true
+		return narrow{7, -126, 0x1.fep127, 0x1.fp126}, true
 	case dtypes.Float32, dtypes.Float64:
-		return narrow{23, -126, math.MaxFloat32}, false
+		return narrow{23, -126, math.MaxFloat32, 0x1.fp126}, false
 	}
 	exceptions.Panicf("kvq: keys and values of dtype %s, want float32, float16 or bfloat16", dtype)
 	return narrow{}, false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -77,12 +78,15 @@ func Npz(t testing.TB, path ...string) map[string]Array {
 	return out
 }
 
-// JSON reads a .json file into value; path elements are joined.
+// notJSON matches the numbers that Python's json module writes and JSON has not.
+var notJSON = regexp.MustCompile(`([:,\[]\s*)(-?Infinity|NaN)\b`)
+
+// JSON reads a .json file into value; path elements are joined. Python's NaN and Infinity are read as null.
 func JSON(t testing.TB, value any, path ...string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(path...))
 	if err == nil {
-		err = json.Unmarshal(data, value)
+		err = json.Unmarshal(notJSON.ReplaceAll(data, []byte("${1}null")), value)
 	}
 	if err != nil {
 		t.Fatal(fmt.Errorf("reading %s: %w", filepath.Join(path...), err))
