@@ -1,0 +1,325 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// caches are the configurations that every test of the seam runs over; head dim 16.
+var caches = map[string]kvq.Config{
+	"full":   {},
+	"quanto": {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 4},
+	"blocks": {Backend: kvq.Blocks, NBits: 8, QGroupSizeKey: 32, QGroupSizeValue: 16, ResidualLength: 4, AxisKey: kvq.PerChannel, Sinks: 2},
+}
+
+// ragged is how many tokens the prompts of raggedBatch have: with the twelve of greedy12, every cache of caches has coded
+// some of two rows at least, before and after a block left the window.
+var ragged = []int{5, 48, 29}
+
+// raggedBatch is three prompts, padded to 48 columns.
+func raggedBatch() (ids, mask [][]int32) {
+	for row, n := range ragged {
+		id, m := make([]int32, 48), make([]int32, 48)
+		for i := 48 - n; i < 48; i++ {
+			id[i], m[i] = int32(3+(row*71+i*37)%250), 1
+		}
+		ids, mask = append(ids, id), append(mask, m)
+	}
+	return ids, mask
+}
+
+func mustGenerate(t testing.TB, g *Generator, ids, mask [][]int32, gc GenerateConfig) *Result {
+	t.Helper()
+	r, err := g.Generate(context.Background(), ids, mask, gc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// greedy12 is twelve tokens with their logits, which no token ends.
+func greedy12() GenerateConfig {
+	return GenerateConfig{MaxNewTokens: 12, EOS: []int{}, KeepLogits: true}
+}
+
+// A row in a batch gives what it gives alone, in each cache.
+func TestRowsDoNotTouchOneAnother(t *testing.T) {
+	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
+	ids, mask := raggedBatch()
+	for name, cache := range caches {
+		t.Run(name, func(t *testing.T) {
+			g := mustGenerator(t, m, cache)
+			together := mustGenerate(t, g, ids, mask, greedy12())
+			for row, n := range ragged {
+				alone := mustGenerate(t, g, [][]int32{ids[row][48-n:]}, nil, greedy12())
+				sameRow(t, fmt.Sprintf("row %d", row), together, row, alone, 0)
+			}
+		})
+	}
+}
+
+// sameRow compares the tokens of one row of two results, and the logits within what another order of sums may change.
+func sameRow(t *testing.T, what string, a *Result, i int, b *Result, j int) {
+	t.Helper()
+	if !slices.Equal(a.Row(i), b.Row(j)) {
+		t.Errorf("%s: tokens %v and %v", what, a.Row(i), b.Row(j))
+		return
+	}
+	for step := range a.Logits {
+		if d := worst(t, a.Logits[step][i], b.Logits[step][j]); d > 1e-4 {
+			t.Errorf("%s, step %d: logits differ by up to %g, want at most 1e-4", what, step, d)
+		}
+	}
+}
+
+// More padding on the left, a larger cache, and a cache that grows on the way change nothing.
+func TestSizesChangeNothing(t *testing.T) {
+	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
+	ids, mask := raggedBatch()
+	for name, cache := range caches {
+		t.Run(name, func(t *testing.T) {
+			g := mustGenerator(t, m, cache)
+			want := mustGenerate(t, g, ids, mask, greedy12())
+			for _, size := range []struct{ columns, capacity int }{{64, 128}, {48, 52}} {
+				r, err := g.newRun(ids, mask, greedy12(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.prompt = r.prompt.resize(size.columns)
+				if r.plan, err = g.Plan(3, size.capacity); err != nil {
+					t.Fatal(err)
+				}
+				if err = r.all(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				if size.capacity < size.columns+11 && r.cache.capacity() <= size.capacity {
+					t.Errorf("the cache of %d slots did not grow", size.capacity)
+				}
+				got := r.finish(context.Background(), nil)
+				for row := range ids {
+					sameRow(t, fmt.Sprintf("%+v, row %d", size, row), got, row, want, row)
+				}
+			}
+		})
+	}
+}
+
+// New settings are inputs of the graphs: nothing is compiled for them.
+func TestSettingsDoNotCompileAnew(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	ids, mask := raggedBatch()
+	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
+	mustGenerate(t, g, ids, mask, gc)
+	compiled := len(g.programs.known)
+	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []int{7, 8}, PadID: 9, BlockSize: 5}
+	if r := mustGenerate(t, g, ids, mask, gc); r.Timing.Compile.Seconds() > 1e-2 && len(g.programs.known) == compiled {
+		t.Logf("waited %v for compiled graphs", r.Timing.Compile)
+	}
+	if n := len(g.programs.known); n != compiled {
+		t.Errorf("%d graphs after a change of settings, %d before", n, compiled)
+	}
+}
+
+func TestSeedDecidesTheText(t *testing.T) {
+	m := tinyModel(t, "tiny-llama2", dtypes.Float32)
+	g := mustGenerator(t, m, kvq.Config{})
+	ids, mask := raggedBatch()
+	gc := GenerateConfig{DoSample: true, Temperature: 1.5, TopP: 0.95, MaxNewTokens: 24, EOS: []int{}, Seed: 5}
+	first := mustGenerate(t, g, ids, mask, gc)
+	gc.BlockSize = 7
+	if again := mustGenerate(t, g, ids, mask, gc); !slices.EqualFunc(first.Tokens, again.Tokens, slices.Equal) {
+		t.Errorf("same seed in other blocks: %v, then %v", first.Tokens, again.Tokens)
+	}
+	if alone := mustGenerate(t, g, ids[:1], mask[:1], gc); !slices.Equal(first.Tokens[0], alone.Tokens[0]) {
+		t.Errorf("row 0 in a batch: %v, alone: %v", first.Tokens[0], alone.Tokens[0])
+	}
+	gc.Seed = 6
+	if other := mustGenerate(t, g, ids, mask, gc); slices.EqualFunc(first.Tokens, other.Tokens, slices.Equal) {
+		t.Errorf("seeds 5 and 6 both give %v", first.Tokens)
+	}
+	gc.TopK, gc.Temperature = 1, 10
+	greedy := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 24, EOS: []int{}})
+	if one := mustGenerate(t, g, ids, mask, gc); !slices.EqualFunc(greedy.Tokens, one.Tokens, slices.Equal) {
+		t.Errorf("top_k = 1 gives %v, greedy %v", one.Tokens, greedy.Tokens)
+	}
+}
+
+// A row ends with the first end-of-sequence token and is padded from then on; the others go on as if nothing were.
+func TestRowsEndAtEOS(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	ids, mask := raggedBatch()
+	free := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []int{}})
+	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those end there.
+	end := free.Tokens[1][3]
+	var streamed [3][]int32
+	r, err := g.Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []int{int(end)}, PadID: 200},
+		func(tokens [][]int32) error {
+			for i := range tokens {
+				streamed[i] = append(streamed[i], tokens[i]...)
+			}
+			return nil
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := 0
+	for row := range ids {
+		want := free.Tokens[row]
+		if i := slices.Index(want, end); i >= 0 {
+			want = want[:i+1]
+		}
+		longest = max(longest, len(want))
+		if !slices.Equal(r.Row(row), want) {
+			t.Errorf("row %d: %v, want %v", row, r.Row(row), want)
+		}
+		if !slices.Equal(streamed[row], want) {
+			t.Errorf("row %d: the callback got %v, want %v", row, streamed[row], want)
+		}
+		for _, token := range r.Tokens[row][r.Lengths[row]:] {
+			if token != 200 {
+				t.Errorf("row %d: %v is padded with %d, want 200", row, r.Tokens[row], token)
+			}
+		}
+	}
+	if len(r.Tokens[0]) != longest {
+		t.Errorf("%d columns, want %d", len(r.Tokens[0]), longest)
+	}
+	// min_new_tokens forbids the end: the row takes the next best token there.
+	later := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, MinNewTokens: 8, EOS: []int{int(end)}})
+	for row := range ids {
+		if i := slices.Index(later.Tokens[row], end); i >= 0 && i < 8 {
+			t.Errorf("row %d ends after %d tokens, min_new_tokens is 8", row, i+1)
+		}
+	}
+}
+
+// The model's own end-of-sequence token is used when none is named, and all rows ending ends the generation.
+func TestAllRowsEnded(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	ids, mask := raggedBatch()
+	every := make([]int, 256)
+	for i := range every {
+		every[i] = i
+	}
+	r := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: every})
+	if r.Stop != StopEOS || !slices.Equal(r.Lengths, []int{1, 1, 1}) || r.Timing.Steps != 0 {
+		t.Errorf("stopped by %q after %v tokens and %d steps, want by eos after 1 each and no step", r.Stop, r.Lengths, r.Timing.Steps)
+	}
+	if got := newPicking(GenerateConfig{}, g.Model().Config(), 1).eos; !slices.Equal(got, []int32{2, -1, -1, -1}) {
+		t.Errorf("endings %v, want the model's own", got)
+	}
+}
+
+func TestCancelKeepsTheTextSoFar(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	ids, mask := raggedBatch()
+	gc := GenerateConfig{MaxNewTokens: 100, EOS: []int{}, BlockSize: 4}
+	want := mustGenerate(t, g, ids, mask, gc)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	blocks := 0
+	r, err := g.Generate(ctx, ids, mask, gc, func([][]int32) error {
+		if blocks++; blocks == 3 {
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || r == nil || r.Stop != StopCancelled {
+		t.Fatalf("error %v with %+v, want context.Canceled with a result", err, r)
+	}
+	for row := range ids { // the first token alone, then two blocks of four
+		if !slices.Equal(r.Row(row), want.Row(row)[:9]) {
+			t.Errorf("row %d: %v, want %v", row, r.Row(row), want.Row(row)[:9])
+		}
+	}
+	// Cancelled before it begins: no tokens, and no device time.
+	r, err = g.Generate(ctx, ids, mask, gc, nil)
+	if !errors.Is(err, context.Canceled) || r == nil || len(r.Tokens[0]) != 0 {
+		t.Errorf("error %v with %+v, want context.Canceled and no tokens", err, r)
+	}
+	// An error of the callback ends the generation too, and comes back.
+	broken := errors.New("pipe closed")
+	r, err = g.Generate(context.Background(), ids, mask, gc, func([][]int32) error { return broken })
+	if !errors.Is(err, broken) || r.Stop != StopFailed || len(r.Tokens[0]) != 1 {
+		t.Errorf("error %v with %+v, want the callback's after one token", err, r)
+	}
+}
+
+// The context of the tiny models is 512 positions: after a prompt of 500 tokens, 13 more are possible, the last of
+// which is never fed.
+func TestGenerationEndsWithTheContext(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	prompt := make([]int32, 500)
+	for i := range prompt {
+		prompt[i] = int32(3 + i*37%250)
+	}
+	r := mustGenerate(t, g, [][]int32{prompt}, nil, GenerateConfig{MaxNewTokens: 100, EOS: []int{}})
+	if r.Stop != StopContext || len(r.Tokens[0]) != 13 {
+		t.Errorf("stopped by %q after %d tokens, want by context after 13", r.Stop, len(r.Tokens[0]))
+	}
+}
+
+// 16-bit weights and caches run, and stay near float32.
+func TestHalfPrecision(t *testing.T) {
+	info, want := readTiny(t, "tiny-llama2-gqa")
+	in, forced := info.Inputs["len16"], info.Variants["len16.full"].Generated
+	for _, c := range []struct {
+		weights, cache dtypes.DType
+		tolerance      float64 // of the root mean square; the logits' own is 2.0
+	}{
+		{dtypes.Float32, dtypes.Float16, 0.01},
+		{dtypes.Float32, dtypes.BFloat16, 0.05},
+		{dtypes.Float16, dtypes.Float16, 0.02},
+		{dtypes.BFloat16, dtypes.BFloat16, 0.15},
+	} {
+		t.Run(fmt.Sprintf("%s/%s", c.weights, c.cache), func(t *testing.T) {
+			g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", c.weights), kvq.Config{}, WithCacheDType(c.cache))
+			r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{Forced: forced, KeepLogits: true})
+			golden := want["len16.full.logits"]
+			var sum, size float64
+			for step := range r.Logits {
+				for row := range r.Logits[step] {
+					for id, got := range r.Logits[step][row] {
+						want := float64(golden.Floats[(row*24+step)*256+id])
+						sum += (float64(got) - want) * (float64(got) - want)
+						size += want * want
+					}
+				}
+			}
+			n := float64(len(golden.Floats))
+			off := math.Sqrt(sum / n)
+			t.Logf("logits differ from float32 by %.4f (root mean square, theirs %.2f)", off, math.Sqrt(size/n))
+			if !(off <= c.tolerance && off > 0) { // exactly 0 would mean that nothing was rounded
+				t.Errorf("logits differ from float32 by %g, want above 0 and at most %g", off, c.tolerance)
+			}
+		})
+	}
+}
+
+// The bytes that a generation reports are those of its plan.
+func TestReportedCacheBytes(t *testing.T) {
+	for name, cache := range caches {
+		g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", dtypes.Float32), cache)
+		ids, mask := raggedBatch()
+		r := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 1})
+		plan, err := g.Plan(3, 128)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Cache != plan.Memory() {
+			t.Errorf("%s: %+v, the plan says %+v", name, r.Cache, plan.Memory())
+		}
+		// 2 layers, keys and values, 3 rows, 2 heads, 128 slots, 16 elements of 4 bytes; length and start as int32.
+		if want := int64(2*2*3*2*128*16*4 + 4 + 3*4); r.FullCacheBytes != want {
+			t.Errorf("%s: a full-precision cache of %d bytes, want %d", name, r.FullCacheBytes, want)
+		}
+	}
+}
