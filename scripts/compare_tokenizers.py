@@ -8,7 +8,7 @@ Called by scripts/compare-tokenizers. Writes, into --out:
 import argparse, base64, gzip, json, pathlib, random, re, struct, sys, tarfile, unicodedata
 
 import gguf
-import jinja2, jinja2.sandbox
+import jinja2, jinja2.ext, jinja2.sandbox
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as spm
 from tokenizers import Tokenizer

@@ -304,5 +304,3 @@ func write(t testing.TB, dir, name string, data []byte) {
 		t.Fatal(err)
 	}
 }
-
-type chatCase struct{}
