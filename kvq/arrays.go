@@ -24,7 +24,7 @@ const (
 
 // array describes one array of the state.
 type array struct {
-	name  string // "segment0.key.codes": used in files and messages
+	name  string // "layer0.key.codes": used in files and messages
 	role  role
 	shape shapes.Shape
 	// tokens is the axis that grows with the capacity, and per the number of token slots behind one entry of it; tokens < 0: none.
@@ -50,15 +50,14 @@ func (p *Plan) arrays() []array {
 	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
 	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1})
 	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))
-	for i, seg := range p.segments {
-		n := len(seg.layers)
-		exact := shapes.Make(s.DType, n, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
+	exact := shapes.Make(s.DType, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
+	for i, l := range p.layers {
 		for _, name := range []string{"keys", "values"} {
-			out = append(out, array{name: fmt.Sprintf("segment%d.exact.%s", i, name), role: roleExact, shape: exact, tokens: -1})
+			out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", i, name), role: roleExact, shape: exact, tokens: -1})
 		}
-		for _, sd := range []side{seg.key, seg.value} {
-			for _, a := range sd.arrays(s, n, p.codeSlots) {
-				a.name = fmt.Sprintf("segment%d.%s.%s", i, sd.name, a.name)
+		for _, sd := range []side{l.key, l.value} {
+			for _, a := range sd.arrays(s, p.codeSlots) {
+				a.name = fmt.Sprintf("layer%d.%s.%s", i, sd.name, a.name)
 				out = append(out, a)
 			}
 		}

@@ -30,34 +30,29 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 		return attendPrompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
 	}
 	q := foldQueries(queries, c.plan.shape.KVHeads) // [B, K, Q, D]
-	at, m := c.plan.where[layer], c.stepMasks()
-	s := c.segments[at.segment]
-	of := func(exact *Node) *Node {
-		return Reshape(Slice(exact, AxisElem(at.index)), dims(exact)[1:]...) // [B, K, E, D]
-	}
-	exactKeys, exactValues := of(s.exactKeys), of(s.exactValues)
-	scores := Add(scoresOf(q, exactKeys), foldBias(m.exact, dims(q)[2]))
-	sum := newPartial(scores, func(w *Node) *Node { return weighedSum(w, exactValues) })
+	m, s := c.stepMasks(), c.layers[layer]
+	scores := Add(scoresOf(q, s.exactKeys), foldBias(m.exact, dims(q)[2]))
+	sum := newPartial(scores, func(w *Node) *Node { return weighedSum(w, s.exactValues) })
 	if c.step > 1 { // the window does not hold the chunk yet
 		sum = sum.merge(newPartial(Add(scoresOf(q, keys), foldBias(m.own, dims(q)[2])), func(w *Node) *Node { return weighedSum(w, values) }))
 	}
-	return unfoldQueries(sum.merge(c.attendCodes(at, q)).result(), queries)
+	return unfoldQueries(sum.merge(c.attendCodes(layer, q)).result(), queries)
 }
 
 // attendCodes is attention over the coded tokens of one layer. q [B, K, Q, D], scaled.
-func (c *quantizedCache) attendCodes(at placement, q *Node) partial {
-	seg := c.plan.segments[at.segment]
+func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
+	l := c.plan.layers[layer]
 	q = matchFloat32(q)
-	if seg.key.rotate {
+	if l.key.rotate {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 {
-		sum = c.attendBlocks(at, q)
+	if c.step == 1 && c.plan.codeSlots >= fusedTokens {
+		sum = c.attendBlocks(layer, q)
 	} else {
-		sum = c.attendTiles(at, q)
+		sum = c.attendTiles(layer, q)
 	}
-	if seg.value.rotate {
+	if l.value.rotate {
 		sum.out = Rotate(sum.out)
 	}
 	return sum
@@ -65,9 +60,12 @@ func (c *quantizedCache) attendCodes(at placement, q *Node) partial {
 
 // attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two fused loops, one over
 // keys and one over values. Between them are only the scores.
-func (c *quantizedCache) attendBlocks(at placement, q *Node) partial {
-	seg, s := c.plan.segments[at.segment], c.segments[at.segment]
-	scores := seg.key.scores(q, s.key.layer(at.index)) // [N, B, K, Q, 32]
+// fusedTokens is the room for coded tokens from which these loops pay for their longer compilation.
+const fusedTokens = 1 << 20
+
+func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
+	l, s := c.plan.layers[layer], c.layers[layer]
+	scores := l.key.scores(q, s.key) // [N, B, K, Q, 32]
 	d := dims(scores)
 	mask := c.stepMasks().codes // [B, 1, N*32]
 	mask = Reshape(TransposeAllAxes(Reshape(mask, d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
@@ -78,15 +76,15 @@ func (c *quantizedCache) attendBlocks(at placement, q *Node) partial {
 	return partial{
 		max: column(top),
 		sum: column(gx.ReduceSum(weights, 0, 4)),
-		out: seg.value.weighedSum(weights, s.value.layer(at.index)),
+		out: l.value.weighedSum(weights, s.value),
 	}
 }
 
 // attendTiles is attention of several tokens, tile by tile with a running maximum (FlashAttention's online softmax): a tile is as much
 // as is ever unpacked.
-func (c *quantizedCache) attendTiles(at placement, q *Node) partial {
+func (c *quantizedCache) attendTiles(layer int, q *Node) partial {
 	p, m, g := c.plan, c.stepMasks(), q.Graph()
-	seg, s := p.segments[at.segment], c.segments[at.segment]
+	l, s := p.layers[layer], c.layers[layer]
 	b, kv, n, d, t := p.shape.Batch, p.shape.KVHeads, dims(q)[2], p.shape.HeadDim, c.step
 	tile, last := p.tileBlocks(), p.codeSlots/blockTokens-p.tileBlocks()
 	tiles := Div(gx.AddScalar(gx.ReduceMax(c.used), tile*blockTokens-1), gx.Scalar(g, dtypes.Int32, tile*blockTokens))
@@ -106,10 +104,10 @@ func (c *quantizedCache) attendTiles(at placement, q *Node) partial {
 			mask := DynamicSlice(codesMask, []*Node{zero, zero, token}, []int{b, t, tile * blockTokens})
 			slot := Add(Iota(i.Graph(), shapes.Make(dtypes.Int32, b, t, tile*blockTokens), 2), token)
 			mask = Where(LessThan(slot, gx.MulScalar(first, blockTokens)), gx.Fill(i.Graph(), mask.Shape(), masked), mask)
-			keyArrays, arrays := seg.key.take(arrays)
-			valueArrays, _ := seg.value.take(arrays)
-			keys := seg.key.decode(seg.key.tile(keyArrays, at.index, block, tile))
-			values := seg.value.decode(seg.value.tile(valueArrays, at.index, block, tile))
+			keyArrays, arrays := l.key.take(arrays)
+			valueArrays, _ := l.value.take(arrays)
+			keys := l.key.decode(l.key.tile(keyArrays, block, tile))
+			values := l.value.decode(l.value.tile(valueArrays, block, tile))
 			scores := Add(scoresOf(q, keys), foldBias(mask, n))
 			sum = sum.merge(newPartial(scores, func(w *Node) *Node { return weighedSum(w, values) }))
 			return []*Node{gx.AddScalar(i, 1), tiles, sum.max, sum.sum, sum.out}
@@ -125,7 +123,7 @@ func (p *Plan) tileBlocks() int {
 }
 
 // tileRows of float32 with D = 128 are 4 MB: what fits a processor's cache.
-const tileRows = 8192
+const tileRows = 1024
 
 func matchFloat32(x *Node) *Node {
 	if x.DType() == dtypes.Float32 {

@@ -20,14 +20,14 @@ const blockTokens = 32
 
 // coded is keys or values as codes, N blocks of them:
 //
-//	codes   keys   uint8 [L, N, B, K, D·bits/8, 32]
-//	        values uint8 [L, N, B, K, 32·bits/8, D]
-//	scales  per token   [L, N, B, K, D/G, 32]
-//	        per channel [L, N·32/G, B, K, D]
+//	codes   keys   uint8 [N, B, K, D·bits/8, 32]
+//	        values uint8 [N, B, K, 32·bits/8, D]
+//	scales  per token   [N, B, K, D/G, 32]
+//	        per channel [N·32/G, B, K, D]
 //	zeros   as scales; nil where the code is symmetric
 //
 // Blocks come before rows and heads, so that threads share the work evenly whatever the number of heads, and a new block is written in
-// one piece. Int8 and Float8 store their own dtypes instead of uint8.
+// one piece. Int8 stores int8, Float8 the bits of its numbers.
 type coded struct{ codes, scales, zeros *Node }
 
 func (c coded) nodes() []*Node {
@@ -62,14 +62,14 @@ func (s side) matrix(headDim int) (rows, lanes int) {
 	return blockTokens, headDim
 }
 
-// arrays are the shapes of coded for stacked layers and slots tokens a row.
-func (s side) arrays(shape Shape, layers, slots int) []array {
+// arrays are the shapes of coded for one layer and slots tokens a row.
+func (s side) arrays(shape Shape, slots int) []array {
 	rows, lanes := s.matrix(shape.HeadDim)
 	blocks, scaleType := slots/blockTokens, s.scales.dtype(shape.DType)
-	codes := array{"codes", roleCodes, shapes.Make(s.codeDType(), layers, blocks, shape.Batch, shape.KVHeads, s.packedRows(rows), lanes), 1, blockTokens}
-	scale := array{"scales", roleScales, shapes.Make(scaleType, layers, blocks, shape.Batch, shape.KVHeads, s.groups(shape.HeadDim), blockTokens), 1, blockTokens}
+	codes := array{"codes", roleCodes, shapes.Make(s.codeDType(), blocks, shape.Batch, shape.KVHeads, s.packedRows(rows), lanes), 0, blockTokens}
+	scale := array{"scales", roleScales, shapes.Make(scaleType, blocks, shape.Batch, shape.KVHeads, s.groups(shape.HeadDim), blockTokens), 0, blockTokens}
 	if s.axis == PerChannel {
-		scale.shape, scale.per = shapes.Make(scaleType, layers, slots/s.group, shape.Batch, shape.KVHeads, shape.HeadDim), s.group
+		scale.shape, scale.per = shapes.Make(scaleType, slots/s.group, shape.Batch, shape.KVHeads, shape.HeadDim), s.group
 	}
 	if s.code != Affine {
 		return []array{codes, scale}
@@ -87,6 +87,14 @@ func (s side) codeDType() dtypes.DType {
 	return dtypes.Uint8
 }
 
+// number gives codes that are not packed as float32.
+func (s side) number(codes *Node) *Node {
+	if s.code == Float8 {
+		return float8Numbers(codes)
+	}
+	return ConvertDType(codes, dtypes.Float32)
+}
+
 // packed tells whether codes are packed bits; others are numbers of their own dtype.
 func (s side) packed() bool { return !s.perHead() }
 
@@ -99,33 +107,32 @@ func (s side) packedRows(rows int) int {
 
 // encode turns keys or values into blocks of codes.
 //
-//	x      [L, B, K, T, D]; T is a multiple of 32, and of the group where groups run along tokens
-//	valid  nil, or bool [L or 1, B, K or 1, T]: a token that is not valid has no vote in the range of its group
+//	x      [B, K, T, D]; T is a multiple of 32, and of the group where groups run along tokens
+//	valid  nil, or bool [B, T]: a token that is not valid has no vote in the range of its group
 func (s side) encode(x, valid *Node) coded {
 	d := dims(x)
-	l, b, k, t, dim := d[0], d[1], d[2], d[3], d[4]
+	b, k, t, dim := d[0], d[1], d[2], d[3]
 	if s.rotate {
 		x = Rotate(x)
 	}
-	grouped, axis := []int{l, b, k, t, s.groups(dim), dim / s.groups(dim)}, 5
+	grouped, axis := []int{b, k, t, s.groups(dim), dim / s.groups(dim)}, 4
 	if s.axis == PerChannel {
-		grouped, axis = []int{l, b, k, t / s.group, s.group, dim}, 4
+		grouped, axis = []int{b, k, t / s.group, s.group, dim}, 3
 	}
 	if valid != nil {
-		v := dims(valid)
-		split := []int{v[0], v[1], v[2], t, 1, 1}
+		split := []int{b, 1, t, 1, 1}
 		if s.axis == PerChannel {
-			split = []int{v[0], v[1], v[2], t / s.group, s.group, 1}
+			split = []int{b, 1, t / s.group, s.group, 1}
 		}
 		valid = BroadcastToDims(Reshape(valid, split...), grouped...)
 	}
 	codes, scales, zeros := s.quantize(Reshape(x, grouped...), axis, valid)
 	n := t / blockTokens
-	order := []int{0, 3, 1, 2, 5, 4} // [L, n, B, K, D, 32]
+	order := []int{2, 0, 1, 4, 3} // [n, B, K, D, 32]
 	if !s.keys {
-		order = []int{0, 3, 1, 2, 4, 5}
+		order = []int{2, 0, 1, 3, 4}
 	}
-	codes = TransposeAllAxes(Reshape(codes, l, b, k, n, blockTokens, dim), order...)
+	codes = TransposeAllAxes(Reshape(codes, b, k, n, blockTokens, dim), order...)
 	if s.packed() {
 		codes = packRows(codes, s.bits)
 	}
@@ -134,29 +141,29 @@ func (s side) encode(x, valid *Node) coded {
 			return nil
 		}
 		if s.axis == PerChannel {
-			return TransposeAllAxes(Reshape(x, l, b, k, t/s.group, dim), 0, 3, 1, 2, 4)
+			return TransposeAllAxes(Reshape(x, b, k, t/s.group, dim), 2, 0, 1, 3)
 		}
-		return TransposeAllAxes(Reshape(x, l, b, k, n, blockTokens, s.groups(dim)), 0, 3, 1, 2, 5, 4)
+		return TransposeAllAxes(Reshape(x, b, k, n, blockTokens, s.groups(dim)), 2, 0, 1, 4, 3)
 	}
 	return coded{codes, scaleBlocks(scales), scaleBlocks(zeros)}
 }
 
-// decode is the way back: blocks of one layer -> [B, K, T, D] float32, still rotated.
+// decode is the way back: blocks -> [B, K, T, D] float32, still rotated.
 func (s side) decode(x coded) *Node {
 	codes := x.codes
 	if s.packed() {
 		codes = unpackRows(codes, s.bits)
 	}
 	if s.keys {
-		codes = TransposeAllAxes(codes, 0, 1, 2, 3, 5, 4)
+		codes = swapLast(codes)
 	}
-	d := dims(codes) // [1, n, B, K, 32, D]
-	n, b, k, dim := d[1], d[2], d[3], d[5]
+	d := dims(codes) // [n, B, K, 32, D]
+	n, b, k, dim := d[0], d[1], d[2], d[4]
 	tokensFirst := func(x *Node) *Node { // scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
 		if s.axis == PerChannel {
 			return Reshape(x, n*blockTokens/s.group, 1, b, k, 1, dim)
 		}
-		return Reshape(TransposeAllAxes(x, 0, 1, 2, 3, 5, 4), n, b, k, blockTokens, s.groups(dim), 1)
+		return Reshape(swapLast(x), n, b, k, blockTokens, s.groups(dim), 1)
 	}
 	shape := []int{n, b, k, blockTokens, s.groups(dim), dim / s.groups(dim)}
 	if s.axis == PerChannel {
@@ -164,45 +171,39 @@ func (s side) decode(x coded) *Node {
 	}
 	scale, zero := s.scaleAndZero(x)
 	full := func(x *Node) *Node { return BroadcastToDims(tokensFirst(x), shape...) }
-	y := Mul(matchFloat32(Reshape(codes, shape...)), full(scale))
+	y := Mul(s.number(Reshape(codes, shape...)), full(scale))
 	if zero != nil {
 		y = Add(y, full(zero))
 	}
 	return Reshape(TransposeAllAxes(Reshape(y, n, b, k, blockTokens, dim), 1, 2, 0, 3, 4), b, k, n*blockTokens, dim)
 }
 
-// write puts coded blocks at (layer, block, row); int32 scalars. Where groups of several blocks share a scale, block is the first of one.
-func (s side) write(to, blocks coded, layer, block, row *Node) coded {
-	return to.each(func(x, y *Node) *Node { return DynamicUpdateSlice(x, y, s.at(x, layer, block, row)) }, blocks)
+// write puts coded blocks at (block, row); int32 scalars. Where groups of several blocks share a scale, block is the first of one.
+func (s side) write(to, blocks coded, block, row *Node) coded {
+	return to.each(func(x, y *Node) *Node { return DynamicUpdateSlice(x, y, s.at(x, block, row)) }, blocks)
 }
 
-// read cuts n blocks of one row out of all layers: the shape of encode's result for it.
+// read cuts n blocks of one row: the shape of encode's result for it.
 func (s side) read(from coded, n int, block, row *Node) coded {
-	zero := gx.Scalar(block.Graph(), dtypes.Int32, 0)
 	return from.each(func(x, _ *Node) *Node {
 		size := append([]int{}, dims(x)...)
-		size[1], size[2] = s.blocksOf(x, n), 1
-		return DynamicSlice(x, s.at(x, zero, block, row), size)
+		size[0], size[1] = s.blocksOf(x, n), 1
+		return DynamicSlice(x, s.at(x, block, row), size)
 	}, coded{})
 }
 
-// tile cuts n blocks of all rows out of one layer (a static index): arrays [1, n, B, K, ..].
-func (s side) tile(from coded, layer int, block *Node, n int) coded {
+// tile cuts n blocks of all rows.
+func (s side) tile(from coded, block *Node, n int) coded {
 	zero := gx.Scalar(block.Graph(), dtypes.Int32, 0)
 	return from.each(func(x, _ *Node) *Node {
 		size := append([]int{}, dims(x)...)
-		size[0], size[1] = 1, s.blocksOf(x, n)
-		return DynamicSlice(x, s.at(x, gx.Scalar(block.Graph(), dtypes.Int32, layer), block, zero), size)
+		size[0] = s.blocksOf(x, n)
+		return DynamicSlice(x, s.at(x, block, zero), size)
 	}, coded{})
-}
-
-// layer is all blocks of one layer: arrays [N, B, K, ..].
-func (c coded) layer(index int) coded {
-	return c.each(func(x, _ *Node) *Node { return Reshape(Slice(x, AxisElem(index)), dims(x)[1:]...) }, coded{})
 }
 
 // perGroup tells whether an array of this side has one entry a token group instead of one a block.
-func (s side) perGroup(x *Node) bool { return s.axis == PerChannel && x.Rank() == 5 }
+func (s side) perGroup(x *Node) bool { return s.axis == PerChannel && x.Rank() == 4 }
 
 func (s side) blocksOf(x *Node, n int) int {
 	if s.perGroup(x) {
@@ -211,13 +212,13 @@ func (s side) blocksOf(x *Node, n int) int {
 	return n
 }
 
-func (s side) at(x, layer, block, row *Node) []*Node {
+func (s side) at(x, block, row *Node) []*Node {
 	g := block.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)
 	if s.perGroup(x) {
-		return []*Node{layer, Div(block, gx.Scalar(g, dtypes.Int32, s.group/blockTokens)), row, zero, zero}
+		return []*Node{Div(block, gx.Scalar(g, dtypes.Int32, s.group/blockTokens)), row, zero, zero}
 	}
-	return []*Node{layer, block, row, zero, zero, zero}
+	return []*Node{block, row, zero, zero, zero}
 }
 
 // packRows packs along the last but one axis: [.., rows, lanes] -> [.., bytes, lanes].

@@ -28,17 +28,10 @@ func (c *quantizedCache) Reorder(rows *Node) {
 	for _, x := range []**Node{&c.start, &c.next, &c.used, &c.codeIndex, &c.exactIndex} {
 		*x = takeRows(*x, rows, 0)
 	}
-	for i := range c.segments {
-		s := &c.segments[i]
-		arrays := []**Node{&s.exactKeys, &s.exactValues}
-		for _, side := range []*coded{&s.key, &s.value} {
-			arrays = append(arrays, &side.codes, &side.scales)
-			if side.zeros != nil {
-				arrays = append(arrays, &side.zeros)
-			}
-		}
-		for _, x := range arrays {
-			*x = takeRows(*x, rows, 1)
-		}
+	for i := range c.layers {
+		s := &c.layers[i]
+		s.exactKeys, s.exactValues = takeRows(s.exactKeys, rows, 0), takeRows(s.exactValues, rows, 0)
+		reorder := func(x, _ *Node) *Node { return takeRows(x, rows, 1) }
+		s.key, s.value = s.key.each(reorder, coded{}), s.value.each(reorder, coded{})
 	}
 }

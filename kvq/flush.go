@@ -61,23 +61,23 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
 	tokens := func(exact *Node) *Node {
 		d := dims(exact)
-		ring := DynamicSlice(exact, []*Node{zero, row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{d[0], 1, d[2], p.windowSlots, d[4]})
+		ring := DynamicSlice(exact, []*Node{row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]})
 		parts := make([]*Node, copies)
 		for i := range parts {
 			parts[i] = ring
 		}
-		return DynamicSlice(Concatenate(parts, 3), []*Node{zero, zero, zero, offset, zero}, []int{d[0], 1, d[2], p.block, d[4]})
+		return DynamicSlice(Concatenate(parts, 2), []*Node{zero, zero, offset, zero}, []int{1, d[1], p.block, d[3]})
 	}
 	store := func(s side, to coded, exact *Node) coded {
-		blocks := s.encode(tokens(exact), Reshape(fresh, 1, 1, 1, p.block))
+		blocks := s.encode(tokens(exact), Reshape(fresh, 1, p.block))
 		if p.unit == 1 {
 			blocks = s.mergeTokens(blocks, s.read(to, 1, block, row), fresh)
 		}
-		return s.write(to, blocks, zero, block, row)
+		return s.write(to, blocks, block, row)
 	}
-	for i, seg := range p.segments {
-		s := &c.segments[i]
-		s.key, s.value = store(seg.key, s.key, s.exactKeys), store(seg.value, s.value, s.exactValues)
+	for i, l := range p.layers {
+		s := &c.layers[i]
+		s.key, s.value = store(l.key, s.key, s.exactKeys), store(l.value, s.value, s.exactValues)
 	}
 	index := Add(Sub(slot, filled), next)
 	old := Reshape(DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
@@ -101,13 +101,13 @@ func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
 		d[tokenAxis] = blockTokens
 		return Where(BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
 	}
-	tokenAxis := 4
+	tokenAxis := 3
 	if s.keys {
-		tokenAxis = 5
+		tokenAxis = 4
 	}
 	return blocks.each(func(x, y *Node) *Node {
 		if x != blocks.codes {
-			return pick(x, y, 5)
+			return pick(x, y, 4)
 		}
 		if !s.packed() {
 			return pick(x, y, tokenAxis)
@@ -128,12 +128,12 @@ func (p *Plan) forgetCoded(exactIndex, next *Node) *Node {
 // sinks and window. Layer by layer, so that no more than one layer's keys and values are alive in full precision.
 func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
-	at := p.where[layer]
-	seg, s := p.segments[at.segment], &c.segments[at.segment]
+	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
-	zero, index := gx.Scalar(g, dtypes.Int32, 0), gx.Scalar(g, dtypes.Int32, at.index)
-	store := func(sd side, x, exact *Node, to coded) (*Node, coded) {
-		exact = DynamicUpdateSlice(exact, Reshape(p.promptExact(x, c.start), append([]int{1}, dims(exact)[1:]...)...), []*Node{index, zero, zero, zero, zero})
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	store := func(sd side, x *Node, to coded) (*Node, coded) {
+		x = ConvertDType(x, p.shape.DType)
+		exact := p.promptExact(x, c.start)
 		n := p.promptSlots(t)
 		if n == 0 {
 			return exact, to
@@ -141,11 +141,10 @@ func (c *quantizedCache) storePrompt(layer int) {
 		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		blocks := sd.encode(Reshape(tokens, append([]int{1}, dims(tokens)...)...), Reshape(valid, 1, b, 1, n))
-		return exact, sd.write(to, blocks, index, zero, zero)
+		return exact, sd.write(to, sd.encode(tokens, valid), zero, zero)
 	}
-	s.exactKeys, s.key = store(seg.key, c.newKeys[layer], s.exactKeys, s.key)
-	s.exactValues, s.value = store(seg.value, c.newValues[layer], s.exactValues, s.value)
+	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
+	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)
 }
 
 // finishPrompt brings counters and indices up to date after a prompt of t slots.

@@ -32,7 +32,7 @@ func (s side) sumRows(weights, codes *Node, rows, from, to int) *Node {
 	var terms []*Node
 	if !s.packed() {
 		for row := from; row < to; row++ {
-			value := BroadcastToDims(ConvertDType(byteRow(row), dtypes.Float32), out...)
+			value := BroadcastToDims(s.number(byteRow(row)), out...)
 			terms = append(terms, Mul(value, weightOf(weights, row)))
 		}
 		return sumTerms(terms)

@@ -45,18 +45,29 @@ func (v variant) grouped(x golden.Array) (matrix golden.Array, axis int) {
 	return out, 0
 }
 
-func quantCases(t *testing.T) map[string]struct {
+// quantCase is one input and the ways in which it was quantized.
+type quantCase struct {
+	dir      string
 	File     string
 	Variants []variant
-} {
-	var index struct {
-		Cases map[string]struct {
-			File     string
-			Variants []variant
+}
+
+// quantCases returns all golden cases by name.
+func quantCases(t *testing.T) map[string]quantCase {
+	all := map[string]quantCase{}
+	for _, dir := range golden.Dirs(t) {
+		var index struct{ Cases map[string]quantCase }
+		golden.JSON(t, &index, dir, "quant", "index.json")
+		for name, c := range index.Cases {
+			c.dir = dir
+			all[name] = c
 		}
 	}
-	golden.JSON(t, &index, golden.Dir(t), "quant", "index.json")
-	return index.Cases
+	return all
+}
+
+func (c quantCase) read(t *testing.T) map[string]golden.Array {
+	return golden.Npz(t, c.dir, "quant", c.File)
 }
 
 // runVariants runs one graph for many inputs at once: the graph function gets each input with its variant and returns what the test wants to see,
@@ -102,7 +113,7 @@ func TestQuantoGoldens(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			want := golden.Npz(t, golden.Dir(t), "quant", c.File)
+			want := c.read(t)
 			var inputs []golden.Array
 			var variants []variant
 			for _, v := range c.Variants {
@@ -172,7 +183,7 @@ func TestOracleQuantoGoldens(t *testing.T) {
 		if strings.HasPrefix(name, "single_group") || strings.HasPrefix(name, "range_overflow") {
 			continue
 		}
-		want := golden.Npz(t, golden.Dir(t), "quant", c.File)
+		want := c.read(t)
 		for _, v := range c.Variants {
 			if v.Backend != "quanto" || v.Error != "" {
 				continue
@@ -217,10 +228,14 @@ func groupsOf(shape []int, axis int) [][]int {
 // these does.
 func TestHQQGoldens(t *testing.T) {
 	cases := quantCases(t)
-	for _, name := range []string{"normal_1x2x16x64", "constants_1x2x32x32", "outlier_channels_2x3x32x64", "all_positive_1x2x32x32", "headdim80_1x2x8x80", "single_group_1x1x1x32"} {
-		c := cases[name]
+	for _, name := range []string{"normal_1x2x16x64", "constants_1x2x32x32", "outlier_channels_2x3x32x64", "all_positive_1x2x32x32", "headdim80_1x2x8x80",
+		"single_group_1x1x1x32", "single_token_2x3x1x64"} {
+		c, ok := cases[name]
+		if !ok {
+			continue // only in the full set
+		}
 		t.Run(name, func(t *testing.T) {
-			want := golden.Npz(t, golden.Dir(t), "quant", c.File)
+			want := c.read(t)
 			var inputs []golden.Array
 			var variants []variant
 			for _, v := range c.Variants {

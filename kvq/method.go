@@ -7,7 +7,7 @@ import (
 
 // quantize makes codes, scales and zero points of values split into groups along axis, as the side's settings say.
 //
-//	x      [L, B, K, ...], the cache's dtype; valid nil, or booleans of x's shape
+//	x      [B, K, ...], the cache's dtype; valid nil, or booleans of x's shape
 //	codes  the side's dtype, shape of x; scales, zeros: as stored, axis of size 1; zeros nil where the codes have no zero point
 func (s side) quantize(x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
 	switch {
@@ -18,9 +18,9 @@ func (s side) quantize(x *Node, axis int, valid *Node) (codes, scales, zeros *No
 	case s.code == Symmetric:
 		codes, scales = quantizeSymmetric(x, axis, s.bits, valid, s.scales)
 	case s.hqq:
-		// The stop rule sees one layer of one row: rows stay independent, and layers are as if quantized one by one.
+		// The stop rule sees one row: rows stay independent.
 		var inRow []int
-		for i := 2; i < x.Rank(); i++ {
+		for i := 1; i < x.Rank(); i++ {
 			inRow = append(inRow, i)
 		}
 		codes, scales, zeros = quantizeHQQ(x, axis, s.bits, valid, inRow, s.scales)

@@ -27,9 +27,14 @@ func quantizeFloat8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, 
 
 // dequantizeFloat8 gives values back from [quantizeFloat8], in float32.
 func dequantizeFloat8(codes, scale *Node, format ScaleFormat) *Node {
+	return Mul(format.decodeScale(scale), float8Numbers(codes))
+}
+
+// float8Numbers reads bytes as e4m3 numbers, float32.
+func float8Numbers(codes *Node) *Node {
 	bits := ConvertDType(codes, dtypes.Uint16)
 	bits = BitwiseOr(gx.ShiftLeft(gx.AndScalar(bits, 0x80), 8), gx.ShiftLeft(gx.AndScalar(bits, 0x7f), 7))
-	return Mul(gx.MulScalar(format.decodeScale(scale), 256), ConvertDType(Bitcast(bits, dtypes.Float16), dtypes.Float32))
+	return gx.MulScalar(ConvertDType(Bitcast(bits, dtypes.Float16), dtypes.Float32), 256)
 }
 
 // quantizeInt8 stores x as whole numbers -127..127 with one scale a group, max|x| / 127.

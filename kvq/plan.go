@@ -22,18 +22,12 @@ type Plan struct {
 	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	codeSlots   int // C, room for coded tokens
 
-	segments []segment
-	where    []placement // of each layer
+	layers []layerPlan
 }
 
-// segment is a run of layers that are coded alike: their arrays are stacked, so that one operation serves all of them.
-type segment struct {
-	key, value side
-	layers     []int
-}
-
-// placement is where a layer's arrays are: segment and index in its stack.
-type placement struct{ segment, index int }
+// layerPlan is how a layer is coded. Every layer has arrays of its own rather than a share of a stack of all layers: the loops that XLA
+// makes of two layers are then the same code, which it compiles once.
+type layerPlan struct{ key, value side }
 
 // New checks a configuration against a shape. The zero Config gives a full-precision cache.
 func New(config Config, shape Shape) (*Plan, error) {
@@ -55,7 +49,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 				p.unit = max(p.unit, s.group)
 			}
 		}
-		p.place(layer, key, value)
+		p.layers = append(p.layers, layerPlan{key, value})
 	}
 	p.block = max(p.unit, blockTokens)
 	keep := 0 // tokens that are never coded
@@ -71,18 +65,6 @@ func New(config Config, shape Shape) (*Plan, error) {
 	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
 	p.codeSlots = (max(shape.Capacity-keep, 1) + p.unit - 1 + p.block - 1) / p.block * p.block
 	return p, nil
-}
-
-func (p *Plan) place(layer int, key, value side) {
-	for i := range p.segments {
-		if s := &p.segments[i]; s.key == key && s.value == value {
-			p.where = append(p.where, placement{i, len(s.layers)})
-			s.layers = append(s.layers, layer)
-			return
-		}
-	}
-	p.where = append(p.where, placement{len(p.segments), 0})
-	p.segments = append(p.segments, segment{key: key, value: value, layers: []int{layer}})
 }
 
 // Config returns the configuration the plan was made from.

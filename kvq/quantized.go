@@ -21,7 +21,7 @@ type quantizedCache struct {
 	codeIndex  *Node // int32 [B, C]: token in each code slot, -1: none
 	exactIndex *Node // int32 [B, E]: token in each sink and window slot, -1: none
 
-	segments []segmentState
+	layers []layerState
 
 	fresh              bool    // nothing was ever appended
 	step               int     // t of the step under way, 0 between steps
@@ -29,8 +29,8 @@ type quantizedCache struct {
 	masks              *stepMasks
 }
 
-type segmentState struct {
-	exactKeys, exactValues *Node // [L, B, K, E, D]
+type layerState struct {
+	exactKeys, exactValues *Node // [B, K, E, D]
 	key, value             coded
 }
 
@@ -39,11 +39,11 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 	c := &quantizedCache{plan: p}
 	c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], nodes[5]
 	nodes = nodes[6:]
-	for _, seg := range p.segments {
-		s := segmentState{exactKeys: nodes[0], exactValues: nodes[1]}
-		s.key, nodes = seg.key.take(nodes[2:])
-		s.value, nodes = seg.value.take(nodes)
-		c.segments = append(c.segments, s)
+	for _, l := range p.layers {
+		s := layerState{exactKeys: nodes[0], exactValues: nodes[1]}
+		s.key, nodes = l.key.take(nodes[2:])
+		s.value, nodes = l.value.take(nodes)
+		c.layers = append(c.layers, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
 	return c
@@ -51,7 +51,7 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 
 func (c *quantizedCache) Nodes() []*Node {
 	nodes := []*Node{c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex}
-	for _, s := range c.segments {
+	for _, s := range c.layers {
 		nodes = append(nodes, s.exactKeys, s.exactValues)
 		nodes = append(nodes, s.key.nodes()...)
 		nodes = append(nodes, s.value.nodes()...)
@@ -74,7 +74,7 @@ func (c *quantizedCache) Append(layer int, keys, values *Node) {
 		c.storePrompt(layer)
 		return
 	}
-	c.newKeys[layer], c.newValues[layer] = matchDType(keys, c.segments[0].exactKeys), matchDType(values, c.segments[0].exactValues)
+	c.newKeys[layer], c.newValues[layer] = matchDType(keys, c.layers[layer].exactKeys), matchDType(values, c.layers[layer].exactValues)
 	if c.step > 1 {
 		return // a chunk is stored by Advance
 	}
@@ -90,11 +90,9 @@ func (c *quantizedCache) newIndex() *Node { return Sub(c.length, c.start) }
 
 // storeToken writes one token a row, [B, K, 1, D], into window and sinks of a layer.
 func (c *quantizedCache) storeToken(layer int, key, value *Node) {
-	at := c.plan.where[layer]
-	s := &c.segments[at.segment]
-	slot := c.plan.ringSlot(c.length)
-	s.exactKeys = c.plan.appendExact(s.exactKeys, key, at.index, slot, c.newIndex())
-	s.exactValues = c.plan.appendExact(s.exactValues, value, at.index, slot, c.newIndex())
+	s, slot := &c.layers[layer], c.plan.ringSlot(c.length)
+	s.exactKeys = c.plan.appendExact(s.exactKeys, key, slot, c.newIndex())
+	s.exactValues = c.plan.appendExact(s.exactValues, value, slot, c.newIndex())
 }
 
 func (c *quantizedCache) Advance() {

@@ -7,7 +7,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// The full-precision part of a quantized cache is one array per segment and side, [L, B, K, E, D] with E = S + W:
+// The full-precision part of a quantized cache is one array per layer and side, [B, K, E, D] with E = S + W:
 //
 //	slots 0..S-1    sinks: tokens 0..S-1 of each row, kept exact for good
 //	slots S..E-1    the window: a ring of W slots. The token that came in cache slot c (padding included, so c is the same for all rows)
@@ -21,21 +21,20 @@ func (p *Plan) ringSlot(c *Node) *Node {
 	return gx.AddScalar(Rem(c, gx.Scalar(c.Graph(), dtypes.Int32, p.windowSlots)), p.sinks)
 }
 
-// appendExact writes one new token a row into the window of a layer, and into its sink where it is one of the first.
+// appendExact writes one new token a row into the window, and into its sink where it is one of the first.
 //
-//	exact [L, B, K, E, D], token [B, K, 1, D], index [B] int32: the token's index in its row.
-func (p *Plan) appendExact(exact, token *Node, layer int, slot, index *Node) *Node {
+//	exact [B, K, E, D], token [B, K, 1, D], index [B] int32: the token's index in its row.
+func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
 	g, d := exact.Graph(), dims(exact)
-	zero, at := gx.Scalar(g, dtypes.Int32, 0), gx.Scalar(g, dtypes.Int32, layer)
-	token = Reshape(token, 1, d[1], d[2], 1, d[4])
-	exact = DynamicUpdateSlice(exact, token, []*Node{at, zero, zero, slot, zero})
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	exact = DynamicUpdateSlice(exact, token, []*Node{zero, zero, slot, zero})
 	if p.sinks == 0 {
 		return exact
 	}
-	sinks := Slice(exact, AxisElem(layer), AxisRange(), AxisRange(), AxisRange(0, p.sinks))
-	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[1], p.sinks), 1), BroadcastToDims(Reshape(index, d[1], 1), d[1], p.sinks))
-	own = BroadcastToDims(Reshape(own, 1, d[1], 1, p.sinks, 1), dims(sinks)...)
-	return DynamicUpdateSlice(exact, Where(own, BroadcastToDims(token, dims(sinks)...), sinks), []*Node{at, zero, zero, zero, zero})
+	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
+	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
+	own = BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), dims(sinks)...)
+	return DynamicUpdateSlice(exact, Where(own, BroadcastToDims(token, dims(sinks)...), sinks), []*Node{zero, zero, zero, zero})
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is one of the first S.
