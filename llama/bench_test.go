@@ -1,0 +1,51 @@
+package llama
+
+import (
+	"context"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// BenchmarkDecode is one turn of the decode loop on the small model, after a prompt of 256 tokens a row.
+func BenchmarkDecode(b *testing.B) {
+	testbackend.XLA(b)
+	m := mustModel(b, smallModel(b), dtypes.Float32)
+	defer m.Finalize()
+	for _, c := range []struct {
+		name  string
+		batch int
+		cache kvq.Config
+	}{
+		{"full/batch1", 1, kvq.Config{}},
+		{"full/batch2", 2, kvq.Config{}},
+		{"quanto4/batch1", 1, kvq.Tutorial()},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			g := mustGenerator(b, m, c.cache)
+			ids := make([][]int32, c.batch)
+			for i := range ids {
+				ids[i] = make([]int32, 256)
+				for j := range ids[i] {
+					ids[i][j] = int32(100 + (i*31+j*97)%20000)
+				}
+			}
+			var last Timing
+			for b.Loop() {
+				r, err := g.Generate(context.Background(), ids, nil, GenerateConfig{MaxNewTokens: 129, EOS: []int{}, BlockSize: maxBlock}, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if r.Timing.Compile > last.Compile {
+					b.Logf("compile %.2fs", r.Timing.Compile.Seconds())
+				}
+				last = r.Timing
+			}
+			b.ReportMetric(1000/last.StepsPerSecond(), "ms/step")
+			b.ReportMetric(last.Prefill.Seconds(), "prefill-s")
+		})
+	}
+}
