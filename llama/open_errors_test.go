@@ -176,7 +176,7 @@ func TestGGUFHeadAndScaling(t *testing.T) {
 	divisors := make([]byte, 8)
 	for i := range 2 {
 		// Theta of 1e6 and D of 4: wave lengths 2π and 2000π, so that one frequency stays and one is blended.
-		store(dtypes.Float32, divisors[4*i:], float32(scaling.llama3Divisor(1e6, 4, i)))
+		store(dtypes.Float32, divisors[4*i:], float32(scaling.divisor(1e6, 4, i)))
 	}
 	list = append(list, fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{2}, divisors})
 	metadata := with(fakeMetadata(), map[string]any{"llama.rope.freq_base": float32(1e6)})
@@ -187,7 +187,7 @@ func TestGGUFHeadAndScaling(t *testing.T) {
 
 	metadata["llama.rope.freq_base"] = float32(1e9) // wave lengths 2π and 198,692
 	for i := range 2 {
-		store(dtypes.Float32, divisors[4*i:], float32(scaling.llama3Divisor(1e9, 4, i)))
+		store(dtypes.Float32, divisors[4*i:], float32(scaling.divisor(1e9, 4, i)))
 	}
 	f, err := Open(writeFile(t, ggufBytes(t, metadata, list), path))
 	if err != nil {
@@ -203,7 +203,7 @@ func TestGGUFHeadAndScaling(t *testing.T) {
 func TestLlama3Divisor(t *testing.T) {
 	r := RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8192}
 	for i, want := range map[int]float64{0: 1, 32: 2.6945, 63: 8} {
-		if got := r.llama3Divisor(500000, 128, i); math.Abs(got-want) > 1e-3 {
+		if got := r.divisor(500000, 128, i); math.Abs(got-want) > 1e-3 {
 			t.Errorf("divisor %d is %g, want %g", i, got, want)
 		}
 	}

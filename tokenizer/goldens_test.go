@@ -2,8 +2,11 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/go-huggingface/models/gguf"
@@ -111,6 +114,85 @@ func TestQualityTexts(t *testing.T) {
 		}
 		if back := tok.Decode(got, false); back != string(text) {
 			t.Errorf("%s does not come back from its ids", name)
+		}
+	}
+}
+
+// What a GGUF file's metadata may say wrongly, each in one line.
+func TestGGUFRefuses(t *testing.T) {
+	good := map[string]any{
+		"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": []string{"a", "b", "ab"},
+		"tokenizer.ggml.token_type": []int32{1, 1, 1}, "tokenizer.ggml.merges": []string{"a b"},
+	}
+	open := func(changes map[string]any) (*Tokenizer, error) {
+		metadata := maps.Clone(good)
+		for key, value := range changes {
+			if metadata["tokenizer.ggml."+key] = value; value == nil {
+				delete(metadata, "tokenizer.ggml."+key)
+			}
+		}
+		dir := t.TempDir()
+		write(t, dir, "x.gguf", ggufBytes(t, metadata))
+		file, err := gguf.Open(filepath.Join(dir, "x.gguf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return FromGGUF(file)
+	}
+	if tok, err := open(nil); err != nil || !slices.Equal(tok.Encode("aab"), []int{0, 2}) {
+		t.Fatalf("the good file: %v", err)
+	}
+	for _, c := range []struct {
+		key   string
+		value any
+		want  string
+	}{
+		{"model", "bert", `"bert"`},
+		{"model", "llama", "0 scores for 3 tokens"},
+		{"pre", "deepseek-llm", `"deepseek-llm"`},
+		{"pre", nil, "tokenizer.ggml.pre"},
+		{"tokens", nil, `"tokenizer.ggml.tokens" is absent`},
+		{"tokens", []string{"a", "a", "ab"}, `"a" has two ids`},
+		{"token_type", []int32{1}, "1 entries, want 3"},
+		{"merges", nil, `"tokenizer.ggml.merges" is absent`},
+		{"merges", []string{"a x"}, "merge 0"},
+	} {
+		_, err := open(map[string]any{c.key: c.value})
+		refused(t, err, c.want)
+		if err != nil && !strings.Contains(err.Error(), "x.gguf") {
+			t.Errorf("%v does not name the file", err)
+		}
+	}
+}
+
+// Llama-3's files: BOS is added unless the file says otherwise, and a word that is a token is not taken apart.
+func TestGGUFLlama3(t *testing.T) {
+	metadata := map[string]any{
+		"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": uint32(4),
+		"tokenizer.ggml.tokens":     []string{"a", "b", "c", "abc", "<|begin_of_text|>"},
+		"tokenizer.ggml.token_type": []int32{1, 1, 1, 1, 3}, "tokenizer.ggml.merges": []string{"a bc"},
+	}
+	metadata["tokenizer.ggml.tokens"] = append(metadata["tokenizer.ggml.tokens"].([]string), "bc")
+	metadata["tokenizer.ggml.token_type"] = append(metadata["tokenizer.ggml.token_type"].([]int32), 1)
+	for _, c := range []struct {
+		addBOS any
+		want   []int
+	}{{nil, []int{4, 3}}, {false, []int{3}}, {true, []int{4, 3}}} {
+		if c.addBOS != nil {
+			metadata["tokenizer.ggml.add_bos_token"] = c.addBOS
+		}
+		dir := t.TempDir()
+		write(t, dir, "x.gguf", ggufBytes(t, metadata))
+		file, err := gguf.Open(filepath.Join(dir, "x.gguf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := FromGGUF(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tok.Encode("abc"); !slices.Equal(got, c.want) {
+			t.Errorf("add_bos_token %v: %v, want %v", c.addBOS, got, c.want)
 		}
 	}
 }

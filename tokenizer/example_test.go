@@ -1,0 +1,41 @@
+package tokenizer_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+// A tokenizer for "ab": bytes as characters, one merge, one special token.
+const tiny = `{
+	"added_tokens": [{"id": 4, "content": "</s>", "special": true}],
+	"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+	"decoder": {"type": "ByteLevel"},
+	"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3}, "merges": ["a b"]}
+}`
+
+func Example() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte(tiny), 0o600); err != nil {
+		panic(err)
+	}
+	t, err := tokenizer.FromFolder(dir)
+	if err != nil {
+		panic(err)
+	}
+	ids, mask, err := t.EncodeBatch([]string{"ab", "a ba"}, tokenizer.Padding{Side: tokenizer.PadLeft, ID: 4})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ids, mask)
+	fmt.Println(t.BatchDecode([][]int{{2, 3, 2, 4}}, true))
+	// Output:
+	// [[4 4 4 2] [0 3 1 0]] [[0 0 0 1] [1 1 1 1]]
+	// [ab ab]
+}
