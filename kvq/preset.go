@@ -1,0 +1,43 @@
+package kvq
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/pkg/errors"
+)
+
+// presets are the configurations that docs/quality.md measures. All keep the newest 64 tokens and the first 4 exact, code keys per channel
+// and values per token, both rotated, with 8-bit scales: what each of these is worth is in the table there.
+var presets = map[string]Config{
+	// No visible loss.
+	"quality": preset(8, 64, 6, 64),
+	// At most 5 bits a value.
+	"balanced": preset(5, 32, 4, 64),
+	// At most 3.25 bits a value.
+	"smallest": preset(3, 64, 3, 64),
+	// At most 2.5 bits a value: how far it goes.
+	"lowest": preset(2, 64, 2, 64),
+}
+
+func preset(keyBits, keyGroup, valueBits, valueGroup int) Config {
+	return Config{
+		Backend:  Blocks,
+		NBitsKey: keyBits, QGroupSizeKey: keyGroup, AxisKey: PerChannel, RotateKeys: true,
+		NBitsValue: valueBits, QGroupSizeValue: valueGroup, RotateValues: true,
+		ResidualLength: 64, Sinks: 4, Scales: Scale8,
+	}
+}
+
+// Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a value), "smallest" (at most 3.25) or
+// "lowest" (at most 2.5). docs/quality.md has what each of them costs in perplexity, KL divergence and agreement.
+func Preset(name string) (Config, error) {
+	c, ok := presets[name]
+	if !ok {
+		return Config{}, errors.Errorf("kvq.Preset: want one of %q, got %q", Presets(), name)
+	}
+	return c, nil
+}
+
+// Presets lists the names that [Preset] knows, in alphabetical order.
+func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
