@@ -1,7 +1,6 @@
 package kvq
 
 import (
-	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
@@ -32,24 +31,4 @@ func (s side) quantize(x *Node, axis int, valid *Node) (codes, scales, zeros *No
 		codes, scales, zeros = quantizeStored(x, axis, s.bits, valid, s.scales, nil)
 	}
 	return codes, scales, zeros
-}
-
-// dequantize is the way back, in float32. codes have the group along one axis, where scales and zeros have size 1.
-func (s side) dequantize(codes, scales, zeros *Node) *Node {
-	format := s.scales
-	if format == "" {
-		format = format.storage(scales.DType())
-	}
-	switch s.code {
-	case Float8:
-		return dequantizeFloat8(codes, scales, format)
-	case Int8:
-		return dequantizeInt8(codes, scales, format)
-	case Symmetric:
-		return dequantizeSymmetric(codes, scales, s.bits, format)
-	}
-	if scales.DType() == dtypes.Float32 {
-		return dequantize(codes, scales, zeros)
-	}
-	return dequantizeStored(codes, scales, zeros, s.bits, format)
 }

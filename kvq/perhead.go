@@ -25,12 +25,7 @@ func quantizeFloat8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, 
 	return ConvertDType(bits, dtypes.Uint8), scale
 }
 
-// dequantizeFloat8 gives values back from [quantizeFloat8], in float32.
-func dequantizeFloat8(codes, scale *Node, format ScaleFormat) *Node {
-	return Mul(format.decodeScale(scale), float8Numbers(codes))
-}
-
-// float8Numbers reads bytes as e4m3 numbers, float32.
+// float8Numbers gives the numbers that codes of [quantizeFloat8] stand for, without the scale, as float32.
 func float8Numbers(codes *Node) *Node {
 	bits := ConvertDType(codes, dtypes.Uint16)
 	bits = BitwiseOr(gx.ShiftLeft(gx.AndScalar(bits, 0x80), 8), gx.ShiftLeft(gx.AndScalar(bits, 0x7f), 7))
@@ -45,11 +40,6 @@ func float8Numbers(codes *Node) *Node {
 func quantizeInt8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, scale *Node) {
 	units, scale := perHeadUnits(x, axis, valid, format, 127)
 	return ConvertDType(Round(units), dtypes.Int8), scale
-}
-
-// dequantizeInt8 gives values back from [quantizeInt8], in float32.
-func dequantizeInt8(codes, scale *Node, format ScaleFormat) *Node {
-	return Mul(format.decodeScale(scale), ConvertDType(codes, dtypes.Float32))
 }
 
 // perHeadUnits returns x in units of its group's scale, float32 in [-largest, largest], and the scale as stored.

@@ -43,17 +43,6 @@ func quantizeMinMax(x *Node, axis, bits int, valid *Node) (codes, scale, zero *N
 	return codesOf(steps, scale, bits, valid), ConvertDType(scale, dtype), ConvertDType(low, dtype)
 }
 
-// dequantize gives quanto's values back from [quantizeMinMax], bit for bit: scale·code + zero, with product and sum each rounded to the
-// dtype of scale, which is the dtype of the result.
-func dequantize(codes, scale, zero *Node) *Node {
-	dtype := scale.DType()
-	product := Mul(ConvertDType(scale, dtypes.Float32), ConvertDType(codes, dtypes.Float32))
-	// The product is never negative, so Abs changes nothing. It is there because XLA's CPU compiler would make product and sum one fused
-	// operation with a single rounding, which changes the last bit of nearly half of all values.
-	product = roundTo(Abs(product), dtype)
-	return ConvertDType(roundTo(Add(product, ConvertDType(zero, dtypes.Float32)), dtype), dtype)
-}
-
 // quantizeStored is the min-max quantizer for scales and zero points that are stored in a format of their own: the range is rounded to
 // the format first, outward, and the codes are made with what is stored. fit chooses the range from minimum and maximum; nil
 // takes them as they are.
@@ -72,12 +61,6 @@ func quantizeStored(x *Node, axis, bits int, valid *Node, format ScaleFormat, fi
 	step := format.decodeScale(scale)
 	steps := Div(Sub(x, format.decodeZero(zero, step, bits)), positiveOr1(step))
 	return codesOf(steps, step, bits, valid), scale, zero
-}
-
-// dequantizeStored gives values back from [quantizeStored], in float32: scale·code + zero. XLA may fuse product and sum.
-func dequantizeStored(codes, scale, zero *Node, bits int, format ScaleFormat) *Node {
-	step := format.decodeScale(scale)
-	return Add(Mul(step, ConvertDType(codes, dtypes.Float32)), format.decodeZero(zero, step, bits))
 }
 
 // quantizeSymmetric has no zero point: the codes lie around the middle one, which stands for 0.
@@ -99,11 +82,6 @@ func quantizeSymmetric(x *Node, axis, bits int, valid *Node, format ScaleFormat)
 	steps := gx.ClampScalar(Round(Div(x, positiveOr1(step))), float64(1-middle), float64(middle-1))
 	steps = gx.AddScalar(Where(keep(x, step, valid), steps, gx.ZerosLike(steps)), middle)
 	return ConvertDType(steps, dtypes.Uint8), scale
-}
-
-// dequantizeSymmetric gives values back from [quantizeSymmetric], in float32.
-func dequantizeSymmetric(codes, scale *Node, bits int, format ScaleFormat) *Node {
-	return Mul(format.decodeScale(scale), gx.SubScalar(ConvertDType(codes, dtypes.Float32), int(1)<<(bits-1)))
 }
 
 // voters returns x as float32 and which of its elements have a vote: valid, where that is not nil, and finite.

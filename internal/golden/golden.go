@@ -29,6 +29,21 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
+// Dirs returns the folders of goldens there are: the small part in this package's testdata, which every clone has, and the full set
+// where it is found.
+func Dirs(t testing.TB) []string {
+	t.Helper()
+	root, err := asset.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := []string{filepath.Join(root, "internal", "golden", "testdata")}
+	if full, err := asset.Goldens(); err == nil {
+		return append(dirs, full)
+	}
+	return dirs
+}
+
 // Array is one array of a golden file: its dimensions and its elements in row-major order. Whatever the stored type,
 // Floats has the elements as float32, exactly for floats of up to 32 bits and integers of up to 24; Ints has them as they are where
 // the stored type is an integer or a boolean, else it is nil.
