@@ -281,8 +281,9 @@ def main():
         for name in imports(paths):
             print(name)
         return 0
-    # As Ctrl-C: the kernel is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Both end the kernel on the way out, also where the shell that started this has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     done = []
     try:
         for path in paths:
