@@ -229,7 +229,7 @@ func groupsOf(shape []int, axis int) [][]int {
 func TestHQQGoldens(t *testing.T) {
 	cases := quantCases(t)
 	for _, name := range []string{"normal_1x2x16x64", "constants_1x2x32x32", "outlier_channels_2x3x32x64", "all_positive_1x2x32x32", "headdim80_1x2x8x80",
-		"single_group_1x1x1x32", "single_token_2x3x1x64"} {
+		"single_token_2x3x1x64"} {
 		c, ok := cases[name]
 		if !ok {
 			continue // only in the full set
@@ -239,7 +239,8 @@ func TestHQQGoldens(t *testing.T) {
 			var inputs []golden.Array
 			var variants []variant
 			for _, v := range c.Variants {
-				if v.Backend == "hqq" && v.Error == "" {
+				// Both axes are the same algorithm on a transposed matrix: one case for the other axis is enough.
+				if v.Backend == "hqq" && v.Error == "" && (v.Axis == 1 || name == "normal_1x2x16x64") {
 					x, _ := v.grouped(want["x"])
 					inputs, variants = append(inputs, x), append(variants, v)
 				}
