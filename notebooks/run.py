@@ -175,7 +175,11 @@ def end_group(group):
 def tidy(nb):
     """Takes out of the outputs what belongs to one run on one machine."""
     nb.metadata.pop("widgets", None)
-    replace = [(re.compile(r"/tmp/gonb_[0-9a-f]+"), "$GONB_TMP_DIR")]
+    replace = [
+        # GoNB adds the cell and line to a stack trace only where the whole line reaches it at once; they are in the HTML too.
+        (re.compile(r" ?\x1b\[7m\[\[ Cell \[\d+\] Line \d+ \]\]\x1b\[0m "), ""),
+        (re.compile(r"/tmp/gonb_[0-9a-f]+"), "$GONB_TMP_DIR"),
+    ]
     for value, name in ((os.environ.get("KVQ_ROOT"), "$KVQ_ROOT"), (os.environ.get("HOME"), "~")):
         if value and value != "/":
             replace.append((re.compile(re.escape(value) + r"(?=/|\b)"), name))
