@@ -33,10 +33,14 @@ func linear(x, weight *Node) *Node {
 
 // linear32 is linear with the float32 sums as they are.
 func linear32(x, weight *Node) *Node {
-	// The accumulator is named because GoMLX's default for 16-bit operands adds elementwise operations on the weight,
-	// which a closure cannot have. The output dtype makes XLA sum in float32 all the same.
-	return Dot(x, weight).WithAccumulatorDType(weight.DType()).WithOutputDType(dtypes.Float32).
-		General([]int{x.Rank() - 1}, nil, []int{weight.Rank() - 1}, nil)
+	in := weight.Shape().Dim(-1)
+	out := append(x.Shape().Clone().Dimensions[:x.Rank()-1], weight.Shape().Dimensions[:weight.Rank()-1]...)
+	// Two matrices, because XLA turns a weight of more axes around in memory, at every step. The accumulator is named
+	// because GoMLX's default for 16-bit operands adds elementwise operations on the weight, which a closure cannot
+	// have; the output dtype makes XLA sum in float32 all the same.
+	product := Dot(Reshape(x, -1, in), Reshape(weight, -1, in)).
+		WithAccumulatorDType(weight.DType()).WithOutputDType(dtypes.Float32).General([]int{1}, nil, []int{1}, nil)
+	return Reshape(product, out...)
 }
 
 // convert is ConvertDType that leaves x alone where it has the dtype already.
