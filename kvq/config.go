@@ -55,6 +55,19 @@ const (
 	Int8 Code = "int8"
 )
 
+// Range says how the range of a group is found.
+type Range string
+
+const (
+	// MinMax covers every value. The zero value.
+	MinMax Range = ""
+	// LeastSquares shrinks the range to where the squared error is least. Better-looking values, but worse answers: what is cut off is cut
+	// off on one side, and attention averages noise away, not a bias (docs/quality.md).
+	LeastSquares Range = "least-squares"
+	// Unbiased shrinks the range too, and then widens the scale so that the decoded group varies as the original does.
+	Unbiased Range = "unbiased"
+)
+
 // Config says how a cache keeps keys and values. It is a plain comparable value: the zero value is full precision, the named
 // configurations are [Tutorial] and [Preset]. Fields for keys or values alone override the common one where they are not 0.
 type Config struct {
@@ -87,8 +100,8 @@ type Config struct {
 	// and outputs are turned along with them, so the attention is the same.
 	RotateKeys, RotateValues bool
 
-	// SearchKey and SearchValue look for the range of each group with the least squared error instead of taking minimum and maximum.
-	SearchKey, SearchValue bool
+	// RangeKey and RangeValue say how the range of a group is found; Blocks only.
+	RangeKey, RangeValue Range
 }
 
 // Tutorial is the configuration of the tutorial: backend quanto, nbits 4, q_group_size 32, residual_length 64.
@@ -120,6 +133,10 @@ func (c Config) Validate(headDim int) error {
 	if err := c.Scales.validate(); err != nil {
 		return err
 	}
+	if c.Scales == Scale8 && c.Backend == HQQ {
+		return errors.Errorf("kvq.Config.Scales: backend hqq searches zero points that a byte cannot hold; want %q, %q, %q or nothing, got %q",
+			ScaleFloat32, ScaleFloat16, ScaleBFloat16, c.Scales)
+	}
 	overrides, err := parseLayerBits(c.LayerBits)
 	if err != nil {
 		return err
@@ -148,7 +165,7 @@ type side struct {
 	code   Code
 	scales ScaleFormat // empty: the cache's dtype
 	rotate bool
-	search bool
+	fit    Range
 	hqq    bool
 }
 
@@ -168,10 +185,10 @@ func (c Config) side(keys bool, layer int) side {
 		s.scales = ScaleFloat16
 	}
 	if keys {
-		s.name, s.axis, s.code, s.rotate, s.search = "key", c.AxisKey, c.CodeKey, c.RotateKeys, c.SearchKey
+		s.name, s.axis, s.code, s.rotate, s.fit = "key", c.AxisKey, c.CodeKey, c.RotateKeys, c.RangeKey
 		s.bits, s.group = pick(c.NBitsKey, c.NBits, 4), pick(c.QGroupSizeKey, c.QGroupSize, 64)
 	} else {
-		s.name, s.axis, s.code, s.rotate, s.search = "value", c.AxisValue, c.CodeValue, c.RotateValues, c.SearchValue
+		s.name, s.axis, s.code, s.rotate, s.fit = "value", c.AxisValue, c.CodeValue, c.RotateValues, c.RangeValue
 		s.bits, s.group = pick(c.NBitsValue, c.NBits, 4), pick(c.QGroupSizeValue, c.QGroupSize, 64)
 	}
 	if overrides, err := parseLayerBits(c.LayerBits); err == nil {
@@ -204,7 +221,13 @@ func (s side) validate(c Config, headDim int) error {
 	default:
 		return errors.Errorf("kvq.Config.Code%s: want %q (affine), %q, %q or %q, got %q", title, Affine, Symmetric, Float8, Int8, s.code)
 	}
-	if c.Backend != Blocks && (s.code != Affine || s.rotate || s.search) {
+	if s.fit != MinMax && s.fit != LeastSquares && s.fit != Unbiased {
+		return errors.Errorf("kvq.Config.Range%s: want %q (minimum and maximum), %q or %q, got %q", title, MinMax, LeastSquares, Unbiased, s.fit)
+	}
+	if s.fit != MinMax && s.code != Affine {
+		return errors.Errorf("kvq.Config.Range%s: %q needs affine codes, got %q", title, s.fit, s.code)
+	}
+	if c.Backend != Blocks && (s.code != Affine || s.rotate || s.fit != MinMax) {
 		return errors.Errorf("kvq.Config: symmetric codes, rotation and range search need backend %q, got %q", Blocks, c.Backend)
 	}
 	if planes(s.bits) == nil {
@@ -262,8 +285,8 @@ func (c Config) String() string {
 		if s.rotate {
 			text += " rotated"
 		}
-		if s.search {
-			text += " searched"
+		if s.fit != MinMax {
+			text += " " + string(s.fit)
 		}
 		return text
 	}

@@ -23,8 +23,10 @@ func (s side) quantize(x *Node, axis int, valid *Node) (codes, scales, zeros *No
 			inRow = append(inRow, i)
 		}
 		codes, scales, zeros = quantizeHQQ(x, axis, s.bits, valid, inRow, s.scales)
-	case s.search:
+	case s.fit == LeastSquares:
 		codes, scales, zeros = quantizeStored(x, axis, s.bits, valid, s.scales, searchRange(nil))
+	case s.fit == Unbiased:
+		codes, scales, zeros = quantizeUnbiased(x, axis, s.bits, valid, s.scales, s.keys)
 	case s.scales == "":
 		codes, scales, zeros = quantizeMinMax(x, axis, s.bits, valid) // quanto, bit for bit
 	default:

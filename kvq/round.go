@@ -55,6 +55,13 @@ func (f narrow) roundUp(x *Node) *Node { return f.roundToward(x, Ceil, true) }
 // roundDown rounds float32 x to the next number of f that is not above it, saturating at the lowest finite one, as float32.
 func (f narrow) roundDown(x *Node) *Node { return f.roundToward(x, Floor, false) }
 
+// roundNearest rounds float32 x to the nearest number of f, ties away from zero, saturating at the largest finite one, as float32.
+func (f narrow) roundNearest(x *Node) *Node {
+	x = gx.ClampScalar(x, -f.largest, f.largest)
+	bits := gx.AddScalar(Bitcast(x, dtypes.Uint32), 1<<(22-f.mantissa))
+	return gx.ClampScalar(f.join(bits, Round, x), -f.largest, f.largest)
+}
+
 func (f narrow) roundToward(x *Node, whole func(*Node) *Node, up bool) *Node {
 	x = gx.ClampScalar(x, -f.largest, f.largest)
 	bits := Bitcast(x, dtypes.Uint32)

@@ -24,10 +24,10 @@ const (
 
 	// Scale8 stores both in a byte.
 	//
-	//	scale  | exponent: 5 bits, bias 15 | mantissa: 3 bits |    no sign; float16 without its sign and its last 7 bits
+	//	scale  | exponent: 4 bits, bias 9 | mantissa: 4 bits |    no sign; from 2^-12 to 124, normal from 2^-8 on
 	//	zero   a signed byte r (stored as r + 128) in units of u steps: zero = r·u·scale
 	//
-	// The mantissa of 3 bits costs up to 1/8 of the range, on average 5 %. The unit u is 2^-(6-bits), or 1 for 6 bits and more: the zero
+	// The mantissa of 4 bits costs up to 1/16 of the range, on average 2.5 %. Larger scales saturate. The unit u is 2^-(6-bits), or 1 for 6 bits and more: the zero
 	// point is right to half a unit and reaches two ranges below and above 0 (half a range for 8 bits). A group that lies farther
 	// off gets a larger scale.
 	Scale8 ScaleFormat = "8bit"
@@ -60,11 +60,11 @@ func (f ScaleFormat) dtype(cache dtypes.DType) dtypes.DType {
 }
 
 // byteScale is the float format of a scale in a byte.
-var byteScale = narrow{mantissa: 3, minExponent: -14, largest: 61440}
+var byteScale = narrow{mantissa: 4, minExponent: -8, largest: 124}
 
 const (
-	byteScaleOffset = (127 - 15) << 3 // from the exponent's bias of 15 to float32's, above 3 bits of mantissa
-	byteScaleUnit   = 0x1p-17         // smallest scale above 0
+	byteScaleOffset = (127 - 9) << 4 // from the exponent's bias of 9 to float32's, above 4 bits of mantissa
+	byteScaleUnit   = 0x1p-12        // smallest scale above 0
 	byteZeroOffset  = 128
 )
 
@@ -121,6 +121,26 @@ func (f ScaleFormat) encodeRange(low, high *Node, bits int) (scale, zero *Node) 
 	return f.encodeScale(gx.MaxScalar(Sub(high, zero), 0), steps), ConvertDType(zero, dtype)
 }
 
+// encodeNearest stores a float32 scale and zero point as near as the format has them, for codes that were made with others: then rounding
+// outward has no point.
+func (f ScaleFormat) encodeNearest(scale, low *Node, bits int) (stored, zero *Node) {
+	if f == Scale8 {
+		unit := zeroUnit(bits)
+		reach := divideByConstant(Abs(low), unit*(byteZeroOffset-1))
+		stored = byteOfScale(byteScale.roundNearest(Max(scale, reach)))
+		ratio := Round(Div(low, positiveOr1(gx.MulScalar(fromByteScale(stored), unit))))
+		return stored, ConvertDType(gx.ClampScalar(gx.AddScalar(ratio, byteZeroOffset), 0, 255), dtypes.Uint8)
+	}
+	dtype := f.dtype(dtypes.InvalidDType)
+	nearest := func(x *Node) *Node {
+		if format, narrower := narrowFormat(dtype); narrower {
+			x = format.roundNearest(x)
+		}
+		return ConvertDType(x, dtype)
+	}
+	return nearest(scale), nearest(low)
+}
+
 // decodeScale gives back a stored scale as float32.
 func (f ScaleFormat) decodeScale(scale *Node) *Node {
 	if f == Scale8 {
@@ -139,19 +159,21 @@ func (f ScaleFormat) decodeZero(zero, scale *Node, bits int) *Node {
 }
 
 // toByteScale rounds a float32 scale up to a byte.
-func toByteScale(scale *Node) *Node {
-	scale = byteScale.roundUp(scale)
-	normal := gx.SubScalar(gx.ShiftRight(Bitcast(scale, dtypes.Uint32), 20), byteScaleOffset)
+func toByteScale(scale *Node) *Node { return byteOfScale(byteScale.roundUp(scale)) }
+
+// byteOfScale gives the byte of a scale that is one of byteScale's numbers.
+func byteOfScale(scale *Node) *Node {
+	normal := gx.SubScalar(gx.ShiftRight(Bitcast(scale, dtypes.Uint32), 23-byteScale.mantissa), byteScaleOffset)
 	small := ConvertDType(gx.MulScalar(scale, 1/byteScaleUnit), dtypes.Uint32)
-	return ConvertDType(Where(gx.LessThanScalar(scale, 8*byteScaleUnit), small, normal), dtypes.Uint8)
+	return ConvertDType(Where(gx.LessThanScalar(scale, 16*byteScaleUnit), small, normal), dtypes.Uint8)
 }
 
 // fromByteScale is the inverse of toByteScale for scales that are a byte's.
 func fromByteScale(code *Node) *Node {
 	code = ConvertDType(code, dtypes.Uint32)
-	normal := Bitcast(gx.ShiftLeft(gx.AddScalar(code, byteScaleOffset), 20), dtypes.Float32)
+	normal := Bitcast(gx.ShiftLeft(gx.AddScalar(code, byteScaleOffset), 23-byteScale.mantissa), dtypes.Float32)
 	small := gx.MulScalar(ConvertDType(code, dtypes.Float32), byteScaleUnit)
-	return Where(gx.LessThanScalar(code, 8), small, normal)
+	return Where(gx.LessThanScalar(code, 16), small, normal)
 }
 
 // divideByConstant is float32 x / c, correctly rounded. XLA makes a division by a constant a multiplication by its reciprocal, which is
