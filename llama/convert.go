@@ -28,13 +28,9 @@ func (c converter) convert(dst, src []byte) int {
 	case c.copies():
 		copy(dst, src)
 	case c.from == dtypes.Float16 && c.to == dtypes.Float32: // the common case of float16 checkpoints on a CPU
-		for i := range len(src) / 2 {
-			binary.LittleEndian.PutUint32(dst[4*i:], halfToFloat[binary.LittleEndian.Uint16(src[2*i:])])
-		}
+		widenHalf(dst, src)
 	case c.from == dtypes.BFloat16 && c.to == dtypes.Float32 && !c.roundFloat16:
-		for i := range len(src) / 2 {
-			binary.LittleEndian.PutUint32(dst[4*i:], uint32(binary.LittleEndian.Uint16(src[2*i:]))<<16)
-		}
+		widenBrain(dst, src)
 	default:
 		n, m := c.from.Size(), c.to.Size()
 		for i := range len(src) / n {
@@ -51,6 +47,37 @@ func (c converter) convert(dst, src []byte) int {
 		}
 	}
 	return overflow
+}
+
+// widenHalf writes a float32 for each float16, four at a time, which spares most checks of bounds.
+func widenHalf(dst, src []byte) {
+	for len(src) >= 8 && len(dst) >= 16 {
+		h := binary.LittleEndian.Uint64(src)
+		binary.LittleEndian.PutUint64(dst, uint64(halfToFloat[uint16(h)])|uint64(halfToFloat[uint16(h>>16)])<<32)
+		binary.LittleEndian.PutUint64(dst[8:], uint64(halfToFloat[uint16(h>>32)])|uint64(halfToFloat[uint16(h>>48)])<<32)
+		src, dst = src[8:], dst[16:]
+	}
+	for len(src) >= 2 {
+		binary.LittleEndian.PutUint32(dst, halfToFloat[binary.LittleEndian.Uint16(src)])
+		src, dst = src[2:], dst[4:]
+	}
+}
+
+// widenBrain does the same for bfloat16, the upper half of a float32. (One generic function for both would call the
+// part that differs through a table, at half the speed.)
+func widenBrain(dst, src []byte) {
+	for len(src) >= 8 && len(dst) >= 16 {
+		h := binary.LittleEndian.Uint64(src)
+		low := h&0xFFFF<<16 | h>>16&0xFFFF<<48
+		high := h>>32&0xFFFF<<16 | h&(0xFFFF<<48)
+		binary.LittleEndian.PutUint64(dst, low)
+		binary.LittleEndian.PutUint64(dst[8:], high)
+		src, dst = src[8:], dst[16:]
+	}
+	for len(src) >= 2 {
+		binary.LittleEndian.PutUint32(dst, uint32(binary.LittleEndian.Uint16(src))<<16)
+		src, dst = src[2:], dst[4:]
+	}
 }
 
 // halfToFloat holds the float32 bits of every float16: a table is several times faster than taking bits apart.

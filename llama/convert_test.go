@@ -55,7 +55,7 @@ func TestUpstreamFloat16Fault(t *testing.T) {
 
 // All pairs of types agree with load and store, element by element, and report the first overflow.
 func TestConvert(t *testing.T) {
-	values := []float32{0, 1, -1.5, 1e-7, 3.14159, 65504, -0x1p-14, 1e-40}
+	values := []float32{0, 1, -1.5, 1e-7, 3.14159, 65504, -0x1p-14, 1e-40, 7}
 	all := []dtypes.DType{dtypes.Float32, dtypes.Float16, dtypes.BFloat16}
 	for _, from := range all {
 		src := make([]byte, len(values)*from.Size())
@@ -86,5 +86,24 @@ func TestConvert(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func BenchmarkConvert(b *testing.B) {
+	src := make([]byte, chunkBytes)
+	for i := range src {
+		src[i] = byte(i * 7)
+	}
+	dst := make([]byte, 2*chunkBytes)
+	for _, c := range []converter{
+		{from: dtypes.Float16, to: dtypes.Float32}, {from: dtypes.BFloat16, to: dtypes.Float32}, {from: dtypes.Float32, to: dtypes.BFloat16},
+		{from: dtypes.Float32, to: dtypes.Float32, roundFloat16: true},
+	} {
+		b.Run(c.from.String()+" to "+c.to.String(), func(b *testing.B) {
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				c.convert(dst, src)
+			}
+		})
 	}
 }

@@ -1,13 +1,16 @@
 package llama
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/google/go-cmp/cmp"
@@ -189,6 +192,52 @@ func TestLoadWeightsFormats(t *testing.T) {
 			}
 		}
 	}
+}
+
+// staged is a backend whose device has memory of its own, as a GPU has.
+type staged struct{ compute.Backend }
+
+func (staged) HasSharedBuffers() bool { return false }
+
+// Tensors that travel to a device are those that are made in place; an error and the end of a context end the journey.
+func TestLoadWeightsStaged(t *testing.T) {
+	backend := testbackend.XLA(t)
+	list := fakeTensors(t, fakeConfig(), dtypes.BFloat16, false)
+	f, err := Open(fakeFolder(t, fakeConfig(), list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inPlace, err := f.LoadWeights(backend, dtypes.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uploaded, err := f.LoadWeights(staged{backend}, dtypes.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range f.Config().parameters() {
+		a, b := floats(t, *p.slot(inPlace)), floats(t, *p.slot(uploaded))
+		if !slices.Equal(a, b) || a[0] != load(dtypes.BFloat16, list[i].data) {
+			t.Errorf("%s differs", p.hf)
+		}
+	}
+	for stop := range len(list) {
+		ctx, cancel := context.WithCancel(context.Background())
+		calls := 0
+		w, err := f.LoadWeights(staged{backend}, dtypes.Float32, WithContext(ctx), WithProgress(func(int64, int64) {
+			if calls++; calls == stop+1 {
+				cancel()
+			}
+		}))
+		cancel()
+		// One tensor more may have been on its way.
+		if stop+2 < len(list) && (!errors.Is(err, context.Canceled) || w != nil || calls > stop+2) {
+			t.Errorf("cancelled after %d tensors: error %v after %d", stop+1, err, calls)
+		}
+	}
+	truncate(t, filepath.Join(f.Path(), weightsFile), -100)
+	_, err = f.LoadWeights(staged{backend}, dtypes.Float32)
+	wantLine(t, err, "lm_head.weight", "ends early")
 }
 
 // permuteLikeLlamaCpp orders rows as convert_hf_to_gguf.py does:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 	"strings"
 	"sync"
@@ -44,9 +45,9 @@ func RoundFloat16() LoadOption {
 }
 
 // LoadWeights reads all parameters into tensors of dtype (Float32, Float16 or BFloat16): on the backend's first
-// device, or in host memory when backend is nil. Elements are converted while they are read; tensors go to the
-// device one after the other, so that besides the result at most one tensor is in host memory. On an error, what
-// was loaded is freed.
+// device, or in host memory when backend is nil. Elements are converted while they are read. Where the device uses host
+// memory the tensors are filled in place; for others one tensor is read while the one before it is on its way, so that
+// at most two are in host memory. On an error, what was loaded is freed.
 func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options ...LoadOption) (*Weights, error) {
 	switch dtype {
 	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
@@ -59,17 +60,15 @@ func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options
 	}
 	l := loader{files: f, backend: backend, dtype: dtype, options: o}
 	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
-	all, total := f.source.tensors(), f.StoredBytes()
+	total := f.StoredBytes()
 	var done int64
-	for _, p := range f.config.parameters() {
-		s := all[f.source.name(p)]
-		t, err := l.load(p, s)
+	for t, err := range l.tensors() {
 		if err != nil {
 			w.Finalize()
 			return nil, err
 		}
-		*p.slot(w) = t
-		done += s.size
+		*t.parameter.slot(w) = t.tensor
+		done += t.stored.size
 		o.progress(done, total)
 	}
 	return w, nil
@@ -82,29 +81,123 @@ type loader struct {
 	options loadOptions
 }
 
-// load makes one tensor. Where host and device share memory it is filled in place.
-func (l *loader) load(p parameter, s stored) (*tensors.Tensor, error) {
-	if err := l.options.ctx.Err(); err != nil {
-		return nil, fmt.Errorf("loading %s: %w", l.files.path, err)
+// loaded is one tensor, and in between the bytes for it.
+type loaded struct {
+	parameter parameter
+	stored    stored
+	staging   []byte
+	tensor    *tensors.Tensor
+}
+
+// tensors yields all parameters, or an error as the last thing.
+func (l *loader) tensors() iter.Seq2[loaded, error] {
+	if l.backend != nil && !l.backend.HasSharedBuffers() {
+		return l.uploaded()
 	}
-	t, err := tensors.FromShapeForBackend(l.backend, 0, shapes.Make(l.dtype, p.dims...))
-	if err != nil {
-		return nil, fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
-	}
-	var fillErr error
-	if err = t.MutableBytes(func(dst []byte) { fillErr = l.fill(dst, p, s) }); err == nil {
-		err = fillErr
-	}
-	if err == nil && l.backend != nil && !t.IsShared() {
-		if err = t.ToDevice(l.backend, 0); err == nil {
-			t.FinalizeLocal()
+	return func(yield func(loaded, error) bool) {
+		for t := range l.list() {
+			var err error
+			if t.tensor, err = l.inPlace(t); !yield(t, l.named(t, err)) || err != nil {
+				return
+			}
 		}
 	}
-	if err != nil {
-		_ = t.FinalizeAll()
-		return nil, fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
+}
+
+func (l *loader) list() iter.Seq[loaded] {
+	return func(yield func(loaded) bool) {
+		all := l.files.source.tensors()
+		for _, p := range l.files.config.parameters() {
+			if !yield(loaded{parameter: p, stored: all[l.files.source.name(p)]}) {
+				return
+			}
+		}
 	}
-	return t, nil
+}
+
+// named adds file and tensor to an error.
+func (l *loader) named(t loaded, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: tensor %q: %w", t.stored.file, t.stored.name, err)
+}
+
+func (l *loader) shape(t loaded) shapes.Shape { return shapes.Make(l.dtype, t.parameter.dims...) }
+
+// inPlace makes a tensor in host memory, which may be the device's own.
+func (l *loader) inPlace(t loaded) (*tensors.Tensor, error) {
+	if l.backend == nil {
+		tensor := tensors.FromShape(l.shape(t))
+		var err error
+		if e := tensor.MutableBytes(func(dst []byte) { err = l.fill(dst, t) }); e != nil {
+			err = e
+		}
+		if err != nil {
+			_ = tensor.FinalizeAll()
+			return nil, err
+		}
+		return tensor, nil
+	}
+	// Not tensors.FromShapeForBackend: it writes zeros first, which takes as long as reading does.
+	buffer, flat, err := l.backend.NewSharedBuffer(0, l.shape(t))
+	if err != nil {
+		return nil, err
+	}
+	if err = l.fill(dtypes.UnsafeByteSliceFromAny(flat), t); err != nil {
+		_ = buffer.Finalize()
+		return nil, err
+	}
+	return tensors.FromBuffer(buffer)
+}
+
+// uploaded reads into two buffers by turns: while one is filled, the other goes to the device.
+func (l *loader) uploaded() iter.Seq2[loaded, error] {
+	return func(yield func(loaded, error) bool) {
+		ctx, cancel := context.WithCancel(l.options.ctx)
+		defer cancel()
+		reader := *l
+		reader.options.ctx = ctx
+		free, ready := make(chan []byte, 2), make(chan loaded)
+		free <- nil
+		free <- nil
+		var failure error // of the reader; read after ready was closed
+		go func() {
+			defer close(ready)
+			for t := range reader.list() {
+				size := int(reader.shape(t).ByteSize())
+				if t.staging = <-free; cap(t.staging) < size {
+					t.staging = make([]byte, size)
+				}
+				t.staging = t.staging[:size]
+				if failure = reader.named(t, reader.fill(t.staging, t)); failure != nil {
+					return
+				}
+				select {
+				case ready <- t:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for t := range ready {
+			var err error
+			t.tensor, err = tensors.FromRaw(l.backend, 0, l.shape(t), t.staging) // returns when the data was copied
+			free <- t.staging
+			if t.staging = nil; !yield(t, l.named(t, err)) || err != nil {
+				cancel()
+				for range ready { // the reader may be about to hand one over
+				}
+				return
+			}
+		}
+		if failure == nil {
+			failure = l.options.ctx.Err() // between two tensors
+		}
+		if failure != nil {
+			yield(loaded{}, failure)
+		}
+	}
 }
 
 // chunkBytes is how much is read and converted at once: small enough to stay in a processor's cache between the two,
@@ -112,7 +205,11 @@ func (l *loader) load(p parameter, s stored) (*tensors.Tensor, error) {
 const chunkBytes = 1 << 20
 
 // fill reads a tensor into dst, in chunks of whole rows that several workers share.
-func (l *loader) fill(dst []byte, p parameter, s stored) error {
+func (l *loader) fill(dst []byte, t loaded) error {
+	if err := l.options.ctx.Err(); err != nil {
+		return err
+	}
+	p, s := t.parameter, t.stored
 	source, err := l.files.source.open(s)
 	if err != nil {
 		return err
