@@ -1,0 +1,155 @@
+package nb
+
+import (
+	"bytes"
+	"errors"
+	"image"
+	_ "image/png"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/go-huggingface/hub"
+
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+func TestTableIsMarkdown(t *testing.T) {
+	got, err := markdown([]string{"part", "bytes"}, [][]string{{"a|b", "1"}, {"c\nd", "2"}})
+	want := "| part | bytes |\n| --- | --- |\n| a\\|b | 1 |\n| c ⏎ d | 2 |\n"
+	if err != nil || got != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	if _, err := markdown([]string{"one"}, [][]string{{"1", "2"}}); err == nil {
+		t.Error("a row longer than the header was accepted")
+	}
+}
+
+func TestSavedIsLoadedAndReplaced(t *testing.T) {
+	t.Setenv("GONB_TMP_DIR", t.TempDir())
+	type result struct{ Tokens [][]int32 }
+	var got result
+	if err := load("run", &got); err == nil || !strings.Contains(err.Error(), "cells above") {
+		t.Errorf("loading what was never saved: %v", err)
+	}
+	for _, want := range []result{{[][]int32{{1, 2}}}, {[][]int32{{3}}}} {
+		if err := save("run", want); err != nil {
+			t.Fatal(err)
+		}
+		if err := load("run", &got); err != nil || !slices.Equal(got.Tokens[0], want.Tokens[0]) {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+	}
+	if err := save("../run", 1); err == nil {
+		t.Error("a name with a folder was accepted")
+	}
+}
+
+// Every picture is a PNG on which something of several colours was drawn.
+func TestPicturesShowSomething(t *testing.T) {
+	moments := []Moment{{0, 9, 0}, {1, 9, 1}, {2, 11, 0}}
+	line := []float64{0, 1, 2}
+	for name, p := range map[string]Picture{
+		"Reuse":  Reuse(1000),
+		"Groups": Groups(64, 32),
+		"Strips": Strips(moments, 0, 1, 2),
+		"Lines":  Lines("title", "x", "y", Series{Name: "one", X: line, Y: line, Baseline: true}, Series{Name: "two", X: line, Y: line}),
+		"Bars":   Bars("title", "y", []string{"one", "two"}, Part{"a", []float64{1, 2}}, Part{"b", []float64{0, 1}}),
+	} {
+		img, format, err := image.Decode(bytes.NewReader(p))
+		if err != nil || format != "png" {
+			t.Errorf("%s: %v, format %q", name, err, format)
+			continue
+		}
+		colors := map[[3]uint32]int{}
+		for y := range img.Bounds().Dy() {
+			for x := range img.Bounds().Dx() {
+				r, g, b, _ := img.At(x, y).RGBA()
+				colors[[3]uint32{r >> 8, g >> 8, b >> 8}]++
+			}
+		}
+		if len(colors) < 5 || img.Bounds().Dx() < 800 {
+			t.Errorf("%s: %d colours on %v", name, len(colors), img.Bounds())
+		}
+	}
+}
+
+// transformers' policy with the tutorial's numbers: the prompt is coded at once, and 64 new tokens later the window is
+// flushed, when the 65th comes.
+func TestLifeOfTheTutorialsCache(t *testing.T) {
+	moments, err := life(testbackend.XLA(t), kvq.Tutorial(), 9, 66)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Moment{{0, 9, 0}, {1, 9, 1}, {64, 9, 64}, {65, 73, 1}, {66, 73, 2}} {
+		if got := moments[want.New]; got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	if got := Flushes(moments); len(got) != 1 || got[0].New != 65 {
+		t.Errorf("flushes: %+v, want one at token 65", got)
+	}
+}
+
+func TestModelsAreFoundByNameAndPath(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := Model(file); got != file {
+		t.Errorf("a path became %q", got)
+	}
+	t.Setenv("KVQ_MODEL", file)
+	if got := Model(""); got != file {
+		t.Errorf("the small model is %q, want %q", got, file)
+	}
+	for name, want := range map[string]bool{"meta-llama/Llama-2-7b-chat-hf": true, "model.gguf": false, "/a/b": false, "a/b/c": false} {
+		if hubID.MatchString(name) != want {
+			t.Errorf("%q taken for a name of the hub: %v", name, !want)
+		}
+	}
+}
+
+// The token is asked for when the hub refuses, and only then.
+func TestTokenIsAskedForWhereTheHubRefuses(t *testing.T) {
+	const secret = "a secret"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "gated") && r.Header.Get("Authorization") != "Bearer "+secret {
+			http.Error(w, "gated", http.StatusUnauthorized)
+			return
+		}
+		_, _ = w.Write([]byte(`{"id":"owner/model","sha":"0123456789012345678901234567890123456789","siblings":[{"rfilename":"README.md"}]}`))
+	}))
+	defer server.Close()
+	asked := 0
+	for _, c := range []struct {
+		model, token, answer string
+		asks                 int
+		says                 string
+	}{
+		{"owner/public", "", "", 0, "no config.json"}, // it got as far as the list of files
+		{"owner/gated", secret, "", 0, "no config.json"},
+		{"owner/gated", "", secret, 1, "no config.json"},
+		{"owner/gated", "", "wrong", 1, "ask for access"},
+		{"owner/gated", "wrong", "", 0, "ask for access"},
+		{"owner/gated", "", "", 1, "no answer"},
+	} {
+		asked = 0
+		cache := t.TempDir()
+		_, err := fetch(func() *hub.Repo { return hub.New(c.model).WithEndpoint(server.URL).WithCacheDir(cache) }, c.token, func() (string, error) {
+			asked++
+			if c.answer == "" {
+				return "", errors.New("no answer")
+			}
+			return c.answer, nil
+		})
+		if err == nil || !strings.Contains(err.Error(), c.says) || asked != c.asks {
+			t.Errorf("%+v: asked %d times, %v", c, asked, err)
+		}
+	}
+}

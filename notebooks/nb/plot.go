@@ -1,0 +1,94 @@
+package nb
+
+import (
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// Series is one line of a plot.
+type Series struct {
+	Name string
+	X, Y []float64
+	// Baseline draws the line grey and dashed: what the others are compared with.
+	Baseline bool
+}
+
+// Lines plots series over a common axis. Labels of axes carry their units.
+func Lines(title, xLabel, yLabel string, series ...Series) Picture {
+	p := newPlot(title, xLabel, yLabel)
+	colors := []color.Color{codeColor, keyColor, valColor, newColor}
+	for i, one := range series {
+		points := make(plotter.XYs, len(one.X))
+		for j := range points {
+			points[j].X, points[j].Y = one.X[j], one.Y[j]
+		}
+		line := Must(plotter.NewLine(points))
+		line.LineStyle = draw.LineStyle{Color: colors[i%len(colors)], Width: 2}
+		if one.Baseline {
+			line.LineStyle = draw.LineStyle{Color: faint, Width: 2, Dashes: []vg.Length{5, 3}}
+		}
+		p.Add(line)
+		p.Legend.Add(one.Name, line)
+	}
+	p.Legend.Top, p.Legend.Left = true, true
+	return render(p, 560, 300)
+}
+
+// Part is one colour of stacked bars: a height for every bar.
+type Part struct {
+	Name    string
+	Heights []float64
+}
+
+// Bars plots stacked bars side by side; the baseline is one of them.
+func Bars(title, yLabel string, names []string, parts ...Part) Picture {
+	p := newPlot(title, "", yLabel)
+	colors := []color.Color{faint, codeColor, keyColor, valColor, holdColor, newColor}
+	var below *plotter.BarChart
+	for i, part := range parts {
+		bars := Must(plotter.NewBarChart(plotter.Values(part.Heights), 70))
+		bars.Color, bars.LineStyle.Width = colors[i%len(colors)], 0
+		if below != nil {
+			bars.StackOn(below)
+		}
+		p.Add(bars)
+		p.Legend.Add(part.Name, bars)
+		below = bars
+	}
+	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.7, float64(len(names))-0.3
+	p.Legend.Top = true
+	p.Y.Max *= 1.35 // room for the legend
+	return render(p, 560, 300)
+}
+
+func newPlot(title, xLabel, yLabel string) *plot.Plot {
+	sans := func(f *font.Font, size vg.Length) { f.Variant, f.Size = "Sans", size }
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, xLabel, yLabel
+	sans(&p.Title.TextStyle.Font, 12)
+	p.Title.Padding = 8
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		sans(&axis.Label.TextStyle.Font, 10.5)
+		sans(&axis.Tick.Label.Font, 9.5)
+	}
+	sans(&p.Legend.TextStyle.Font, 10)
+	p.Legend.Padding, p.Legend.ThumbnailWidth = 3, 18
+	p.Y.Min = 0
+	grid := plotter.NewGrid()
+	grid.Vertical.Width = 0
+	grid.Horizontal.Color = color.RGBA{0xdd, 0xe1, 0xe5, 0xff}
+	p.Add(grid)
+	return p
+}
+
+func render(p *plot.Plot, width, height float64) Picture {
+	s := newSketch(width, height)
+	p.Draw(draw.Crop(s.Canvas, 6, -10, 6, -6))
+	return s.picture()
+}
