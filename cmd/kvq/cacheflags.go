@@ -1,0 +1,167 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// cacheFlags describe a cache. Without any, it is the tutorial's.
+type cacheFlags struct {
+	kind, backend, preset, layerBits string
+	nbits, nbitsKey, nbitsValue      int
+	group, groupKey, groupValue      int
+	residual, sinks                  int
+	axisKey, axisValue               int
+	codeKey, codeValue, scales       string
+	rangeKey, rangeValue             string
+	rotateKeys, rotateValues         bool
+
+	quantizedOnly []string // flags that make no sense with a full-precision cache
+}
+
+// kindFlag chooses between the two kinds of cache.
+const kindFlag = "cache"
+
+// presetFlag starts from a named configuration instead of the tutorial's.
+const presetFlag = "preset"
+
+func (f *cacheFlags) register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.kind, kindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.StringVar(&f.preset, presetFlag, "", "start from a named `configuration` instead of the tutorial's: "+strings.Join(kvq.Presets(), ", "))
+	own.StringVar(&f.backend, "cache-backend", "quanto", "who makes the codes: quanto, hqq (both as in transformers) or blocks (this library's own)")
+	own.IntVar(&f.nbits, "nbits", 4, "bits of a code: 2, 3, 4, 5, 6 or 8")
+	own.IntVar(&f.nbitsKey, "nbits-key", 0, "bits of a key's code alone")
+	own.IntVar(&f.nbitsValue, "nbits-value", 0, "bits of a value's code alone")
+	own.StringVar(&f.layerBits, "layer-bits", "", "other key/value `bits` for some layers, such as 0-1=8/6,29=6/4")
+	own.IntVar(&f.group, "q-group-size", 32, "values that share a scale")
+	own.IntVar(&f.groupKey, "q-group-size-key", 0, "the same for keys alone")
+	own.IntVar(&f.groupValue, "q-group-size-value", 0, "the same for values alone")
+	own.IntVar(&f.residual, "residual-length", 64, "tokens kept in full precision before they are quantized")
+	own.IntVar(&f.axisKey, "axis-key", 0, "groups of keys: 0 per token, -1 per channel")
+	own.IntVar(&f.axisValue, "axis-value", 0, "groups of values: 0 per token, -1 per channel")
+	own.IntVar(&f.sinks, "sinks", 0, "first tokens that stay in full precision (backend blocks)")
+	own.StringVar(&f.scales, "scales", "", "`format` of scales and zero points: float32, float16, bfloat16 or "+string(kvq.Scale8)+" (default: the cache's dtype; float16 with backend blocks)")
+	own.StringVar(&f.codeKey, "code-key", "", "`codes` of keys: affine, symmetric, float8 or int8 (all but affine with backend blocks)")
+	own.StringVar(&f.codeValue, "code-value", "", "`codes` of values, likewise")
+	own.StringVar(&f.rangeKey, "range-key", "", "how the `range` of a group of keys is found: minmax, least-squares or unbiased (all but minmax with backend blocks)")
+	own.StringVar(&f.rangeValue, "range-value", "", "likewise for `values`")
+	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "turn keys by a Walsh-Hadamard transform first (backend blocks)")
+	own.BoolVar(&f.rotateValues, "rotate-values", false, "turn values likewise")
+	own.VisitAll(func(flag *pflag.Flag) { f.quantizedOnly = append(f.quantizedOnly, flag.Name) })
+	fs.AddFlagSet(own)
+}
+
+// config returns the cache that the flags describe, checked for a model.
+func (f *cacheFlags) config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, error) {
+	c, err := f.parse(fs)
+	if err != nil {
+		return kvq.Config{}, err
+	}
+	// A small plan, so that what is wrong shows before any weight is loaded.
+	if _, err := planFor(c, model, 1, 1, dtypes.Float32); err != nil {
+		return kvq.Config{}, err
+	}
+	return c, nil
+}
+
+// parse builds the configuration: the preset or the tutorial's, and over it the flags that were given. A flag for keys
+// and values both clears what the preset says for one of them.
+func (f *cacheFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
+	switch f.kind {
+	case "full":
+		for _, name := range f.quantizedOnly {
+			if fs.Changed(name) {
+				return kvq.Config{}, usererr.New("--%s describes a quantized cache, and --cache is full", name)
+			}
+		}
+		return kvq.Config{}, nil
+	case "quantized":
+	default:
+		return kvq.Config{}, usererr.New("--cache %q, want quantized or full", f.kind)
+	}
+	c := kvq.Tutorial()
+	if f.preset != "" || fs.Changed(presetFlag) {
+		var err error
+		if c, err = kvq.Preset(f.preset); err != nil {
+			return c, usererr.New("--preset: %w", err)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+		set   func(int)
+	}{
+		{"nbits", f.nbits, func(n int) { c.NBits, c.NBitsKey, c.NBitsValue, c.LayerBits = n, 0, 0, "" }},
+		{"nbits-key", f.nbitsKey, func(n int) { c.NBitsKey = n }},
+		{"nbits-value", f.nbitsValue, func(n int) { c.NBitsValue = n }},
+		{"q-group-size", f.group, func(n int) { c.QGroupSize, c.QGroupSizeKey, c.QGroupSizeValue = n, 0, 0 }},
+		{"q-group-size-key", f.groupKey, func(n int) { c.QGroupSizeKey = n }},
+		{"q-group-size-value", f.groupValue, func(n int) { c.QGroupSizeValue = n }},
+	} {
+		if !fs.Changed(n.name) {
+			continue
+		}
+		if n.value < 1 { // 0 would mean "as usual" to the library
+			return c, usererr.New("--%s %d, want at least 1", n.name, n.value)
+		}
+		n.set(n.value)
+	}
+	for name, set := range map[string]func(){
+		"cache-backend":   func() { c.Backend = kvq.Backend(f.backend) },
+		"layer-bits":      func() { c.LayerBits = f.layerBits },
+		"residual-length": func() { c.ResidualLength = f.residual },
+		"axis-key":        func() { c.AxisKey = kvq.Axis(f.axisKey) },
+		"axis-value":      func() { c.AxisValue = kvq.Axis(f.axisValue) },
+		"sinks":           func() { c.Sinks = f.sinks },
+		"scales":          func() { c.Scales = kvq.ScaleFormat(f.scales) },
+		"code-key":        func() { c.CodeKey = code(f.codeKey) },
+		"code-value":      func() { c.CodeValue = code(f.codeValue) },
+		"range-key":       func() { c.RangeKey = rangeOf(f.rangeKey) },
+		"range-value":     func() { c.RangeValue = rangeOf(f.rangeValue) },
+		"rotate-keys":     func() { c.RotateKeys = f.rotateKeys },
+		"rotate-values":   func() { c.RotateValues = f.rotateValues },
+	} {
+		if fs.Changed(name) {
+			set()
+		}
+	}
+	if c.Backend == kvq.Full {
+		return c, usererr.New("--cache-backend %q, want %s, %s or %s", f.backend, kvq.Quanto, kvq.HQQ, kvq.Blocks)
+	}
+	return c, nil
+}
+
+// code gives affine codes, which have no name in the library, one on the command line.
+func code(name string) kvq.Code {
+	if name == "affine" {
+		return kvq.Affine
+	}
+	return kvq.Code(name)
+}
+
+// rangeOf does the same for the usual range.
+func rangeOf(name string) kvq.Range {
+	if name == "minmax" {
+		return kvq.MinMax
+	}
+	return kvq.Range(name)
+}
+
+// planFor lays out a cache for a model. What the library refuses is bad input here.
+func planFor(c kvq.Config, model llama.Config, batch, tokens int, dtype dtypes.DType) (*kvq.Plan, error) {
+	plan, err := kvq.New(c, kvq.Shape{
+		Layers: model.Layers, Batch: batch, KVHeads: model.KVHeads, HeadDim: model.HeadDim,
+		Capacity: tokens, DType: dtype, SlidingWindow: model.SlidingWindow,
+	})
+	if err != nil {
+		return nil, usererr.New("cache: %w", err)
+	}
+	return plan, nil
+}

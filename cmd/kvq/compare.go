@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+func init() { register(newCompare) }
+
+// partMark stands in front of the first token that differs.
+const partMark = "▶"
+
+func newCompare() *cobra.Command {
+	var f jobFlags
+	c := &cobra.Command{
+		Use:   "compare",
+		Short: "The tutorial: texts from a quantized and a full-precision cache, side by side",
+		Long: `compare generates the same batch twice, with a full-precision cache and with the quantized one that the flags describe
+(without any, the tutorial's: backend quanto, 4 bits, groups of 32, residual length 64), and prints the texts side by side.
+` + partMark + ` marks the first token that differs. Below are the bytes of both caches by part.
+
+In JSON, part_at is the index into output_ids of the first token that differs, counted from 0; null if none does.`,
+		Example: `  kvq compare
+  kvq compare --max-new-tokens 100 --nbits 2
+  kvq compare --prompt "Hello, how are you?" --preset smallest --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.runCompare(c) },
+	}
+	f.register(c.Flags())
+	// The full-precision cache runs in any case: the flag has one value left, which is not worth a line of help.
+	c.Flags().Lookup(kindFlag).Hidden = true
+	return c
+}
+
+func (f *jobFlags) runCompare(c *cobra.Command) error {
+	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
+	if f.cache.kind == "full" {
+		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
+	}
+	job, err := f.job(c)
+	if err != nil {
+		return err
+	}
+	cmp := &comparison{job: job, sides: [2]*sideRun{
+		{config: kvq.Config{}, rows: newRows(job.tok, job.batch)},
+		{config: job.cache, rows: newRows(job.tok, job.batch)},
+	}}
+	words := lastWordsOf(ctx)
+	finish := func() error {
+		for _, s := range cmp.sides {
+			s.rows.end()
+		}
+		if f.json {
+			return printJSON(out, cmp.json(ctx.Err() != nil))
+		}
+		return cmp.print(out, f.before(job.batch))
+	}
+	words.prepare(func() { _ = finish() })
+
+	err = func() error {
+		model, err := f.model.load(ctx, job.files, errs)
+		if err != nil {
+			return err
+		}
+		defer model.close(ctx)
+		cmp.device, cmp.load = model.device, model.took
+		for _, s := range cmp.sides {
+			note(errs, "generating with the cache %s", s.config)
+			if err := s.run(ctx, job, model, words); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if printErr := words.finish(finish); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+// comparison is a run of compare, as far as it is.
+type comparison struct {
+	job    *job
+	device string
+	load   time.Duration
+	sides  [2]*sideRun // full precision, quantized
+}
+
+// sideRun is the batch with one of the caches.
+type sideRun struct {
+	config kvq.Config
+	rows   *rows
+	result *llama.Result // nil until then
+}
+
+func (s *sideRun) run(ctx context.Context, job *job, model *loaded, words *lastWords) (err error) {
+	s.result, err = job.run(ctx, model, s.config, func(fresh [][]int32) error {
+		return words.while(func() error { s.rows.add(fresh); return nil })
+	})
+	return err
+}
+
+// done tells whether the side ran to its end, so that a row that is shorter than its counterpart did end there.
+func (s *sideRun) done() bool {
+	return s.result != nil && s.result.Stop != llama.StopCancelled && s.result.Stop != llama.StopFailed
+}
+
+// partAt is the index of the first new token of a row that differs, -1 if none does so far.
+func (c *comparison) partAt(row int) int {
+	full, quantized := c.sides[0].rows.ids[row], c.sides[1].rows.ids[row]
+	n := min(len(full), len(quantized))
+	for i := range n {
+		if full[i] != quantized[i] {
+			return i
+		}
+	}
+	if len(full) != len(quantized) && c.sides[0].done() && c.sides[1].done() {
+		return n // one of them ended
+	}
+	return -1
+}
+
+func (c *comparison) print(w io.Writer, before []string) error {
+	t := newTable(w, 2, table.Row{c.sides[0].config.String(), c.sides[1].config.String()})
+	t.Style().Options.SeparateRows = true
+	for row := range before {
+		var cells table.Row
+		for _, s := range c.sides {
+			cells = append(cells, printable(before[row]+marked(s.rows.pieces[row], c.partAt(row))))
+		}
+		t.AppendRow(cells)
+	}
+	t.Render()
+	for row := range before {
+		if _, err := fmt.Fprintf(w, "[%d] %s\n", row+1, c.verdict(row)); err != nil {
+			return err
+		}
+	}
+	full, quantized := c.sides[0].result, c.sides[1].result
+	if full == nil || quantized == nil || quantized.Cache.Total() == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	bytes := newTable(w, 0, table.Row{"bytes of the cache", c.sides[0].config.String(), c.sides[1].config.String()})
+	q, f := parts(quantized.Cache), parts(full.Cache)
+	for i := range f {
+		if f[i].bytes != 0 || q[i].bytes != 0 {
+			bytes.AppendRow(table.Row{f[i].name, byteCount(f[i].bytes), byteCount(q[i].bytes)})
+		}
+	}
+	bytes.AppendSeparator()
+	bytes.AppendRow(table.Row{"all", byteCount(full.Cache.Total()), byteCount(quantized.Cache.Total())})
+	bytes.Render()
+	for _, s := range c.sides {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", s.config, newTimingJSON(c.load, s.result.Timing, len(before))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marked joins the pieces of a text, with the mark in front of one of them (-1: none).
+func marked(pieces []string, at int) string {
+	if at < 0 {
+		return strings.Join(pieces, "")
+	}
+	at = min(at, len(pieces))
+	return strings.Join(pieces[:at], "") + partMark + strings.Join(pieces[at:], "")
+}
+
+// verdict says where a row's texts part.
+func (c *comparison) verdict(row int) string {
+	full, quantized := c.sides[0].rows, c.sides[1].rows
+	at := c.partAt(row)
+	if at < 0 {
+		n := min(len(full.ids[row]), len(quantized.ids[row]))
+		if !c.sides[0].done() || !c.sides[1].done() {
+			return fmt.Sprintf("the same %d tokens before the interruption", n)
+		}
+		return fmt.Sprintf("the same %d tokens", n)
+	}
+	piece := func(r *rows) string {
+		if at >= len(r.ids[row]) {
+			return "the end"
+		}
+		return fmt.Sprintf("%q", r.pieces[row][at])
+	}
+	return fmt.Sprintf("they part at new token %d: %s in full precision, %s quantized", at+1, piece(full), piece(quantized))
+}
+
+// part is one of the parts of a cache's memory.
+type part struct {
+	name  string
+	bytes int64
+}
+
+// parts lists the parts of m in the order in which they are told.
+func parts(m kvq.Memory) []part {
+	return []part{
+		{"keys and values", m.Full}, {"codes", m.Codes}, {"scales", m.Scales}, {"zero points", m.Zeros},
+		{"window of recent tokens", m.Window}, {"sinks", m.Sinks}, {"indices", m.Index},
+	}
+}
+
+// compareJSON is what compare prints with --json.
+type compareJSON struct {
+	Model       string            `json:"model"`
+	Device      string            `json:"device"`
+	Prompts     []comparedJSON    `json:"prompts"`
+	Cache       *cacheJSON        `json:"cache"` // null when interrupted before both were there
+	Timing      compareTimingJSON `json:"timing"`
+	Interrupted bool              `json:"interrupted,omitempty"`
+}
+
+type comparedJSON struct {
+	Prompt    string   `json:"prompt"`
+	InputIDs  []int32  `json:"input_ids"`
+	Mask      []int32  `json:"attention_mask"`
+	Full      textJSON `json:"full"`
+	Quantized textJSON `json:"quantized"`
+	PartAt    *int     `json:"part_at"`
+}
+
+type textJSON struct {
+	OutputIDs []int32 `json:"output_ids"`
+	Text      string  `json:"text"`
+}
+
+type compareTimingJSON struct {
+	Load      float64     `json:"load_s"`
+	Full      *timingJSON `json:"full"`
+	Quantized *timingJSON `json:"quantized"`
+}
+
+func (c *comparison) json(interrupted bool) compareJSON {
+	j := compareJSON{Model: c.job.files.Path(), Device: c.device, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
+	full, quantized := c.sides[0], c.sides[1]
+	for i, prompt := range c.job.batch.prompts {
+		p := comparedJSON{Prompt: prompt, InputIDs: c.job.batch.ids[i], Mask: c.job.batch.mask[i],
+			Full: textJSON{full.rows.ids[i], full.rows.text(i)}, Quantized: textJSON{quantized.rows.ids[i], quantized.rows.text(i)}}
+		if at := c.partAt(i); at >= 0 {
+			p.PartAt = &at
+		}
+		j.Prompts = append(j.Prompts, p)
+	}
+	for _, s := range []struct {
+		side   *sideRun
+		timing **timingJSON
+	}{{full, &j.Timing.Full}, {quantized, &j.Timing.Quantized}} {
+		if s.side.result != nil {
+			t := newTimingJSON(c.load, s.side.result.Timing, len(j.Prompts))
+			*s.timing = &t
+		}
+	}
+	if full.result != nil {
+		if j.Cache = newCacheJSON(quantized.config, quantized.result); j.Cache != nil {
+			j.Cache.FullParts = &full.result.Cache
+		}
+	}
+	return j
+}

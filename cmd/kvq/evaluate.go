@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+func init() { register(newEvaluate) }
+
+// evaluateFlags are those of evaluate.
+type evaluateFlags struct {
+	model              modelFlags
+	cache              cacheFlags
+	texts              []string
+	prefill, maxTokens int
+	json               bool
+}
+
+func newEvaluate() *cobra.Command {
+	var f evaluateFlags
+	c := &cobra.Command{
+		Use:   "evaluate",
+		Short: "Perplexity, KL divergence and top-1 agreement against the full-precision cache",
+		Long: `evaluate lets the model read texts through the cache: the first --prefill tokens of each go in at once, the rest one given
+token a step. Each prediction from there on is scored, and compared with that of a full-precision cache that runs beside it:
+perplexity, mean KL divergence from the full-precision prediction in nats, and the share of tokens where both find the same
+token most likely. All texts run as one batch; they may differ in length.`,
+		Example: `  kvq evaluate --text README.md --max-tokens 200
+  kvq evaluate --text README.md --max-tokens 200 --preset smallest --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+	}
+	fs := c.Flags()
+	f.model.register(fs)
+	f.cache.register(fs)
+	fs.StringArrayVar(&f.texts, "text", nil, "`file` with a text to read; repeat it for a batch")
+	fs.IntVar(&f.prefill, "prefill", 64, "tokens of each text that go in at once and are not scored")
+	fs.IntVar(&f.maxTokens, "max-tokens", 0, "read so many tokens of each text at most, those of --prefill included (0: all)")
+	registerJSON(fs, &f.json)
+	return c
+}
+
+func (f *evaluateFlags) run(c *cobra.Command) error {
+	ctx, errs := c.Context(), c.ErrOrStderr()
+	files, err := f.model.open()
+	if err != nil {
+		return err
+	}
+	config, err := f.cache.config(c.Flags(), files.Config())
+	if err != nil {
+		return err
+	}
+	tok, err := files.Tokenizer()
+	if err != nil {
+		return err
+	}
+	texts, err := f.read(tok, files.Config())
+	if err != nil {
+		return err
+	}
+	model, err := f.model.load(ctx, files, errs)
+	if err != nil {
+		return err
+	}
+	defer model.close(ctx)
+	e, err := evaluate(ctx, model.Model, config, texts, f.prefill, errs)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
+	}
+	return f.print(c.OutOrStdout(), model, config, texts, e)
+}
+
+// read returns the tokens of each text.
+func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]int32, error) {
+	if len(f.texts) == 0 {
+		return nil, usererr.New("no text to read, want --text FILE at least once")
+	}
+	if f.prefill < 1 {
+		return nil, usererr.New("--prefill %d, want at least 1", f.prefill)
+	}
+	if f.maxTokens != 0 && f.maxTokens <= f.prefill {
+		return nil, usererr.New("--max-tokens %d, want more than the %d tokens of --prefill, or 0 for all", f.maxTokens, f.prefill)
+	}
+	var list [][]int32
+	for _, path := range f.texts {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, usererr.New("--text: %w", err)
+		}
+		ids := tok.Encode(string(data))
+		if f.maxTokens > 0 && len(ids) > f.maxTokens {
+			ids = ids[:f.maxTokens]
+		}
+		switch n := len(ids); {
+		case n <= f.prefill:
+			return nil, usererr.New("--text %s has %d tokens, want more than the %d of --prefill", path, n, f.prefill)
+		case n > model.MaxPositions:
+			return nil, usererr.New("--text %s has %d tokens, the model reads at most %d: cap it with --max-tokens", path, n, model.MaxPositions)
+		}
+		row := make([]int32, len(ids))
+		for i, id := range ids {
+			row[i] = int32(id)
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+// evaluate scores texts with a cache against the full-precision one, which runs beside it.
+func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]int32, prefill int, errs io.Writer) (*llama.Evaluation, error) {
+	reference, err := llama.NewGenerator(model, kvq.Config{})
+	if err != nil {
+		return nil, err
+	}
+	tested, err := llama.NewGenerator(model, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if ctx.Err() == nil { // else calls that nobody waits for may be under way
+			reference.Finalize()
+			tested.Finalize()
+		}
+	}()
+	var progress func(done, total int) error
+	if isTerminal(errs) {
+		var bar *progressbar.ProgressBar
+		progress = func(done, total int) error {
+			if bar == nil {
+				bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(errs), progressbar.OptionSetDescription("tokens"),
+					progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+			}
+			return bar.Set(done)
+		}
+		note(errs, "compiling, and reading with the cache %s", config)
+	}
+	return llama.Evaluate(ctx, reference, tested, texts, prefill, progress)
+}
+
+// evaluatedJSON is the scores of one text, or of all.
+type evaluatedJSON struct {
+	Text           string   `json:"text,omitempty"`
+	Tokens         int      `json:"tokens"` // scored ones
+	NLL            *float64 `json:"nll_mean"`
+	Perplexity     *float64 `json:"perplexity"`
+	KL             *float64 `json:"kl_mean"`
+	Agreement      *float64 `json:"top1_agreement"`
+	FullPerplexity *float64 `json:"full_precision_perplexity"`
+}
+
+func newEvaluatedJSON(text string, s, reference llama.Scores) evaluatedJSON {
+	return evaluatedJSON{
+		Text: text, Tokens: len(s.NLL), NLL: number(llama.Mean(s.NLL)), Perplexity: number(s.Perplexity()),
+		KL: number(llama.Mean(s.KL)), Agreement: number(s.Agreement()), FullPerplexity: number(reference.Perplexity()),
+	}
+}
+
+// evaluateJSON is what evaluate prints with --json.
+type evaluateJSON struct {
+	Model   string          `json:"model"`
+	Device  string          `json:"device"`
+	Prefill int             `json:"prefill"`
+	Rows    []evaluatedJSON `json:"rows"`
+	All     evaluatedJSON   `json:"all"`
+	Cache   cacheJSON       `json:"cache"`
+	Timing  timingJSON      `json:"timing"`
+}
+
+func (f *evaluateFlags) result(path string, model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) evaluateJSON {
+	j := evaluateJSON{Model: path, Device: model.device, Prefill: f.prefill, Timing: newTimingJSON(model.took, e.Timing, len(texts))}
+	for i, s := range e.Rows {
+		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, e.Reference[i]))
+	}
+	j.All = newEvaluatedJSON("", llama.Join(e.Rows), llama.Join(e.Reference))
+	j.Cache = evaluatedCache(model, config, texts, e)
+	return j
+}
+
+// evaluatedCache describes the cache under test, and a full-precision one for as many tokens.
+func evaluatedCache(model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) cacheJSON {
+	j := cacheJSON{Config: config.String(), Bytes: e.Cache.Total(), Parts: e.Cache}
+	longest := 0
+	for _, t := range texts {
+		longest = max(longest, len(t))
+	}
+	// Both plans were made before, with other sizes.
+	if plan, err := planFor(config, model.Config(), len(texts), longest, model.DType()); err == nil {
+		bits := plan.BitsPerValue()
+		j.BitsPerValue = &bits
+	}
+	if plan, err := planFor(kvq.Config{}, model.Config(), len(texts), longest, model.DType()); err == nil {
+		j.FullBytes = plan.Memory().Total()
+	}
+	return j
+}
+
+func (f *evaluateFlags) print(w io.Writer, model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) error {
+	t := newTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
+	row := func(name string, s, reference llama.Scores) table.Row {
+		return table.Row{name, len(s.NLL), fmt.Sprintf("%.4f", s.Perplexity()), fmt.Sprintf("%.4f", reference.Perplexity()),
+			fmt.Sprintf("%.6f", llama.Mean(s.KL)), fmt.Sprintf("%.2f %%", 100*s.Agreement())}
+	}
+	for i, s := range e.Rows {
+		t.AppendRow(row(f.texts[i], s, e.Reference[i]))
+	}
+	t.AppendSeparator()
+	t.AppendRow(row("all", llama.Join(e.Rows), llama.Join(e.Reference)))
+	t.Render()
+	cache := evaluatedCache(model, config, texts, e)
+	line := "cache " + cache.Config
+	if cache.BitsPerValue != nil {
+		line += fmt.Sprintf(": %.4g bits a value", *cache.BitsPerValue)
+	}
+	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.took, e.Timing, len(texts)))
+	return err
+}

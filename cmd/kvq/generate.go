@@ -1,0 +1,127 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+func init() { register(newGenerate) }
+
+func newGenerate() *cobra.Command {
+	var f jobFlags
+	c := &cobra.Command{
+		Use:   "generate",
+		Short: "Continue texts, printed as they come",
+		Long: `generate continues each prompt and prints the text as it comes. Several prompts run as one batch; their texts are
+printed whole, each with its number, and while they grow a terminal shows the end of each.
+
+Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, output_ids and text are the new tokens alone.`,
+		Example: `  kvq generate
+  kvq generate --prompt "Hello, how are you?" --max-new-tokens 40
+  kvq generate --prompt "What is a key/value cache?" --chat --max-new-tokens 60 --preset smallest
+  kvq generate --prompt "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
+  echo "The capital of France is" | kvq generate --prompt - --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.runGenerate(c) },
+	}
+	f.register(c.Flags())
+	return c
+}
+
+func (f *jobFlags) runGenerate(c *cobra.Command) error {
+	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
+	job, err := f.job(c)
+	if err != nil {
+		return err
+	}
+	g := &generation{job: job, rows: newRows(job.tok, job.batch), display: newDisplay(out, f.before(job.batch))}
+	if f.json {
+		g.display = quiet{}
+	}
+	finish := func() error { return g.finish(out, f.json, ctx.Err() != nil) }
+	words := lastWordsOf(ctx)
+	words.prepare(func() { _ = finish() })
+
+	g.result, err = func() (*llama.Result, error) {
+		model, err := f.model.load(ctx, job.files, errs)
+		if err != nil {
+			return nil, err
+		}
+		defer model.close(ctx)
+		g.loaded = model
+		if !isTerminal(out) || len(job.batch.prompts) > 1 {
+			note(errs, "compiling and generating with the cache %s", job.cache)
+		}
+		return job.run(ctx, model, job.cache, func(fresh [][]int32) error {
+			return words.while(func() error { return g.add(fresh) })
+		})
+	}()
+	if err != nil && ctx.Err() == nil {
+		if !f.json {
+			_ = words.finish(g.display.end)
+		}
+		return err
+	}
+	if printErr := words.finish(finish); printErr != nil {
+		return printErr
+	}
+	if err == nil {
+		note(errs, "%s; cache %s: %s, in full precision %s", newTimingJSON(g.loaded.took, g.result.Timing, len(g.rows.ids)),
+			job.cache, byteCount(g.result.Cache.Total()), byteCount(g.result.FullCacheBytes))
+	}
+	return err
+}
+
+// generation is a run of generate, as far as it is. Its methods are called with the lock of lastWords.
+type generation struct {
+	job     *job
+	rows    *rows
+	display display
+	loaded  *loaded       // nil until then
+	result  *llama.Result // nil until then
+}
+
+func (g *generation) add(fresh [][]int32) error { return g.display.add(g.rows.add(fresh)) }
+
+// finish prints what is left to print.
+func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
+	if rest := g.rows.end(); len(g.rows.ids[0]) > 0 {
+		if err := g.display.add(rest); err != nil {
+			return err
+		}
+	}
+	if !asJSON {
+		return g.display.end()
+	}
+	return printJSON(out, g.json(interrupted))
+}
+
+// generateJSON is what generate prints with --json.
+type generateJSON struct {
+	Model       string           `json:"model"`
+	Device      string           `json:"device"`
+	Prompts     []generatedJSON  `json:"prompts"`
+	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
+	Timing      timingJSON       `json:"timing"`
+	Stop        llama.StopReason `json:"stop,omitempty"`
+	Interrupted bool             `json:"interrupted,omitempty"`
+}
+
+func (g *generation) json(interrupted bool) generateJSON {
+	j := generateJSON{Model: g.job.files.Path(), Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
+	for i, prompt := range g.job.batch.prompts {
+		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.job.batch.ids[i], g.job.batch.mask[i], g.rows.ids[i], g.rows.text(i)})
+	}
+	var timing llama.Timing
+	if g.result != nil {
+		timing, j.Stop = g.result.Timing, g.result.Stop
+	}
+	if g.loaded != nil {
+		j.Device = g.loaded.device
+		j.Timing = newTimingJSON(g.loaded.took, timing, len(g.rows.ids))
+	}
+	return j
+}

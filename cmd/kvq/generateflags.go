@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// generateFlags say how tokens are picked, by the tutorial's names.
+type generateFlags struct{ llama.GenerateConfig }
+
+func (f *generateFlags) register(fs *pflag.FlagSet) {
+	f.GenerateConfig = llama.DefaultGenerateConfig()
+	fs.IntVar(&f.MaxNewTokens, "max-new-tokens", f.MaxNewTokens, "tokens to generate at most, for each prompt")
+	fs.IntVar(&f.MinNewTokens, "min-new-tokens", f.MinNewTokens, "tokens before an end of sequence is allowed")
+	fs.BoolVar(&f.DoSample, "do-sample", false, "draw tokens at random instead of taking the most likely one")
+	fs.Float64Var(&f.Temperature, "temperature", f.Temperature, "below 1 sharper, above 1 flatter (with --do-sample)")
+	fs.Float64Var(&f.TopP, "top-p", f.TopP, "draw among the most likely tokens of this probability together (with --do-sample)")
+	fs.IntVar(&f.TopK, "top-k", f.TopK, "draw among so many most likely tokens, 0 for all (with --do-sample)")
+	fs.Int64Var(&f.Seed, "seed", 0, "start of the random numbers (with --do-sample)")
+}
+
+// config returns the settings, checked for a model. Sampling settings without --do-sample are the tutorial's own habit
+// where they change nothing; others get a warning.
+func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, errs io.Writer) (llama.GenerateConfig, error) {
+	if err := f.Validate(model); err != nil {
+		return f.GenerateConfig, err
+	}
+	neutral := map[string]bool{"temperature": f.Temperature == 1, "top-p": f.TopP == 1, "top-k": f.TopK == 0 || f.TopK == 50}
+	for _, name := range []string{"temperature", "top-p", "top-k", "seed"} {
+		if !f.DoSample && fs.Changed(name) && !neutral[name] {
+			fmt.Fprintf(errs, "kvq: warning: --%s has no effect without --do-sample\n", name)
+		}
+	}
+	return f.GenerateConfig, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// modelFlags say which model runs where.
+type modelFlags struct{ backend, model, dtype string }
+
+func (f *modelFlags) register(fs *pflag.FlagSet) {
+	registerBackend(fs, &f.backend)
+	fs.StringVar(&f.model, "model", "", "a .gguf `file` or a folder in Hugging Face's layout (default: the small model of the set-up)")
+	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
+}
+
+func registerBackend(fs *pflag.FlagSet, backend *string) {
+	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
+}
+
+// open reads the headers of the model.
+func (f *modelFlags) open() (*llama.Files, error) {
+	if _, err := f.parseDType(); err != nil {
+		return nil, err
+	}
+	path := f.model
+	if path == "" {
+		var err error
+		if path, err = asset.SmallModel(); err != nil {
+			return nil, usererr.New("%w", err)
+		}
+	}
+	return llama.Open(path)
+}
+
+// parseDType returns the dtype asked for, InvalidDType for auto.
+func (f *modelFlags) parseDType() (dtypes.DType, error) {
+	switch f.dtype {
+	case "auto":
+		return dtypes.InvalidDType, nil
+	case "float32":
+		return dtypes.Float32, nil
+	case "float16":
+		return dtypes.Float16, nil
+	case "bfloat16":
+		return dtypes.BFloat16, nil
+	}
+	return dtypes.InvalidDType, usererr.New("--dtype %q, want float32, float16, bfloat16 or auto", f.dtype)
+}
+
+// dtypeOn is the dtype asked for, on a device.
+func (f *modelFlags) dtypeOn(gpu bool) dtypes.DType {
+	dtype, _ := f.parseDType() // checked by open
+	switch {
+	case dtype != dtypes.InvalidDType:
+		return dtype
+	case gpu:
+		return dtypes.Float16 // as the tutorial loads its model
+	}
+	return dtypes.Float32
+}
+
+// openDevice opens a device. One that cannot be had was the wrong one to ask for: bad input.
+func openDevice(name string) (compute.Backend, device.Info, error) {
+	backend, err := device.Open(name)
+	if err != nil {
+		return nil, device.Info{}, usererr.New("%w", err)
+	}
+	return backend, device.Describe(backend), nil
+}
+
+// loaded is a model on its device.
+type loaded struct {
+	*llama.Model
+	backend compute.Backend
+	device  string
+	took    time.Duration
+}
+
+// load opens the device and loads the weights, with a progress bar on a terminal.
+func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer) (*loaded, error) {
+	start := time.Now()
+	backend, info, err := openDevice(f.backend)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	options := []llama.LoadOption{llama.WithContext(ctx)}
+	if isTerminal(errs) {
+		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true),
+			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+		defer bar.Finish()
+		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
+	}
+	weights, err := files.LoadWeights(backend, f.dtypeOn(info.GPU()), options...)
+	if err != nil {
+		return nil, err
+	}
+	model, err := llama.NewModel(backend, files.Config(), weights)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{Model: model, backend: backend, device: info.Name, took: time.Since(start)}, nil
+}
+
+// close frees model and device. After an interruption calls may still be under way on them, and the process is about
+// to end: then it does nothing.
+func (l *loaded) close(ctx context.Context) {
+	if ctx.Err() == nil {
+		l.Finalize()
+		l.backend.Finalize()
+	}
+}

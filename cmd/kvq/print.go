@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/term"
+)
+
+// printJSON prints one object on one line.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// number is x for JSON, which has no NaN and no infinity: these become null.
+func number(x float64) *float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil
+	}
+	return &x
+}
+
+// isTerminal tells whether a person watches.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// otherwiseWide is the width of lines that go to no terminal.
+const otherwiseWide = 100
+
+// size returns columns and lines of the terminal that w is.
+func size(w any) (columns, lines int) {
+	if f, ok := w.(*os.File); ok {
+		if c, l, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && l > 0 {
+			return c, l
+		}
+	}
+	if c, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && c > 0 {
+		return c, 24
+	}
+	return otherwiseWide, 24
+}
+
+// byteCount is a number of bytes in full, and in a unit that says something.
+func byteCount(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d", n)
+	}
+	return fmt.Sprintf("%s (%s)", humanize.Comma(n), humanize.IBytes(uint64(n)))
+}
+
+// printable takes control characters out of a text that a model wrote: a terminal would obey them.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// newTable returns a table of plain lines whose columns wrap where they would be wider than the terminal.
+func newTable(w io.Writer, columns int, header table.Row) table.Writer {
+	wide, _ := size(w)
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	style := table.StyleLight
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.AppendHeader(header)
+	if columns > 0 {
+		most := max((wide-1)/columns-3, 10) // a border and a blank on either side
+		var configs []table.ColumnConfig
+		for n := 1; n <= columns; n++ {
+			configs = append(configs, table.ColumnConfig{Number: n, WidthMax: most, WidthMaxEnforcer: text.WrapSoft})
+		}
+		t.SetColumnConfigs(configs)
+	}
+	return t
+}

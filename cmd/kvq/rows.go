@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+// rows are the new tokens of a batch and their text, as they come. Not safe for concurrent use.
+type rows struct {
+	ids     [][]int32
+	pieces  [][]string // text that became certain with each token, "" where its character is not complete yet
+	streams []*tokenizer.Stream
+}
+
+// newRows begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
+// blank of a first word.
+func newRows(tok *tokenizer.Tokenizer, b *batch) *rows {
+	r := &rows{ids: make([][]int32, len(b.ids)), pieces: make([][]string, len(b.ids))}
+	for i := range b.ids {
+		r.ids[i] = []int32{} // [] in JSON, not null
+		s := tok.Stream(true)
+		s.Push(b.row(i)...)
+		s.Flush()
+		r.streams = append(r.streams, s)
+	}
+	return r
+}
+
+// add takes the next tokens of each row and returns their text.
+func (r *rows) add(fresh [][]int32) []string {
+	texts := make([]string, len(r.ids))
+	for i, tokens := range fresh {
+		for _, id := range tokens {
+			piece := r.streams[i].Push(int(id))
+			r.ids[i], r.pieces[i] = append(r.ids[i], id), append(r.pieces[i], piece)
+			texts[i] += piece
+		}
+	}
+	return texts
+}
+
+// end completes the texts: broken characters become U+FFFD. It returns what that adds to each row.
+func (r *rows) end() []string {
+	texts := make([]string, len(r.ids))
+	for i, s := range r.streams {
+		texts[i] = s.Flush()
+		if texts[i] != "" {
+			last := len(r.pieces[i]) - 1
+			if last < 0 { // cannot be: only a token leaves bytes waiting
+				continue
+			}
+			r.pieces[i][last] += texts[i]
+		}
+	}
+	return texts
+}
+
+// text is a row's new text so far.
+func (r *rows) text(i int) string { return strings.Join(r.pieces[i], "") }
