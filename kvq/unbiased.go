@@ -1,8 +1,6 @@
 package kvq
 
 import (
-	"math"
-
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -26,7 +24,11 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	format = format.storage(x.DType())
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
-	f := fitting{x: Where(usable, x, gx.ZerosLike(x)), vote: ConvertDType(usable, dtypes.Float32), axis: axis, bits: bits, low: low, high: high}
+	// In units of the largest magnitude, so that no square or cube leaves float32.
+	unit := positiveOr1(Max(Abs(low), Abs(high)))
+	low, high = Div(low, unit), Div(high, unit)
+	f := fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis, bits: bits, low: low, high: high}
+	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
 	f.count = gx.MaxScalar(f.sum(f.vote), 1)
 	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), f.count)), f.vote)
 	f.spread = f.sum(Square(f.centred))
@@ -52,6 +54,7 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	}
 	steps, step, middle := f.try(bestCutLow, bestCutHigh)
 	half := float64(int(1)<<bits-1) / 2
+	step, middle = Mul(step, unit), Mul(middle, unit)
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
 	stored := format.decodeScale(scale)
 	codes = codesOf(gx.AddScalar(steps, half), stored, bits, valid)
@@ -68,6 +71,9 @@ var unbiasedCuts = map[int][]float64{
 	6: {0, 0.03},
 	8: {0},
 }
+
+// tiny keeps a division by nothing finite.
+const tiny = 1e-30
 
 // fitting is a group under quantization: everything that does not depend on the candidate range. Float32; elements without a vote are 0 in
 // x and centred.
@@ -92,6 +98,6 @@ func (f fitting) try(cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	steps = Mul(steps, f.vote)
 	mean := Div(f.sum(steps), f.count)
 	common := Mul(f.sum(Mul(f.centred, Sub(steps, mean))), fine)
-	gain := gx.ClampScalar(Div(f.spread, gx.MaxScalar(common, math.SmallestNonzeroFloat32*0x1p30)), 0.8, 1.6)
+	gain := gx.ClampScalar(Div(f.spread, gx.MaxScalar(common, tiny)), 0.8, 1.6)
 	return steps, Mul(fine, gain), middle
 }
