@@ -303,3 +303,31 @@ func TestLoadWeightsSmallModelOnDevice(t *testing.T) {
 		t.Error("rounding to float16 changed nothing")
 	}
 }
+
+// A model without a tokenizer opens all the same: only Tokenizer says so. One whose ids the model does not have is
+// refused.
+func TestFilesTokenizer(t *testing.T) {
+	list := fakeTensors(t, fakeConfig(), dtypes.Float16, false)
+	f, err := Open(fakeFolder(t, fakeConfig(), list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Tokenizer()
+	wantLine(t, err, f.Path(), "no tokenizer.json and no tokenizer.model")
+	write := func(last int) {
+		writeFile(t, mustJSON(t, map[string]any{
+			"model": map[string]any{"type": "BPE", "vocab": map[string]int{"a": 0, "b": last}}, "decoder": map[string]any{"type": "ByteLevel"},
+		}), f.Path(), "tokenizer.json")
+	}
+	write(11)
+	_, err = f.Tokenizer()
+	wantLine(t, err, "ids up to 11", "ends at 10")
+	write(10)
+	tok, err := f.Tokenizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.Encode("ab"); !slices.Equal(got, []int{0, 10}) {
+		t.Errorf("ids %v, want [0 10]", got)
+	}
+}
