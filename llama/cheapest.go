@@ -1,0 +1,82 @@
+package llama
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Candidate is a cache that Cheapest looked at.
+type Candidate struct {
+	Config     kvq.Config
+	Bits       float64 // a value, scales and zero points included
+	KL         float64 // mean over all scored tokens, in nats
+	Perplexity float64
+	Agreement  float64 // share of tokens where both caches find the same token most likely
+}
+
+// Cheapest returns the cache with the fewest bits a value whose KL divergence from the full-precision cache, averaged over the given texts,
+// is at most budget nats, and what it measured on the way. It tries candidates from the fewest bits up and stops at the first that passes;
+// nil candidates are kvq's presets. texts are token ids, prefill as in [Evaluate].
+//
+// Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says little about another kind. Where no candidate
+// passes, the error says so, and the measurements come with it.
+func Cheapest(ctx context.Context, model *Model, texts [][]int32, prefill int, budget float64, candidates []kvq.Config) (kvq.Config, []Candidate, error) {
+	if budget <= 0 {
+		return kvq.Config{}, nil, usererr.New("a KL budget of %g: want more than 0, since only the full-precision cache costs nothing", budget)
+	}
+	if candidates == nil {
+		for _, name := range kvq.Presets() {
+			c, err := kvq.Preset(name)
+			if err != nil {
+				return kvq.Config{}, nil, err
+			}
+			candidates = append(candidates, c)
+		}
+	}
+	full, err := NewGenerator(model, kvq.Config{})
+	if err != nil {
+		return kvq.Config{}, nil, err
+	}
+	defer full.Finalize()
+	var queue []Candidate
+	for _, c := range candidates {
+		plan, err := kvq.New(c, kvq.Shape{Layers: model.config.Layers, Batch: 1, KVHeads: model.config.KVHeads, HeadDim: model.config.HeadDim,
+			Capacity: model.config.MaxPositions, DType: model.dtype})
+		if err != nil {
+			return kvq.Config{}, nil, usererr.New("cache: %w", err)
+		}
+		queue = append(queue, Candidate{Config: c, Bits: plan.BitsPerValue()})
+	}
+	slices.SortStableFunc(queue, func(a, b Candidate) int { return cmp.Compare(a.Bits, b.Bits) })
+	var seen []Candidate
+	for _, c := range queue {
+		if err := c.measure(ctx, model, full, texts, prefill); err != nil {
+			return kvq.Config{}, seen, err
+		}
+		seen = append(seen, c)
+		if c.KL <= budget {
+			return c.Config, seen, nil
+		}
+	}
+	return kvq.Config{}, seen, usererr.New("no cache with a KL divergence of at most %g among %d candidates: the best has %g; raise the budget or use the full-precision cache",
+		budget, len(seen), slices.MinFunc(seen, func(a, b Candidate) int { return cmp.Compare(a.KL, b.KL) }).KL)
+}
+
+func (c *Candidate) measure(ctx context.Context, model *Model, full *Generator, texts [][]int32, prefill int) error {
+	g, err := NewGenerator(model, c.Config)
+	if err != nil {
+		return err
+	}
+	defer g.Finalize()
+	e, err := Evaluate(ctx, full, g, texts, prefill, nil)
+	if err != nil {
+		return err
+	}
+	all := Join(e.Rows)
+	c.KL, c.Perplexity, c.Agreement = Mean(all.KL), all.Perplexity(), all.Agreement()
+	return nil
+}
