@@ -95,13 +95,14 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) *program {
 // decode is the loop: each turn feeds every row's newest token through the model and picks the next one, with the cache
 // as state that XLA updates in place. It ends after limit turns, or when all rows have ended.
 //
-// It returns the cache, the new tokens [N, B] (int32), the number of turns (int32 [1]), and with keepLogits the logits
-// [N, B, V] (float32) that the tokens were picked from.
+// It returns the cache, the new tokens [N, B] (int32), the number of turns (int32 [1]), whether each row's logits were
+// numbers all along [B] (bool), and with keepLogits the logits [N, B, V] (float32) that the tokens were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
 	graph, n, b := in.token.Graph(), key.block(), key.batch
 	zero := func() *Node { return gx.Scalar(graph, dtypes.Int32, 0) }
-	const step, limit, token, done, tokens, cache = 0, 1, 2, 3, 4, 5 // places in the loop's state
-	initial := []*Node{zero(), Reshape(in.limit), in.token, in.done, gx.Zeros(graph, shapes.Make(dtypes.Int32, n, b))}
+	const step, limit, token, done, sound, tokens, cache = 0, 1, 2, 3, 4, 5, 6 // places in the loop's state
+	initial := []*Node{zero(), Reshape(in.limit), in.token, in.done,
+		gx.Ones(graph, shapes.Make(dtypes.Bool, b)), gx.Zeros(graph, shapes.Make(dtypes.Int32, n, b))}
 	initial = append(initial, state...)
 	if key.keepLogits {
 		initial = append(initial, gx.Zeros(graph, shapes.Make(dtypes.Float32, n, b, g.model.config.VocabSize)))
@@ -115,7 +116,7 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 			logits := w.lastLogits(g.model.hidden(w, Reshape(st[token], b, 1), c, nil))
 			next, ended := key.next(logits, st[step], st[done], in)
 			row := DynamicUpdateSlice(st[tokens], Reshape(next, 1, b), []*Node{st[step], zero()})
-			after := append([]*Node{gx.AddScalar(st[step], 1), st[limit], next, ended, row}, c.Nodes()...)
+			after := append([]*Node{gx.AddScalar(st[step], 1), st[limit], next, ended, And(st[sound], areNumbers(logits)), row}, c.Nodes()...)
 			if key.keepLogits {
 				kept := st[len(st)-1]
 				after = append(after, DynamicUpdateSlice(kept, ExpandLeftToRank(logits, 3), []*Node{st[step], zero(), zero()}))
@@ -123,7 +124,7 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 			return after
 		})
 	results := append([]*Node{}, out[cache:cache+len(state)]...)
-	results = append(results, out[tokens], Reshape(out[step], 1))
+	results = append(results, out[tokens], Reshape(out[step], 1), out[sound])
 	return append(results, out[cache+len(state):]...)
 }
 
@@ -146,11 +147,12 @@ type pickKey struct {
 	pick  pickKind
 }
 
-// startPick begins to compile it: logits [B, V] and the inputs of picking to tokens [B].
+// startPick begins to compile it: logits [B, V] and the inputs of picking to tokens [B] and whether the logits were
+// numbers [B].
 func (g *Generator) startPick(batch int, kind pickKind) *program {
 	in := append([]shapes.Shape{shapes.Make(dtypes.Float32, batch, g.model.config.VocabSize)}, kind.shapes(1, batch)...)
 	return g.programs.start(pickKey{batch, kind}, in, func(_ modelNodes, in []*Node) []*Node {
-		return []*Node{kind.pick(in[0], gx.Scalar(in[0].Graph(), dtypes.Int32, 0), kind.inputs(in[1:]))}
+		return []*Node{kind.pick(in[0], gx.Scalar(in[0].Graph(), dtypes.Int32, 0), kind.inputs(in[1:])), areNumbers(in[0])}
 	})
 }
 
@@ -158,6 +160,7 @@ func (g *Generator) startPick(batch int, kind pickKind) *program {
 type decoded struct {
 	turns  int
 	tokens []int32         // [N, B], the first turns rows
+	sound  []bool          // [B]: the logits were numbers
 	logits *tensors.Tensor // [N, B, V] on the device, or nil; the caller frees it
 }
 
@@ -175,14 +178,17 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 	out = s.replace(out)
 	b := &decoded{}
 	if key.keepLogits {
-		b.logits = out[2]
+		b.logits = out[3]
 	}
-	defer free(out[:2])
+	defer free(out[:3])
 	if b.tokens, err = tensors.CopyFlatData[int32](out[0]); err != nil {
 		return nil, err
 	}
 	turns, err := tensors.CopyFlatData[int32](out[1])
 	if err != nil {
+		return nil, err
+	}
+	if b.sound, err = tensors.CopyFlatData[bool](out[2]); err != nil {
 		return nil, err
 	}
 	b.turns = int(turns[0])

@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/golden"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -301,6 +307,54 @@ func TestHalfPrecision(t *testing.T) {
 				t.Errorf("logits differ from float32 by %g, want above 0 and at most %g", off, c.tolerance)
 			}
 		})
+	}
+}
+
+// Weights that are not numbers end the generation with an error, not with nonsense.
+func TestNaNWeightsAreAnError(t *testing.T) {
+	backend := testbackend.XLA(t)
+	files, err := Open(filepath.Join(golden.Dir(t), "tiny-llama2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := files.LoadWeights(nil, dtypes.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors.MustMutableFlatData(w.Layers[1].Down, func(flat []float32) { flat[5] = float32(math.NaN()) })
+	m, err := NewModel(backend, files.Config(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Finalize()
+	ids, mask := raggedBatch()
+	r, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 3}, nil)
+	if err == nil || !strings.Contains(err.Error(), "not numbers") || r.Stop != StopFailed {
+		t.Errorf("got %v and %+v, want an error about logits that are not numbers", err, r)
+	}
+}
+
+// Two generations at once give what they give one after the other.
+func TestConcurrentGenerations(t *testing.T) {
+	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	ids, mask := raggedBatch()
+	gc := GenerateConfig{MaxNewTokens: 30, EOS: []int{}, BlockSize: 5}
+	results := make([]*Result, 4)
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() {
+			r, err := g.Generate(context.Background(), ids, mask, gc, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			results[i] = r
+		})
+	}
+	all.Wait()
+	for _, r := range results[1:] {
+		if !slices.EqualFunc(r.Tokens, results[0].Tokens, slices.Equal) {
+			t.Errorf("%v and %v", r.Tokens, results[0].Tokens)
+		}
 	}
 }
 

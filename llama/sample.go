@@ -62,6 +62,9 @@ func (k pickKind) withoutEndings(logits, step *Node, in pickInputs) *Node {
 	return Where(BroadcastToDims(Reshape(banned, 1, s.Dim(1)), s.Dimensions...), gx.Fill(g, s, math.Inf(-1)), logits)
 }
 
+// areNumbers tells which rows of logits [B, V] hold neither NaN nor +infinity: [B] bool.
+func areNumbers(logits *Node) *Node { return IsFinite(gx.ReduceMax(logits, -1)) }
+
 // isEnding tells which ids [n] (int32) end a row: [n] bool.
 func (k pickKind) isEnding(ids *Node, in pickInputs) *Node {
 	n := ids.Shape().Dim(0)

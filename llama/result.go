@@ -1,0 +1,66 @@
+package llama
+
+import (
+	"time"
+
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Result is what a generation gave, also when it ended early.
+type Result struct {
+	// Tokens are the new tokens of each row [B][n], all of one length as in transformers: a row that ended before the
+	// others is filled up with the padding token.
+	Tokens [][]int32
+	// Lengths says how many of them are the row's own, its end-of-sequence token included.
+	Lengths []int
+	// Stop says why the generation ended.
+	Stop StopReason
+	// Logits [n][B][V] are those that the tokens were picked from, before any processing; nil without KeepLogits.
+	Logits [][][]float32
+	// Cache is what the cache took on the device at the end, by part; FullCacheBytes what a full-precision one with
+	// the same number of slots would have taken.
+	Cache          kvq.Memory
+	FullCacheBytes int64
+	Timing         Timing
+}
+
+// Row returns the tokens of row i without padding.
+func (r *Result) Row(i int) []int32 { return r.Tokens[i][:r.Lengths[i]] }
+
+// StopReason says why a generation ended.
+type StopReason string
+
+// Reasons to stop.
+const (
+	StopEOS       StopReason = "eos"       // every row ended with an end-of-sequence token
+	StopLength    StopReason = "length"    // MaxNewTokens
+	StopContext   StopReason = "context"   // the longest row fills the positions that the model was made for
+	StopCancelled StopReason = "cancelled" // the context ended
+	StopFailed    StopReason = "failed"    // the callback or the device returned an error
+)
+
+// Timing says where the time of a generation went.
+type Timing struct {
+	Compile time.Duration // waiting for graphs to be compiled; what is compiled already takes none
+	Prefill time.Duration // the prompt, up to its last logits
+	Decode  time.Duration // calls of the decode loop
+	Steps   int           // turns of the decode loop, each of which makes a token of every row
+}
+
+// StepsPerSecond is the speed of decoding; times the rows it is tokens a second. 0 when nothing was decoded.
+func (t Timing) StepsPerSecond() float64 {
+	if t.Decode <= 0 {
+		return 0
+	}
+	return float64(t.Steps) / t.Decode.Seconds()
+}
+
+func (t *Timing) compiling(f func() error) error  { return clocked(&t.Compile, f) }
+func (t *Timing) prefilling(f func() error) error { return clocked(&t.Prefill, f) }
+
+func clocked(sum *time.Duration, f func() error) error {
+	start := time.Now()
+	defer func() { *sum += time.Since(start) }()
+	return f()
+}
+
