@@ -79,26 +79,6 @@ func (g *Generator) newRun(ids, mask [][]int32, gc GenerateConfig, onBlock func(
 	return r, err
 }
 
-func checkForced(forced [][]int32, batch int, c Config) error {
-	if forced == nil {
-		return nil
-	}
-	if len(forced) != batch || len(forced[0]) == 0 {
-		return usererr.New("forced tokens for %d rows, want %d rows of at least one token", len(forced), batch)
-	}
-	for i, row := range forced {
-		if len(row) != len(forced[0]) {
-			return usererr.New("row %d has %d forced tokens, row 0 has %d: want one length", i, len(row), len(forced[0]))
-		}
-		for _, id := range row {
-			if id < 0 || int(id) >= c.VocabSize {
-				return usererr.New("forced token id %d in row %d, want 0 to %d", id, i, c.VocabSize-1)
-			}
-		}
-	}
-	return nil
-}
-
 // firstCapacity is how many slots to begin with. Up to 1,024 the cache holds the whole generation from the start: the
 // unused slots cost less time than another compilation. Longer ones begin with less and grow, since attention may read
 // every slot.

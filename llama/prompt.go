@@ -53,6 +53,27 @@ func newPrompt(ids, mask [][]int32, c Config) (*prompt, error) {
 	return p.resize(p.longest), nil
 }
 
+// checkForced checks tokens that are given instead of picked: nil, or a row of one length for each prompt.
+func checkForced(forced [][]int32, batch int, c Config) error {
+	if forced == nil {
+		return nil
+	}
+	if len(forced) != batch || len(forced[0]) == 0 {
+		return usererr.New("forced tokens for %d rows, want %d rows of at least one token", len(forced), batch)
+	}
+	for i, row := range forced {
+		if len(row) != len(forced[0]) {
+			return usererr.New("row %d has %d forced tokens, row 0 has %d: want one length", i, len(row), len(forced[0]))
+		}
+		for _, id := range row {
+			if id < 0 || int(id) >= c.VocabSize {
+				return usererr.New("forced token id %d in row %d, want 0 to %d", id, i, c.VocabSize-1)
+			}
+		}
+	}
+	return nil
+}
+
 // leftPadding counts the zeros that a row of the mask begins with; all that follow have to be ones.
 func leftPadding(mask []int32, columns int) (int, error) {
 	if len(mask) != columns {

@@ -63,4 +63,3 @@ func clocked(sum *time.Duration, f func() error) error {
 	defer func() { *sum += time.Since(start) }()
 	return f()
 }
-
