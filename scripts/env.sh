@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # The environment in which everything of this clone runs. Sourced by the other scripts; a shell may source it too:
 #   source scripts/env.sh
 # It sets variables only, and nothing that it names need exist yet.
