@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	_ "image/png"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -150,6 +151,14 @@ func TestTokenIsAskedForWhereTheHubRefuses(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), c.says) || asked != c.asks {
 			t.Errorf("%+v: asked %d times, %v", c, asked, err)
+		}
+	}
+}
+
+func TestComparison(t *testing.T) {
+	for want, got := range map[string][]float64{"exact": {1, 2}, "close": {1, 2.0001}, "not yet. Case 1": {math.NaN(), 2}, "2 were wanted": {1}} {
+		if text := comparison("x", got, []float64{1, 2}); !strings.Contains(text, want) {
+			t.Errorf("%v: %q, want %q in it", got, text, want)
 		}
 	}
 }
