@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+func init() { register(newBench) }
+
+// benchFlags are those that all benchmarks share.
+type benchFlags struct {
+	cache    cacheFlags
+	tokens   []int
+	batches  []int
+	runs     int
+	steps    int
+	markdown bool
+	json     bool
+}
+
+func (f *benchFlags) register(fs *pflag.FlagSet, tokens, batches []int, steps int) {
+	f.cache.register(fs)
+	fs.IntSliceVar(&f.tokens, "tokens", tokens, "contexts: tokens that the cache holds")
+	fs.IntSliceVar(&f.batches, "batches", batches, "rows of a batch")
+	fs.IntVar(&f.runs, "runs", 7, "counted runs of each, in alternation")
+	fs.IntVar(&f.steps, "steps", steps, "tokens of one run")
+	fs.BoolVar(&f.markdown, "markdown", false, "print a Markdown table")
+	registerJSON(fs, &f.json)
+}
+
+func (f *benchFlags) check() error {
+	for _, list := range []struct {
+		name   string
+		values []int
+	}{{"tokens", f.tokens}, {"batches", f.batches}, {"runs", []int{f.runs}}, {"steps", []int{f.steps}}} {
+		for _, v := range list.values {
+			if v < 1 {
+				return usererr.New("--%s %d, want at least 1", list.name, v)
+			}
+		}
+	}
+	return nil
+}
+
+// benchRow is one comparison: the quantized cache against the full-precision one.
+type benchRow struct {
+	What      string      `json:"what"`
+	Batch     int         `json:"batch"`
+	Tokens    int         `json:"tokens"`
+	Quantized float64     `json:"quantized_ms"` // the shortest time of a step
+	Full      float64     `json:"full_ms"`
+	Ratio     bench.Ratio `json:"times_faster"`
+	Bytes     int64       `json:"bytes"`
+	FullBytes int64       `json:"full_bytes"`
+	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
+	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
+}
+
+// benchReport is everything a benchmark prints.
+type benchReport struct {
+	Command   string     `json:"command"`
+	Device    string     `json:"device"`
+	CPUs      int        `json:"cpus"`
+	Date      string     `json:"date"`
+	Cache     string     `json:"cache"`
+	Runs      int        `json:"runs"`
+	Bandwidth float64    `json:"bandwidth_bytes_per_s,omitempty"`
+	Rows      []benchRow `json:"rows"`
+}
+
+func newReport(c *cobra.Command, info device.Info, config kvq.Config, runs int) *benchReport {
+	name := info.String()
+	if len(info.Devices) > 0 {
+		name = info.Devices[0]
+	}
+	return &benchReport{Command: c.CommandPath(), Device: name, CPUs: runtime.NumCPU(), Date: time.Now().UTC().Format("2006-01-02"), Cache: config.String(), Runs: runs}
+}
+
+func (r *benchReport) add(what string, batch, tokens int, times []bench.Times, bytes, fullBytes int64) *benchRow {
+	ms := func(t bench.Times) float64 { return float64(t.Min()) / float64(time.Millisecond) }
+	r.Rows = append(r.Rows, benchRow{What: what, Batch: batch, Tokens: tokens, Quantized: ms(times[0]), Full: ms(times[1]),
+		Ratio: times[0].Faster(times[1]), Bytes: bytes, FullBytes: fullBytes})
+	return &r.Rows[len(r.Rows)-1]
+}
+
+func (r *benchReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "of bandwidth"})
+	for _, row := range r.Rows {
+		part := ""
+		if row.Bandwidth > 0 {
+			part = fmt.Sprintf("%.0f %%", 100*row.Bandwidth)
+		}
+		t.AppendRow(table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
+			row.Bytes, row.FullBytes, part})
+	}
+	fmt.Fprintf(w, "`%s`, %s, %d processors, %s; %s against full precision, %d runs in alternation", r.Command, r.Device, r.CPUs, r.Date, r.Cache, r.Runs)
+	if r.Bandwidth > 0 {
+		fmt.Fprintf(w, "; memory bandwidth %.1f GB/s", r.Bandwidth/1e9)
+	}
+	fmt.Fprint(w, "\n\n")
+	if f.markdown {
+		fmt.Fprintln(w, t.RenderMarkdown())
+		return nil
+	}
+	fmt.Fprintln(w, t.Render())
+	return nil
+}
+
+func newBench() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Time the quantized cache against the full-precision one",
+		Long: `bench times the quantized cache against the full-precision one on the same device, in alternation, and prints how many times faster it
+is: the ratio of the shortest times, and the median ratio of runs that follow each other.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return usererr.New("want one of: attention, decode") },
+	}
+	c.AddCommand(newBenchAttention(), newBenchDecode())
+	return c
+}
+
+// attentionShapes are heads, key/value heads and head dimension of known models.
+var attentionShapes = map[string]bench.AttentionShape{
+	"smollm2":   {Heads: 9, KVHeads: 3, HeadDim: 64},
+	"llama2-7b": {Heads: 32, KVHeads: 32, HeadDim: 128},
+	"llama3-8b": {Heads: 32, KVHeads: 8, HeadDim: 128},
+}
+
+func newBenchAttention() *cobra.Command {
+	var f benchFlags
+	var backend string
+	var models []string
+	c := &cobra.Command{
+		Use:     "attention",
+		Short:   "One layer's decode attention alone",
+		Example: `  kvq bench attention --shape smollm2 --tokens 1024,4096 --runs 3`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return f.attention(c, backend, models)
+		},
+	}
+	fs := c.Flags()
+	registerBackend(fs, &backend)
+	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
+	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: smollm2, llama2-7b or llama3-8b")
+	return c
+}
+
+func (f *benchFlags) attention(c *cobra.Command, backendName string, models []string) error {
+	ctx := c.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
+	config, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	for _, name := range models {
+		if _, ok := attentionShapes[name]; !ok {
+			return usererr.New("--shape %q, want smollm2, llama2-7b or llama3-8b", name)
+		}
+	}
+	backend, info, err := openDevice(backendName)
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	report := newReport(c, info, config, f.runs)
+	size := 1 << 28
+	if info.GPU() {
+		size = 1 << 32
+	}
+	if report.Bandwidth, err = bench.Bandwidth(ctx, backend, size, 3); err != nil {
+		return err
+	}
+	for _, name := range models {
+		for _, batch := range f.batches {
+			for _, tokens := range f.tokens {
+				shape := attentionShapes[name]
+				shape.Batch, shape.DType = batch, benchDType(info)
+				if err := f.attentionRow(ctx, backend, report, config, name, shape, tokens); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return report.print(c.OutOrStdout(), f)
+}
+
+// benchDType is what a user would keep a full-precision cache in on the device.
+func benchDType(info device.Info) dtypes.DType {
+	if info.GPU() {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
+}
+
+func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, report *benchReport, config kvq.Config, name string,
+	shape bench.AttentionShape, tokens int) error {
+	quantized, err := bench.NewAttention(backend, config, shape, tokens, f.steps)
+	if err != nil {
+		return err
+	}
+	defer quantized.Finalize()
+	full, err := bench.NewAttention(backend, kvq.Config{}, shape, tokens, f.steps)
+	if err != nil {
+		return err
+	}
+	defer full.Finalize()
+	times, err := bench.Alternate(ctx, f.runs, quantized.Run, full.Run)
+	if err != nil {
+		return err
+	}
+	row := report.add(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
+	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
+	return nil
+}
+
+func newBenchDecode() *cobra.Command {
+	var f benchFlags
+	var model modelFlags
+	var random string
+	c := &cobra.Command{
+		Use:   "decode",
+		Short: "A token of the whole model",
+		Long: `decode times the decode loop of a whole model. The cache has made-up contents, so that a long context costs no time to read; --random
+takes a model's shape with random weights made on the device.`,
+		Example: `  kvq bench decode --tokens 512 --batches 1 --runs 3 --steps 16`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return f.decode(c, &model, random)
+		},
+	}
+	fs := c.Flags()
+	model.register(fs)
+	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
+	fs.StringVar(&random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
+	return c
+}
+
+// llama27B is the configuration of Llama-2-7B.
+var llama27B = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
+	HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}}
+
+func randomShapes() []string { return []string{"llama2-7b"} }
+
+func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) error {
+	ctx := c.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
+	config, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	if random != "" && random != "llama2-7b" {
+		return usererr.New("--random %q, want %s", random, strings.Join(randomShapes(), ", "))
+	}
+	model, info, name, closeModel, err := f.benchModel(c, flags, random)
+	if err != nil {
+		return err
+	}
+	defer closeModel()
+	report := newReport(c, info, config, f.runs)
+	full, err := llama.NewGenerator(model, kvq.Config{})
+	if err != nil {
+		return err
+	}
+	defer full.Finalize()
+	quantized, err := llama.NewGenerator(model, config)
+	if err != nil {
+		return err
+	}
+	defer quantized.Finalize()
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			if err := f.decodeRow(ctx, report, name, quantized, full, batch, tokens); err != nil {
+				return err
+			}
+		}
+	}
+	return report.print(c.OutOrStdout(), f)
+}
+
+// benchModel is the model of the flags, or one with random weights.
+func (f *benchFlags) benchModel(c *cobra.Command, flags *modelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
+	if random == "" {
+		files, err := flags.open()
+		if err != nil {
+			return nil, device.Info{}, "", nil, err
+		}
+		m, err := flags.load(c.Context(), files, c.ErrOrStderr())
+		if err != nil {
+			return nil, device.Info{}, "", nil, err
+		}
+		return m.Model, device.Describe(m.Backend()), "decode", func() { m.close(c.Context()) }, nil
+	}
+	backend, info, err := openDevice(flags.backend)
+	if err != nil {
+		return nil, info, "", nil, err
+	}
+	dtype := dtypes.BFloat16
+	if d, err := flags.parseDType(); err != nil {
+		return nil, info, "", nil, err
+	} else if d != dtypes.InvalidDType {
+		dtype = d
+	}
+	weights, err := llama.RandomWeights(backend, llama27B, dtype, 1)
+	if err != nil {
+		return nil, info, "", nil, err
+	}
+	m, err := llama.NewModel(backend, llama27B, weights)
+	if err != nil {
+		return nil, info, "", nil, err
+	}
+	return m, info, "decode " + random, func() { m.Finalize(); backend.Finalize() }, nil
+}
+
+func (f *benchFlags) decodeRow(ctx context.Context, report *benchReport, name string, quantized, full *llama.Generator, batch, tokens int) error {
+	var timers []*llama.DecodeTimer
+	var runs []bench.Run
+	for _, g := range []*llama.Generator{quantized, full} {
+		t, err := g.NewDecodeTimer(ctx, batch, tokens, f.steps)
+		if err != nil {
+			return err
+		}
+		defer t.Finalize()
+		timers, runs = append(timers, t), append(runs, t.Run)
+	}
+	times, err := bench.Alternate(ctx, f.runs, runs...)
+	if err != nil {
+		return err
+	}
+	report.add(name, batch, tokens, times, timers[0].Memory().Total(), timers[1].Memory().Total())
+	return nil
+}

@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"context"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// AttentionShape is one layer's attention in decode.
+type AttentionShape struct {
+	Batch, Heads, KVHeads, HeadDim int
+	DType                          dtypes.DType // of queries and of what the cache keeps exact
+}
+
+// Attention times steps of decode attention over a cache that holds tokens tokens a row: append a token, attend, go on with the output as
+// the next query, so that no step can be left out.
+type Attention struct {
+	backend compute.Backend
+	exec    *Exec
+	state   []*tensors.Tensor
+	query   *tensors.Tensor
+	steps   int
+}
+
+// NewAttention compiles the loop and fills the cache.
+func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionShape, tokens, steps int) (*Attention, error) {
+	plan, err := kvq.New(config, kvq.Shape{Layers: 1, Batch: shape.Batch, KVHeads: shape.KVHeads, HeadDim: shape.HeadDim,
+		Capacity: tokens + steps, DType: shape.DType})
+	if err != nil {
+		return nil, err
+	}
+	a := &Attention{backend: backend, steps: steps}
+	fill, err := NewExec(backend, func(one *Node) []*Node {
+		g := one.Graph()
+		query := gx.MulScalar(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, shape.Batch, shape.Heads, 1, shape.HeadDim)), dtypes.Float32), 1e-3)
+		query = ConvertDType(Cos(query), shape.DType)
+		return append([]*Node{query}, plan.Synthetic(g, tokens).Nodes()...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer fill.Finalize()
+	out, err := fill.Call(int32(1))
+	if err != nil {
+		return nil, err
+	}
+	a.query, a.state = out[0], out[1:]
+	a.exec, err = NewExec(backend, func(in []*Node) *Node {
+		g := in[0].Graph()
+		initial := append([]*Node{gx.Scalar(g, dtypes.Int32, 0), in[0]}, in[1:]...)
+		end := gx.Loop(initial,
+			func(st []*Node) *Node { return gx.LessThanScalar(st[0], steps) },
+			func(st []*Node) []*Node {
+				cache, query := plan.From(st[2:]), st[1]
+				token := Slice(query, AxisRange(), AxisRange(0, shape.KVHeads))
+				cache.Append(0, token, token)
+				out := cache.Attend(0, query)
+				cache.Advance()
+				// Half of the old query stays, so that the loop cannot settle.
+				query = gx.MulScalar(Add(query, out), 0.5)
+				return append([]*Node{gx.AddScalar(st[0], 1), query}, cache.Nodes()...)
+			})
+		return gx.ReduceSum(ConvertDType(end[1], dtypes.Float32))
+	})
+	if err != nil {
+		a.Finalize()
+		return nil, err
+	}
+	return a, nil
+}
+
+// Run is a [Run]: the time of one step.
+func (a *Attention) Run(context.Context) (time.Duration, error) {
+	args := []any{a.query}
+	for _, t := range a.state {
+		args = append(args, t)
+	}
+	start := time.Now()
+	out, err := a.exec.Call(args...)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = out[0].FinalizeAll() }()
+	if _, err := tensors.CopyFlatData[float32](out[0]); err != nil { // waits for the device
+		return 0, err
+	}
+	return time.Since(start) / time.Duration(a.steps), nil
+}
+
+// Bytes are what the cache takes.
+func (a *Attention) Bytes() (sum int64) {
+	for _, t := range a.state {
+		sum += t.ByteSize()
+	}
+	return sum
+}
+
+// Finalize frees the cache and the compiled loop.
+func (a *Attention) Finalize() {
+	for _, t := range append(a.state, a.query) {
+		if t != nil {
+			_ = t.FinalizeAll()
+		}
+	}
+	if a.exec != nil {
+		a.exec.Finalize()
+	}
+}

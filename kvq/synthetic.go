@@ -1,0 +1,71 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Synthetic returns a cache that holds tokens made-up tokens in every row, with as many of them coded as a real one of that length would
+// have. It is for benchmarks: a context of any length without the time to read it. Keys and values are small numbers from a fixed pattern.
+func (p *Plan) Synthetic(g *Graph, tokens int) Cache {
+	s := p.shape
+	if tokens < 1 || tokens > s.Capacity {
+		exceptions.Panicf("kvq.Plan.Synthetic: %d tokens, want 1 to the capacity of %d", tokens, s.Capacity)
+	}
+	scalar := func(v int) *Node { return gx.Scalar(g, dtypes.Int32, v) }
+	count := gx.Fill(g, shapes.Make(dtypes.Int32, s.Batch), tokens)
+	var nodes []*Node
+	for _, a := range p.arrays() {
+		switch a.role {
+		case roleLength:
+			nodes = append(nodes, scalar(tokens))
+		case roleCodes:
+			nodes = append(nodes, ConvertDType(pattern(g, a.shape, 251), a.shape.DType))
+		case roleScales:
+			nodes = append(nodes, madeUpScale(g, p.config.Scales, a.shape))
+		case roleZeros:
+			nodes = append(nodes, gx.Zeros(g, a.shape))
+		case roleExact:
+			small := gx.MulScalar(gx.SubScalar(ConvertDType(pattern(g, a.shape, 251), dtypes.Float32), 125), 1.0/125)
+			nodes = append(nodes, ConvertDType(small, a.shape.DType))
+		default:
+			nodes = append(nodes, gx.Zeros(g, a.shape))
+		}
+	}
+	c := p.From(nodes)
+	q, ok := c.(*quantizedCache)
+	if !ok {
+		return c
+	}
+	coded := max(0, tokens-p.sinks-p.config.ResidualLength) / p.block * p.block
+	if p.config.Backend != Blocks {
+		coded = tokens / p.threshold * p.threshold
+	}
+	q.next = gx.Fill(g, count.Shape(), min(tokens, p.sinks+coded))
+	q.used = gx.Fill(g, count.Shape(), coded)
+	slot := Iota(g, q.codeIndex.Shape(), 1)
+	q.codeIndex = Where(gx.LessThanScalar(slot, coded), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
+	q.exactIndex = p.promptIndex(gx.Zeros(g, count.Shape()), q.next, tokens)
+	return q
+}
+
+// pattern fills a shape with whole numbers 0..modulus-1 that look mixed, int32.
+func pattern(g *Graph, shape shapes.Shape, modulus int) *Node {
+	n := shape.Size()
+	x := Iota(g, shapes.Make(dtypes.Int32, n), 0)
+	mixed := Rem(Add(gx.MulScalar(Rem(x, gx.Scalar(g, dtypes.Int32, 8191)), 37), gx.MulScalar(Rem(x, gx.Scalar(g, dtypes.Int32, 127)), 11)),
+		gx.Scalar(g, dtypes.Int32, modulus))
+	return Reshape(mixed, shape.Dimensions...)
+}
+
+// madeUpScale is a scale of 1/64 everywhere, as it is stored.
+func madeUpScale(g *Graph, format ScaleFormat, shape shapes.Shape) *Node {
+	scale := gx.Fill(g, shapes.Make(dtypes.Float32, shape.Dimensions...), 1.0/64)
+	if format == Scale8 {
+		return toByteScale(scale)
+	}
+	return ConvertDType(scale, shape.DType)
+}
