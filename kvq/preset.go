@@ -8,23 +8,20 @@ import (
 )
 
 // presets are the configurations that docs/quality.md measures. All keep the newest 64 tokens and the first 4 exact, code keys per channel
-// and values per token, both rotated, with 8-bit scales: what each of these is worth is in the table there.
+// and values per token, both rotated and with unbiased ranges, scales and zero points in a byte each: what each of these is worth is in the
+// table there. Bits a value: those of a code and 16 for each group, keys and values averaged.
 var presets = map[string]Config{
-	// No visible loss.
-	"quality": preset(8, 64, 6, 64),
-	// At most 5 bits a value.
-	"balanced": preset(5, 32, 4, 64),
-	// At most 3.25 bits a value.
-	"smallest": preset(3, 64, 3, 64),
-	// At most 2.5 bits a value: how far it goes.
-	"lowest": preset(2, 64, 2, 64),
+	"quality":  preset(6, 32, 6, 64), // 6.375 bits
+	"balanced": preset(5, 32, 4, 64), // 4.875 bits
+	"smallest": preset(3, 64, 3, 64), // 3.25 bits
+	"lowest":   preset(2, 32, 2, 64), // 2.375 bits
 }
 
 func preset(keyBits, keyGroup, valueBits, valueGroup int) Config {
 	return Config{
 		Backend:  Blocks,
-		NBitsKey: keyBits, QGroupSizeKey: keyGroup, AxisKey: PerChannel, RotateKeys: true,
-		NBitsValue: valueBits, QGroupSizeValue: valueGroup, RotateValues: true,
+		NBitsKey: keyBits, QGroupSizeKey: keyGroup, AxisKey: PerChannel, RotateKeys: true, RangeKey: Unbiased,
+		NBitsValue: valueBits, QGroupSizeValue: valueGroup, RotateValues: true, RangeValue: Unbiased,
 		ResidualLength: 64, Sinks: 4, Scales: Scale8,
 	}
 }

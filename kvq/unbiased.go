@@ -2,6 +2,7 @@ package kvq
 
 import (
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
@@ -14,8 +15,7 @@ import (
 //
 //	gain = Σ (x - mean)² / Σ (x - mean)·(x' - mean'),    x' the decoded values
 //
-// which makes the regression of x' on x one of slope 1. Only then errors are compared. Candidates cut both ends apart, each by one of
-// unbiasedCuts of the range.
+// which makes the regression of x' on x one of slope 1. Only then errors are compared. Candidates cut both ends apart, see unbiasedCuts.
 //
 //	x as in [quantizeMinMax]; scale and zero as stored in format, rounded to nearest: the codes were made with others
 //
@@ -27,32 +27,14 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	// In units of the largest magnitude, so that no square or cube leaves float32.
 	unit := positiveOr1(Max(Abs(low), Abs(high)))
 	low, high = Div(low, unit), Div(high, unit)
-	f := fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis, bits: bits, low: low, high: high}
+	f := fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis - x.Rank(), bits: bits, low: low, high: high}
 	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
 	f.count = gx.MaxScalar(f.sum(f.vote), 1)
 	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), f.count)), f.vote)
 	f.spread = f.sum(Square(f.centred))
 
-	var best, bestCutLow, bestCutHigh *Node
-	for _, cutLow := range unbiasedCuts[bits] {
-		for _, cutHigh := range unbiasedCuts[bits] {
-			steps, step, middle := f.try(gx.Fill(x.Graph(), low.Shape(), cutLow), gx.Fill(x.Graph(), low.Shape(), cutHigh))
-			wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), f.x), f.vote))
-			cost := Square(wrong)
-			if keys {
-				cost = Mul(cost, wrong)
-			}
-			total := f.sum(cost)
-			lows, highs := gx.Fill(x.Graph(), low.Shape(), cutLow), gx.Fill(x.Graph(), low.Shape(), cutHigh)
-			if best == nil {
-				best, bestCutLow, bestCutHigh = total, lows, highs
-				continue
-			}
-			better := LessThan(total, best)
-			best, bestCutLow, bestCutHigh = Where(better, total, best), Where(better, lows, bestCutLow), Where(better, highs, bestCutHigh)
-		}
-	}
-	steps, step, middle := f.try(bestCutLow, bestCutHigh)
+	cutLow, cutHigh := f.search(keys)
+	steps, step, middle := f.try(f.x, cutLow, cutHigh)
 	half := float64(int(1)<<bits-1) / 2
 	step, middle = Mul(step, unit), Mul(middle, unit)
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
@@ -61,15 +43,42 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	return codes, scale, zero
 }
 
-// unbiasedCuts are the parts of a range that may be cut off at either end: the fewer the levels, the more there is to gain. The first is
-// 0, so that a constant group keeps its range.
-var unbiasedCuts = map[int][]float64{
-	2: {0, 0.12, 0.23, 0.35},
-	3: {0, 0.1, 0.2},
-	4: {0, 0.07, 0.14},
-	5: {0, 0.05, 0.1},
-	6: {0, 0.03},
-	8: {0},
+// unbiasedCuts says what may be cut off a range at either end: n parts 0, step, 2·step …; the fewer the levels, the more there is to gain.
+// Part 0 is the first, and the first of equals wins, so a constant group keeps its range.
+var unbiasedCuts = map[int]struct {
+	n    int
+	step float64
+}{2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}, 5: {1, 0}, 6: {1, 0}, 8: {1, 0}}
+
+// search returns the parts of each group's range to cut off at its ends. All candidates lie along a new first axis, so that the graph is as
+// large for sixteen as for one.
+func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
+	g := f.x.Graph()
+	cuts := unbiasedCuts[f.bits]
+	if cuts.n == 1 {
+		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
+	}
+	split := func(index *Node) (cutLow, cutHigh *Node) {
+		n := gx.Fill(g, index.Shape(), cuts.n)
+		part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), cuts.step) }
+		return part(Div(index, n)), part(Rem(index, n))
+	}
+	candidates := append([]int{cuts.n * cuts.n}, dims(f.low)...)
+	all := append([]int{cuts.n * cuts.n}, dims(f.x)...)
+	spread := func(x *Node, to []int) *Node { return BroadcastToDims(InsertAxes(x, 0), to...) }
+	each := f
+	each.low, each.high = spread(f.low, candidates), spread(f.high, candidates)
+	each.count, each.spread = spread(f.count, candidates), spread(f.spread, candidates)
+	each.vote, each.centred = spread(f.vote, all), spread(f.centred, all)
+	x := spread(f.x, all)
+	low, high := split(Iota(g, shapes.Make(dtypes.Int32, candidates...), 0))
+	steps, step, middle := each.try(x, low, high)
+	wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), x), each.vote))
+	cost := Square(wrong)
+	if keys {
+		cost = Mul(cost, wrong)
+	}
+	return split(leastIndex(each.sum(cost)))
 }
 
 // tiny keeps a division by nothing finite.
@@ -88,13 +97,13 @@ func (f fitting) sum(x *Node) *Node { return gx.ReduceSumAndKeep(x, f.axis) }
 
 // try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value = step·steps + middle, where steps lie
 // symmetrically about 0 and step already has the gain.
-func (f fitting) try(cutLow, cutHigh *Node) (steps, step, middle *Node) {
+func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	width := Sub(f.high, f.low)
 	half := float64(int(1)<<f.bits-1) / 2
 	low, high := Add(f.low, Mul(width, cutLow)), Sub(f.high, Mul(width, cutHigh))
 	middle = gx.MulScalar(Add(low, high), 0.5)
 	fine := divideByConstant(Sub(high, low), 2*half)
-	steps = gx.SubScalar(gx.ClampScalar(Round(gx.AddScalar(Div(Sub(f.x, middle), positiveOr1(fine)), half)), 0, 2*half), half)
+	steps = gx.SubScalar(gx.ClampScalar(Round(gx.AddScalar(Div(Sub(x, middle), positiveOr1(fine)), half)), 0, 2*half), half)
 	steps = Mul(steps, f.vote)
 	mean := Div(f.sum(steps), f.count)
 	common := Mul(f.sum(Mul(f.centred, Sub(steps, mean))), fine)
