@@ -70,19 +70,37 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	model, err := f.model.load(ctx, files, errs)
+	words := lastWordsOf(ctx)
+	unfinished := func() error { // half a text has no score worth telling
+		if !f.json {
+			return nil
+		}
+		return printJSON(c.OutOrStdout(), evaluateJSON{Model: files.Path(), Prefill: f.prefill, Rows: []evaluatedJSON{}, Interrupted: true})
+	}
+	words.prepare(func() { _ = unfinished() })
+
+	var model *loaded
+	e, err := func() (*llama.Evaluation, error) {
+		if model, err = f.model.load(ctx, files, errs); err != nil {
+			return nil, err
+		}
+		return evaluate(ctx, model.Model, config, texts, f.prefill, errs)
+	}()
+	if model != nil {
+		defer model.close(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		_ = words.finish(unfinished)
+	}
 	if err != nil {
 		return err
 	}
-	defer model.close(ctx)
-	e, err := evaluate(ctx, model.Model, config, texts, f.prefill, errs)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
-	}
-	return f.print(c.OutOrStdout(), model, config, texts, e)
+	return words.finish(func() error {
+		if f.json {
+			return printJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
+		}
+		return f.print(c.OutOrStdout(), model, config, texts, e)
+	})
 }
 
 // read returns the tokens of each text.
@@ -172,13 +190,14 @@ func newEvaluatedJSON(text string, s, reference llama.Scores) evaluatedJSON {
 
 // evaluateJSON is what evaluate prints with --json.
 type evaluateJSON struct {
-	Model   string          `json:"model"`
-	Device  string          `json:"device"`
-	Prefill int             `json:"prefill"`
-	Rows    []evaluatedJSON `json:"rows"`
-	All     evaluatedJSON   `json:"all"`
-	Cache   cacheJSON       `json:"cache"`
-	Timing  timingJSON      `json:"timing"`
+	Model       string          `json:"model"`
+	Device      string          `json:"device"`
+	Prefill     int             `json:"prefill"`
+	Rows        []evaluatedJSON `json:"rows"`
+	All         *evaluatedJSON  `json:"all"`   // null when interrupted
+	Cache       *cacheJSON      `json:"cache"` // null when interrupted
+	Timing      timingJSON      `json:"timing"`
+	Interrupted bool            `json:"interrupted,omitempty"`
 }
 
 func (f *evaluateFlags) result(path string, model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) evaluateJSON {
@@ -186,8 +205,8 @@ func (f *evaluateFlags) result(path string, model *loaded, config kvq.Config, te
 	for i, s := range e.Rows {
 		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, e.Reference[i]))
 	}
-	j.All = newEvaluatedJSON("", llama.Join(e.Rows), llama.Join(e.Reference))
-	j.Cache = evaluatedCache(model, config, texts, e)
+	all, cache := newEvaluatedJSON("", llama.Join(e.Rows), llama.Join(e.Reference)), evaluatedCache(model, config, texts, e)
+	j.All, j.Cache = &all, &cache
 	return j
 }
 

@@ -61,7 +61,7 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 	}()
 	if err != nil && ctx.Err() == nil {
 		if !f.json {
-			_ = words.finish(g.display.end)
+			_ = words.finish(g.end)
 		}
 		return err
 	}
@@ -88,15 +88,22 @@ func (g *generation) add(fresh [][]int32) error { return g.display.add(g.rows.ad
 
 // finish prints what is left to print.
 func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
-	if rest := g.rows.end(); len(g.rows.ids[0]) > 0 {
-		if err := g.display.add(rest); err != nil {
-			return err
-		}
-	}
 	if !asJSON {
-		return g.display.end()
+		return g.end()
 	}
+	g.rows.end()
 	return printJSON(out, g.json(interrupted))
+}
+
+// end completes the texts on the display, where there are any.
+func (g *generation) end() error {
+	if len(g.rows.ids[0]) == 0 {
+		return nil
+	}
+	if err := g.display.add(g.rows.end()); err != nil {
+		return err
+	}
+	return g.display.end()
 }
 
 // generateJSON is what generate prints with --json.

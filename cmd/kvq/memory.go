@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/gomlx/compute/dtypes"
@@ -73,20 +76,30 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	words := lastWordsOf(c.Context())
+	finish := func() error {
+		if f.json {
+			return printJSON(c.OutOrStdout(), j)
+		}
+		return j.print(c.OutOrStdout(), files.Config())
+	}
+	words.prepare(func() { _ = finish() })
 	forced := c.Flags().Changed("measure")
 	if f.measure || !forced && j.Cache.Bytes <= measureBelow {
-		// Nobody asked for a device: where there is none, prediction alone will do.
-		if j.Measured, err = f.measured(files, config, j.dtype); err != nil && (forced || c.Context().Err() != nil) {
-			return err
+		measured, err := f.measured(files, config, j.dtype)
+		if err != nil {
+			if forced {
+				return err
+			}
+			// Nobody asked for a device: where there is none, the prediction will do.
+			fmt.Fprintf(c.ErrOrStderr(), "kvq: warning: not measured: %s\n", oneLine(err))
 		}
+		_ = words.while(func() error { j.Measured = measured; return nil })
 	}
-	if err := c.Context().Err(); err != nil {
+	if err := words.finish(finish); err != nil {
 		return err
 	}
-	if f.json {
-		return printJSON(c.OutOrStdout(), j)
-	}
-	return j.print(c.OutOrStdout(), files.Config())
+	return c.Context().Err()
 }
 
 // memoryJSON is what memory prints with --json.
@@ -153,7 +166,7 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 		j.MaxMemory = int64(limit)
 	}
 	parameters := model.ParameterCount()
-	j.DType = j.dtype.String()
+	j.DType = strings.ToLower(j.dtype.String())
 	j.Weights = weightsJSON{parameters, parameters * int64(j.dtype.Size()), files.StoredBytes()}
 	plan, err := planFor(config, model, f.batch, j.Context, j.dtype)
 	if err != nil {
@@ -169,6 +182,7 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	for _, c := range known(config) {
 		j.Configurations = append(j.Configurations, j.configured(c.name, c.config, model))
 	}
+	slices.SortStableFunc(j.Configurations, func(a, b configuredJSON) int { return cmp.Compare(b.BitsPerValue, a.BitsPerValue) })
 	return j, nil
 }
 
@@ -178,7 +192,7 @@ type named struct {
 	config kvq.Config
 }
 
-// known lists the configurations worth a look: the one asked for first.
+// known lists the configurations worth a look: the one asked for among them.
 func known(asked kvq.Config) []named {
 	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial()}}
 	for _, name := range kvq.Presets() {

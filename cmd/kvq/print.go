@@ -81,7 +81,8 @@ func newTable(w io.Writer, columns int, header table.Row) table.Writer {
 	t.SetStyle(style)
 	t.AppendHeader(header)
 	if columns > 0 {
-		most := max((wide-1)/columns-3, 10) // a border and a blank on either side
+		// Beside the text of a column: a border, two blanks, and one that WrapSoft oversteps by with characters of two.
+		most := max((wide-1)/columns-4, 10)
 		var configs []table.ColumnConfig
 		for n := 1; n <= columns; n++ {
 			configs = append(configs, table.ColumnConfig{Number: n, WidthMax: most, WidthMaxEnforcer: text.WrapSoft})
