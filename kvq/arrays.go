@@ -31,6 +31,17 @@ type array struct {
 	tokens, per int
 }
 
+// rows is the axis of the batch; negative: none.
+func (a array) rows() int {
+	switch a.role {
+	case roleLength:
+		return -1
+	case roleCodes, roleScales, roleZeros:
+		return 1
+	}
+	return 0
+}
+
 // arrays lists the state, in the order of [Cache.Nodes]. It is the one place that knows the order.
 func (p *Plan) arrays() []array {
 	s := p.shape

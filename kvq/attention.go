@@ -47,7 +47,7 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && c.plan.codeSlots >= fusedTokens {
+	if c.step == 1 && c.plan.fused {
 		sum = c.attendBlocks(layer, q)
 	} else {
 		sum = c.attendTiles(layer, q)
@@ -60,9 +60,6 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 
 // attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two fused loops, one over
 // keys and one over values. Between them are only the scores.
-// fusedTokens is the room for coded tokens from which these loops pay for their longer compilation.
-const fusedTokens = 1 << 20
-
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
 	scores := l.key.scores(q, s.key) // [N, B, K, Q, 32]

@@ -168,7 +168,7 @@ func (c *quantizedCache) finishPrompt(t int) {
 // as many whole blocks as leave ResidualLength tokens exact, the same as if the prompt had come token by token.
 func (c *quantizedCache) promptCoded(t int) *Node {
 	p, g := c.plan, c.start.Graph()
-	tokens := Sub(gx.Scalar(g, dtypes.Int32, t), c.start)
+	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), c.start), 0) // a first chunk may be all padding
 	if p.config.Backend != Blocks {
 		return tokens
 	}

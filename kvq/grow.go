@@ -2,6 +2,7 @@ package kvq
 
 import (
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -39,6 +40,35 @@ func (p *Plan) Grow(to *Plan, nodes []*Node) []*Node {
 		pads := make([]compute.PadAxis, a.shape.Rank())
 		pads[a.tokens].End = more
 		out[i] = Pad(n, gx.Scalar(n.Graph(), n.DType(), fill), pads...)
+	}
+	return out
+}
+
+// WithBatch is the same plan for another number of rows.
+func (p *Plan) WithBatch(batch int) (*Plan, error) {
+	s := p.shape
+	s.Batch = batch
+	return New(p.config, s)
+}
+
+// TakeRows makes the state of another plan, which differs in its batch alone, out of rows of a state of this plan: row i of the result is row
+// rows[i] (int32, one for each row of the other plan). It repeats a prefilled prompt over a batch, and drops rows that are done.
+// nodes and result are in the order of [Cache.Nodes].
+func (p *Plan) TakeRows(to *Plan, nodes []*Node, rows *Node) []*Node {
+	same := p.shape
+	same.Batch = to.shape.Batch
+	if p.config != to.config || same != to.shape || len(nodes) != len(p.arrays()) {
+		exceptions.Panicf("kvq.Plan.TakeRows: want a plan that differs in its batch alone, got %+v for %+v", to.shape, p.shape)
+	}
+	if rows.DType() != dtypes.Int32 || rows.Rank() != 1 || rows.Shape().Dim(0) != to.shape.Batch {
+		exceptions.Panicf("kvq.Plan.TakeRows: rows %s, want int32 [%d]: a row of the old state for each row of the new", rows.Shape(), to.shape.Batch)
+	}
+	out := make([]*Node, len(nodes))
+	for i, a := range p.arrays() {
+		out[i] = nodes[i]
+		if axis := a.rows(); axis >= 0 {
+			out[i] = takeRows(nodes[i], rows, axis)
+		}
 	}
 	return out
 }

@@ -1,0 +1,349 @@
+package kvq
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+)
+
+// tokenData is what a model hands to a cache for one row: queries, keys and values of each token, [layer][token][head][D], without
+// padding, already rounded to the cache's dtype.
+type rowData struct{ queries, keys, values [][][][]float32 }
+
+// inputs is the data of a batch. Row b begins with start[b] slots of padding, which carry values of their own that must not matter.
+type inputs struct {
+	layers, heads, kvHeads, dim int
+	dtype                       dtypes.DType
+	start                       []int
+	rows                        []rowData
+	padding                     float32 // what padding slots hold
+}
+
+// makeInputs draws data for slots slots a row. Keys have channels of different size, as real ones do.
+func makeInputs(seed uint64, s Shape, heads, slots int, start ...int) *inputs {
+	in := &inputs{layers: s.Layers, heads: heads, kvHeads: s.KVHeads, dim: s.HeadDim, dtype: s.DType, start: start, padding: 1e4}
+	for row := range start {
+		rng := rand.New(rand.NewPCG(seed, uint64(row)))
+		draw := func(heads int, size func(d int) float64) [][][][]float32 {
+			out := make([][][][]float32, s.Layers)
+			for layer := range out {
+				for range slots - start[row] {
+					var token [][]float32
+					for range heads {
+						x := make([]float32, s.HeadDim)
+						for d := range x {
+							x[d] = roundedTo(s.DType, float32(rng.NormFloat64()*size(d)))
+						}
+						token = append(token, x)
+					}
+					out[layer] = append(out[layer], token)
+				}
+			}
+			return out
+		}
+		one := func(int) float64 { return 1 }
+		in.rows = append(in.rows, rowData{draw(heads, one), draw(s.KVHeads, func(d int) float64 { return float64(1+d%4) / 3 }), draw(s.KVHeads, one)})
+	}
+	return in
+}
+
+func roundedTo(dtype dtypes.DType, x float32) float32 {
+	switch dtype {
+	case dtypes.Float16:
+		return float16.FromFloat32(x).Float32()
+	case dtypes.BFloat16:
+		return bfloat16.FromFloat32(x).Float32()
+	}
+	return x
+}
+
+// row takes some rows of the batch, without their padding where alone is set.
+func (in *inputs) pick(alone bool, rows ...int) *inputs {
+	out := *in
+	out.rows, out.start = nil, nil
+	for _, r := range rows {
+		out.rows = append(out.rows, in.rows[r])
+		out.start = append(out.start, in.start[r])
+		if alone {
+			out.start[len(out.start)-1] = 0
+		}
+	}
+	return &out
+}
+
+// tensors lays out slots [from, to) as the graphs below want them: queries, keys and values of each layer, [B, heads, t, D].
+func (in *inputs) tensors(from, to int) []any {
+	var out []any
+	for layer := range in.layers {
+		for _, part := range []struct {
+			heads int
+			of    func(r rowData) [][][]float32
+		}{
+			{in.heads, func(r rowData) [][][]float32 { return r.queries[layer] }},
+			{in.kvHeads, func(r rowData) [][][]float32 { return r.keys[layer] }},
+			{in.kvHeads, func(r rowData) [][][]float32 { return r.values[layer] }},
+		} {
+			var flat []float32
+			for b, r := range in.rows {
+				for head := range part.heads {
+					for slot := from; slot < to; slot++ {
+						if index := slot - in.start[b]; index >= 0 {
+							flat = append(flat, part.of(r)[index][head]...)
+						} else {
+							flat = append(flat, slices.Repeat([]float32{in.padding}, in.dim)...)
+						}
+					}
+				}
+			}
+			out = append(out, tensorOf(in.dtype, flat, len(in.rows), part.heads, to-from, in.dim))
+		}
+	}
+	return out
+}
+
+func tensorOf(dtype dtypes.DType, x []float32, dims ...int) *tensors.Tensor {
+	switch dtype {
+	case dtypes.Float16:
+		return tensors.FromFlatDataAndDimensions(converted(x, float16.FromFloat32), dims...)
+	case dtypes.BFloat16:
+		return tensors.FromFlatDataAndDimensions(converted(x, bfloat16.FromFloat32), dims...)
+	}
+	return tensors.FromFlatDataAndDimensions(x, dims...)
+}
+
+func converted[T any](x []float32, f func(float32) T) []T {
+	out := make([]T, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	return out
+}
+
+func (in *inputs) starts() []int32 {
+	var out []int32
+	for _, s := range in.start {
+		out = append(out, int32(s))
+	}
+	return out
+}
+
+// session drives a cache through separate graph calls, as a program would.
+type session struct {
+	t      testing.TB
+	plan   *Plan
+	in     *inputs
+	slots  int // filled so far
+	state  []*tensors.Tensor
+	out    []oracle.Tensor // of the last step, per layer [B, H, t, D]
+	graphs map[string]*Exec
+}
+
+func newSession(t testing.TB, plan *Plan, in *inputs) *session {
+	t.Helper()
+	return &session{t: t, plan: plan, in: in, graphs: map[string]*Exec{}}
+}
+
+func newPlan(t testing.TB, c Config, s Shape) *Plan {
+	t.Helper()
+	p, err := New(c, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// fork is another session that goes on from here.
+func (s *session) fork() *session {
+	other := *s
+	return &other
+}
+
+// run executes a graph of this session's plan, compiled once per name and input shapes. Its inputs are the state, then args.
+func (s *session) run(name string, build func(state, args []*Node) []*Node, state []*tensors.Tensor, args ...any) []*tensors.Tensor {
+	s.t.Helper()
+	n := len(state)
+	exec := s.graphs[name]
+	if exec == nil {
+		exec = MustNewExec(testbackend.XLA(s.t), func(nodes []*Node) []*Node { return build(nodes[:n], nodes[n:]) })
+		s.graphs[name] = exec
+	}
+	all := make([]any, 0, n+len(args))
+	for _, x := range state {
+		all = append(all, x)
+	}
+	out, err := exec.Exec(append(all, args...)...)
+	if err != nil {
+		s.t.Fatalf("%s: %v", name, err)
+	}
+	return out
+}
+
+// attendAll appends and attends with queries, keys and values of each layer in turn, and ends the step.
+func attendAll(c Cache, qkv []*Node) []*Node {
+	var out []*Node
+	for layer := range len(qkv) / 3 {
+		c.Append(layer, qkv[3*layer+1], qkv[3*layer+2])
+		out = append(out, ConvertDType(c.Attend(layer, qkv[3*layer]), dtypes.Float32))
+	}
+	c.Advance()
+	return append(out, c.Nodes()...)
+}
+
+// take keeps what a step returned: outputs, then the state.
+func (s *session) take(results []*tensors.Tensor) {
+	layers := s.plan.shape.Layers
+	s.out, s.state = nil, results[layers:]
+	for _, x := range results[:layers] {
+		a := hostArrayOf(s.t, x)
+		s.out = append(s.out, oracle.Tensor{Shape: a.dims, Data: a.floats})
+	}
+}
+
+// prompt starts the cache with the first t slots in one call.
+func (s *session) prompt(t int) {
+	s.t.Helper()
+	s.take(s.run("prompt", func(_, args []*Node) []*Node { return attendAll(s.plan.Init(args[0]), args[1:]) },
+		nil, append([]any{s.in.starts()}, s.in.tensors(0, t)...)...))
+	s.slots = t
+}
+
+// empty starts the cache with nothing in it.
+func (s *session) empty() {
+	s.t.Helper()
+	s.state = s.run("empty", func(_, args []*Node) []*Node { return s.plan.Init(args[0]).Nodes() }, nil, s.in.starts())
+	s.slots, s.out = 0, nil
+}
+
+// step adds the next t slots in one call.
+func (s *session) step(t int) {
+	s.t.Helper()
+	s.take(s.run("step", func(state, args []*Node) []*Node { return attendAll(s.plan.From(state), args) }, s.state, s.in.tensors(s.slots, s.slots+t)...))
+	s.slots += t
+}
+
+// loop adds n slots one by one inside a While; the outputs are those of the last.
+func (s *session) loop(n int) {
+	s.t.Helper()
+	layers := s.plan.shape.Layers
+	s.take(s.run(fmt.Sprint("loop of ", n), func(state, args []*Node) []*Node {
+		g := state[0].Graph()
+		first := append([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, state...)
+		for layer := range layers {
+			q := args[3*layer].Shape().Clone()
+			q.Dimensions[2], q.DType = 1, dtypes.Float32
+			first = append(first, gx.Zeros(g, q))
+		}
+		out := gx.LoopOver(args, first,
+			func(st []*Node) *Node { return gx.LessThanScalar(st[0], n) },
+			func(args, st []*Node) []*Node {
+				i, zero := st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, 0)
+				var qkv []*Node
+				for _, x := range args {
+					qkv = append(qkv, DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{dims(x)[0], dims(x)[1], 1, dims(x)[3]}))
+				}
+				results := attendAll(s.plan.From(st[1:1+len(state)]), qkv)
+				return append(append([]*Node{gx.AddScalar(i, 1)}, results[layers:]...), results[:layers]...)
+			})
+		return append(out[1+len(state):], out[1:1+len(state)]...)
+	}, s.state, s.in.tensors(s.slots, s.slots+n)...))
+	s.slots += n
+}
+
+// edit changes the state by a method of Cache.
+func (s *session) edit(name string, arg any, f func(c Cache, arg *Node)) {
+	s.t.Helper()
+	s.state = s.run(name, func(state, args []*Node) []*Node {
+		c := s.plan.From(state)
+		f(c, args[0])
+		return c.Nodes()
+	}, s.state, arg)
+}
+
+func (s *session) crop(n int) {
+	s.t.Helper()
+	s.edit("crop", int32(n), func(c Cache, n *Node) { c.Crop(n) })
+	s.slots -= n
+}
+
+func (s *session) reorder(rows ...int32) {
+	s.t.Helper()
+	s.edit("reorder", rows, func(c Cache, rows *Node) { c.Reorder(rows) })
+}
+
+// host reads the state.
+func (s *session) host() hostState { return readState(s.t, s.plan, s.state) }
+
+// held returns what each layer holds of each row, [layer][row].
+func (s *session) held() [][]map[int]*heldToken {
+	s.t.Helper()
+	h := s.host()
+	var out [][]map[int]*heldToken
+	for layer := range s.plan.shape.Layers {
+		out = append(out, nil)
+		for row := range s.plan.shape.Batch {
+			out[layer] = append(out[layer], h.tokens(s.t, layer, row))
+		}
+	}
+	return out
+}
+
+// expected is attention in float64 of the newest t slots over what held says of older ones and the data says of them.
+func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tensor {
+	s.t.Helper()
+	p := s.plan.shape
+	q := oracle.NewTensor(p.Batch, s.in.heads, t, p.HeadDim)
+	k, v := oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim), oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim)
+	for b, data := range s.in.rows {
+		for slot := s.in.start[b]; slot < s.slots; slot++ {
+			index := slot - s.in.start[b]
+			for head := range p.KVHeads {
+				tok := held[b][index]
+				switch {
+				case slot >= s.slots-t:
+					copy(k.Row(b, head, slot), wide(data.keys[layer][index][head]))
+					copy(v.Row(b, head, slot), wide(data.values[layer][index][head]))
+				case tok == nil:
+					s.t.Fatalf("layer %d, row %d of %d slots: token %d is lost", layer, b, s.slots, index)
+				default:
+					copy(k.Row(b, head, slot), tok.keys[head])
+					copy(v.Row(b, head, slot), tok.values[head])
+				}
+			}
+			if slot >= s.slots-t {
+				for head := range s.in.heads {
+					copy(q.Row(b, head, slot-s.slots+t), wide(data.queries[layer][index][head]))
+				}
+			}
+		}
+	}
+	return oracle.Attention(q, k, v, s.in.start, p.SlidingWindow)
+}
+
+// uncached is attention in float64 over the data itself: a model without a cache.
+func (s *session) uncached(layer, t int) oracle.Tensor {
+	held := make([]map[int]*heldToken, len(s.in.rows))
+	for b, data := range s.in.rows {
+		held[b] = map[int]*heldToken{}
+		for i := range s.slots - s.in.start[b] {
+			tok := &heldToken{}
+			for head := range s.in.kvHeads {
+				tok.keys = append(tok.keys, wide(data.keys[layer][i][head]))
+				tok.values = append(tok.values, wide(data.values[layer][i][head]))
+			}
+			held[b][i] = tok
+		}
+	}
+	return s.expected(layer, t, held)
+}
+
+func wide(x []float32) []float64 { return numbers(x, func(v float32) float64 { return float64(v) }) }
