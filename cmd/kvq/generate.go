@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -69,8 +70,11 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 		return printErr
 	}
 	if err == nil {
-		note(errs, "%s; cache %s: %s, in full precision %s", newTimingJSON(g.loaded.took, g.result.Timing, len(g.rows.ids)),
-			job.cache, byteCount(g.result.Cache.Total()), byteCount(g.result.FullCacheBytes))
+		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.took, g.result.Timing, len(g.rows.ids)), job.cache, byteCount(g.result.Cache.Total()))
+		if job.cache.Quantized() {
+			text += ", in full precision " + byteCount(g.result.FullCacheBytes)
+		}
+		note(errs, "%s", text)
 	}
 	return err
 }

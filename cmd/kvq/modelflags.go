@@ -95,6 +95,9 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if err != nil {
 		return nil, err
 	}
+	if info.Platform == device.PureGo {
+		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if isTerminal(errs) {
 		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true),
 			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-		defer bar.Finish()
+		defer func() { _ = bar.Clear() }() // also when it is not full
 		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
 	}
 	weights, err := files.LoadWeights(backend, f.dtypeOn(info.GPU()), options...)
