@@ -38,7 +38,7 @@ func run(ctx context.Context) error {
 	out := flag.String("out", "docs/quality.md", "file to write")
 	only := flag.String("only", "", "comma-separated names of rows to measure (default: all)")
 	golden := flag.String("golden", "", "folder with the goldens' texts (default: ../shared/goldens/quality/texts)")
-	unseen := flag.String("unseen", "docs/texts", "folder with texts that nobody tuned on")
+	unseen := flag.String("unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
 	flag.Parse()
 	if *model == "" {
 		var err error
@@ -79,6 +79,9 @@ func run(ctx context.Context) error {
 
 	table := report{device: device.Describe(backend).String(), model: filepath.Base(*model)}
 	for _, set := range []struct{ name, dir string }{{"golden", *golden}, {"unseen", *unseen}} {
+		if set.dir == "none" {
+			continue
+		}
 		texts, names, err := read(tok, set.dir)
 		if err != nil {
 			return err
