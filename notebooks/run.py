@@ -11,6 +11,7 @@ does, which Jupyter itself does not see. What a cell's metadata may ask for:
 
   "tags": ["allow-error"] with "expect_error": "text"   the cell must fail, and say this text
   "expect_output": "text" or ["text", ...]              each must be in what the cell prints
+                                                        ("image/png": a picture)
 
 --save writes the outputs into the notebooks, --out into copies in that folder. --check looks at outputs as they are
 committed: every cell executed once and in order, the two kinds of metadata above kept, no path of a home or temporary
@@ -48,7 +49,8 @@ def text_of(outputs):
         elif out["output_type"] == "error":
             parts += [out.get("ename", ""), out.get("evalue", ""), *out.get("traceback", [])]
         else:
-            parts += [joined(v) for mime, v in out.get("data", {}).items() if not mime.startswith("image/") and isinstance(v, (str, list))]
+            # An image is text too as far as its kind goes, so that "expect_output" can want one.
+            parts += [mime if mime.startswith("image/") else joined(v) for mime, v in out.get("data", {}).items() if isinstance(v, (str, list))]
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(parts))
 
 

@@ -33,6 +33,7 @@ func Table(header []string, rows ...[]string) {
 	Check(err)
 	if gonbui.IsNotebook {
 		gonbui.DisplayMarkdown(text)
+		sync()
 		return
 	}
 	fmt.Print(text)

@@ -40,9 +40,16 @@ type Picture []byte
 func (p Picture) Show() {
 	if gonbui.IsNotebook {
 		gonbui.DisplayPng(p)
+		sync()
 		return
 	}
 	fmt.Printf("(a picture, %d bytes)\n", len(p))
+}
+
+// sync waits until the notebook has what was sent: a program that ends right after sending may take it along.
+func sync() {
+	gonbui.Sync()
+	Check(gonbui.Error())
 }
 
 // sketch is a drawing under way; lengths are points, y grows upward.
