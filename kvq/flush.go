@@ -132,7 +132,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 	g, t := c.start.Graph(), c.step
 	zero := gx.Scalar(g, dtypes.Int32, 0)
 	store := func(sd side, x *Node, to coded) (*Node, coded) {
-		x = ConvertDType(x, p.shape.DType)
+		x = narrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
 		n := p.promptSlots(t)
 		if n == 0 {

@@ -56,8 +56,8 @@ func (c *fullCache) Append(layer int, keys, values *Node) {
 	g := keys.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)
 	at := []*Node{zero, zero, c.length, zero}
-	c.keys[layer] = DynamicUpdateSlice(c.keys[layer], ConvertDType(keys, c.shape.DType), at)
-	c.values[layer] = DynamicUpdateSlice(c.values[layer], ConvertDType(values, c.shape.DType), at)
+	c.keys[layer] = DynamicUpdateSlice(c.keys[layer], narrowTo(keys, c.shape.DType), at)
+	c.values[layer] = DynamicUpdateSlice(c.values[layer], narrowTo(values, c.shape.DType), at)
 	c.newKeys[layer], c.newValues[layer] = keys, values
 }
 

@@ -70,9 +70,18 @@ func weighedSum(weights, values *Node) *Node {
 	return Dot(matchDType(weights, values), values).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
 }
 
-func matchDType(x, like *Node) *Node {
-	if x.DType() == like.DType() {
+// matchDType converts x to the dtype of like.
+func matchDType(x, like *Node) *Node { return narrowTo(x, like.DType()) }
+
+// narrowTo converts x to dtype. What is finite and too large for it becomes its largest number, not infinite: an infinite key or value, and then the
+// difference of two, would make answers NaN.
+func narrowTo(x *Node, dtype dtypes.DType) *Node {
+	if x.DType() == dtype {
 		return x
 	}
-	return ConvertDType(x, like.DType())
+	if f, narrower := narrowFormat(dtype); narrower && x.DType() == dtypes.Float32 {
+		clamped := gx.ClampScalar(x, -f.largest, f.largest)
+		x = Where(IsFinite(x), clamped, x)
+	}
+	return ConvertDType(x, dtype)
 }
