@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gomlx/compute/dtypes"
-
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -59,8 +57,7 @@ func hostScores(test, reference [][]float32, tokens []int32) Scores {
 
 // Scores made on the device equal those computed on the host from the logits of forced generation, text by text.
 func TestEvaluateEqualsHost(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
-	full, tested := mustGenerator(t, m, kvq.Config{}), mustGenerator(t, m, caches["quanto"])
+	full, tested := tinyGenerator(t, "tiny-llama2-gqa", kvq.Config{}), tinyGenerator(t, "tiny-llama2-gqa", caches["quanto"])
 	texts := longTexts()
 	const prefill = 10
 	var told []int
@@ -114,8 +111,8 @@ func TestEvaluateEqualsHost(t *testing.T) {
 
 // A cache compared with itself does not diverge, not even by rounding.
 func TestEvaluateAgainstItself(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
-	got, err := Evaluate(context.Background(), mustGenerator(t, m, kvq.Config{}), mustGenerator(t, m, kvq.Config{}), longTexts(), 10, nil)
+	g := tinyGenerator(t, "tiny-llama2-gqa", kvq.Config{})
+	got, err := Evaluate(context.Background(), g, g, longTexts(), 10, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +126,7 @@ func TestEvaluateAgainstItself(t *testing.T) {
 }
 
 func TestBadEvaluations(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2-gqa", kvq.Config{})
 	for want, in := range map[string]struct {
 		texts   [][]int32
 		prefill int

@@ -26,15 +26,15 @@ var caches = map[string]kvq.Config{
 	"blocks": {Backend: kvq.Blocks, NBits: 8, QGroupSizeKey: 32, QGroupSizeValue: 16, ResidualLength: 4, AxisKey: kvq.PerChannel, Sinks: 2},
 }
 
-// ragged is how many tokens the prompts of raggedBatch have: with the twelve of greedy12, every cache of caches has coded
-// some of two rows at least, before and after a block left the window.
-var ragged = []int{5, 48, 29}
+// ragged is how many tokens the prompts of raggedBatch have: every cache of caches codes some of each at prefill, and with
+// the twelve of greedy12 another block of some rows leaves the window. Alone, all three need the same graph.
+var ragged = []int{49, 55, 64}
 
-// raggedBatch is three prompts, padded to 48 columns.
+// raggedBatch is three prompts, padded to 64 columns.
 func raggedBatch() (ids, mask [][]int32) {
 	for row, n := range ragged {
-		id, m := make([]int32, 48), make([]int32, 48)
-		for i := 48 - n; i < 48; i++ {
+		id, m := make([]int32, 64), make([]int32, 64)
+		for i := 64 - n; i < 64; i++ {
 			id[i], m[i] = int32(3+(row*71+i*37)%250), 1
 		}
 		ids, mask = append(ids, id), append(mask, m)
@@ -58,14 +58,13 @@ func greedy12() GenerateConfig {
 
 // A row in a batch gives what it gives alone, in each cache.
 func TestRowsDoNotTouchOneAnother(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
 	ids, mask := raggedBatch()
 	for name, cache := range caches {
 		t.Run(name, func(t *testing.T) {
-			g := mustGenerator(t, m, cache)
+			g := tinyGenerator(t, "tiny-llama2-gqa", cache)
 			together := mustGenerate(t, g, ids, mask, greedy12())
 			for row, n := range ragged {
-				alone := mustGenerate(t, g, [][]int32{ids[row][48-n:]}, nil, greedy12())
+				alone := mustGenerate(t, g, [][]int32{ids[row][64-n:]}, nil, greedy12())
 				sameRow(t, fmt.Sprintf("row %d", row), together, row, alone, 0)
 			}
 		})
@@ -88,13 +87,12 @@ func sameRow(t *testing.T, what string, a *Result, i int, b *Result, j int) {
 
 // More padding on the left, a larger cache, and a cache that grows on the way change nothing.
 func TestSizesChangeNothing(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
 	ids, mask := raggedBatch()
 	for name, cache := range caches {
 		t.Run(name, func(t *testing.T) {
-			g := mustGenerator(t, m, cache)
+			g := tinyGenerator(t, "tiny-llama2-gqa", cache)
 			want := mustGenerate(t, g, ids, mask, greedy12())
-			for _, size := range []struct{ columns, capacity int }{{64, 128}, {48, 52}} {
+			for _, size := range []struct{ columns, capacity int }{{96, 128}, {64, 68}} {
 				r, err := g.newRun(ids, mask, greedy12(), nil)
 				if err != nil {
 					t.Fatal(err)
@@ -120,7 +118,7 @@ func TestSizesChangeNothing(t *testing.T) {
 
 // New settings are inputs of the graphs: nothing is compiled for them.
 func TestSettingsDoNotCompileAnew(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
 	mustGenerate(t, g, ids, mask, gc)
@@ -135,8 +133,7 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 }
 
 func TestSeedDecidesTheText(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2", dtypes.Float32)
-	g := mustGenerator(t, m, kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{DoSample: true, Temperature: 1.5, TopP: 0.95, MaxNewTokens: 24, EOS: []int{}, Seed: 5}
 	first := mustGenerate(t, g, ids, mask, gc)
@@ -160,7 +157,7 @@ func TestSeedDecidesTheText(t *testing.T) {
 
 // A row ends with the first end-of-sequence token and is padded from then on; the others go on as if nothing were.
 func TestRowsEndAtEOS(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	free := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []int{}})
 	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those end there.
@@ -209,7 +206,7 @@ func TestRowsEndAtEOS(t *testing.T) {
 
 // The model's own end-of-sequence token is used when none is named, and all rows ending ends the generation.
 func TestAllRowsEnded(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	every := make([]int, 256)
 	for i := range every {
@@ -225,7 +222,7 @@ func TestAllRowsEnded(t *testing.T) {
 }
 
 func TestCancelKeepsTheTextSoFar(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 100, EOS: []int{}, BlockSize: 4}
 	want := mustGenerate(t, g, ids, mask, gc)
@@ -262,7 +259,7 @@ func TestCancelKeepsTheTextSoFar(t *testing.T) {
 // The context of the tiny models is 512 positions: after a prompt of 500 tokens, 13 more are possible, the last of
 // which is never fed.
 func TestGenerationEndsWithTheContext(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	prompt := make([]int32, 500)
 	for i := range prompt {
 		prompt[i] = int32(3 + i*37%250)
@@ -336,7 +333,7 @@ func TestNaNWeightsAreAnError(t *testing.T) {
 
 // Two generations at once give what they give one after the other.
 func TestConcurrentGenerations(t *testing.T) {
-	g := mustGenerator(t, tinyModel(t, "tiny-llama2", dtypes.Float32), kvq.Config{})
+	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 30, EOS: []int{}, BlockSize: 5}
 	results := make([]*Result, 4)
@@ -361,7 +358,7 @@ func TestConcurrentGenerations(t *testing.T) {
 // The bytes that a generation reports are those of its plan.
 func TestReportedCacheBytes(t *testing.T) {
 	for name, cache := range caches {
-		g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", dtypes.Float32), cache)
+		g := tinyGenerator(t, "tiny-llama2-gqa", cache)
 		ids, mask := raggedBatch()
 		r := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 1})
 		plan, err := g.Plan(3, 128)

@@ -41,8 +41,9 @@ func tinyModel(t testing.TB, name string, dtype dtypes.DType) *Model {
 
 var models = struct {
 	sync.Mutex
-	loaded map[string]*Model
-}{loaded: map[string]*Model{}}
+	loaded     map[string]*Model
+	generators map[string]*Generator
+}{loaded: map[string]*Model{}, generators: map[string]*Generator{}}
 
 // mustModel loads a model from its files.
 func mustModel(t testing.TB, path string, dtype dtypes.DType, options ...LoadOption) *Model {
@@ -61,6 +62,25 @@ func mustModel(t testing.TB, path string, dtype dtypes.DType, options ...LoadOpt
 		t.Fatal(err)
 	}
 	return m
+}
+
+// tinyGenerator is a generator of a tiny model in float32, one per model and cache for all tests: what one test has
+// compiled, the others find.
+func tinyGenerator(t testing.TB, name string, cache kvq.Config) *Generator {
+	t.Helper()
+	m := tinyModel(t, name, dtypes.Float32)
+	models.Lock()
+	defer models.Unlock()
+	key := fmt.Sprintf("%s %+v", name, cache)
+	g := models.generators[key]
+	if g == nil {
+		var err error
+		if g, err = NewGenerator(m, cache); err != nil {
+			t.Fatal(err)
+		}
+		models.generators[key] = g
+	}
+	return g
 }
 
 func mustGenerator(t testing.TB, m *Model, cache kvq.Config, options ...GeneratorOption) *Generator {
@@ -135,7 +155,7 @@ func TestPromptMatchesTransformers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := mustGenerator(t, m, kvq.Config{}).Plan(2, 16)
+			plan, err := tinyGenerator(t, name, kvq.Config{}).Plan(2, 16)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,9 +223,8 @@ func unpadded(x []float32, shape []int, axis int, start []int32) []float32 {
 // 24 tokens from both prompts: the same tokens as transformers, and with those tokens forced the same logits.
 func TestGenerationMatchesTransformers(t *testing.T) {
 	for _, name := range tinyNames {
-		m := tinyModel(t, name, dtypes.Float32)
 		info, want := readTiny(t, name)
-		g := mustGenerator(t, m, kvq.Config{})
+		g := tinyGenerator(t, name, kvq.Config{})
 		for _, input := range []string{"len16", "len13"} {
 			t.Run(name+"/"+input, func(t *testing.T) {
 				in, generated := info.Inputs[input], info.Variants[input+".full"].Generated
