@@ -31,4 +31,5 @@
 //   - to know the commit it asks the hub every time, so that nothing works offline; and that request cannot be cancelled
 //     https://github.com/gomlx/go-huggingface/blob/v0.4.11/hub/info.go
 //   - a connection that falls silent is waited for without end
+//   - a field of the answer that is of another kind than it expects, such as two licences, makes a model unreachable
 package hub

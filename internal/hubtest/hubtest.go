@@ -29,6 +29,7 @@ type Repo struct {
 	Refs    map[string]string // branches and tags beside main, with their commits; every commit has the same files
 	Gated   bool              // files want a token that may read it
 	Private bool              // nothing is to be seen without such a token
+	License any               // as the model's card has it: a text, or a list of texts
 	Files   []File
 }
 
@@ -243,7 +244,7 @@ func (s *Server) serveInfo(w http.ResponseWriter, repo Repo, revision string, bl
 		gated = "manual"
 	}
 	answer(w, map[string]any{"_id": "0", "id": repo.ID, "modelId": repo.ID, "sha": commit, "private": repo.Private, "gated": gated,
-		"siblings": siblings, "tags": []string{}, "cardData": map[string]any{"license": []string{"llama2"}}})
+		"siblings": siblings, "tags": []string{}, "cardData": map[string]any{"license": repo.License}})
 }
 
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, repo Repo, revision, name string, token Token, loggedIn bool) {
