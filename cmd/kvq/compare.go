@@ -29,6 +29,8 @@ func newCompare() *cobra.Command {
 (without any, the tutorial's: backend quanto, 4 bits, groups of 32, residual length 64), and prints the texts side by side.
 ` + partMark + ` marks the first token that differs. Below are the bytes of both caches by part.
 
+Unlike generate, compare lets no text end before 20 new tokens, as the tutorial does; --min-new-tokens changes that.
+
 In JSON, part_at is the index into output_ids of the first token that differs, counted from 0; null if none does.`,
 		Example: `  kvq compare
   kvq compare --max-new-tokens 100 --nbits 2
@@ -42,10 +44,16 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 	return c
 }
 
+// tutorialTokens is the tutorial's min_new_tokens: texts that end early have nothing left to compare.
+const tutorialTokens = 20
+
 func (f *jobFlags) runCompare(c *cobra.Command) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
 	if f.cache.kind == "full" {
 		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
+	}
+	if !c.Flags().Changed("min-new-tokens") {
+		f.generate.MinNewTokens = min(tutorialTokens, f.generate.MaxNewTokens)
 	}
 	job, err := f.job(c)
 	if err != nil {
