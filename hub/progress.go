@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // Progress is how far a Fetch is.
@@ -41,17 +42,22 @@ func (t *tracker) tell() {
 	}
 }
 
-// Lines is a Progress callback that prints a line now and then, for notebooks and logs: where it begins, each tenth, and
-// the end.
-func Lines(w io.Writer, name string) func(Progress) {
-	last := int64(-1)
+// Lines is a Progress callback that prints a line now and then, for notebooks and logs: where it begins, each tenth but not
+// more often than every two seconds, and the end.
+func Lines(w io.Writer, name string) func(Progress) { return lines(w, name, time.Now) }
+
+func lines(w io.Writer, name string, now func() time.Time) func(Progress) {
+	const pause = 2 * time.Second
+	tenth := int64(-1)
+	var last time.Time
 	return func(p Progress) {
-		tenth := p.Done * 10 / p.Total
-		if tenth <= last {
+		end := p.Done == p.Total
+		if reached := p.Done / max(p.Total/10, 1); reached <= tenth || !end && now().Sub(last) < pause {
 			return
+		} else {
+			tenth, last = reached, now()
 		}
-		last = tenth
-		fmt.Fprintf(w, "fetching %s: %s of %s (%d %%)\n", name, Bytes(p.Done), Bytes(p.Total), tenth*10)
+		fmt.Fprintf(w, "fetching %s: %s of %s (%d %%)\n", name, Bytes(p.Done), Bytes(p.Total), int(float64(p.Done)/float64(p.Total)*100))
 	}
 }
 

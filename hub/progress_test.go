@@ -3,17 +3,30 @@ package hub
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLines(t *testing.T) {
-	var out strings.Builder
-	report := Lines(&out, "org/model")
-	for done := int64(0); done <= 2000; done += 50 {
-		report(Progress{Done: done, Total: 2000})
-	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 11 || lines[0] != "fetching org/model: 0 B of 2 kB (0 %)" || lines[10] != "fetching org/model: 2 kB of 2 kB (100 %)" {
-		t.Errorf("%d lines: %q", len(lines), lines)
+	for _, c := range []struct {
+		step time.Duration // between two reports
+		want []string
+	}{
+		{time.Second, []string{"0 B of 2 kB (0 %)", "200 B of 2 kB (10 %)", "400 B of 2 kB (20 %)", "600 B of 2 kB (30 %)", "800 B of 2 kB (40 %)", "1 kB of 2 kB (50 %)",
+			"1.2 kB of 2 kB (60 %)", "1.4 kB of 2 kB (70 %)", "1.6 kB of 2 kB (80 %)", "1.8 kB of 2 kB (90 %)", "2 kB of 2 kB (100 %)"}},
+		{100 * time.Millisecond, []string{"0 B of 2 kB (0 %)", "1 kB of 2 kB (50 %)", "2 kB of 2 kB (100 %)"}},
+		{time.Nanosecond, []string{"0 B of 2 kB (0 %)", "2 kB of 2 kB (100 %)"}},
+	} {
+		var out strings.Builder
+		now := time.Unix(1e9, 0)
+		report := lines(&out, "org/model", func() time.Time { return now })
+		for done := int64(0); done <= 2000; done += 50 {
+			report(Progress{Done: done, Total: 2000})
+			now = now.Add(c.step)
+		}
+		want := "fetching org/model: " + strings.Join(c.want, "\nfetching org/model: ") + "\n"
+		if out.String() != want {
+			t.Errorf("every %v:\n%swant:\n%s", c.step, out.String(), want)
+		}
 	}
 }
 

@@ -305,7 +305,7 @@ func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) 
 // benchModel is the model of the flags, or one with random weights.
 func (f *benchFlags) benchModel(c *cobra.Command, flags *modelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
 	if random == "" {
-		files, err := flags.open()
+		files, err := flags.open(c)
 		if err != nil {
 			return nil, device.Info{}, "", nil, err
 		}

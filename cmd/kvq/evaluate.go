@@ -54,7 +54,7 @@ token most likely. All texts run as one batch; they may differ in length.`,
 
 func (f *evaluateFlags) run(c *cobra.Command) error {
 	ctx, errs := c.Context(), c.ErrOrStderr()
-	files, err := f.model.open()
+	files, err := f.model.open(c)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type job struct {
 
 // job checks everything that can be checked without the weights.
 func (f *jobFlags) job(c *cobra.Command) (*job, error) {
-	files, err := f.model.open()
+	files, err := f.model.open(c)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ computation needs in passing comes on top.`,
 }
 
 func (f *memoryFlags) run(c *cobra.Command) error {
-	files, err := f.model.open()
+	files, err := f.model.open(c)
 	if err != nil {
 		return err
 	}

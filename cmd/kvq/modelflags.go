@@ -8,20 +8,25 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/device"
-	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
 // modelFlags say which model runs where.
-type modelFlags struct{ backend, model, dtype string }
+type modelFlags struct {
+	backend, model, dtype string
+	revision              string
+	offline               bool
+}
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
 	registerBackend(fs, &f.backend)
-	fs.StringVar(&f.model, "model", "", "a .gguf `file` or a folder in Hugging Face's layout (default: the small model of the set-up)")
+	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
+	registerHub(fs, &f.revision, &f.offline)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 }
 
@@ -29,17 +34,14 @@ func registerBackend(fs *pflag.FlagSet, backend *string) {
 	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
 }
 
-// open reads the headers of the model.
-func (f *modelFlags) open() (*llama.Files, error) {
+// open reads the headers of the model, and fetches it before where it is one of the hub.
+func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	if _, err := f.parseDType(); err != nil {
 		return nil, err
 	}
-	path := f.model
-	if path == "" {
-		var err error
-		if path, err = asset.SmallModel(); err != nil {
-			return nil, usererr.New("%w", err)
-		}
+	path, err := f.path(c)
+	if err != nil {
+		return nil, err
 	}
 	return llama.Open(path)
 }
