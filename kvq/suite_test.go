@@ -189,6 +189,7 @@ func TestSuite(t *testing.T) {
 				{"codes of old tokens never change", checkCodesStay},
 				{"the bits counted are the bits used", checkBitsUsed},
 				{"memory predicted is memory measured", checkMemory},
+				{"saved and loaded it goes on bit by bit", checkFile},
 			}
 			if r.config.Quantized() {
 				behaviours = append(behaviours, behaviour{"the policy says which tokens are coded", checkPolicy},

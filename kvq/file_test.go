@@ -1,0 +1,242 @@
+package kvq
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// checkFile saves and loads the cache and goes on with what was loaded: bit-exact, and the same answers.
+func checkFile(t *testing.T, r *recording) {
+	path := filepath.Join(t.TempDir(), "cache.safetensors")
+	if err := Save(path, r.plan, r.state); err != nil {
+		t.Fatal(err)
+	}
+	plan, state, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Config() != r.plan.Config() || plan.Shape() != r.plan.Shape() {
+		t.Errorf("loaded %+v for %+v, saved %+v for %+v", plan.Config(), plan.Shape(), r.plan.Config(), r.plan.Shape())
+	}
+	for i, a := range plan.arrays() {
+		if !bytes.Equal(bytesOf(t, state[i]), bytesOf(t, r.state[i])) {
+			t.Errorf("array %s came back with other bytes", a.name)
+		}
+	}
+	loaded, kept := r.session.fork(), r.session.fork()
+	loaded.t, kept.t, loaded.state = t, t, state
+	loaded.step(1)
+	kept.step(1)
+	for layer := range kept.out {
+		if !slices.Equal(loaded.out[layer].Data, kept.out[layer].Data) {
+			t.Errorf("layer %d answers otherwise after loading", layer)
+		}
+	}
+}
+
+func bytesOf(t testing.TB, x *tensors.Tensor) (out []byte) {
+	t.Helper()
+	if err := x.ConstBytes(func(data []byte) { out = slices.Clone(data) }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// smallFile is a saved cache of a few hundred bytes, made without a backend: arrays of counting bytes.
+func smallFile(t testing.TB) (path string, p *Plan, state []*tensors.Tensor) {
+	t.Helper()
+	p, err := New(Config{Backend: Blocks, NBits: 3, QGroupSize: 8, ResidualLength: 1, Sinks: 1, Scales: Scale8},
+		Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 8, Capacity: 8, DType: dtypes.Float16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.Shapes() {
+		x := tensors.FromShape(s)
+		if err := x.MutableBytes(func(data []byte) {
+			for i := range data {
+				data[i] = byte(i)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		state = append(state, x)
+	}
+	path = filepath.Join(t.TempDir(), "small cache")
+	if err := Save(path, p, state); err != nil {
+		t.Fatal(err)
+	}
+	return path, p, state
+}
+
+// The layout on disk is what other readers of safetensors expect.
+func TestSavedFileIsSafetensors(t *testing.T) {
+	path, p, state := smallFile(t)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := int(binary.LittleEndian.Uint64(data))
+	var header map[string]json.RawMessage
+	var metadata struct{ Format, Version string }
+	if err := json.Unmarshal(data[8:8+n], &header); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(header["__metadata__"], &metadata); err != nil || n%8 != 0 || metadata.Format != "kvq-cache" || metadata.Version != "1" {
+		t.Errorf("header of %d bytes, metadata %+v, error %v", n, metadata, err)
+	}
+	at := 0
+	for i, a := range p.arrays() {
+		var e struct {
+			Offsets []int `json:"data_offsets"`
+		}
+		if err := json.Unmarshal(header[a.name], &e); err != nil {
+			t.Fatal(err)
+		}
+		if len(e.Offsets) != 2 || e.Offsets[0] != at || !bytes.Equal(data[8+n+e.Offsets[0]:8+n+e.Offsets[1]], bytesOf(t, state[i])) {
+			t.Errorf("%s lies at %v, wanted it at %d with its own bytes", a.name, e.Offsets, at)
+		}
+		at += len(bytesOf(t, state[i]))
+	}
+	if 8+n+at != len(data) {
+		t.Errorf("%d bytes, wanted %d", len(data), 8+n+at)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%v lie in the folder (error %v), wanted the file alone", entries, err)
+	}
+}
+
+// A file that is not a whole cache of this version is refused in one line that says why.
+func TestLoadRefuses(t *testing.T) {
+	path, _, _ := smallFile(t)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := func(old, new string) []byte {
+		if !bytes.Contains(good, []byte(old)) {
+			t.Fatalf("the header has no %q", old)
+		}
+		header := strings.Replace(string(good[8:8+binary.LittleEndian.Uint64(good)]), old, new, 1)
+		data := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+		return append(append(data, header...), good[8+binary.LittleEndian.Uint64(good):]...)
+	}
+	flipped := slices.Clone(good)
+	flipped[len(flipped)-5] ^= 1
+	foreign := []byte(`{"__metadata__":{"format":"pt"}}`)
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, "got 0 bytes"},
+		{"a few bytes", []byte("abc"), "got 3 bytes"},
+		{"another format", []byte("GGUF\x03\x00\x00\x00 and so on"), "another format"},
+		{"not JSON", append(binary.LittleEndian.AppendUint64(nil, 4), "{{{{"...), "not JSON"},
+		{"another program's safetensors", append(binary.LittleEndian.AppendUint64(nil, uint64(len(foreign))), foreign...), `format "pt"`},
+		{"no metadata", append(binary.LittleEndian.AppendUint64(nil, 2), "{}"...), "another program"},
+		{"a newer version", replaced(`"version":"1"`, `"version":"2"`), `want version 1 of the format, got "2"`},
+		{"cut off in the header", good[:100], "cut off"},
+		{"cut off in the data", good[:len(good)-1], "cut off"},
+		{"a tail", append(slices.Clone(good), 0), "bytes of data"},
+		{"a flipped bit", flipped, "damaged"},
+		{"an unknown setting", replaced(`\"Sinks\":1`, `\"Sinks\":1,\"Magic\":2`), `unknown field "Magic"`},
+		{"an absurd size", replaced(`\"Capacity\":8`, `\"Capacity\":8000000000000000000`), "at most 2147483647"},
+		{"sizes that overflow together", replaced(`\"Capacity\":8`, `\"Capacity\":2000000000`), "bytes of data"},
+		{"absurd layers", replaced(`\"Layers\":1`, `\"Layers\":1000000000`), "layers"},
+		{"bits that do not exist", replaced(`\"NBits\":3`, `\"NBits\":7`), "want 2, 3, 4, 5, 6 or 8, got 7"},
+		{"a dtype that no cache has", replaced(`\"DType\":\"F16\"`, `\"DType\":\"F64\"`), "want float32, float16 or bfloat16"},
+		{"an array of another name", replaced(`"layer0.key.codes"`, `"layer0.key.coded"`), "want an array layer0.key.codes"},
+		{"an array of another dtype", replaced(`"dtype":"F16"`, `"dtype":"F32"`), "array layer0.exact"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(path, c.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p, state, err := Load(path)
+			if err == nil || p != nil || state != nil {
+				t.Fatalf("loaded %v and %d arrays, error %v", p, len(state), err)
+			}
+			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), path) {
+				t.Errorf("got %q, wanted one line with the path and %q", err, c.want)
+			}
+		})
+	}
+	if _, _, err := Load(filepath.Join(t.TempDir(), "absent")); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("an absent file: %v", err)
+	}
+}
+
+// Save refuses what is not the plan's state, and a failed save leaves the old file.
+func TestSaveRefuses(t *testing.T) {
+	path, p, state := smallFile(t)
+	if err := Save(path, p, state[1:]); err == nil || !strings.Contains(err.Error(), "arrays") {
+		t.Errorf("too few arrays: %v", err)
+	}
+	wrong := append([]*tensors.Tensor{state[1]}, state[1:]...)
+	if err := Save(path, p, wrong); err == nil || !strings.Contains(err.Error(), "array 0 (length)") {
+		t.Errorf("a wrong array: %v", err)
+	}
+	if err := Save(filepath.Join(t.TempDir(), "no", "folder"), p, state); err == nil {
+		t.Error("a folder that does not exist was written to")
+	}
+	if _, _, err := Load(path); err != nil {
+		t.Errorf("the old file does not load any more: %v", err)
+	}
+}
+
+// The same state gives the same file, so that files can be compared.
+func TestSaveIsDeterministic(t *testing.T) {
+	path, p, state := smallFile(t)
+	again := path + " again"
+	if err := Save(again, p, state); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := os.ReadFile(path)
+	b, _ := os.ReadFile(again)
+	if len(a) == 0 || !bytes.Equal(a, b) {
+		t.Errorf("%d and %d bytes differ", len(a), len(b))
+	}
+}
+
+// FuzzLoad feeds the loader damaged files: it returns an error, or a state of the plan's shapes whose saved form loads again.
+func FuzzLoad(f *testing.F) {
+	path, _, _ := smallFile(f)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	for _, change := range [][2]string{{`"1"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
+		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, state, err := readCache(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than a line: %q", err)
+			}
+			return
+		}
+		for i, s := range p.Shapes() {
+			if !state[i].Shape().Equal(s) {
+				t.Errorf("array %d is %s, wanted %s", i, state[i].Shape(), s)
+			}
+		}
+		if err := Save(filepath.Join(t.TempDir(), "again"), p, state); err != nil {
+			t.Error(fmt.Errorf("what was loaded is not saved: %w", err))
+		}
+	})
+}
