@@ -236,14 +236,16 @@ func (c *client) statusError(ctx *watch, resp *http.Response, atHub bool, about 
 	switch {
 	case code == "GatedRepo" && c.token.secret == "":
 		return fail(ErrGated, nil, "%s is gated, and no token came with the request; accept its licence at %s, make a token at %s, then run kvq login or set HF_TOKEN", about.repo, page, settings)
+	case code == "GatedRepo" && strings.Contains(says, "fine-grained"):
+		return fail(ErrGated, nil, "%s is gated, and the %v is a fine-grained one that may not read gated models; allow it to at %s", about.repo, c.token, settings)
 	case code == "GatedRepo":
-		return fail(ErrGated, nil, "%s is gated, and the %v has no access to it%s; ask for it at %s and wait until it is granted (a fine-grained token must also be allowed to read gated repositories: %s)", about.repo, c.token, says, page, settings)
+		return fail(ErrGated, nil, "%s is gated, and the %v has no access to it; ask for it at %s and wait until it is granted", about.repo, c.token, page)
 	case code == "EntryNotFound":
-		return fail(ErrNotFound, nil, "%s has no file %s at revision %s", about.repo, about.file, about.revision)
+		return fail(ErrNoFile, nil, "%s has no file %s at revision %s", about.repo, about.file, about.revision)
 	case code == "RevisionNotFound":
-		return fail(ErrNotFound, nil, "%s has no revision %q; want a branch, a tag or a commit of %s/commits/main", about.repo, about.revision, page)
+		return fail(ErrNoFile, nil, "%s has no revision %q; want a branch, a tag or a commit of %s/commits/main", about.repo, about.revision, page)
 	case status == http.StatusUnauthorized && c.token.secret != "" && code != "RepoNotFound":
-		return fail(ErrToken, nil, "the hub does not accept the %v: it is wrong, revoked or expired; make a new one at %s, then run kvq login (or correct HF_TOKEN)", c.token, settings)
+		return fail(ErrToken, nil, "the hub does not accept the %v: it is wrong, revoked or expired; make a new one at %s, then %s", c.token, settings, c.token.renew())
 	case about.repo == "" && status == http.StatusUnauthorized:
 		return fail(ErrToken, nil, "the hub wants a token; make one at %s, then run kvq login", settings)
 	case about.repo != "" && (code == "RepoNotFound" || status == http.StatusUnauthorized || status == http.StatusNotFound):
@@ -251,7 +253,7 @@ func (c *client) statusError(ctx *watch, resp *http.Response, atHub bool, about 
 		if c.token.secret != "" {
 			advice = fmt.Sprintf("check the name, and that the %v may see it", c.token)
 		}
-		return fail(ErrNotFound, nil, "no model %s on %s, or a private one; %s", about.repo, c.origin.Host, advice)
+		return fail(ErrNoModel, nil, "no model %s on %s, or a private one; %s", about.repo, c.origin.Host, advice)
 	case status == http.StatusForbidden:
 		return fail(ErrGated, nil, "the hub refuses %s%s; look at %s and at what the token may do: %s", about.repo, says, page, settings)
 	case status == http.StatusRequestedRangeNotSatisfiable:

@@ -6,7 +6,7 @@
 //
 // A download that was cut off goes on where it stopped, also in a later process; every file is checked by the hash that
 // the hub names before it counts as there. Whatever goes wrong is one line that says what to do about it, and errors.Is
-// tells the kinds apart ([ErrGated], [ErrToken], [ErrNotFound], …).
+// tells the kinds apart ([ErrGated], [ErrToken], [ErrNoModel], …).
 //
 // # The token
 //

@@ -21,7 +21,8 @@ var (
 	ErrID       = errors.New("hub: not a model's name")            // or not a revision's
 	ErrGated    = errors.New("hub: gated model")                   // the licence is not accepted, or no token came
 	ErrToken    = errors.New("hub: bad token")                     // wrong, expired, unreadable or absent
-	ErrNotFound = errors.New("hub: not found")                     // no such model, revision or file, or a private one
+	ErrNoModel  = errors.New("hub: no such model")                 // or a private one
+	ErrNoFile   = errors.New("hub: no such file or revision")      // of a model that is there
 	ErrOffline  = errors.New("hub: offline")                       // not in the cache, and the hub must not be asked
 	ErrNetwork  = errors.New("hub: no connection")                 // no name resolution, refused, broken, stalled
 	ErrServer   = errors.New("hub: the hub fails")                 // 5xx, too many requests, answers that make no sense
@@ -49,7 +50,7 @@ func (f *failure) Unwrap() []error {
 func fail(kind, cause error, format string, args ...any) error {
 	f := &failure{kind: kind, cause: cause, message: line(fmt.Sprintf(format, args...))}
 	switch kind {
-	case ErrID, ErrGated, ErrToken, ErrNotFound, ErrOffline, ErrCache:
+	case ErrID, ErrGated, ErrToken, ErrNoModel, ErrNoFile, ErrOffline, ErrCache:
 		return usererr.New("%w", f)
 	}
 	return f

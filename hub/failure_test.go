@@ -24,16 +24,16 @@ func TestRefusals(t *testing.T) {
 		want            []string
 	}{
 		{"gated without a token", "", gated, ErrGated, []string{gated + " is gated", "no token", "/" + gated, "/settings/tokens", "kvq login", "HF_TOKEN"}},
-		{"gated without access", stranger, gated, ErrGated, []string{gated + " is gated", "the token from $HF_TOKEN has no access", "not in the authorized list", "/" + gated}},
-		{"wrong token", wrong, gated, ErrToken, []string{"does not accept the token from $HF_TOKEN", "expired", "/settings/tokens", "kvq login"}},
+		{"gated without access", stranger, gated, ErrGated, []string{gated + " is gated", "the token from $HF_TOKEN has no access", "ask for it at", "/" + gated}},
+		{"wrong token", wrong, gated, ErrToken, []string{"does not accept the token from $HF_TOKEN", "expired", "/settings/tokens", "put it into HF_TOKEN"}},
 		{"wrong token for a public model", wrong, public, ErrToken, []string{"does not accept the token"}},
-		{"no such model", secret, "org/typo", ErrNotFound, []string{"no model org/typo on 127.0.0.1", "check the name"}},
-		{"no such model, without a token", "", "org/typo", ErrNotFound, []string{"no model org/typo on 127.0.0.1", "private", "kvq login"}},
-		{"no such revision", "", public + "@v9", ErrNotFound, []string{public, `no revision "v9"`, "branch, a tag or a commit"}},
-		{"no such commit", "", public + "@" + strings.Repeat("d", 40), ErrNotFound, []string{"no revision", "dddd"}},
-		{"no such file", "", public + "/model.gguf", ErrNotFound, []string{public, "no file model.gguf"}},
-		{"GGUF files alone", "", "org/gguf", ErrNotFound, []string{"org/gguf", "safetensors", "org/gguf/q4/model.Q4_1.gguf"}},
-		{"pickled weights alone", "", "org/pickle", ErrNotFound, []string{"org/pickle", "safetensors"}},
+		{"no such model", secret, "org/typo", ErrNoModel, []string{"no model org/typo on 127.0.0.1", "check the name"}},
+		{"no such model, without a token", "", "org/typo", ErrNoModel, []string{"no model org/typo on 127.0.0.1", "private", "kvq login"}},
+		{"no such revision", "", public + "@v9", ErrNoFile, []string{public, `no revision "v9"`, "branch, a tag or a commit"}},
+		{"no such commit", "", public + "@" + strings.Repeat("d", 40), ErrNoFile, []string{"no revision", "dddd"}},
+		{"no such file", "", public + "/model.gguf", ErrNoFile, []string{public, "no file model.gguf"}},
+		{"GGUF files alone", "", "org/gguf", ErrNoFile, []string{"org/gguf", "safetensors", "org/gguf/q4/model.Q4_1.gguf"}},
+		{"pickled weights alone", "", "org/pickle", ErrNoFile, []string{"org/pickle", "safetensors"}},
 		{"a token of two words", "hf_a hf_b", public, ErrToken, []string{"$HF_TOKEN", "blanks"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -49,6 +49,23 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A fine-grained token may lack the right to read gated models at all.
+func TestFineGrainedToken(t *testing.T) {
+	s := newHub(t)
+	r := newReader(t, s, stranger)
+	s.SetFaults(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			return false
+		}
+		w.Header().Set("X-Error-Code", "GatedRepo")
+		w.Header().Set("X-Error-Message", "Please enable access to public gated repositories in your fine-grained token settings to view this repository.")
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}, nil)
+	_, err := r.fetch(gated)
+	r.fails(err, ErrGated, true, "may not read gated models", "allow it to at "+s.URL+"/settings/tokens")
 }
 
 // A server that sends back what it got does not get the token into the message.

@@ -26,6 +26,9 @@ type Options struct {
 	Log      func(line string) // told what is worth a line, such as an attempt that failed; nil as above
 }
 
+// defaultRevision is the hub's name of what is newest.
+const defaultRevision = "main"
+
 // parallel is how many files are fetched at once: more are not faster, and more is lost of each when it is cut off.
 const parallel = 3
 
@@ -51,7 +54,7 @@ func Fetch(ctx context.Context, id string, o Options) (string, error) {
 		parsed.Revision = o.Revision
 	}
 	if parsed.Revision == "" {
-		parsed.Revision = "main"
+		parsed.Revision = defaultRevision
 	}
 	if o.CacheDir == "" {
 		if o.CacheDir, err = CacheDir(); err != nil {
@@ -120,12 +123,15 @@ func (f *fetcher) path(commit string) string {
 
 // cached is what Fetch returns without asking the hub.
 func (f *fetcher) cached() (string, error) {
-	commit := f.cache.commit(f.id.Revision)
+	commit, id := f.cache.commit(f.id.Revision), f.id
+	if id.Revision == defaultRevision {
+		id.Revision = "" // nobody said it
+	}
 	if commit == "" {
-		return "", fail(ErrOffline, nil, "offline, and %s is not in the cache folder %s; fetch it once with a network: kvq download %s", f.id, f.cache.root, f.id)
+		return "", fail(ErrOffline, nil, "offline, and %s is not in the cache folder %s; fetch it once with a network: kvq download %s", id, f.cache.root, id)
 	}
 	if missing := f.cache.missing(commit, f.id, false); missing != "" {
-		return "", fail(ErrOffline, nil, "offline, and of %s in the cache folder %s %s is missing; fetch it once with a network: kvq download %s", f.id, f.cache.root, missing, f.id)
+		return "", fail(ErrOffline, nil, "offline, and of %s in the cache folder %s %s is missing; fetch it once with a network: kvq download %s", id, f.cache.root, missing, id)
 	}
 	return f.path(commit), nil
 }
@@ -150,7 +156,7 @@ func (f *fetcher) fetch(ctx context.Context, info *repoInfo) error {
 		if len(gguf) > 0 {
 			hint = fmt.Sprintf("it has %d GGUF files: name one of them, such as %s/%s", len(gguf), f.id.Repo, gguf[0])
 		}
-		return fail(ErrNotFound, nil, "%s has no %s with weights as safetensors; %s", f.id.Repo, configFile, hint)
+		return fail(ErrNoFile, nil, "%s has no %s with weights as safetensors; %s", f.id.Repo, configFile, hint)
 	}
 	weights := []string{weightsFile}
 	for _, name := range []string{configFile, indexFile} {
@@ -171,7 +177,7 @@ func (f *fetcher) fetch(ctx context.Context, info *repoInfo) error {
 			return cacheError(f.cache.root, err)
 		}
 		if weights, err = shardsOf(data); err != nil {
-			return fail(ErrNotFound, err, "%s: %s is no index of shards: %v", f.id.Repo, indexFile, err)
+			return fail(ErrNoFile, err, "%s: %s is no index of shards: %v", f.id.Repo, indexFile, err)
 		}
 		slices.Sort(weights)
 	}
@@ -218,7 +224,7 @@ func find(info *repoInfo, name string) *gohub.FileInfo {
 func (f *fetcher) entry(ctx context.Context, info *repoInfo, name string) (entry, error) {
 	file := find(info, name)
 	if file == nil {
-		return entry{}, fail(ErrNotFound, nil, "%s has no file %s at revision %s", f.id.Repo, name, f.id.Revision)
+		return entry{}, fail(ErrNoFile, nil, "%s has no file %s at revision %s", f.id.Repo, name, f.id.Revision)
 	}
 	e := entry{name: name, size: file.Size, hash: file.BlobID}
 	if file.LFS != nil {

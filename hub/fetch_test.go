@@ -138,7 +138,7 @@ func TestPrivateModel(t *testing.T) {
 	newReader(t, s, secret).must("org/secret")
 	r := newReader(t, s, stranger)
 	_, err := r.fetch("org/secret")
-	r.fails(err, ErrNotFound, true, "no model org/secret", "the token from $HF_TOKEN may see it")
+	r.fails(err, ErrNoModel, true, "no model org/secret", "the token from $HF_TOKEN may see it")
 }
 
 // A mirror that lists names alone: sizes and hashes come from the headers of the files.

@@ -159,7 +159,7 @@ func (r *reader) fails(err, kind error, user bool, want ...string) {
 	if err == nil {
 		r.Fatalf("no error, want %v", kind)
 	}
-	for _, k := range []error{ErrID, ErrGated, ErrToken, ErrNotFound, ErrOffline, ErrNetwork, ErrServer, ErrDiskFull, ErrCorrupt, ErrCache} {
+	for _, k := range []error{ErrID, ErrGated, ErrToken, ErrNoModel, ErrNoFile, ErrOffline, ErrNetwork, ErrServer, ErrDiskFull, ErrCorrupt, ErrCache} {
 		if is(err, k) != (k == kind) {
 			r.Errorf("is %q: %v; the error: %v", k, is(err, k), err)
 		}

@@ -19,6 +19,14 @@ type token struct {
 // Format makes every verb of package fmt print the source, %#v and a token inside a struct included.
 func (t token) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "token from %s", t.source) }
 
+// renew says how a new token gets into the old one's place.
+func (t token) renew() string {
+	if strings.HasPrefix(t.source, "$") {
+		return "put it into " + t.source[1:]
+	}
+	return "run kvq login"
+}
+
 // redact takes the secret out of a text that came from elsewhere: a server may send back what it got.
 func (t token) redact(s string) string {
 	if t.secret == "" {

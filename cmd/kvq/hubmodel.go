@@ -43,7 +43,7 @@ func (f *modelFlags) path(c *cobra.Command) (string, error) {
 		return f.model, nil
 	}
 	path, err := fetch(c, f.model, f.revision, f.offline)
-	if errors.Is(err, hub.ErrNotFound) || errors.Is(err, hub.ErrOffline) {
+	if errors.Is(err, hub.ErrNoModel) || errors.Is(err, hub.ErrOffline) {
 		return "", usererr.New("%w; there is no file or folder %s either", err, f.model)
 	}
 	return path, err
