@@ -222,3 +222,9 @@ func TokenVariable() string {
 	}
 	return ""
 }
+
+// HasToken tells whether there is a token to send, in the environment or in the token file.
+func HasToken() bool {
+	t, err := findToken()
+	return err == nil && t.secret != ""
+}
