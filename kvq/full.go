@@ -9,24 +9,18 @@ import (
 )
 
 // fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare with.
+//
+// Rows and heads are one axis: with two, XLA's CPU compiler copies every array several times a step on the way to its products.
 type fullCache struct {
 	shape         Shape
 	length, start *Node   // int32 [], [B]
-	keys, values  []*Node // per layer [B, K, Capacity, D]
+	keys, values  []*Node // per layer [B*K, Capacity, D]
 
 	fresh bool // nothing was ever appended: attention needs the new tokens alone
 	step  int  // t of the step under way, 0 between steps
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
 	mask               *Node // of the step, [B, t, Capacity]
-}
-
-func fullShapes(s Shape) []shapes.Shape {
-	out := []shapes.Shape{shapes.Make(dtypes.Int32), shapes.Make(dtypes.Int32, s.Batch)}
-	for range 2 * s.Layers {
-		out = append(out, shapes.Make(s.DType, s.Batch, s.KVHeads, s.Capacity, s.HeadDim))
-	}
-	return out
 }
 
 func newFullCache(s Shape, nodes []*Node) *fullCache {
@@ -53,11 +47,12 @@ func (c *fullCache) Positions(t int) *Node { return positions(c.start, c.length,
 
 func (c *fullCache) Append(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
-	g := keys.Graph()
-	zero := gx.Scalar(g, dtypes.Int32, 0)
-	at := []*Node{zero, zero, c.length, zero}
-	c.keys[layer] = DynamicUpdateSlice(c.keys[layer], narrowTo(keys, c.shape.DType), at)
-	c.values[layer] = DynamicUpdateSlice(c.values[layer], narrowTo(values, c.shape.DType), at)
+	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
+	put := func(x, more *Node) *Node {
+		more = Reshape(narrowTo(more, c.shape.DType), dims(x)[0], c.step, dims(x)[2])
+		return DynamicUpdateSlice(x, more, []*Node{zero, c.length, zero})
+	}
+	c.keys[layer], c.values[layer] = put(c.keys[layer], keys), put(c.values[layer], values)
 	c.newKeys[layer], c.newValues[layer] = keys, values
 }
 
@@ -71,8 +66,14 @@ func (c *fullCache) Attend(layer int, queries *Node) *Node {
 		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
 	}
 	q := foldQueries(queries, c.shape.KVHeads)
-	scores := Add(scoresOf(q, c.keys[layer]), foldBias(c.mask, q.Shape().Dim(2)))
-	p := newPartial(scores, func(w *Node) *Node { return weighedSum(w, c.values[layer]) })
+	d := dims(q)
+	rows := func(x *Node) *Node { return Reshape(x, d[0]*d[1], d[2], dims(x)[3]) }
+	product := func(x, y *Node, contract int) *Node {
+		z := Dot(matchDType(rows(x), y), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
+		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
+	}
+	scores := Add(product(q, c.keys[layer], 2), foldBias(c.mask, d[2]))
+	p := newPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
 	return unfoldQueries(p.result(), queries)
 }
 
@@ -85,8 +86,9 @@ func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
 
 func (c *fullCache) Reorder(rows *Node) {
 	c.start = takeRows(c.start, rows, 0)
+	heads := headRows(rows, c.shape.KVHeads)
 	for i := range c.keys {
-		c.keys[i], c.values[i] = takeRows(c.keys[i], rows, 0), takeRows(c.values[i], rows, 0)
+		c.keys[i], c.values[i] = takeRows(c.keys[i], heads, 0), takeRows(c.values[i], heads, 0)
 	}
 }
 
@@ -94,6 +96,13 @@ func (c *fullCache) Reorder(rows *Node) {
 func positions(start, length *Node, t int) *Node {
 	index := tokenIndex(start, length, t)
 	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
+}
+
+// headRows are the places of rows [N] (int32) along an axis of B*K rows of heads: [N*K].
+func headRows(rows *Node, heads int) *Node {
+	n := dims(rows)[0]
+	first := BroadcastToDims(Reshape(gx.MulScalar(rows, heads), n, 1), n, heads)
+	return Reshape(Add(first, Iota(rows.Graph(), shapes.Make(dtypes.Int32, n, heads), 1)), n*heads)
 }
 
 // takeRows picks rows (int32 [N]) of x along axis.

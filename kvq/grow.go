@@ -66,7 +66,11 @@ func (p *Plan) TakeRows(to *Plan, nodes []*Node, rows *Node) []*Node {
 	out := make([]*Node, len(nodes))
 	for i, a := range p.arrays() {
 		out[i] = nodes[i]
-		if axis := a.rows(); axis >= 0 {
+		switch axis := a.rows(); {
+		case axis < 0:
+		case a.role == roleExact && !p.config.Quantized():
+			out[i] = takeRows(nodes[i], headRows(rows, p.shape.KVHeads), axis)
+		default:
 			out[i] = takeRows(nodes[i], rows, axis)
 		}
 	}

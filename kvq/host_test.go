@@ -163,6 +163,10 @@ func (h hostState) exactToken(prefix string, row, slot int) (keys, values [][]fl
 		for head := range h.plan.shape.KVHeads {
 			out = append(out, nil)
 			for d := range h.plan.shape.HeadDim {
+				if len(a.dims) == 3 { // rows and heads are one axis
+					out[head] = append(out[head], a.at(row*h.plan.shape.KVHeads+head, slot, d))
+					continue
+				}
 				out[head] = append(out[head], a.at(row, head, slot, d))
 			}
 		}

@@ -90,21 +90,21 @@ func TestDirectedRounding(t *testing.T) {
 	}
 }
 
-// The scale in a byte, by the definition of its format: all its 248 finite numbers come back, and other scales go to the next one above.
+// The scale in a byte, by the definition of its format: all its 256 numbers come back, and other scales go to the next one above.
 func TestByteScale(t *testing.T) {
 	var numbers []float32
-	for code := range 0xf8 {
-		e, m := code>>3, float64(code&7)
-		v := math.Ldexp(1+m/8, e-15)
+	for code := range 256 {
+		e, m := code>>4, float64(code&15)
+		v := math.Ldexp(1+m/16, e-9)
 		if e == 0 {
-			v = math.Ldexp(m/8, -14)
+			v = math.Ldexp(m/16, -8)
 		}
 		numbers = append(numbers, float32(v))
 	}
 	random := rand.New(rand.NewPCG(9, 10))
 	x := slices.Clone(numbers)
 	for range 2000 {
-		x = append(x, float32(math.Ldexp(1+random.Float64(), random.IntN(36)-20)))
+		x = append(x, float32(math.Ldexp(1+random.Float64(), random.IntN(26)-16)))
 	}
 	got := evaluate(t, func(xs []*Node) []*Node {
 		code := toByteScale(xs[0])
