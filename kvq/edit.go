@@ -6,8 +6,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Crop forgets the newest n tokens. Codes that stay are not touched: where the cut goes through a per-channel group, the group keeps its
-// scale and the tokens that follow start a new one.
+// Crop forgets the newest n tokens. Codes that stay are not touched, except where the cut goes through a group along tokens: what is left of
+// that group moves back into the window, see reopen.
 func (c *quantizedCache) Crop(n *Node) {
 	p, g := c.plan, c.length.Graph()
 	c.length = Sub(c.length, n)
@@ -17,11 +17,15 @@ func (c *quantizedCache) Crop(n *Node) {
 		limit := BroadcastToDims(Reshape(tokens, b, 1), dims(index)...)
 		return Where(LessThan(index, limit), index, gx.Fill(g, index.Shape(), -1))
 	}
+	before := c.codeIndex
 	c.codeIndex, c.exactIndex = cut(c.codeIndex), cut(c.exactIndex)
 	c.next = Min(c.next, gx.MaxScalar(tokens, p.sinks))
 	slot := gx.AddScalar(Iota(g, c.codeIndex.Shape(), 1), 1)
 	last := gx.ReduceMax(Where(gx.GreaterOrEqualScalar(c.codeIndex, 0), slot, gx.Zeros(g, slot.Shape())), 1)
 	c.used = gx.MulScalar(Div(gx.AddScalar(last, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
+	if p.unit > 1 {
+		c.reopen(before)
+	}
 }
 
 func (c *quantizedCache) Reorder(rows *Node) {

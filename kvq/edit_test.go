@@ -116,12 +116,38 @@ func checkCrop(t *testing.T, r *recording) {
 							delete(before[layer][row], i)
 						}
 					}
+					requireReopened(t, s.plan, held, before[layer][row])
 					requireSameTokens(t, fmt.Sprintf("layer %d, row %d", layer, row), held, before[layer][row])
 				}
 			}
 			s.in = s.in.changed(uint64(100+n), s.slots, s.plan.shape)
 			r.requireSteps(t, "crop", s, 45, r.nearness())
 		})
+	}
+}
+
+// requireReopened looks at the tokens that a crop took out of codes: they are what is left of one group along tokens, back in the window with the
+// values that their codes stood for. It strikes them off both lists.
+func requireReopened(t *testing.T, p *Plan, held, before map[int]*heldToken) {
+	t.Helper()
+	reopened := 0
+	for i, tok := range before {
+		if tok.place != inCodes || held[i] == nil || held[i].place != inWindow {
+			continue
+		}
+		reopened++
+		for head := range tok.keys {
+			for _, pair := range [][2][]float64{{held[i].keys[head], tok.keys[head]}, {held[i].values[head], tok.values[head]}} {
+				if e := worstOf(pair[0], pair[1]); e > 1e-5 { // decoded and turned back in float32
+					t.Errorf("token %d came back into the window changed by %.2g", i, e)
+				}
+			}
+		}
+		delete(held, i)
+		delete(before, i)
+	}
+	if reopened >= max(p.unit, 1) || reopened > 0 && p.unit == 1 {
+		t.Errorf("%d tokens came back from codes, groups have %d", reopened, p.unit)
 	}
 }
 
