@@ -76,7 +76,7 @@ func progress(w io.Writer, id string) (show func(hub.Progress), clear func()) {
 	var bar *progressbar.ProgressBar
 	show = func(p hub.Progress) {
 		if bar == nil {
-			bar = progressbar.NewOptions64(p.Total, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true),
+			bar = progressbar.NewOptions64(p.Total, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 				progressbar.OptionSetDescription("fetching "+id), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 		}
 		_ = bar.Set64(p.Done)
