@@ -86,6 +86,18 @@ func TestLibraryFaults(t *testing.T) {
 		}
 		newReader(t, s, secret).must(gated)
 	})
+	t.Run("the token goes to the storage", func(t *testing.T) {
+		s := newHub(t)
+		repo, _ := repo(t, s)
+		if _, err := repo.DownloadFile(shard); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range s.Requests() {
+			if q.Storage && q.Authorization == "" {
+				t.Errorf("%s %s came without it", q.Method, q.Path)
+			}
+		}
+	})
 	t.Run("nothing works offline", func(t *testing.T) {
 		s := newHub(t)
 		repo, dir := repo(t, s)
