@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"strings"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -47,7 +49,7 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && c.plan.fused {
+	if c.step == 1 && (c.plan.fused || onGPU(q.Graph())) {
 		sum = c.attendBlocks(layer, q)
 	} else {
 		sum = c.attendTiles(layer, q)
@@ -58,8 +60,14 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 	return sum
 }
 
-// attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two fused loops, one over
-// keys and one over values. Between them are only the scores.
+// onGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
+func onGPU(g *Graph) bool {
+	name := strings.ToLower(g.Backend().DeviceDescription(0))
+	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
+}
+
+// attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two passes, one over keys and
+// one over values. Between them are only the scores.
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
 	scores := l.key.scores(q, s.key) // [N, B, K, Q, 32]
@@ -120,7 +128,7 @@ func (p *Plan) tileBlocks() int {
 }
 
 // tileRows of float32 with D = 128 are 4 MB: what fits a processor's cache.
-const tileRows = 1024
+const tileRows = 8192
 
 func matchFloat32(x *Node) *Node {
 	if x.DType() == dtypes.Float32 {

@@ -10,10 +10,12 @@ import (
 
 // Products with codes that are never unpacked into memory.
 //
-// XLA fuses elementwise operations into one loop, but neither into a dot nor profitably into a reduction over an axis that is not the
-// last. So the sum over the rows of a block is written out, one term a row: XLA makes of it a single vectorised loop over blocks and
-// lanes that loads bytes, masks, converts, multiplies and adds. Bits are not shifted down: a code at bits k..k+w-1 of its byte is masked
-// and counts 2^k too much, which the row's weight takes back.
+// XLA's GPU compiler makes one kernel of a sum over the rows of a block: it loads bytes, masks, converts, multiplies and adds. Bits are not
+// shifted down: a code at bits k..k+w-1 of its byte is masked and counts 2^k too much, which the row's weight takes back. What shares a
+// byte is added before the sum, so that every byte is loaded once.
+//
+// On a CPU the same sum is not vectorised well, and tiles that are unpacked in the processor's cache are as fast or faster
+// (docs/benchmarks.md); there [quantizedCache.attendTiles] is used.
 
 // sumRows multiplies rows by weights and sums: out[lane] = Σ_row weight[row]·code[row, lane], for rows from up to to.
 //
@@ -23,51 +25,53 @@ import (
 func (s side) sumRows(weights, codes *Node, rows, from, to int) *Node {
 	w, c := dims(weights), dims(codes)
 	n, b, k, q, runs, lanes := c[0], c[1], c[2], w[3], w[4], c[4]/w[4]
-	out := []int{n, b, k, q, runs, lanes}
-	codes = Reshape(codes, n, b, k, 1, c[3], runs, lanes)
-	byteRow := func(i int) *Node { return Reshape(SliceAxis(codes, 4, AxisElem(i)), n, b, k, 1, runs, lanes) }
-	weightOf := func(weights *Node, row int) *Node {
-		return BroadcastToDims(SliceAxis(weights, 5, AxisElem(row-from)), out...)
+	weights = TransposeAllAxes(weights, 0, 1, 2, 3, 5, 4) // [N or 1, B, K, Q, R, S]
+	// product multiplies rows first.. (counted from row 0) with the codes that x holds for them, [N, B, K, m, lanes].
+	product := func(x *Node, first, m int, factor float64) *Node {
+		full := []int{n, b, k, q, m, runs, lanes}
+		part := Reshape(SliceAxis(weights, 4, AxisRange(first-from, first-from+m)), w[0], b, k, q, m, runs, 1)
+		values := Reshape(x, n, b, k, 1, m, runs, lanes)
+		return Mul(BroadcastToDims(values, full...), BroadcastToDims(gx.MulScalar(part, factor), full...))
 	}
-	var terms []*Node
 	if !s.packed() {
-		for row := from; row < to; row++ {
-			value := BroadcastToDims(s.number(byteRow(row)), out...)
-			terms = append(terms, Mul(value, weightOf(weights, row)))
+		x := SliceAxis(codes, 3, AxisRange(from, to))
+		return gx.ReduceSum(product(s.number(x), from, to-from, 1), 4)
+	}
+	var sum *Node
+	add := func(x *Node) {
+		if sum == nil {
+			sum = x
+		} else {
+			sum = Add(sum, x)
 		}
-		return sumTerms(terms)
 	}
 	firstByte, low := 0, 0
 	for _, width := range planes(s.bits) {
 		bytes := rows * width / 8
-		factors := make([]float32, to-from)
-		for row := from; row < to; row++ {
-			factors[row-from] = float32(math.Ldexp(1, low-width*(row/bytes)))
-		}
-		scaled := Mul(weights, BroadcastToDims(Reshape(Const(weights.Graph(), factors), 1, 1, 1, 1, 1, to-from), w...))
-		for row := from; row < to; row++ {
-			x := byteRow(firstByte + row%bytes)
+		whole := from%bytes == 0 && to%bytes == 0 // then all bits of a byte are of the same kind, and are added before the sum
+		var together *Node
+		for k := from / bytes; k*bytes < to; k++ {
+			first, last := max(k*bytes, from), min((k+1)*bytes, to)
+			x := SliceAxis(codes, 3, AxisRange(firstByte+first-k*bytes, firstByte+last-k*bytes))
 			if width < 8 {
-				x = BitwiseAnd(x, ConstAs(x, uint8((1<<width-1)<<(width*(row/bytes)))))
+				x = BitwiseAnd(x, ConstAs(x, uint8((1<<width-1)<<(width*k))))
 			}
-			terms = append(terms, Mul(BroadcastToDims(ConvertDType(x, dtypes.Float32), out...), weightOf(scaled, row)))
+			y := product(ConvertDType(x, dtypes.Float32), first, last-first, math.Ldexp(1, low-width*k))
+			switch {
+			case !whole:
+				add(gx.ReduceSum(y, 4))
+			case together == nil:
+				together = y
+			default:
+				together = Add(together, y)
+			}
+		}
+		if together != nil {
+			add(gx.ReduceSum(together, 4))
 		}
 		firstByte, low = firstByte+bytes, low+width
 	}
-	return sumTerms(terms)
-}
-
-// sumTerms adds in a few independent chains, so that an addition need not wait for the one before.
-func sumTerms(terms []*Node) *Node {
-	const chains = 4
-	sums := append([]*Node{}, terms[:min(chains, len(terms))]...)
-	for i := len(sums); i < len(terms); i++ {
-		sums[i%chains] = Add(sums[i%chains], terms[i])
-	}
-	for len(sums) > 1 {
-		sums = append(sums[2:], Add(sums[0], sums[1]))
-	}
-	return sums[0]
+	return sum
 }
 
 // scores are products of queries q [B, K, Q, D] float32 with the coded keys of a layer: [N, B, K, Q, 32] float32.

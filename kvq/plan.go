@@ -22,7 +22,7 @@ type Plan struct {
 	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	codeSlots   int // C, room for coded tokens
 
-	fused bool // single tokens attend by attendBlocks instead of attendTiles
+	fused bool // single tokens attend by attendBlocks on every device; tests set it
 
 	layers []layerPlan
 }
@@ -66,12 +66,8 @@ func New(config Config, shape Shape) (*Plan, error) {
 	p.windowSlots = p.threshold
 	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
 	p.codeSlots = (max(shape.Capacity-keep, 1) + p.unit - 1 + p.block - 1) / p.block * p.block
-	p.fused = p.codeSlots >= fusedTokens
 	return p, nil
 }
-
-// fusedTokens is the room for coded tokens from which the fused loops of attendBlocks pay for their longer compilation.
-const fusedTokens = 1 << 20
 
 // Config returns the configuration the plan was made from.
 func (p *Plan) Config() Config { return p.config }
