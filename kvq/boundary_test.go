@@ -15,6 +15,9 @@ func TestHeadDimensions(t *testing.T) {
 			{name: "blocks", config: Config{Backend: Blocks, NBitsKey: 5, NBitsValue: 3, QGroupSizeKey: 32, QGroupSizeValue: 16, AxisKey: PerChannel,
 				RotateKeys: true, RotateValues: true, ResidualLength: 3, Sinks: 1}, dtype: dtypes.Float32, dim: dim},
 		} {
+			if c.name == "quanto" && dim != 16 && dim != 80 {
+				continue // its layout is the other's values'
+			}
 			t.Run(fmt.Sprintf("%s %d", c.name, dim), func(t *testing.T) {
 				s := c.short(t, 64)
 				s.prompt(39)
@@ -79,7 +82,7 @@ func TestLengthsAroundEveryBoundary(t *testing.T) {
 
 // A sliding window hides tokens by their age, wherever they are: in codes, in the window, in the sinks, in a long prompt.
 func TestSlidingWindow(t *testing.T) {
-	for _, sliding := range []int{1, 2, 33, 40} {
+	for _, sliding := range []int{1, 40} {
 		c := suiteCase{config: blocks(8, func(c *Config) { perChannelKeys(c); c.Sinks = 2 }), dtype: dtypes.Float32, dim: 32, sliding: sliding}
 		s := c.short(t, 96)
 		s.prompt(50)

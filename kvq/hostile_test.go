@@ -51,6 +51,7 @@ func TestHostileInput(t *testing.T) {
 			shape := c.shape(2, 64)
 			shape.Layers = 1
 			calm := newSession(t, newPlan(t, c.config, shape), makeInputs(5, shape, suiteHeads, 64, 0, 0))
+			calm.in.dtype = dtypes.Float32 // a model may compute in more than the cache keeps
 			play := func(s *session) {
 				s.prompt(40)
 				for s.slots < 60 {
@@ -76,7 +77,6 @@ func TestHostileInput(t *testing.T) {
 						}
 					}
 					s.in.dtype = dtypes.Float32
-					s.graphs = calm.graphs
 					play(s)
 					requireSameTokens(t, "the row beside it", s.held()[0][0], calm.held()[0][0])
 					requireFiniteAndNear(t, s, h.name)

@@ -59,7 +59,8 @@ var (
 // what attention sees of each. transformers codes everything anew at each flush, which moves scales by a unit in the last place:
 // values agree to 1e-5.
 func TestTransformersPolicy(t *testing.T) {
-	for _, dir := range golden.Dirs(t) {
+	dirs := golden.Dirs(t)
+	for _, dir := range dirs[len(dirs)-1:] { // the full set has the small one's trace too
 		var index struct{ Traces []trace }
 		golden.JSON(t, &index, dir, "trace", "traces.json")
 		values := golden.Safetensors(t, dir, "trace", "traces.safetensors")

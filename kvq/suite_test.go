@@ -61,7 +61,7 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "blocks 6 bit, no window", config: blocks(6, func(c *Config) { c.ResidualLength = 0 }), dtype: f32, dim: 16 * 3, sliding: 0},
 		{name: "blocks 8 bit, rotated, bfloat16 scales", config: blocks(8, func(c *Config) { c.RotateKeys, c.RotateValues, c.Scales = true, true, ScaleBFloat16 }), dtype: f32, dim: 32},
 		{name: "symmetric", config: blocks(4, func(c *Config) { c.CodeKey, c.CodeValue = Symmetric, Symmetric }), dtype: bf16, dim: 32},
-		{name: "int8 keys, float8 values", config: blocks(0, func(c *Config) { c.CodeKey, c.CodeValue = Int8, Float8 }), dtype: f32, dim: 32, deep: true},
+		{name: "int8 keys, float8 values", config: blocks(0, func(c *Config) { c.CodeKey, c.CodeValue = Int8, Float8 }), dtype: f32, dim: 32},
 		{name: "float8 keys, int8 values, float16", config: blocks(0, func(c *Config) { c.CodeKey, c.CodeValue = Float8, Int8 }), dtype: f16, dim: 32},
 		{name: "other bits by layer, 8-bit scales", config: blocks(3, func(c *Config) { perChannelKeys(c); c.NBitsValue, c.LayerBits, c.Scales = 2, "1=8/6", Scale8 }), dtype: f32, dim: 32},
 		{name: "groups of 64 and 32 tokens", config: blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), dtype: f32, dim: 32},
@@ -193,13 +193,11 @@ func TestSuite(t *testing.T) {
 			}
 			if r.config.Quantized() {
 				behaviours = append(behaviours, behaviour{"the policy says which tokens are coded", checkPolicy},
+					behaviour{"both attention paths agree", checkPaths},
 					behaviour{"coded tokens are what an ideal cache gives", checkCodedValues})
 			}
 			if c.deep {
 				behaviours = append(behaviours, deepBehaviours...)
-			}
-			if c.deep && r.config.Quantized() {
-				behaviours = append(behaviours, behaviour{"both attention paths agree", checkPaths})
 			}
 			if r.config.Backend == Blocks {
 				behaviours = append(behaviours, behaviour{"the newest tokens and the sinks are exact", checkNewestExact})
