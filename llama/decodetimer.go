@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -18,7 +19,7 @@ type DecodeTimer struct {
 	plan    *kvq.Plan
 	key     decodeKey
 	program *program
-	state   []*tensors.Tensor
+	state   []spread
 	inputs  []any
 	steps   int
 
@@ -44,14 +45,15 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 		return nil, err
 	}
 	t.Compile = time.Since(start)
-	fill, err := NewExec(g.model.backend, func(one *Node) []*Node {
-		return plan.Synthetic(one.Graph(), contextTokens).Nodes()
+	one := wholes(shapes.Make(dtypes.Int32))
+	fill, err := g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
+		return plan.Synthetic(one[0].Graph(), contextTokens).Nodes()
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer fill.Finalize()
-	if t.state, err = fill.Call(int32(1)); err != nil {
+	defer fill.exec.Finalize()
+	if t.state, err = fill.call(int32(1)); err != nil {
 		return nil, err
 	}
 	newest := make([]int32, batch)
@@ -74,9 +76,9 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer free(out)
+	defer free(out...)
 	// Reading a scalar waits for the device.
-	turns, err := tensors.CopyFlatData[int32](out[len(t.state)+1])
+	turns, err := read[int32](out[len(t.state)+1])
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
@@ -91,4 +93,4 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
 
 // Finalize frees the cache.
-func (t *DecodeTimer) Finalize() { free(t.state) }
+func (t *DecodeTimer) Finalize() { free(t.state...) }

@@ -45,29 +45,40 @@ func RoundFloat16() LoadOption {
 // memory the tensors are filled in place; for others one tensor is read while the one before it is on its way, so that
 // at most two are in host memory. On an error, what was loaded is freed.
 func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options ...LoadOption) (*Weights, error) {
+	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
+	if err := f.load(backend, dtype, w, func() error { return nil }, options); err != nil {
+		w.Finalize()
+		return nil, err
+	}
+	return w, nil
+}
+
+// load fills w, and calls each after every tensor.
+func (f *Files) load(backend compute.Backend, dtype dtypes.DType, w *Weights, each func() error, options []LoadOption) error {
 	switch dtype {
 	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
 	default:
-		return nil, usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(dtype.String()))
+		return usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(dtype.String()))
 	}
 	o := loadOptions{ctx: context.Background(), progress: func(int64, int64) {}}
 	for _, option := range options {
 		option(&o)
 	}
 	l := loader{files: f, backend: backend, dtype: dtype, options: o}
-	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
 	total := f.StoredBytes()
 	var done int64
 	for t, err := range l.tensors() {
 		if err != nil {
-			w.Finalize()
-			return nil, err
+			return err
 		}
 		*t.parameter.slot(w) = t.tensor
+		if err := each(); err != nil {
+			return err
+		}
 		done += t.stored.size
 		o.progress(done, total)
 	}
-	return w, nil
+	return nil
 }
 
 type loader struct {
