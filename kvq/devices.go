@@ -27,10 +27,3 @@ func (p *Plan) HeadAxes() []int {
 	}
 	return axes
 }
-
-// WithKVHeads is the same plan for another number of key/value heads: with K/n of them it is what one of n devices holds.
-func (p *Plan) WithKVHeads(heads int) (*Plan, error) {
-	s := p.shape
-	s.KVHeads = heads
-	return New(p.config, s)
-}

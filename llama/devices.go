@@ -56,6 +56,13 @@ func (c Config) CheckDevices(n int) error {
 	return usererr.New("the model has %s, which %d devices cannot share; want one of: %s", cannot, n, strings.Join(can, ", "))
 }
 
+// Share is the model that one of n devices computes: its heads and its part of the feed-forward width. It says what a device
+// holds ([Config.ParameterCount], and the shape of its cache), for a number of devices that [Config.CheckDevices] accepts.
+func (c Config) Share(n int) Config {
+	c.Heads, c.KVHeads, c.IntermediateSize = c.Heads/n, c.KVHeads/n, c.IntermediateSize/n
+	return c
+}
+
 // newDevices checks that the backend has n devices.
 func newDevices(backend compute.Backend, n int) (*devices, error) {
 	d := &devices{backend: backend, n: n}

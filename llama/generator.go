@@ -133,7 +133,7 @@ func (s *session) memory() ([]kvq.Memory, error) {
 // fullBytes is what a full-precision cache with the same number of slots would take, on all devices together.
 func (s *session) fullBytes() int64 {
 	n, shape := s.g.model.on.n, s.plan.Shape()
-	shape.KVHeads /= n
+	shape.KVHeads = s.g.model.config.Share(n).KVHeads
 	full, err := kvq.New(kvq.Config{}, shape)
 	if err != nil {
 		return 0 // cannot be: the plan has the same shape

@@ -44,6 +44,7 @@ token most likely. All texts run as one batch; they may differ in length.`,
 	}
 	fs := c.Flags()
 	f.model.register(fs)
+	f.model.registerDevices(fs)
 	f.cache.register(fs)
 	fs.StringArrayVar(&f.texts, "text", nil, "`file` with a text to read; repeat it for a batch")
 	fs.IntVar(&f.prefill, "prefill", 64, "tokens of each text that go in at once and are not scored")

@@ -24,7 +24,8 @@ Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, outpu
   kvq generate --prompt "Hello, how are you?" --max-new-tokens 40
   kvq generate --prompt "What is a key/value cache?" --chat --max-new-tokens 60 --preset smallest
   kvq generate --prompt "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
-  echo "The capital of France is" | kvq generate --prompt - --json`,
+  echo "The capital of France is" | kvq generate --prompt - --json
+  kvq generate --devices 3`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.runGenerate(c) },
 	}
@@ -114,6 +115,7 @@ func (g *generation) end() error {
 type generateJSON struct {
 	Model       string           `json:"model"`
 	Device      string           `json:"device"`
+	Devices     []string         `json:"devices"` // those that the model is spread over
 	Prompts     []generatedJSON  `json:"prompts"`
 	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
 	Timing      timingJSON       `json:"timing"`
@@ -122,7 +124,7 @@ type generateJSON struct {
 }
 
 func (g *generation) json(interrupted bool) generateJSON {
-	j := generateJSON{Model: g.job.files.Path(), Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
+	j := generateJSON{Model: g.job.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
 	for i, prompt := range g.job.batch.prompts {
 		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.job.batch.ids[i], g.job.batch.mask[i], g.rows.ids[i], g.rows.text(i)})
 	}
@@ -131,7 +133,7 @@ func (g *generation) json(interrupted bool) generateJSON {
 		timing, j.Stop = g.result.Timing, g.result.Stop
 	}
 	if g.loaded != nil {
-		j.Device = g.loaded.device
+		j.Device, j.Devices = g.loaded.device, g.loaded.devices
 		j.Timing = newTimingJSON(g.loaded.took, timing, len(g.rows.ids))
 	}
 	return j

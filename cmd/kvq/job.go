@@ -25,6 +25,7 @@ type jobFlags struct {
 
 func (f *jobFlags) register(fs *pflag.FlagSet) {
 	f.model.register(fs)
+	f.model.registerDevices(fs)
 	f.cache.register(fs)
 	f.prompts.register(fs)
 	f.generate.register(fs)
@@ -100,8 +101,9 @@ type generatedJSON struct {
 // cacheJSON is what a cache took.
 type cacheJSON struct {
 	Config       string      `json:"config"`
-	Bytes        int64       `json:"bytes"`
+	Bytes        int64       `json:"bytes"` // on all devices together
 	FullBytes    int64       `json:"full_precision_bytes"`
+	DeviceBytes  []int64     `json:"bytes_per_device,omitempty"` // with several devices
 	Parts        kvq.Memory  `json:"parts"`
 	FullParts    *kvq.Memory `json:"full_precision_parts,omitempty"`
 	BitsPerValue *float64    `json:"bits_per_value,omitempty"`
@@ -111,7 +113,13 @@ func newCacheJSON(config kvq.Config, r *llama.Result) *cacheJSON {
 	if r == nil || r.Cache.Total() == 0 { // interrupted before there was one
 		return nil
 	}
-	return &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache}
+	c := &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache}
+	if len(r.DeviceCaches) > 1 {
+		for _, m := range r.DeviceCaches {
+			c.DeviceBytes = append(c.DeviceBytes, m.Total())
+		}
+	}
+	return c
 }
 
 // timingJSON is in seconds.

@@ -45,7 +45,9 @@ func newMemory() *cobra.Command {
 		Long: `memory says what the key/value cache of a model takes, by part: predicted from its configuration, and measured by allocating
 one (without being told, if it takes at most 256 MiB). Below, what other configurations would take. Of the model only headers
 are read, no weights are loaded. With --max-memory, also the longest context that fits beside the weights; what a
-computation needs in passing comes on top.`,
+computation needs in passing comes on top.
+
+With --devices N every number is that of one of N devices, which share the model by key/value heads.`,
 		Example: `  kvq memory --context 4096
   kvq memory --batch 8 --context 8192 --preset balanced --max-memory 2GiB
   kvq memory --context 1024 --cache full --json`,
@@ -54,6 +56,7 @@ computation needs in passing comes on top.`,
 	}
 	fs := c.Flags()
 	f.model.register(fs)
+	f.model.registerDevices(fs)
 	f.cache.register(fs)
 	fs.IntVar(&f.batch, "batch", 1, "rows")
 	fs.IntVar(&f.context, "context", 0, "tokens of each row (0: as many as the model reads)")
@@ -81,7 +84,7 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 		if f.json {
 			return printJSON(c.OutOrStdout(), j)
 		}
-		return j.print(c.OutOrStdout(), files.Config())
+		return j.print(c.OutOrStdout(), files.Config().Share(f.model.devices))
 	}
 	words.prepare(func() { _ = finish() })
 	forced := c.Flags().Changed("measure")
@@ -106,6 +109,7 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 type memoryJSON struct {
 	Model          string           `json:"model"`
 	DType          string           `json:"dtype"`
+	Devices        int              `json:"devices"` // all bytes but stored_bytes are those of one of them
 	Batch          int              `json:"batch"`
 	Context        int              `json:"context"`
 	Weights        weightsJSON      `json:"weights"`
@@ -143,7 +147,7 @@ type configuredJSON struct {
 
 // predict computes all sizes, from headers alone.
 func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSON, error) {
-	model := files.Config()
+	model := files.Config().Share(f.model.devices)
 	if f.batch < 1 {
 		return nil, usererr.New("--batch %d, want at least 1", f.batch)
 	}
@@ -154,7 +158,7 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	if name == "" {
 		name = device.Default()
 	}
-	j := &memoryJSON{Model: files.Path(), Batch: f.batch, Context: f.context, dtype: f.model.dtypeOn(name == device.XLACUDA)}
+	j := &memoryJSON{Model: files.Path(), Devices: f.model.devices, Batch: f.batch, Context: f.context, dtype: f.model.dtypeOn(name == device.XLACUDA)}
 	if j.Context == 0 {
 		j.Context = model.MaxPositions
 	}
@@ -242,7 +246,7 @@ func (j *memoryJSON) longest(plan *kvq.Plan, most int) int {
 
 // measured allocates an empty cache on the device, as a generation does, and counts its bytes.
 func (f *memoryFlags) measured(files *llama.Files, config kvq.Config, dtype dtypes.DType) (*measuredJSON, error) {
-	plan, err := planFor(config, files.Config(), f.batch, f.contextOf(files), dtype)
+	plan, err := planFor(config, files.Config().Share(f.model.devices), f.batch, f.contextOf(files), dtype)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +284,9 @@ func (f *memoryFlags) contextOf(files *llama.Files) int {
 }
 
 func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
+	if j.Devices > 1 {
+		fmt.Fprintf(w, "on each of %d devices:\n", j.Devices)
+	}
 	fmt.Fprintf(w, "weights: %s parameters, %s as %s\n", humanize.Comma(j.Weights.Parameters), byteCount(j.Weights.Bytes), j.DType)
 	fmt.Fprintf(w, "cache:   %s, batch %d, context %d\n", j.Cache.Config, j.Batch, j.Context)
 	for _, line := range formula(j.plan, model) {

@@ -21,6 +21,7 @@ type modelFlags struct {
 	backend, model, dtype string
 	revision              string
 	offline               bool
+	devices               int
 }
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
@@ -28,6 +29,11 @@ func (f *modelFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
 	registerHub(fs, &f.revision, &f.offline)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
+}
+
+// registerDevices is for commands that run one model.
+func (f *modelFlags) registerDevices(fs *pflag.FlagSet) {
+	fs.IntVar(&f.devices, "devices", 1, "spread the model over the first `n` devices of the backend, by key/value heads")
 }
 
 func registerBackend(fs *pflag.FlagSet, backend *string) {
@@ -43,7 +49,27 @@ func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	return llama.Open(path)
+	files, err := llama.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return files, checkShares(files.Config(), f.devices)
+}
+
+// checkShares tells whether so many devices can share a model.
+func checkShares(config llama.Config, devices int) error {
+	if err := config.CheckDevices(devices); err != nil {
+		return usererr.New("--devices %d: %w", devices, err)
+	}
+	return nil
+}
+
+// checkCount tells whether a backend has so many devices.
+func checkCount(info device.Info, devices int) error {
+	if has := len(info.Devices); devices > has {
+		return usererr.New("--devices %d: %s has %d; kvq devices lists them", devices, info.Name, has)
+	}
+	return nil
 }
 
 // parseDType returns the dtype asked for, InvalidDType for auto.
@@ -87,6 +113,7 @@ type loaded struct {
 	*llama.Model
 	backend compute.Backend
 	device  string
+	devices []string // those it is spread over, as XLA describes them
 	took    time.Duration
 }
 
@@ -100,6 +127,18 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if info.Platform == device.PureGo {
 		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
 	}
+	if err := checkCount(info, f.devices); err != nil {
+		return nil, err
+	}
+	model, err := f.loadOn(ctx, backend, info, f.devices, files, errs)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{Model: model, backend: backend, device: info.Name, devices: info.Devices[:f.devices], took: time.Since(start)}, nil
+}
+
+// loadOn loads the weights onto the first n devices of a backend.
+func (f *modelFlags) loadOn(ctx context.Context, backend compute.Backend, info device.Info, n int, files *llama.Files, errs io.Writer) (*llama.Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -110,15 +149,7 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 		defer func() { _ = bar.Clear() }() // also when it is not full
 		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
 	}
-	weights, err := files.LoadWeights(backend, f.dtypeOn(info.GPU()), options...)
-	if err != nil {
-		return nil, err
-	}
-	model, err := llama.NewModel(backend, files.Config(), weights)
-	if err != nil {
-		return nil, err
-	}
-	return &loaded{Model: model, backend: backend, device: info.Name, took: time.Since(start)}, nil
+	return files.LoadModel(backend, f.dtypeOn(info.GPU()), n, options...)
 }
 
 // close frees model and device. After an interruption calls may still be under way on them, and the process is about
