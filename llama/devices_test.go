@@ -182,6 +182,27 @@ func TestDevicesShareWeights(t *testing.T) {
 	if each[0] != each[1] {
 		t.Errorf("the devices have %v bytes, want the same", each)
 	}
+	// The same from weights that are all on one device already.
+	files, err := Open(filepath.Join(golden.Dir(t), "tiny-llama2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := files.LoadWeights(two.Backend(), dtypes.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewModel(two.Backend(), files.Config(), w, WithDevices(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Finalize()
+	for i, s := range two.weights {
+		for j, part := range s.parts {
+			if !part.Equal(again.weights[i].parts[j]) {
+				t.Errorf("weight %d, part %d: not the same from files and from one device", i, j)
+			}
+		}
+	}
 }
 
 func TestCut(t *testing.T) {

@@ -91,6 +91,11 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer backend.Finalize()
+	for _, n := range f.devices {
+		if err := checkCount(info, n); err != nil {
+			return err
+		}
+	}
 	var models []*benchModel
 	defer func() {
 		for _, m := range models {
@@ -98,9 +103,6 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 		}
 	}()
 	for _, n := range f.devices {
-		if err := checkCount(info, n); err != nil {
-			return err
-		}
 		model, err := load(backend, info, n)
 		if err != nil {
 			return err
