@@ -105,12 +105,9 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		}
 		defer model.close(ctx)
 		j.Device = model.device
-		for _, trials := range lengths {
-			note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), trials[0].Length, config)
-			row := passkeyRow{Length: trials[0].Length, Trials: len(trials)}
-			for _, t := range trials {
-				row.Length = max(row.Length, t.Length)
-			}
+		for i, trials := range lengths {
+			note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
+			row := passkeyRow{Length: f.lengths[i], Trials: len(trials)}
 			if row.FullFound, err = findKeys(ctx, model.Model, kvq.Config{}, trials, f.batch); err != nil {
 				return err
 			}

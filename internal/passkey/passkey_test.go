@@ -39,7 +39,7 @@ func words(tok *tokenizer.Tokenizer, ids []int32) string {
 	for _, id := range ids {
 		list = append(list, int(id))
 	}
-	return tok.Decode(list)
+	return tok.Decode(list, false)
 }
 
 // A trial is as long as it may be, has its key once in a sentence at its depth, and the question, without the key, where it ends.
