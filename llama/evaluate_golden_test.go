@@ -49,8 +49,9 @@ func TestEvaluateMatchesTransformers(t *testing.T) {
 	t.Logf("perplexity %.4f, transformers %.4f; %+v", got, tutorial, e.Timing)
 }
 
-// The tutorial's prompts with other caches: 2 bits, a window of one token, hqq. Second-step logits, the first that see codes, where the goldens have
-// them, and the same 20 tokens.
+// The tutorial's prompts with 2 bits and a window that is flushed twice on the way, and with hqq: the same 20 tokens, and likely tokens of the second
+// step, the first that sees codes, a tenth as far from transformers' as these are from full precision. A value on the edge between two codes
+// falls to either, and the coarser the codes, the more that is.
 func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
 	testbackend.XLA(t)
 	p := readPrompts(t)
@@ -59,31 +60,28 @@ func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
 	for _, c := range []struct {
 		variant string
 		config  kvq.Config
-		logits  bool
+		within  float64
 	}{
-		{"quanto_b2_g32_r64", kvq.Config{Backend: kvq.Quanto, NBits: 2, QGroupSize: 32, ResidualLength: 64}, true},
-		{"quanto_b4_g32_r4", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 4}, false},
-		{"hqq_b4_g32_r64_ax1", kvq.Config{Backend: kvq.HQQ, NBits: 4, QGroupSize: 32, ResidualLength: 64, AxisKey: 1, AxisValue: 1}, true},
+		{"quanto_b2_g32_r8", kvq.Config{Backend: kvq.Quanto, NBits: 2, QGroupSize: 32, ResidualLength: 8}, 1.1},
+		{"hqq_b4_g32_r64_ax1", kvq.Config{Backend: kvq.HQQ, NBits: 4, QGroupSize: 32, ResidualLength: 64, AxisKey: 1, AxisValue: 1}, 0.21},
 	} {
 		t.Run(c.variant, func(t *testing.T) {
-			want := p.Variants[c.variant].Generated
-			r, err := mustGenerator(t, m, c.config).Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: c.logits}, nil)
+			want := p.Variants[c.variant]
+			r, err := mustGenerator(t, m, c.config).Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for row := range want {
-				if !slices.Equal(r.Tokens[row], want[row]) {
-					t.Errorf("row %d: %v, want %v", row, r.Tokens[row], want[row])
+			far := 0.0
+			for row := range want.Generated {
+				if !slices.Equal(r.Tokens[row], want.Generated[row]) {
+					t.Errorf("row %d: %v, want %v", row, r.Tokens[row], want.Generated[row])
+				}
+				for i, id := range want.Steps[1].IDs[row] {
+					far = max(far, math.Abs(float64(r.Logits[1][row][id]-want.Steps[1].Logits[row][i])))
 				}
 			}
-			if !c.logits {
-				return
-			}
-			second := golden.Npy(t, golden.Dir(t), "smollm2", c.variant+"_step1_logits.npy")
-			if d := worst(t, slices.Concat(r.Logits[1]...), second.Floats); d > 5e-3 {
-				t.Errorf("second logits differ by up to %g, want at most 5e-3", d)
-			} else {
-				t.Logf("second logits differ by up to %g", d)
+			if t.Logf("second logits of likely tokens differ by up to %g", far); far > c.within {
+				t.Errorf("second logits differ by up to %g, want at most %g", far, c.within)
 			}
 		})
 	}

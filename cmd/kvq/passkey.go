@@ -105,13 +105,28 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		}
 		defer model.close(ctx)
 		j.Device = model.device
+		// One generator for all lengths: those of one size share what is compiled.
+		full, err := llama.NewGenerator(model.Model, kvq.Config{})
+		if err != nil {
+			return err
+		}
+		tested, err := llama.NewGenerator(model.Model, config)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if ctx.Err() == nil { // else calls that nobody waits for may be under way
+				full.Finalize()
+				tested.Finalize()
+			}
+		}()
 		for i, trials := range lengths {
 			note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
 			row := passkeyRow{Length: f.lengths[i], Trials: len(trials)}
-			if row.FullFound, err = findKeys(ctx, model.Model, kvq.Config{}, trials, f.batch); err != nil {
+			if row.FullFound, err = findKeys(ctx, full, trials, f.batch); err != nil {
 				return err
 			}
-			if row.Found, err = findKeys(ctx, model.Model, config, trials, f.batch); err != nil {
+			if row.Found, err = findKeys(ctx, tested, trials, f.batch); err != nil {
 				return err
 			}
 			if err := words.while(func() error { j.Rows = append(j.Rows, row); return nil }); err != nil {
@@ -156,16 +171,7 @@ func (f *passkeyFlags) texts(files *llama.Files) ([][]passkey.Trial, error) {
 }
 
 // findKeys counts the keys that a cache finds.
-func findKeys(ctx context.Context, model *llama.Model, config kvq.Config, trials []passkey.Trial, batch int) (int, error) {
-	g, err := llama.NewGenerator(model, config)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if ctx.Err() == nil { // else calls that nobody waits for may be under way
-			g.Finalize()
-		}
-	}()
+func findKeys(ctx context.Context, g *llama.Generator, trials []passkey.Trial, batch int) (int, error) {
 	found, err := passkey.Measure(ctx, g, trials, batch, nil)
 	if err != nil {
 		return 0, err
