@@ -172,7 +172,7 @@ func (f *passkeyFlags) texts(files *llama.Files) ([][]passkey.Trial, error) {
 
 // findKeys counts the keys that a cache finds.
 func findKeys(ctx context.Context, g *llama.Generator, trials []passkey.Trial, batch int) (int, error) {
-	found, err := passkey.Measure(ctx, g, trials, batch, nil)
+	found, _, err := passkey.Measure(ctx, g, trials, batch)
 	if err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package passkey
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -11,9 +12,8 @@ import (
 // beginning of the answer and the key follow one token a step, so that not even the first digit is read from an exact prompt. A token is
 // found if it is the most likely one after those before it: a key whose tokens are all found is what greedy generation would have written.
 //
-// rows trials run at a time. progress, if not nil, is told how many are done.
-func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int, progress func(done int)) ([]int, error) {
-	var found []int
+// rows trials run at a time. compile is the time spent waiting for graphs.
+func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int) (found []int, compile time.Duration, err error) {
 	for batch := range slices.Chunk(trials, rows) {
 		ids, mask := pad(batch)
 		var forced [][]int32
@@ -22,8 +22,9 @@ func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int, 
 		}
 		r, err := g.Generate(ctx, ids, mask, llama.GenerateConfig{Forced: forced, KeepLogits: true}, nil)
 		if err != nil {
-			return nil, err
+			return nil, compile, err
 		}
+		compile += r.Timing.Compile
 		for i, t := range batch {
 			n := 0
 			for j := len(t.Tail) - t.Last; j < len(t.Tail); j++ {
@@ -33,11 +34,8 @@ func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int, 
 			}
 			found = append(found, n)
 		}
-		if progress != nil {
-			progress(len(found))
-		}
 	}
-	return found, nil
+	return found, compile, nil
 }
 
 // Count sums up: the trials whose whole key was found.

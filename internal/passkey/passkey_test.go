@@ -127,7 +127,7 @@ func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer g.Finalize()
-		found, err := Measure(context.Background(), g, trials, len(trials), nil)
+		found, _, err := Measure(context.Background(), g, trials, len(trials))
 		if err != nil {
 			t.Fatal(err)
 		}

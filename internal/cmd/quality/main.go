@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/gomlx/compute/dtypes"
 
@@ -38,7 +39,7 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := execute(ctx, parse())
 	switch {
@@ -212,7 +213,6 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 	if err != nil {
 		return key{}, usererr.New("%w", err)
 	}
-	defer backend.Finalize()
 	info := device.Describe(backend)
 	b.base = key{Model: filepath.Base(o.model), Device: info.String(), Version: version}
 	if info.GPU() && len(info.Devices) > 0 {
@@ -236,10 +236,6 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 	if b.full, err = llama.NewGenerator(b.model, kvq.Config{}); err != nil {
 		return common, err
 	}
-	err = b.run(ctx, missing, o.atOnce)
-	if ctx.Err() == nil { // else calls that nobody waits for may be under way
-		b.full.Finalize()
-		b.model.Finalize()
-	}
-	return common, err
+	// Nothing is freed: the program is about to end, and after an interruption calls that nobody waits for may be under way.
+	return common, b.run(ctx, missing, o.atOnce)
 }

@@ -73,9 +73,9 @@ func (b *bench) missing(jobs []job) ([]job, error) {
 }
 
 // run measures rows, at most so many at a time, and stores each as soon as it is there. Rows of passkeys need much more memory than the
-// others: fewer of them run at a time.
+// others: fewer of them run at a time. A row that fails stops no other; the first failure is returned at the end.
 func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(atOnce)
 	large := make(chan struct{}, max(1, atOnce/3))
 	var talk sync.Mutex
@@ -90,12 +90,18 @@ func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
 			}
 			r, err := b.measure(ctx, j)
 			if err != nil {
-				return fmt.Errorf("%s: %w", j.name(), err)
+				err = fmt.Errorf("%s: %w", j.name(), err)
+			} else {
+				err = b.store.add(r)
 			}
 			talk.Lock()
 			defer talk.Unlock()
+			if err != nil {
+				fmt.Fprintln(b.log, err)
+				return err
+			}
 			fmt.Fprintln(b.log, r)
-			return b.store.add(r)
+			return nil
 		})
 	}
 	return group.Wait()
@@ -119,7 +125,11 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 	if err != nil {
 		return r, err
 	}
-	defer g.Finalize()
+	defer func() {
+		if ctx.Err() == nil { // else calls that nobody waits for may be under way
+			g.Finalize()
+		}
+	}()
 	if j.length > 0 {
 		err = b.findKeys(ctx, g, b.trials[j.length], j.length, &r)
 	} else {
@@ -144,10 +154,11 @@ func (b *bench) score(ctx context.Context, g *llama.Generator, r *result) error 
 }
 
 func (b *bench) findKeys(ctx context.Context, g *llama.Generator, trials []passkey.Trial, length int, r *result) error {
-	found, err := passkey.Measure(ctx, g, trials, b.keyBatch, nil)
+	found, compile, err := passkey.Measure(ctx, g, trials, b.keyBatch)
 	if err != nil {
 		return err
 	}
+	r.Compile = compile.Seconds()
 	r.Keys = &keyScore{Length: length, Trials: len(trials), Found: passkey.Count(trials, found)}
 	for i, t := range trials {
 		r.Keys.Tokens += t.Last

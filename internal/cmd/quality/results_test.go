@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -42,6 +43,40 @@ func TestResultsAreFoundAgain(t *testing.T) {
 	}
 	if _, err := openStore(path); !usererr.Is(err) || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("a line that was cut off gave %v", err)
+	}
+}
+
+// What was measured is not measured again, unless its texts changed.
+func TestMeasuredRowsAreSkipped(t *testing.T) {
+	s, err := openStore(filepath.Join(t.TempDir(), "results.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{store: s, base: key{Model: "m", Device: "d", Version: "v"}, texts: []text{{setGolden, "one", []int32{1, 2, 3}}},
+		trials: map[int][]passkey.Trial{64: {{Text: []int32{4, 5}, Tail: []int32{6}}}}}
+	jobs, err := makeJobs([]int{64}, "tutorial,balanced,passkey 64 balanced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 2} {
+		k, err := b.key(jobs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.add(result{key: k}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := b.missing(jobs); err != nil || len(left) != 1 || left[0].name() != "balanced" {
+		t.Errorf("left are %+v, %v; want balanced", left, err)
+	}
+	b.texts[0].ids[2] = 4
+	if left, err := b.missing(jobs); err != nil || len(left) != 2 {
+		t.Errorf("with another text left are %+v, %v; want both caches over texts", left, err)
+	}
+	b.trials[64][0].Tail[0] = 7
+	if left, err := b.missing(jobs); err != nil || len(left) != 3 {
+		t.Errorf("with another key left are %+v, %v; want all", left, err)
 	}
 }
 
