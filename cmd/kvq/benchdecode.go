@@ -96,6 +96,9 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
+	if err := f.checkFit(backend, info, shape, config); err != nil {
+		return err
+	}
 	var models []*benchModel
 	defer func() {
 		for _, m := range models {
@@ -125,6 +128,31 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 		}
 	}
 	return report.print(c.OutOrStdout(), &f.benchFlags)
+}
+
+// checkFit refuses what does not fit: the models for all numbers of devices are there at once, one cache at a time.
+func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
+	dtype, _ := f.model.parseDType() // checked by loader
+	if dtype == dtypes.InvalidDType && f.random != "" {
+		dtype = dtypes.BFloat16
+	}
+	request := func(cache kvq.Config, batch, tokens int) llama.Request {
+		return llama.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
+	}
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			for _, cache := range []kvq.Config{{}, config} {
+				for _, n := range f.devices {
+					one := f.model
+					one.devices = n
+					if err := one.checkFit(backend, info, request(cache, batch, tokens)); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // loader returns what makes the model on n devices, and the model's configuration.
