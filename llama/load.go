@@ -42,7 +42,7 @@ func RoundFloat16() LoadOption {
 
 // LoadWeights reads all parameters into tensors of dtype (Float32, Float16 or BFloat16): on the backend's first
 // device, or in host memory when backend is nil. Elements are converted while they are read. Where the device uses host
-// memory the tensors are filled in place; for others one tensor is read while the one before it is on its way, so that
+// memory the tensors are filled in place, two at a time; for others one tensor is read while the one before it is on its way, so that
 // at most two are in host memory. On an error, what was loaded is freed.
 func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options ...LoadOption) (*Weights, error) {
 	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
@@ -128,6 +128,10 @@ func (l *loader) ahead() iter.Seq2[loaded, error] {
 		first := func() bool { // yields the oldest
 			r := <-pending[0]
 			pending = pending[1:]
+			if err := l.options.ctx.Err(); err != nil && r.err == nil { // it was made before
+				_ = r.t.tensor.FinalizeAll()
+				r.t.tensor, r.err = nil, err
+			}
 			return yield(r.t, l.named(r.t, r.err)) && r.err == nil
 		}
 		for t := range l.list() {
