@@ -38,6 +38,9 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	c, size := one.Model, int64(r.DType.Size())
 	last := plans[len(plans)-1].Memory()
 	n := Needs{Weights: c.ParameterCount() * size, Cache: last}
+	if r.Weights > 0 {
+		n.Weights = r.Weights / int64(r.devices())
+	}
 	first := plans[0].Memory().Total()
 	if r.Beside != nil {
 		other := r

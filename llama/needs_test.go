@@ -76,6 +76,24 @@ func TestWeightLayouts(t *testing.T) {
 	}
 }
 
+// Weights that are packed count as they are.
+func TestNeedsOfPackedWeights(t *testing.T) {
+	r := Request{Model: Config{Architecture: "llama", VocabSize: 64, HiddenSize: 32, IntermediateSize: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8,
+		MaxPositions: 64, RMSNormEps: 1e-5, RopeTheta: 10000}, DType: dtypes.Float32, Batch: 1, Prompt: 4, NewTokens: 4}
+	plain, err := r.Needs(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Weights = 1000
+	packed, err := r.Needs(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packed.Weights != 1000 || plain.Weights != 4*r.Model.ParameterCount() || packed.Total() != plain.Total()-plain.Weights+1000 {
+		t.Errorf("%+v, plain ones %+v", packed, plain)
+	}
+}
+
 func TestNeedsRefuse(t *testing.T) {
 	c := Config{Architecture: "llama", VocabSize: 64, HiddenSize: 32, IntermediateSize: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8, MaxPositions: 64,
 		RMSNormEps: 1e-5, RopeTheta: 10000}

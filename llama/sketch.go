@@ -77,6 +77,7 @@ func (m *Model) weightLayouts() []layout {
 type Request struct {
 	Model     Config
 	DType     dtypes.DType // of weights and of what the cache keeps exact
+	Weights   int64        // bytes of all weights where they are not of DType, as packed ones; 0: parameters times its size
 	Cache     kvq.Config
 	Beside    *kvq.Config // of a second cache at the same time, as an evaluation has; nil: none
 	Batch     int
