@@ -53,7 +53,7 @@ func (p *Plan) arrays() []array {
 		for layer := range s.Layers {
 			for _, name := range []string{"keys", "values"} {
 				out = append(out, array{fmt.Sprintf("layer%d.%s", layer, name), roleExact,
-					shapes.Make(s.DType, s.Batch*s.KVHeads, s.Capacity, s.HeadDim), 1, 1})
+					shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim), 1, 1}) // [K*B, C, D]
 			}
 		}
 		return out

@@ -22,7 +22,7 @@ import (
 // the order of [Plan.Shapes], named as in arrays.go. What makes it a cache is its "__metadata__":
 //
 //	format   "kvq-cache"
-//	version  "1"
+//	version  "2"
 //	config   [Config] as JSON
 //	shape    [Shape] as JSON, the dtype by name
 //	sha256   of all bytes after the header, in hexadecimal
@@ -31,7 +31,7 @@ import (
 // their metadata, so they are read here; every array is known beforehand, so a file either has exactly these or is refused.
 const (
 	fileFormat  = "kvq-cache"
-	fileVersion = "1"
+	fileVersion = "2"
 
 	// maxFileHeader bounds what is read before anything is known of a file: a header takes about 150 bytes an array.
 	maxFileHeader = 64 << 20

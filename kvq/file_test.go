@@ -91,7 +91,7 @@ func TestSavedFileIsSafetensors(t *testing.T) {
 	if err := json.Unmarshal(data[8:8+n], &header); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(header["__metadata__"], &metadata); err != nil || n%8 != 0 || metadata.Format != "kvq-cache" || metadata.Version != "1" {
+	if err := json.Unmarshal(header["__metadata__"], &metadata); err != nil || n%8 != 0 || metadata.Format != "kvq-cache" || metadata.Version != fileVersion {
 		t.Errorf("header of %d bytes, metadata %+v, error %v", n, metadata, err)
 	}
 	at := 0
@@ -145,7 +145,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"not JSON", append(binary.LittleEndian.AppendUint64(nil, 4), "{{{{"...), "not JSON"},
 		{"another program's safetensors", append(binary.LittleEndian.AppendUint64(nil, uint64(len(foreign))), foreign...), `format "pt"`},
 		{"no metadata", append(binary.LittleEndian.AppendUint64(nil, 2), "{}"...), "another program"},
-		{"a newer version", replaced(`"version":"1"`, `"version":"2"`), `want version 1 of the format, got "2"`},
+		{"a newer version", replaced(`"version":"`+fileVersion+`"`, `"version":"9"`), `want version ` + fileVersion + ` of the format, got "9"`},
 		{"cut off in the header", good[:100], "cut off"},
 		{"cut off in the data", good[:len(good)-1], "cut off"},
 		{"a tail", append(slices.Clone(good), 0), "bytes of data"},
@@ -219,7 +219,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(good[:len(good)/2])
-	for _, change := range [][2]string{{`"1"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
+	for _, change := range [][2]string{{`"` + fileVersion + `"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
 		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -10,11 +10,12 @@ import (
 
 // fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare with.
 //
-// Rows and heads are one axis: with two, XLA's CPU compiler copies every array several times a step on the way to its products.
+// Heads and rows are one axis: with two, XLA's CPU compiler copies every array several times a step on the way to its products. Heads come
+// first, so that a cut along them leaves every device heads of its own.
 type fullCache struct {
 	shape         Shape
 	length, start *Node   // int32 [], [B]
-	keys, values  []*Node // per layer [B*K, Capacity, D]
+	keys, values  []*Node // per layer [K*B, Capacity, D]
 
 	fresh bool // nothing was ever appended: attention needs the new tokens alone
 	step  int  // t of the step under way, 0 between steps
@@ -49,7 +50,7 @@ func (c *fullCache) Append(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
 	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
 	put := func(x, more *Node) *Node {
-		more = Reshape(narrowTo(more, c.shape.DType), dims(x)[0], c.step, dims(x)[2])
+		more = Reshape(swapFirst(narrowTo(more, c.shape.DType)), dims(x)[0], c.step, dims(x)[2])
 		return DynamicUpdateSlice(x, more, []*Node{zero, c.length, zero})
 	}
 	c.keys[layer], c.values[layer] = put(c.keys[layer], keys), put(c.values[layer], values)
@@ -65,16 +66,16 @@ func (c *fullCache) Attend(layer int, queries *Node) *Node {
 		index := tokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
 		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
 	}
-	q := foldQueries(queries, c.shape.KVHeads)
+	q := swapFirst(foldQueries(queries, c.shape.KVHeads)) // [K, B, Q, D]
 	d := dims(q)
 	rows := func(x *Node) *Node { return Reshape(x, d[0]*d[1], d[2], dims(x)[3]) }
 	product := func(x, y *Node, contract int) *Node {
 		z := Dot(matchDType(rows(x), y), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
 		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
 	}
-	scores := Add(product(q, c.keys[layer], 2), foldBias(c.mask, d[2]))
+	scores := Add(product(q, c.keys[layer], 2), swapFirst(foldBias(c.mask, d[2])))
 	p := newPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
-	return unfoldQueries(p.result(), queries)
+	return unfoldQueries(swapFirst(p.result()), queries)
 }
 
 func (c *fullCache) Advance() {
@@ -86,7 +87,7 @@ func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
 
 func (c *fullCache) Reorder(rows *Node) {
 	c.start = takeRows(c.start, rows, 0)
-	heads := headRows(rows, c.shape.KVHeads)
+	heads := headRows(rows, c.shape)
 	for i := range c.keys {
 		c.keys[i], c.values[i] = takeRows(c.keys[i], heads, 0), takeRows(c.values[i], heads, 0)
 	}
@@ -98,11 +99,14 @@ func positions(start, length *Node, t int) *Node {
 	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
 }
 
-// headRows are the places of rows [N] (int32) along an axis of B*K rows of heads: [N*K].
-func headRows(rows *Node, heads int) *Node {
+// swapFirst turns rows of heads into heads of rows, [B, K, ...] -> [K, B, ...], and back.
+func swapFirst(x *Node) *Node { return Transpose(x, 0, 1) }
+
+// headRows are the places of rows [N] (int32) along an axis of K*B heads of rows: [K*N].
+func headRows(rows *Node, s Shape) *Node {
 	n := dims(rows)[0]
-	first := BroadcastToDims(Reshape(gx.MulScalar(rows, heads), n, 1), n, heads)
-	return Reshape(Add(first, Iota(rows.Graph(), shapes.Make(dtypes.Int32, n, heads), 1)), n*heads)
+	first := gx.MulScalar(Iota(rows.Graph(), shapes.Make(dtypes.Int32, s.KVHeads, n), 0), s.Batch)
+	return Reshape(Add(first, BroadcastToDims(Reshape(rows, 1, n), s.KVHeads, n)), s.KVHeads*n)
 }
 
 // takeRows picks rows (int32 [N]) of x along axis.

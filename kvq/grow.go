@@ -69,7 +69,7 @@ func (p *Plan) TakeRows(to *Plan, nodes []*Node, rows *Node) []*Node {
 		switch axis := a.rows(); {
 		case axis < 0:
 		case a.role == roleExact && !p.config.Quantized():
-			out[i] = takeRows(nodes[i], headRows(rows, p.shape.KVHeads), axis)
+			out[i] = takeRows(nodes[i], headRows(rows, p.shape), axis)
 		default:
 			out[i] = takeRows(nodes[i], rows, axis)
 		}

@@ -167,7 +167,7 @@ func (h hostState) exactToken(prefix string, row, slot int) (keys, values [][]fl
 			out = append(out, nil)
 			for d := range h.plan.shape.HeadDim {
 				if len(a.dims) == 3 { // rows and heads are one axis
-					out[head] = append(out[head], a.at(row*h.plan.shape.KVHeads+head, slot, d))
+					out[head] = append(out[head], a.at(head*h.plan.shape.Batch+row, slot, d))
 					continue
 				}
 				out[head] = append(out[head], a.at(row, head, slot, d))

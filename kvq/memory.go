@@ -21,6 +21,14 @@ func (m Memory) Total() int64 {
 	return m.Codes + m.Scales + m.Zeros + m.Window + m.Sinks + m.Full + m.Index
 }
 
+// Plus adds part by part.
+func (m Memory) Plus(o Memory) Memory {
+	return Memory{
+		Codes: m.Codes + o.Codes, Scales: m.Scales + o.Scales, Zeros: m.Zeros + o.Zeros, Window: m.Window + o.Window,
+		Sinks: m.Sinks + o.Sinks, Full: m.Full + o.Full, Index: m.Index + o.Index,
+	}
+}
+
 // Memory predicts the bytes of the cache from its plan, before anything is allocated. [Measure] gives what tensors really take; the two
 // are equal.
 func (p *Plan) Memory() Memory {

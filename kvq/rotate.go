@@ -3,6 +3,7 @@ package kvq
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -20,11 +21,13 @@ import (
 // rotated queries with rotated keys are the scores, and an output of rotated values is rotated back by Rotate.
 func Rotate(x *Node) *Node {
 	dtype, dims := x.DType(), x.Shape().Dimensions
-	n := hadamardBlock(dims[len(dims)-1])
-	blocks := Reshape(ConvertDType(x, dtypes.Float32), -1, n)
+	last := len(dims) - 1
+	n := hadamardBlock(dims[last])
+	// The axes before stay apart, so that heads that lie on several devices stay where they are.
+	blocks := Reshape(ConvertDType(x, dtypes.Float32), append(slices.Clone(dims[:last]), dims[last]/n, n)...)
 	// A product with the matrix: on XLA's CPU it took as long as the fast transform of log2(n) rounds of sums and differences, and
 	// compiled in a third of the time.
-	rotated := Dot(blocks, hadamardNode(x.Graph(), n)).Product()
+	rotated := Dot(blocks, hadamardNode(x.Graph(), n)).General([]int{last + 1}, nil, []int{0}, nil)
 	return ConvertDType(Reshape(rotated, dims...), dtype)
 }
 

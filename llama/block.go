@@ -47,10 +47,10 @@ func (c Config) attention(layer int, w blockNodes, x *Node, turn rotation, cache
 //
 // Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 6.
 func feedForward(w blockNodes, x *Node) *Node {
-	both := linear(x, w.gateUp) // [B, t, 2, intermediate]
+	both := linear(x, w.gateUp) // [B, t, n, 2, intermediate/n], n: devices
 	s := both.Shape()
 	part := func(i int) *Node {
-		return Reshape(Slice(both, AxisRange(), AxisRange(), AxisElem(i)), s.Dim(0), s.Dim(1), s.Dim(3))
+		return Reshape(Slice(both, AxisRange(), AxisRange(), AxisRange(), AxisElem(i)), s.Dim(0), s.Dim(1), s.Dim(2)*s.Dim(4))
 	}
 	gate := part(0)
 	return linear(Mul(Mul(gate, Logistic(gate)), part(1)), w.down)

@@ -6,7 +6,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -85,9 +84,10 @@ func (k decodeKey) inputs(in []*Node) decodeInputs {
 // startDecode begins to compile the decode loop for a cache.
 func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) *program {
 	key.batch, key.capacity = plan.Shape().Batch, plan.Shape().Capacity
-	state := plan.Shapes()
-	return g.programs.start(key, append(append([]shapes.Shape{}, state...), key.shapes()...),
+	state := layouts(plan)
+	return g.programs.start(key, append(state, wholes(key.shapes()...)...), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
+			gx.Reuse(in[:len(state)])
 			return g.decode(w, plan, key, in[:len(state)], key.inputs(in[len(state):]))
 		})
 }
@@ -151,7 +151,7 @@ type pickKey struct {
 // numbers [B].
 func (g *Generator) startPick(batch int, kind pickKind) *program {
 	in := append([]shapes.Shape{shapes.Make(dtypes.Float32, batch, g.model.config.VocabSize)}, kind.shapes(1, batch)...)
-	return g.programs.start(pickKey{batch, kind}, in, func(_ modelNodes, in []*Node) []*Node {
+	return g.programs.start(pickKey{batch, kind}, wholes(in...), nil, func(_ modelNodes, in []*Node) []*Node {
 		return []*Node{kind.pick(in[0], gx.Scalar(in[0].Graph(), dtypes.Int32, 0), kind.inputs(in[1:])), areNumbers(in[0])}
 	})
 }
@@ -159,9 +159,9 @@ func (g *Generator) startPick(batch int, kind pickKind) *program {
 // decoded is what one call of the decode loop made.
 type decoded struct {
 	turns  int
-	tokens []int32         // [N, B], the first turns rows
-	sound  []bool          // [B]: the logits were numbers
-	logits *tensors.Tensor // [N, B, V] on the device, or nil; the caller frees it
+	tokens []int32 // [N, B], the first turns rows
+	sound  []bool  // [B]: the logits were numbers
+	logits spread  // [N, B, V] on the device, or nothing; the caller frees it
 }
 
 // decode runs the loop once.
@@ -171,7 +171,7 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 		return nil, err
 	}
 	// A call is short; it is not abandoned, so that its tokens are not lost.
-	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.inputs(inputs...)...)
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.donate(inputs...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,15 +180,15 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 	if key.keepLogits {
 		b.logits = out[3]
 	}
-	defer free(out[:3])
-	if b.tokens, err = tensors.CopyFlatData[int32](out[0]); err != nil {
+	defer free(out[:3]...)
+	if b.tokens, err = read[int32](out[0]); err != nil {
 		return nil, err
 	}
-	turns, err := tensors.CopyFlatData[int32](out[1])
+	turns, err := read[int32](out[1])
 	if err != nil {
 		return nil, err
 	}
-	if b.sound, err = tensors.CopyFlatData[bool](out[2]); err != nil {
+	if b.sound, err = read[bool](out[2]); err != nil {
 		return nil, err
 	}
 	b.turns = int(turns[0])

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -18,7 +19,7 @@ type DecodeTimer struct {
 	plan    *kvq.Plan
 	key     decodeKey
 	program *program
-	state   []*tensors.Tensor
+	fill    *computation // makes the cache
 	inputs  []any
 	steps   int
 
@@ -44,14 +45,11 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 		return nil, err
 	}
 	t.Compile = time.Since(start)
-	fill, err := NewExec(g.model.backend, func(one *Node) []*Node {
-		return plan.Synthetic(one.Graph(), contextTokens).Nodes()
+	one := wholes(shapes.Make(dtypes.Int32))
+	t.fill, err = g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
+		return plan.Synthetic(one[0].Graph(), contextTokens).Nodes()
 	})
 	if err != nil {
-		return nil, err
-	}
-	defer fill.Finalize()
-	if t.state, err = fill.Call(int32(1)); err != nil {
 		return nil, err
 	}
 	newest := make([]int32, batch)
@@ -65,18 +63,25 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 
 // Run makes the steps once and returns the time of one step. Every run starts from the same context.
 func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
-	args := make([]any, 0, len(t.state)+len(t.inputs))
-	for _, s := range t.state {
-		args = append(args, s)
+	cache := &session{g: t.g, plan: t.plan}
+	var err error
+	if cache.state, err = t.fill.call(int32(1)); err != nil {
+		return 0, err
+	}
+	defer cache.free()
+	// The first array is small, and reading it waits for the device.
+	if _, err := read[int32](cache.state[0]); err != nil {
+		return 0, err
 	}
 	start := time.Now()
-	out, err := t.g.programs.run(ctx, t.program, append(args, t.inputs...)...)
+	out, err := t.g.programs.run(ctx, t.program, cache.donate(t.inputs...)...)
 	if err != nil {
 		return 0, err
 	}
-	defer free(out)
+	out = cache.replace(out)
+	defer free(out...)
 	// Reading a scalar waits for the device.
-	turns, err := tensors.CopyFlatData[int32](out[len(t.state)+1])
+	turns, err := read[int32](out[1])
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
@@ -90,5 +95,5 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 // Memory returns the bytes of the cache.
 func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
 
-// Finalize frees the cache.
-func (t *DecodeTimer) Finalize() { free(t.state) }
+// Finalize frees what it compiled.
+func (t *DecodeTimer) Finalize() { t.fill.exec.Finalize() }

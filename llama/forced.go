@@ -113,7 +113,10 @@ func Evaluate(ctx context.Context, reference, tested *Generator, texts [][]int32
 	if ref != nil {
 		out.Reference = ref.rows
 	}
-	out.Cache, err = kvq.Measure(under.cache.plan, under.cache.state)
+	each, err := under.cache.memory()
+	for _, m := range each {
+		out.Cache = out.Cache.Plus(m)
+	}
 	return out, err
 }
 
@@ -185,9 +188,9 @@ type forcedRun struct {
 	g      *Generator
 	kind   scoreKind
 	cache  *session
-	logits *tensors.Tensor // of the prompt, until they are scored
+	logits spread // of the prompt, until they are scored
 	// predictions are the log-probabilities [N, B, V] of the newest step, on the device; of a reference alone.
-	predictions *tensors.Tensor
+	predictions spread
 	rows        []Scores
 	clock       Timing
 }
@@ -214,7 +217,7 @@ func (f *forcing) start(ctx context.Context, g *Generator, kind scoreKind) (*for
 }
 
 func (r *forcedRun) free() {
-	free([]*tensors.Tensor{r.logits, r.predictions})
+	free(r.logits, r.predictions)
 	if r.cache != nil {
 		r.cache.free()
 	}
@@ -222,9 +225,9 @@ func (r *forcedRun) free() {
 
 // step scores the next tokens: from the prompt's logits the first time, then by feeding the tokens scored before.
 func (r *forcedRun) step(ctx context.Context, reference *forcedRun) error {
-	free([]*tensors.Tensor{r.predictions})
-	r.predictions = nil
-	var out []*tensors.Tensor
+	free(r.predictions)
+	r.predictions = spread{}
+	var out []spread
 	var err error
 	n := r.next()
 	if r.scored == 0 {
@@ -238,11 +241,11 @@ func (r *forcedRun) step(ctx context.Context, reference *forcedRun) error {
 	if r.kind == scoreReference {
 		r.predictions, out = out[len(out)-1], out[:len(out)-1]
 	}
-	defer free(out)
+	defer free(out...)
 	return r.take(n, out)
 }
 
-func (r *forcedRun) scorePrompt(ctx context.Context, reference *forcedRun) ([]*tensors.Tensor, error) {
+func (r *forcedRun) scorePrompt(ctx context.Context, reference *forcedRun) ([]spread, error) {
 	program := r.g.startScorePrompt(len(r.rows), r.kind)
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
@@ -252,12 +255,12 @@ func (r *forcedRun) scorePrompt(ctx context.Context, reference *forcedRun) ([]*t
 		inputs = append(inputs, reference.predictions)
 	}
 	out, err := r.g.programs.run(context.WithoutCancel(ctx), program, inputs...)
-	free([]*tensors.Tensor{r.logits})
-	r.logits = nil
+	free(r.logits)
+	r.logits = spread{}
 	return out, err
 }
 
-func (r *forcedRun) scoreFed(ctx context.Context, n int, reference *forcedRun) ([]*tensors.Tensor, error) {
+func (r *forcedRun) scoreFed(ctx context.Context, n int, reference *forcedRun) ([]spread, error) {
 	if r.cache.room() < n {
 		if err := r.cache.grow(ctx, 2*r.cache.capacity()); err != nil {
 			return nil, err
@@ -267,11 +270,11 @@ func (r *forcedRun) scoreFed(ctx context.Context, n int, reference *forcedRun) (
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
 	}
-	inputs := r.cache.inputs([]int32{int32(n)}, r.columns(r.scored-1, n, scoreBlock), r.columns(r.scored, n, scoreBlock))
+	inputs := r.cache.donate([]int32{int32(n)}, r.columns(r.scored-1, n, scoreBlock), r.columns(r.scored, n, scoreBlock))
 	if reference != nil {
 		inputs = append(inputs, reference.predictions)
 	}
-	var out []*tensors.Tensor
+	var out []spread
 	err := clocked(&r.clock.Decode, func() (err error) {
 		out, err = r.g.programs.run(context.WithoutCancel(ctx), program, inputs...)
 		return err
@@ -285,18 +288,18 @@ func (r *forcedRun) scoreFed(ctx context.Context, n int, reference *forcedRun) (
 }
 
 // take adds scores [N, B] to the rows, as far as their texts go.
-func (r *forcedRun) take(n int, out []*tensors.Tensor) error {
-	nll, err := tensors.CopyFlatData[float32](out[0])
+func (r *forcedRun) take(n int, out []spread) error {
+	nll, err := read[float32](out[0])
 	if err != nil {
 		return err
 	}
 	var kl []float32
 	var top1 []bool
 	if r.kind == scoreTested {
-		if kl, err = tensors.CopyFlatData[float32](out[1]); err != nil {
+		if kl, err = read[float32](out[1]); err != nil {
 			return err
 		}
-		if top1, err = tensors.CopyFlatData[bool](out[2]); err != nil {
+		if top1, err = read[bool](out[2]); err != nil {
 			return err
 		}
 	}

@@ -122,7 +122,7 @@ func (r *run) first(ctx context.Context) error {
 		return err
 	}
 	r.cache = cache
-	defer free([]*tensors.Tensor{logits})
+	defer free(logits)
 	if r.gc.KeepLogits {
 		if err := r.keep(logits, 1); err != nil {
 			return err
@@ -137,7 +137,7 @@ func (r *run) first(ctx context.Context) error {
 	return r.take(tokens, 1)
 }
 
-func (r *run) pickFirst(ctx context.Context, logits *tensors.Tensor) ([]int32, error) {
+func (r *run) pickFirst(ctx context.Context, logits spread) ([]int32, error) {
 	program := r.g.startPick(len(r.rows), r.pick.kind)
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
@@ -147,15 +147,15 @@ func (r *run) pickFirst(ctx context.Context, logits *tensors.Tensor) ([]int32, e
 	if err != nil {
 		return nil, err
 	}
-	defer free(out)
-	sound, err := tensors.CopyFlatData[bool](out[1])
+	defer free(out...)
+	sound, err := read[bool](out[1])
 	if err != nil {
 		return nil, err
 	}
 	if err := r.checkNumbers(sound); err != nil {
 		return nil, err
 	}
-	return tensors.CopyFlatData[int32](out[0])
+	return read[int32](out[0])
 }
 
 // checkNumbers refuses to go on from logits that are not numbers, instead of writing nonsense.
@@ -192,7 +192,7 @@ func (r *run) more(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer free([]*tensors.Tensor{out.logits})
+	defer free(out.logits)
 	took := time.Since(start) - (r.clock.Compile - compiled)
 	r.clock.Decode += took
 	r.clock.Steps += out.turns
@@ -257,9 +257,9 @@ func (r *run) take(tokens []int32, turns int) error {
 }
 
 // keep copies logits [turns or more, B, V] to the host.
-func (r *run) keep(logits *tensors.Tensor, turns int) error {
+func (r *run) keep(logits spread, turns int) error {
 	b, v := len(r.rows), r.g.model.config.VocabSize
-	return tensors.ConstFlatData(logits, func(flat []float32) {
+	return tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
 		for j := range turns {
 			rows := make([][]float32, b)
 			for i := range rows {
@@ -290,10 +290,11 @@ func (r *run) finish(ctx context.Context, err error) *Result {
 	}
 	if s := r.cache; s != nil {
 		// The state has the shapes of its plan, or the graphs would have refused it.
-		out.Cache, _ = kvq.Measure(s.plan, s.state)
-		if full, err := kvq.New(kvq.Config{}, s.plan.Shape()); err == nil {
-			out.FullCacheBytes = full.Memory().Total()
+		out.DeviceCaches, _ = s.memory()
+		for _, m := range out.DeviceCaches {
+			out.Cache = out.Cache.Plus(m)
 		}
+		out.FullCacheBytes = s.fullBytes()
 		s.free()
 	}
 	return out

@@ -71,13 +71,13 @@ func (g *Generator) Finalize() { g.programs.finalize() }
 type session struct {
 	g     *Generator
 	plan  *kvq.Plan
-	used  int               // slots of each row, padding included
-	state []*tensors.Tensor // in the order of plan.Shapes; owned
-	clock *Timing           // what waiting and running are added to
+	used  int      // slots of each row, padding included
+	state []spread // in the order of plan.Shapes; owned
+	clock *Timing  // what waiting and running are added to
 }
 
 func (s *session) free() {
-	free(s.state)
+	free(s.state...)
 	s.state = nil
 }
 
@@ -90,18 +90,66 @@ func (s *session) room() int { return s.capacity() - s.used }
 // inputs are the cache's tensors followed by others, as arguments of a program.
 func (s *session) inputs(more ...any) []any {
 	all := make([]any, 0, len(s.state)+len(more))
-	for _, t := range s.state {
-		all = append(all, t)
+	for _, x := range s.state {
+		all = append(all, x)
 	}
 	return append(all, more...)
 }
 
+// donate is inputs for a program that writes the new cache in the place of the old one (gx.Reuse): the cache is then held
+// once instead of twice, and not copied. The session has none until replace gives it the new one.
+func (s *session) donate(more ...any) []any {
+	all := make([]any, 0, len(s.state)+len(more))
+	for _, x := range s.state {
+		all = append(all, donated(x))
+	}
+	s.state = nil
+	return append(all, more...)
+}
+
 // replace exchanges the cache's tensors for those that a program returned first, and returns the other outputs.
-func (s *session) replace(out []*tensors.Tensor) []*tensors.Tensor {
-	n := len(s.state)
-	free(s.state)
+func (s *session) replace(out []spread) []spread {
+	n := len(s.plan.Shapes())
+	free(s.state...)
 	s.state = append(s.state[:0], out[:n]...)
 	return out[n:]
+}
+
+// layouts say how a cache lies on the devices: every one has the arrays of its own heads.
+func layouts(plan *kvq.Plan) []layout {
+	var out []layout
+	axes := plan.HeadAxes()
+	for i, s := range plan.Shapes() {
+		out = append(out, layout{s, axes[i]})
+	}
+	return out
+}
+
+// memory counts the bytes of the cache on each device.
+func (s *session) memory() ([]kvq.Memory, error) {
+	out := make([]kvq.Memory, s.g.model.on.n)
+	for device := range out {
+		var parts []*tensors.Tensor
+		for _, x := range s.state {
+			parts = append(parts, x.parts[device])
+		}
+		var err error
+		if out[device], err = kvq.Measure(s.plan, parts); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// fullBytes is what a full-precision cache with the same number of slots would take, on all devices together.
+func (s *session) fullBytes() int64 {
+	n, shape := s.g.model.on.n, s.plan.Shape()
+	shape.KVHeads = s.g.model.config.Share(n).KVHeads
+	full, err := kvq.New(kvq.Config{}, shape)
+	if err != nil {
+		return 0 // cannot be: the plan has the same shape
+	}
+	return int64(n) * full.Memory().Total()
 }
 
 // prefillKey names the graph that takes a prompt in.
@@ -112,7 +160,7 @@ type prefillKey struct{ batch, columns, capacity int }
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 	b := plan.Shape().Batch
 	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity},
-		[]shapes.Shape{shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)},
+		wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
 			cache := plan.Init(in[1])
 			hidden := g.model.hidden(w, in[0], cache, nil)
@@ -122,13 +170,13 @@ func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 
 // prefill runs a prompt through the model in one call: attention is exact over the prompt itself, the cache takes it in
 // by its own rules. It returns the logits [B, V] of the last column, to be freed by the caller.
-func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, *tensors.Tensor, error) {
+func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, spread, error) {
 	program := g.startPrefill(plan, p.length)
 	if err := clock.compiling(func() error { return program.wait(ctx) }); err != nil {
-		return nil, nil, err
+		return nil, spread{}, err
 	}
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
-	var logits *tensors.Tensor
+	var logits spread
 	err := clock.prefilling(func() error {
 		out, err := g.programs.run(ctx, program, p.ids, p.start)
 		if err != nil {
@@ -138,7 +186,7 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, spread{}, err
 	}
 	return s, logits, nil
 }
@@ -153,7 +201,7 @@ func (s *session) grow(ctx context.Context, capacity int) error {
 		return err
 	}
 	plan := s.plan
-	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity}, plan.Shapes(),
+	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity}, layouts(plan), plan.HeadAxes(),
 		func(_ modelNodes, nodes []*Node) []*Node { return plan.Grow(larger, nodes) })
 	if err := s.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return err

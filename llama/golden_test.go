@@ -162,7 +162,7 @@ func TestPromptMatchesTransformers(t *testing.T) {
 			var names []string
 			args := []any{}
 			for _, w := range m.weights {
-				args = append(args, w)
+				args = append(args, w.parts[0])
 			}
 			out, err := ExecOnceN(m.Backend(), func(nodes []*Node) []*Node {
 				var results []*Node

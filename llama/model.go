@@ -7,39 +7,62 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Model is a Llama on a device: its configuration and its packed weights. It is immutable until Finalize and safe for
+// Model is a Llama on a device, or spread over several: its configuration and its packed weights. It is immutable until Finalize and safe for
 // concurrent use; several generators may share it. The zero value is not usable.
 type Model struct {
 	config  Config
-	backend compute.Backend
+	on      *devices
 	dtype   dtypes.DType
-	weights []*tensors.Tensor // in the order of nodes
-	rope    []float32         // frequencies
+	weights []spread  // in the order of nodes
+	rope    []float32 // frequencies
 }
 
-// NewModel takes over the weights: it packs them on the device (see packLayer) and frees w, layer by layer, also when
+// ModelOption changes how NewModel works.
+type ModelOption func(*modelOptions)
+
+type modelOptions struct{ devices int }
+
+// WithDevices spreads the model over the first n devices of the backend, which have to be able to share it: see [Config.CheckDevices].
+func WithDevices(n int) ModelOption { return func(o *modelOptions) { o.devices = n } }
+
+// NewModel takes over the weights: it packs them on the device (see joinLayer) and frees w, layer by layer, also when
 // it fails. All weights must have one dtype (float32, float16 or bfloat16), in which the model then computes, and the
-// shapes that the configuration implies.
-func NewModel(backend compute.Backend, config Config, w *Weights) (*Model, error) {
+// shapes that the configuration implies. [Files.LoadModel] does without all weights in one place.
+func NewModel(backend compute.Backend, config Config, w *Weights, options ...ModelOption) (*Model, error) {
 	defer w.Finalize()
+	o := modelOptions{devices: 1}
+	for _, option := range options {
+		option(&o)
+	}
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	config.EOS = slices.Clone(config.EOS)
 	if err := w.check(config); err != nil {
 		return nil, err
 	}
-	m := &Model{config: config, backend: backend, dtype: w.Embed.DType(), rope: ropeFrequencies(config)}
-	if err := m.pack(w); err != nil {
-		m.Finalize()
+	m, err := newModel(backend, config, w.Embed.DType(), o.devices)
+	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	p := packer{model: m}
+	return p.end(p.all(w))
+}
+
+// newModel is a model without weights, for a valid configuration.
+func newModel(backend compute.Backend, config Config, dtype dtypes.DType, n int) (*Model, error) {
+	if err := config.CheckDevices(n); err != nil {
+		return nil, err
+	}
+	on, err := newDevices(backend, n)
+	if err != nil {
+		return nil, err
+	}
+	config.EOS = slices.Clone(config.EOS)
+	return &Model{config: config, on: on, dtype: dtype, rope: ropeFrequencies(config)}, nil
 }
 
 // check compares the tensors with what the configuration implies.
@@ -72,25 +95,26 @@ func (m *Model) Config() Config {
 }
 
 // Backend returns where the model lives.
-func (m *Model) Backend() compute.Backend { return m.backend }
+func (m *Model) Backend() compute.Backend { return m.on.backend }
+
+// Devices is how many of the backend's devices the model is spread over: the first so many.
+func (m *Model) Devices() int { return m.on.n }
 
 // DType is the dtype of weights and activations.
 func (m *Model) DType() dtypes.DType { return m.dtype }
 
-// Bytes is the device memory that the weights take.
+// Bytes is the device memory that the weights take, on all devices together.
 func (m *Model) Bytes() int64 {
 	var sum int64
-	for _, t := range m.weights {
-		sum += t.ByteSize()
+	for _, s := range m.weights {
+		sum += s.bytes()
 	}
 	return sum
 }
 
 // Finalize frees the weights. The model and its generators are unusable afterwards.
 func (m *Model) Finalize() {
-	for _, t := range m.weights {
-		_ = t.FinalizeAll() // only fails when it is gone already
-	}
+	free(m.weights...)
 	m.weights = nil
 }
 

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
 )
 
 // program is one graph, compiled for one set of shapes in the background.
 type program struct {
-	exec *graph.Exec
-	done chan struct{} // closed when exec or err is there
+	*computation
+	done chan struct{} // closed when computation or err is there
 	err  error
 }
 
@@ -29,8 +27,8 @@ type programs struct {
 type build func(w modelNodes, inputs []*graph.Node) []*graph.Node
 
 // start begins to compile a graph, unless one with this key was begun already. key is comparable and tells apart all
-// graphs; inputs are the shapes of what comes after the weights.
-func (ps *programs) start(key any, inputs []shapes.Shape, graphOf build) *program {
+// graphs; inputs are the layouts of what comes after the weights, outputs the axes along which the first outputs are cut.
+func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build) *program {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p := ps.known[key]; p != nil {
@@ -38,21 +36,13 @@ func (ps *programs) start(key any, inputs []shapes.Shape, graphOf build) *progra
 	}
 	p := &program{done: make(chan struct{})}
 	ps.known[key] = p
-	all := make([]shapes.Shape, 0, len(ps.model.weights)+len(inputs))
-	for _, t := range ps.model.weights {
-		all = append(all, t.Shape())
-	}
-	all = append(all, inputs...)
+	all := append(ps.model.weightLayouts(), inputs...)
 	ps.busy.Go(func() {
 		defer close(p.done)
-		p.exec, p.err = graph.NewExec(ps.model.backend, func(nodes []*graph.Node) []*graph.Node {
+		p.computation, p.err = ps.model.on.compile(fmt.Sprintf("llama.%T", key), all, outputs, func(nodes []*graph.Node) []*graph.Node {
 			w, rest := ps.model.nodes(nodes)
 			return graphOf(w, rest)
 		})
-		if p.err == nil {
-			p.exec.WithName(fmt.Sprintf("llama.%T", key))
-			_, p.err = p.exec.Compile(all...)
-		}
 		if p.err != nil {
 			p.err = fmt.Errorf("compiling %+v: %w", key, p.err)
 			ps.mu.Lock()
@@ -73,42 +63,33 @@ func (p *program) wait(ctx context.Context) error {
 	}
 }
 
-// run calls a compiled program with the weights and inputs (tensors or Go values). Its outputs are the caller's, to be
+// run calls a compiled program with the weights and inputs (spreads, or values of the host). Its outputs are the caller's, to be
 // freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.
-func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]*tensors.Tensor, error) {
+func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]spread, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	args := make([]any, 0, len(ps.model.weights)+len(inputs))
-	for _, t := range ps.model.weights {
-		args = append(args, t)
+	for _, s := range ps.model.weights {
+		args = append(args, s)
 	}
 	args = append(args, inputs...)
 	type result struct {
-		out []*tensors.Tensor
+		out []spread
 		err error
 	}
 	heard := make(chan result, 1)
 	ps.busy.Go(func() {
 		var r result
-		r.out, r.err = p.exec.Call(args...)
+		r.out, r.err = p.call(args...)
 		heard <- r
 	})
 	select {
 	case r := <-heard:
 		return r.out, r.err
 	case <-ctx.Done():
-		ps.busy.Go(func() { free((<-heard).out) })
+		ps.busy.Go(func() { free((<-heard).out...) })
 		return nil, ctx.Err()
-	}
-}
-
-// free gives device memory back at once, without waiting for the garbage collector.
-func free(list []*tensors.Tensor) {
-	for _, t := range list {
-		if t != nil {
-			_ = t.FinalizeAll() // only fails when it is gone already
-		}
 	}
 }
 
@@ -118,7 +99,7 @@ func (ps *programs) finalize() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, p := range ps.known {
-		if p.exec != nil {
+		if p.computation != nil {
 			p.exec.Finalize()
 		}
 	}

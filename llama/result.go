@@ -17,10 +17,11 @@ type Result struct {
 	Stop StopReason
 	// Logits [n][B][V] are those that the tokens were picked from, before any processing; nil without KeepLogits.
 	Logits [][][]float32
-	// Cache is what the cache took on the device at the end, by part; FullCacheBytes what a full-precision one with
-	// the same number of slots would have taken.
+	// Cache is what the cache took at the end, by part, on all devices together; FullCacheBytes what a full-precision one with
+	// the same number of slots would have taken. DeviceCaches is what it took on each device.
 	Cache          kvq.Memory
 	FullCacheBytes int64
+	DeviceCaches   []kvq.Memory
 	Timing         Timing
 }
 

@@ -86,7 +86,7 @@ func (g *Generator) startScorePrompt(batch int, kind scoreKind) *program {
 	if kind == scoreTested {
 		in = append(in, shapes.Make(dtypes.Float32, 1, batch, v))
 	}
-	return g.programs.start(scorePromptKey{batch, kind}, in, func(_ modelNodes, in []*Node) []*Node {
+	return g.programs.start(scorePromptKey{batch, kind}, wholes(in...), nil, func(_ modelNodes, in []*Node) []*Node {
 		var reference *Node
 		if kind == scoreTested {
 			reference = Reshape(in[2], batch, v)
@@ -104,13 +104,14 @@ type scoreKey struct {
 // startScore begins to compile it: the cache, then limit [1], tokens to feed and tokens that follow [N, B], all int32,
 // and perhaps the reference [N, B, V], to the cache and the scores.
 func (g *Generator) startScore(plan *kvq.Plan, kind scoreKind) *program {
-	s, v, state := plan.Shape(), g.model.config.VocabSize, plan.Shapes()
-	in := append(append([]shapes.Shape{}, state...), shapes.Make(dtypes.Int32, 1),
-		shapes.Make(dtypes.Int32, scoreBlock, s.Batch), shapes.Make(dtypes.Int32, scoreBlock, s.Batch))
+	s, v, state := plan.Shape(), g.model.config.VocabSize, layouts(plan)
+	in := []shapes.Shape{shapes.Make(dtypes.Int32, 1), shapes.Make(dtypes.Int32, scoreBlock, s.Batch), shapes.Make(dtypes.Int32, scoreBlock, s.Batch)}
 	if kind == scoreTested {
 		in = append(in, shapes.Make(dtypes.Float32, scoreBlock, s.Batch, v))
 	}
-	return g.programs.start(scoreKey{s.Batch, s.Capacity, kind}, in, func(w modelNodes, in []*Node) []*Node {
+	all := append(state, wholes(in...)...)
+	return g.programs.start(scoreKey{s.Batch, s.Capacity, kind}, all, plan.HeadAxes(), func(w modelNodes, in []*Node) []*Node {
+		gx.Reuse(in[:len(state)])
 		return g.scoreLoop(w, plan, kind, in[:len(state)], in[len(state):])
 	})
 }

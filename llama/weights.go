@@ -56,13 +56,16 @@ func (w *Weights) Bytes() int64 {
 func (w *Weights) each(visit func(**tensors.Tensor)) {
 	visit(&w.Embed)
 	for i := range w.Layers {
-		l := &w.Layers[i]
-		for _, t := range []**tensors.Tensor{&l.AttnNorm, &l.Q, &l.K, &l.V, &l.O, &l.MLPNorm, &l.Gate, &l.Up, &l.Down} {
+		for _, t := range w.Layers[i].tensors() {
 			visit(t)
 		}
 	}
 	visit(&w.Norm)
 	visit(&w.Head)
+}
+
+func (l *LayerWeights) tensors() []**tensors.Tensor {
+	return []**tensors.Tensor{&l.AttnNorm, &l.Q, &l.K, &l.V, &l.O, &l.MLPNorm, &l.Gate, &l.Up, &l.Down}
 }
 
 // parameter is one tensor that the configuration implies.

@@ -48,6 +48,9 @@ func TestBadInput(t *testing.T) {
 		{"plugin that is not there", fits("generate", "--backend", "xla:/nowhere/plugin.so"), "", []string{"/nowhere/plugin.so"}},
 		{"plugin that does not load", fits("compare", "--backend", "xla:"+text), "", []string{"plugin.so"}},
 		{"device that is none", []string{"devices", "--backend", "xla:" + text}, "", []string{"plugin.so"}},
+		{"heads that devices cannot share", fits("generate", "--devices", "4"), "", []string{"--devices 4", "2 key/value heads", "want one of: 1, 2"}},
+		{"no device at all", fits("compare", "--devices", "0"), "", []string{"--devices 0", "at least 1"}},
+		{"a benchmark on devices that cannot share", []string{"bench", "decode", "--model", good, "--devices", "1,3"}, "", []string{"--devices 3", "2 key/value heads"}},
 
 		{"kind of cache", fits("generate", "--cache", "half"), "", []string{`"half"`, "quantized or full"}},
 		{"bits of a full cache", []string{"generate", "--model", good, "--cache", "full", "--nbits", "4"}, "", []string{"--nbits", "full"}},

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -18,7 +18,6 @@ import (
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
-	"github.com/kvqbook/kvqbook/llama"
 )
 
 func init() { register(newBench) }
@@ -68,8 +67,17 @@ type benchRow struct {
 	Ratio     bench.Ratio `json:"times_faster"`
 	Bytes     int64       `json:"bytes"`
 	FullBytes int64       `json:"full_bytes"`
+	Devices   int         `json:"devices,omitempty"` // that the model is spread over; decode alone
+	// Scaling compares with the row of the first number of devices; nil for that row.
+	Scaling *scaling `json:"times_faster_than_first_devices,omitempty"`
 	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
+}
+
+// scaling is how many times faster each cache is than the same on another number of devices.
+type scaling struct {
+	Quantized bench.Ratio `json:"quantized"`
+	Full      bench.Ratio `json:"full"`
 }
 
 // benchReport is everything a benchmark prints.
@@ -104,14 +112,27 @@ func (r *benchReport) print(w io.Writer, f *benchFlags) error {
 		return printJSON(w, r)
 	}
 	t := table.NewWriter()
-	t.AppendHeader(table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "of bandwidth"})
+	header := table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "of bandwidth"}
+	several := slices.ContainsFunc(r.Rows, func(row benchRow) bool { return row.Scaling != nil })
+	if several {
+		first := fmt.Sprintf(" times faster than on %d: min / median", r.Rows[0].Devices)
+		header = append(header, "devices", "quantized"+first, "full"+first)
+	}
+	t.AppendHeader(header)
 	for _, row := range r.Rows {
 		part := ""
 		if row.Bandwidth > 0 {
 			part = fmt.Sprintf("%.0f %%", 100*row.Bandwidth)
 		}
-		t.AppendRow(table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
-			row.Bytes, row.FullBytes, part})
+		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
+			row.Bytes, row.FullBytes, part}
+		if several {
+			cells = append(cells, row.Devices)
+		}
+		if row.Scaling != nil {
+			cells = append(cells, row.Scaling.Quantized.String(), row.Scaling.Full.String())
+		}
+		t.AppendRow(cells)
 	}
 	fmt.Fprintf(w, "`%s`, %s, %d processors, %s; %s against full precision, %d runs in alternation", r.Command, r.Device, r.CPUs, r.Date, r.Cache, r.Runs)
 	if r.Bandwidth > 0 {
@@ -233,124 +254,5 @@ func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, 
 	}
 	row := report.add(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
 	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
-	return nil
-}
-
-func newBenchDecode() *cobra.Command {
-	var f benchFlags
-	var model modelFlags
-	var random string
-	c := &cobra.Command{
-		Use:   "decode",
-		Short: "A token of the whole model",
-		Long: `decode times the decode loop of a whole model. The cache has made-up contents, so that a long context costs no time to read; --random
-takes a model's shape with random weights made on the device.`,
-		Example: `  kvq bench decode --tokens 512 --batches 1 --runs 3 --steps 16`,
-		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return f.decode(c, &model, random)
-		},
-	}
-	fs := c.Flags()
-	model.register(fs)
-	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
-	fs.StringVar(&random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
-	return c
-}
-
-// llama27B is the configuration of Llama-2-7B.
-var llama27B = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
-	HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}}
-
-func randomShapes() []string { return []string{"llama2-7b"} }
-
-func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) error {
-	ctx := c.Context()
-	if err := f.check(); err != nil {
-		return err
-	}
-	config, err := f.cache.parse(c.Flags())
-	if err != nil {
-		return err
-	}
-	if random != "" && random != "llama2-7b" {
-		return usererr.New("--random %q, want %s", random, strings.Join(randomShapes(), ", "))
-	}
-	model, info, name, closeModel, err := f.benchModel(c, flags, random)
-	if err != nil {
-		return err
-	}
-	defer closeModel()
-	report := newReport(c, info, config, f.runs)
-	full, err := llama.NewGenerator(model, kvq.Config{})
-	if err != nil {
-		return err
-	}
-	defer full.Finalize()
-	quantized, err := llama.NewGenerator(model, config)
-	if err != nil {
-		return err
-	}
-	defer quantized.Finalize()
-	for _, batch := range f.batches {
-		for _, tokens := range f.tokens {
-			if err := f.decodeRow(ctx, report, name, quantized, full, batch, tokens); err != nil {
-				return err
-			}
-		}
-	}
-	return report.print(c.OutOrStdout(), f)
-}
-
-// benchModel is the model of the flags, or one with random weights.
-func (f *benchFlags) benchModel(c *cobra.Command, flags *modelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
-	if random == "" {
-		files, err := flags.open(c)
-		if err != nil {
-			return nil, device.Info{}, "", nil, err
-		}
-		m, err := flags.load(c.Context(), files, c.ErrOrStderr())
-		if err != nil {
-			return nil, device.Info{}, "", nil, err
-		}
-		return m.Model, device.Describe(m.Backend()), "decode", func() { m.close(c.Context()) }, nil
-	}
-	backend, info, err := openDevice(flags.backend)
-	if err != nil {
-		return nil, info, "", nil, err
-	}
-	dtype := dtypes.BFloat16
-	if d, err := flags.parseDType(); err != nil {
-		return nil, info, "", nil, err
-	} else if d != dtypes.InvalidDType {
-		dtype = d
-	}
-	weights, err := llama.RandomWeights(backend, llama27B, dtype, 1)
-	if err != nil {
-		return nil, info, "", nil, err
-	}
-	m, err := llama.NewModel(backend, llama27B, weights)
-	if err != nil {
-		return nil, info, "", nil, err
-	}
-	return m, info, "decode " + random, func() { m.Finalize(); backend.Finalize() }, nil
-}
-
-func (f *benchFlags) decodeRow(ctx context.Context, report *benchReport, name string, quantized, full *llama.Generator, batch, tokens int) error {
-	var timers []*llama.DecodeTimer
-	var runs []bench.Run
-	for _, g := range []*llama.Generator{quantized, full} {
-		t, err := g.NewDecodeTimer(ctx, batch, tokens, f.steps)
-		if err != nil {
-			return err
-		}
-		defer t.Finalize()
-		timers, runs = append(timers, t), append(runs, t.Run)
-	}
-	times, err := bench.Alternate(ctx, f.runs, runs...)
-	if err != nil {
-		return err
-	}
-	report.add(name, batch, tokens, times, timers[0].Memory().Total(), timers[1].Memory().Total())
 	return nil
 }

@@ -59,7 +59,7 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	cmp := &comparison{job: job, sides: [2]*sideRun{
+	cmp := &comparison{job: job, devices: []string{}, sides: [2]*sideRun{
 		{config: kvq.Config{}, rows: newRows(job.tok, job.batch)},
 		{config: job.cache, rows: newRows(job.tok, job.batch)},
 	}}
@@ -76,12 +76,12 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 	words.prepare(func() { _ = finish() })
 
 	err = func() error {
-		model, err := f.model.load(ctx, job.files, errs)
+		model, err := f.model.load(ctx, job.files, errs, job.request(kvq.Config{}), job.request(job.cache))
 		if err != nil {
 			return err
 		}
 		defer model.close(ctx)
-		cmp.device, cmp.load = model.device, model.took
+		cmp.device, cmp.devices, cmp.load = model.device, model.devices, model.took
 		for _, s := range cmp.sides {
 			note(errs, "generating with the cache %s", s.config)
 			if err := s.run(ctx, job, model, words); err != nil {
@@ -101,10 +101,11 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 
 // comparison is a run of compare, as far as it is.
 type comparison struct {
-	job    *job
-	device string
-	load   time.Duration
-	sides  [2]*sideRun // full precision, quantized
+	job     *job
+	device  string
+	devices []string
+	load    time.Duration
+	sides   [2]*sideRun // full precision, quantized
 }
 
 // sideRun is the batch with one of the caches.
@@ -227,6 +228,7 @@ func parts(m kvq.Memory) []part {
 type compareJSON struct {
 	Model       string            `json:"model"`
 	Device      string            `json:"device"`
+	Devices     []string          `json:"devices"` // those that the model is spread over
 	Prompts     []comparedJSON    `json:"prompts"`
 	Cache       *cacheJSON        `json:"cache"` // null when interrupted before both were there
 	Timing      compareTimingJSON `json:"timing"`
@@ -254,7 +256,7 @@ type compareTimingJSON struct {
 }
 
 func (c *comparison) json(interrupted bool) compareJSON {
-	j := compareJSON{Model: c.job.files.Path(), Device: c.device, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
+	j := compareJSON{Model: c.job.files.Path(), Device: c.device, Devices: c.devices, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
 	full, quantized := c.sides[0], c.sides[1]
 	for i, prompt := range c.job.batch.prompts {
 		p := comparedJSON{Prompt: prompt, InputIDs: c.job.batch.ids[i], Mask: c.job.batch.mask[i],

@@ -24,7 +24,8 @@ Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, outpu
   kvq generate --prompt "Hello, how are you?" --max-new-tokens 40
   kvq generate --prompt "What is a key/value cache?" --chat --max-new-tokens 60 --preset smallest
   kvq generate --prompt "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
-  echo "The capital of France is" | kvq generate --prompt - --json`,
+  echo "The capital of France is" | kvq generate --prompt - --json
+  kvq generate --devices 3`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.runGenerate(c) },
 	}
@@ -47,7 +48,7 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 	words.prepare(func() { _ = finish() })
 
 	g.result, err = func() (*llama.Result, error) {
-		model, err := f.model.load(ctx, job.files, errs)
+		model, err := f.model.load(ctx, job.files, errs, job.request(job.cache))
 		if err != nil {
 			return nil, err
 		}
@@ -114,15 +115,17 @@ func (g *generation) end() error {
 type generateJSON struct {
 	Model       string           `json:"model"`
 	Device      string           `json:"device"`
+	Devices     []string         `json:"devices"` // those that the model is spread over
 	Prompts     []generatedJSON  `json:"prompts"`
 	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
 	Timing      timingJSON       `json:"timing"`
+	Memory      *peakJSON        `json:"memory"` // null when interrupted before the model was loaded
 	Stop        llama.StopReason `json:"stop,omitempty"`
 	Interrupted bool             `json:"interrupted,omitempty"`
 }
 
 func (g *generation) json(interrupted bool) generateJSON {
-	j := generateJSON{Model: g.job.files.Path(), Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
+	j := generateJSON{Model: g.job.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
 	for i, prompt := range g.job.batch.prompts {
 		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.job.batch.ids[i], g.job.batch.mask[i], g.rows.ids[i], g.rows.text(i)})
 	}
@@ -131,8 +134,9 @@ func (g *generation) json(interrupted bool) generateJSON {
 		timing, j.Stop = g.result.Timing, g.result.Stop
 	}
 	if g.loaded != nil {
-		j.Device = g.loaded.device
+		j.Device, j.Devices = g.loaded.device, g.loaded.devices
 		j.Timing = newTimingJSON(g.loaded.took, timing, len(g.rows.ids))
+		j.Memory = g.loaded.peaks(g.job.files)
 	}
 	return j
 }

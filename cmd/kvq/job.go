@@ -25,6 +25,7 @@ type jobFlags struct {
 
 func (f *jobFlags) register(fs *pflag.FlagSet) {
 	f.model.register(fs)
+	f.model.registerDevices(fs)
 	f.cache.register(fs)
 	f.prompts.register(fs)
 	f.generate.register(fs)
@@ -64,6 +65,11 @@ func (f *jobFlags) job(c *cobra.Command) (*job, error) {
 	return j, err
 }
 
+// request is the memory that the job takes with a cache.
+func (j *job) request(cache kvq.Config) llama.Request {
+	return llama.Request{Model: j.files.Config(), Cache: cache, Batch: len(j.batch.ids), Prompt: len(j.batch.ids[0]), NewTokens: j.generate.MaxNewTokens}
+}
+
 // run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
 func (j *job) run(ctx context.Context, model *loaded, cache kvq.Config, onBlock func([][]int32) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)
@@ -100,8 +106,9 @@ type generatedJSON struct {
 // cacheJSON is what a cache took.
 type cacheJSON struct {
 	Config       string      `json:"config"`
-	Bytes        int64       `json:"bytes"`
+	Bytes        int64       `json:"bytes"` // on all devices together
 	FullBytes    int64       `json:"full_precision_bytes"`
+	DeviceBytes  []int64     `json:"bytes_per_device,omitempty"` // with several devices
 	Parts        kvq.Memory  `json:"parts"`
 	FullParts    *kvq.Memory `json:"full_precision_parts,omitempty"`
 	BitsPerValue *float64    `json:"bits_per_value,omitempty"`
@@ -111,7 +118,13 @@ func newCacheJSON(config kvq.Config, r *llama.Result) *cacheJSON {
 	if r == nil || r.Cache.Total() == 0 { // interrupted before there was one
 		return nil
 	}
-	return &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache}
+	c := &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache}
+	if len(r.DeviceCaches) > 1 {
+		for _, m := range r.DeviceCaches {
+			c.DeviceBytes = append(c.DeviceBytes, m.Total())
+		}
+	}
+	return c
 }
 
 // timingJSON is in seconds.

@@ -21,13 +21,21 @@ type modelFlags struct {
 	backend, model, dtype string
 	revision              string
 	offline               bool
+	devices               int
+	maxMemory             string
 }
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
 	registerBackend(fs, &f.backend)
 	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
 	registerHub(fs, &f.revision, &f.offline)
+	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
+}
+
+// registerDevices is for commands that run one model.
+func (f *modelFlags) registerDevices(fs *pflag.FlagSet) {
+	fs.IntVar(&f.devices, "devices", 1, "spread the model over the first `n` devices of the backend, by key/value heads")
 }
 
 func registerBackend(fs *pflag.FlagSet, backend *string) {
@@ -39,11 +47,34 @@ func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	if _, err := f.parseDType(); err != nil {
 		return nil, err
 	}
+	if _, err := f.parseMaxMemory(); err != nil {
+		return nil, err
+	}
 	path, err := f.path(c)
 	if err != nil {
 		return nil, err
 	}
-	return llama.Open(path)
+	files, err := llama.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return files, checkShares(files.Config(), f.devices)
+}
+
+// checkShares tells whether so many devices can share a model.
+func checkShares(config llama.Config, devices int) error {
+	if err := config.CheckDevices(devices); err != nil {
+		return usererr.New("--devices %d: %w", devices, err)
+	}
+	return nil
+}
+
+// checkCount tells whether a backend has so many devices.
+func checkCount(info device.Info, devices int) error {
+	if has := len(info.Devices); devices > has {
+		return usererr.New("--devices %d: %s has %d; kvq devices lists them", devices, info.Name, has)
+	}
+	return nil
 }
 
 // parseDType returns the dtype asked for, InvalidDType for auto.
@@ -87,11 +118,14 @@ type loaded struct {
 	*llama.Model
 	backend compute.Backend
 	device  string
+	devices []string // those it is spread over, as XLA describes them
 	took    time.Duration
+	weights int64 // bytes on all devices together
+	peak    int64 // the first device's memory at its fullest; 0: unknown, or the host's. Set by close
 }
 
-// load opens the device and loads the weights, with a progress bar on a terminal.
-func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer) (*loaded, error) {
+// load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
+func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...llama.Request) (*loaded, error) {
 	start := time.Now()
 	backend, info, err := openDevice(f.backend)
 	if err != nil {
@@ -100,6 +134,21 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if info.Platform == device.PureGo {
 		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
 	}
+	if err := checkCount(info, f.devices); err != nil {
+		return nil, err
+	}
+	if err := f.checkFit(backend, info, runs...); err != nil {
+		return nil, err
+	}
+	model, err := f.loadOn(ctx, backend, info, f.devices, files, errs)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{Model: model, backend: backend, device: info.Name, devices: info.Devices[:f.devices], took: time.Since(start), weights: model.Bytes()}, nil
+}
+
+// loadOn loads the weights onto the first n devices of a backend.
+func (f *modelFlags) loadOn(ctx context.Context, backend compute.Backend, info device.Info, n int, files *llama.Files, errs io.Writer) (*llama.Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -110,21 +159,16 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 		defer func() { _ = bar.Clear() }() // also when it is not full
 		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
 	}
-	weights, err := files.LoadWeights(backend, f.dtypeOn(info.GPU()), options...)
-	if err != nil {
-		return nil, err
-	}
-	model, err := llama.NewModel(backend, files.Config(), weights)
-	if err != nil {
-		return nil, err
-	}
-	return &loaded{Model: model, backend: backend, device: info.Name, took: time.Since(start)}, nil
+	return files.LoadModel(backend, f.dtypeOn(info.GPU()), n, options...)
 }
 
 // close frees model and device. After an interruption calls may still be under way on them, and the process is about
 // to end: then it does nothing.
 func (l *loaded) close(ctx context.Context) {
 	if ctx.Err() == nil {
+		if device.Describe(l.backend).GPU() {
+			l.peak = device.MemoryOf(l.backend, 0).Peak
+		}
 		l.Finalize()
 		l.backend.Finalize()
 	}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// benchDecodeFlags are those of bench decode.
+type benchDecodeFlags struct {
+	benchFlags
+	model   modelFlags
+	random  string
+	devices []int
+}
+
+func newBenchDecode() *cobra.Command {
+	var f benchDecodeFlags
+	c := &cobra.Command{
+		Use:   "decode",
+		Short: "A token of the whole model",
+		Long: `decode times the decode loop of a whole model. The cache has made-up contents, so that a long context costs no time to read; --random
+takes a model's shape with random weights made on the device. With several numbers in --devices the model is spread over so many
+devices, and each is compared with the first.`,
+		Example: `  kvq bench decode --tokens 512 --batches 1 --runs 3 --steps 16
+  kvq bench decode --random llama2-7b --backend xla:cuda --devices 1,2 --tokens 4096 --batches 1`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+	}
+	fs := c.Flags()
+	f.model.register(fs)
+	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
+	fs.StringVar(&f.random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
+	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to spread the model over")
+	return c
+}
+
+// llama27B is the configuration of Llama-2-7B.
+var llama27B = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
+	HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}}
+
+func randomShapes() []string { return []string{"llama2-7b"} }
+
+// benchModel is a model on some number of devices, with both caches.
+type benchModel struct {
+	model           *llama.Model
+	quantized, full *llama.Generator
+}
+
+func (m *benchModel) close() {
+	for _, g := range []*llama.Generator{m.quantized, m.full} {
+		if g != nil {
+			g.Finalize()
+		}
+	}
+	m.model.Finalize()
+}
+
+func (f *benchDecodeFlags) run(c *cobra.Command) error {
+	ctx := c.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
+	config, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	if f.random != "" && f.random != "llama2-7b" {
+		return usererr.New("--random %q, want %s", f.random, strings.Join(randomShapes(), ", "))
+	}
+	load, shape, err := f.loader(c)
+	if err != nil {
+		return err
+	}
+	for _, n := range f.devices {
+		if err := checkShares(shape, n); err != nil {
+			return err
+		}
+	}
+	backend, info, err := openDevice(f.model.backend)
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	for _, n := range f.devices {
+		if err := checkCount(info, n); err != nil {
+			return err
+		}
+	}
+	if err := f.checkFit(backend, info, shape, config); err != nil {
+		return err
+	}
+	var models []*benchModel
+	defer func() {
+		for _, m := range models {
+			m.close()
+		}
+	}()
+	for _, n := range f.devices {
+		model, err := load(backend, info, n)
+		if err != nil {
+			return err
+		}
+		m := &benchModel{model: model}
+		models = append(models, m)
+		if m.full, err = llama.NewGenerator(model, kvq.Config{}); err != nil {
+			return err
+		}
+		if m.quantized, err = llama.NewGenerator(model, config); err != nil {
+			return err
+		}
+	}
+	report := newReport(c, info, config, f.runs)
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			if err := f.row(ctx, report, models, batch, tokens); err != nil {
+				return err
+			}
+		}
+	}
+	return report.print(c.OutOrStdout(), &f.benchFlags)
+}
+
+// checkFit refuses what does not fit: the models for all numbers of devices are there at once, one cache at a time.
+func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
+	dtype, _ := f.model.parseDType() // checked by loader
+	if dtype == dtypes.InvalidDType && f.random != "" {
+		dtype = dtypes.BFloat16
+	}
+	request := func(cache kvq.Config, batch, tokens int) llama.Request {
+		return llama.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
+	}
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			for _, cache := range []kvq.Config{{}, config} {
+				for _, n := range f.devices {
+					one := f.model
+					one.devices = n
+					if err := one.checkFit(backend, info, request(cache, batch, tokens)); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// loader returns what makes the model on n devices, and the model's configuration.
+func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Info, int) (*llama.Model, error), llama.Config, error) {
+	if f.random == "" {
+		f.model.devices = 1 // those wanted are checked later
+		files, err := f.model.open(c)
+		if err != nil {
+			return nil, llama.Config{}, err
+		}
+		return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
+			return f.model.loadOn(c.Context(), backend, info, n, files, c.ErrOrStderr())
+		}, files.Config(), nil
+	}
+	dtype, err := f.model.parseDType()
+	if dtype == dtypes.InvalidDType {
+		dtype = dtypes.BFloat16
+	}
+	return func(backend compute.Backend, _ device.Info, n int) (*llama.Model, error) {
+		weights, err := llama.RandomWeights(backend, llama27B, dtype, 1)
+		if err != nil {
+			return nil, err
+		}
+		return llama.NewModel(backend, llama27B, weights, llama.WithDevices(n))
+	}, llama27B, err
+}
+
+// row times both caches of all models in alternation.
+func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models []*benchModel, batch, tokens int) error {
+	var timers []*llama.DecodeTimer
+	var runs []bench.Run
+	for _, m := range models {
+		for _, g := range []*llama.Generator{m.quantized, m.full} {
+			t, err := g.NewDecodeTimer(ctx, batch, tokens, f.steps)
+			if err != nil {
+				return err
+			}
+			defer t.Finalize()
+			timers, runs = append(timers, t), append(runs, t.Run)
+		}
+	}
+	times, err := bench.Alternate(ctx, f.runs, runs...)
+	if err != nil {
+		return err
+	}
+	what := "decode"
+	if f.random != "" {
+		what += " " + f.random
+	}
+	for i, m := range models {
+		own := times[2*i : 2*i+2]
+		row := report.add(what, batch, tokens, own, timers[2*i].Memory().Total(), timers[2*i+1].Memory().Total())
+		row.Devices = m.model.Devices()
+		if i > 0 {
+			row.Scaling = &scaling{Quantized: own[0].Faster(times[0]), Full: own[1].Faster(times[1])}
+		}
+	}
+	return nil
+}

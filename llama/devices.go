@@ -1,0 +1,203 @@
+package llama
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/distributed"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// devices are what a model is spread over. With several, it is tensor-parallel: device i has the i-th run of key/value heads with their
+// query heads, their part of every cache, and the i-th part of the feed-forward width; norms, embeddings and logits it has whole. A layer is cut
+// twice (Shoeybi et al. 2019, "Megatron-LM", section 3): the projections to heads and to the feed-forward width by their outputs, those
+// back by their inputs, so that a sum over the devices ends each half of a layer, and nothing else is exchanged.
+//
+// All of this is said by how weights and caches lie (layout); the graphs are those of one device. XLA's Shardy works out from there what each
+// device computes.
+type devices struct {
+	backend compute.Backend
+	n       int
+	mesh    *distributed.DeviceMesh // nil where n is 1: nothing is said of devices then
+}
+
+// meshAxis is the one axis of the mesh.
+const meshAxis = "heads"
+
+// collective lets one program that runs on several devices run at a time: two whose sums over the devices were begun in a different order on
+// each would wait for one another for ever.
+var collective sync.Mutex
+
+// CheckDevices says whether n devices can share a model: its key/value heads and its feed-forward width have to be multiples of n.
+func (c Config) CheckDevices(n int) error {
+	if n < 1 {
+		return usererr.New("%d devices, want at least 1", n)
+	}
+	var cannot string
+	switch {
+	case c.KVHeads%n != 0:
+		cannot = fmt.Sprintf("%d key/value heads", c.KVHeads)
+	case c.IntermediateSize%n != 0:
+		cannot = fmt.Sprintf("a feed-forward width of %d", c.IntermediateSize)
+	default:
+		return nil
+	}
+	var can []string
+	for k := 1; k <= c.KVHeads; k++ {
+		if c.KVHeads%k == 0 && c.IntermediateSize%k == 0 {
+			can = append(can, fmt.Sprint(k))
+		}
+	}
+	return usererr.New("the model has %s, which %d devices cannot share; want one of: %s", cannot, n, strings.Join(can, ", "))
+}
+
+// Share is the model that one of n devices computes: its heads and its part of the feed-forward width. It says what a device
+// holds ([Config.ParameterCount], and the shape of its cache), for a number of devices that [Config.CheckDevices] accepts.
+func (c Config) Share(n int) Config {
+	c.Heads, c.KVHeads, c.IntermediateSize = c.Heads/n, c.KVHeads/n, c.IntermediateSize/n
+	return c
+}
+
+// newDevices checks that the backend has n devices.
+func newDevices(backend compute.Backend, n int) (*devices, error) {
+	d := &devices{backend: backend, n: n}
+	if has := backend.NumDevices(); n > has {
+		return nil, usererr.New("want %d devices, %s has %d", n, backend.Name(), has)
+	}
+	if n == 1 {
+		return d, nil
+	}
+	var err error
+	d.mesh, err = distributed.NewDeviceMesh([]int{n}, []string{meshAxis})
+	return d, err
+}
+
+// whole is the axis of a tensor that every device has all of.
+const whole = -1
+
+// layout is a tensor's shape, and the axis along which it is cut into equal pieces, one a device; or whole.
+type layout struct {
+	shape shapes.Shape
+	axis  int
+}
+
+// wholes are layouts of tensors that every device has all of.
+func wholes(list ...shapes.Shape) []layout {
+	out := make([]layout, len(list))
+	for i, s := range list {
+		out[i] = layout{s, whole}
+	}
+	return out
+}
+
+// part is the shape of what one device has.
+func (d *devices) part(l layout) shapes.Shape {
+	if d.n == 1 || l.axis == whole {
+		return l.shape
+	}
+	s := l.shape.Clone()
+	s.Dimensions[l.axis] /= d.n
+	return s
+}
+
+// spec tells XLA how a tensor lies. Every axis is named as cut or not, so that nothing is left to be chosen.
+func (d *devices) spec(axis int) *distributed.ShardingSpec {
+	s := distributed.NewReplicatedShardingSpec(d.mesh)
+	if axis != whole {
+		s.Axes = make([]distributed.AxisSpec, axis+1)
+		s.Axes[axis] = distributed.AxisSpec{meshAxis}
+	}
+	return s
+}
+
+// computation is a compiled graph that runs on all devices at once.
+type computation struct {
+	on   *devices
+	exec *graph.Exec
+	out  []int // the axes along which the first outputs are cut; the others are whole
+
+	needs gx.Compiled // each device's memory, by XLA's figures; zero where the backend has none
+}
+
+// compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along which the first outputs are to be cut.
+func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.Node) []*graph.Node) (*computation, error) {
+	var exec *graph.Exec
+	exec, err := graph.NewExec(d.backend, func(in []*graph.Node) []*graph.Node {
+		results := fn(in)
+		if d.n > 1 { // GoMLX looks at these when the graph is built, and wants one for each output
+			specs := make([]*distributed.ShardingSpec, len(results))
+			for i := range specs {
+				if specs[i] = d.spec(whole); i < len(out) {
+					specs[i] = d.spec(out[i])
+				}
+			}
+			exec.WithOutputShardingSpecs(specs...)
+		}
+		return results
+	})
+	if err != nil {
+		return nil, err
+	}
+	exec.WithName(name)
+	list := make([]shapes.Shape, 0, len(in)*d.n)
+	for range d.n {
+		for _, l := range in {
+			list = append(list, d.part(l))
+		}
+	}
+	if d.n > 1 {
+		var specs []*distributed.ShardingSpec
+		for _, l := range in {
+			specs = append(specs, d.spec(l.axis))
+		}
+		exec.AutoSharding(d.mesh).WithInputShardingSpecs(specs...)
+	}
+	g, err := exec.Compile(list...)
+	if err != nil {
+		exec.Finalize()
+		return nil, err
+	}
+	needs, _ := gx.CompiledMemory(g)
+	return &computation{d, exec, out, needs}, nil
+}
+
+// call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every device gets. The outputs are the caller's,
+// to be freed with free.
+func (c *computation) call(inputs ...any) ([]spread, error) {
+	n := c.on.n
+	args := make([]any, 0, n*len(inputs))
+	for device := range n {
+		for _, x := range inputs {
+			arg, err := argument(x, device)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, arg)
+		}
+	}
+	if n > 1 {
+		collective.Lock()
+		defer collective.Unlock()
+	}
+	flat, err := c.exec.Call(args...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]spread, len(flat)/n)
+	for i := range out {
+		out[i].axis = whole
+		if i < len(c.out) {
+			out[i].axis = c.out[i]
+		}
+		for device := range n {
+			out[i].parts = append(out[i].parts, flat[device*len(out)+i])
+		}
+	}
+	return out, nil
+}

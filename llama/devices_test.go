@@ -1,0 +1,268 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+
+	"github.com/kvqbook/kvqbook/internal/golden"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// spreadModel loads a tiny model onto n devices, once for all tests. XLA's CPU shows several.
+func spreadModel(t testing.TB, name string, n int) *Model {
+	t.Helper()
+	backend, dir := testbackend.XLA(t), golden.Dir(t)
+	if has := backend.NumDevices(); has < n {
+		t.Skipf("%d devices wanted, XLA shows %d", n, has)
+	}
+	models.Lock()
+	defer models.Unlock()
+	key := fmt.Sprint(name, n)
+	if m := models.loaded[key]; m != nil {
+		return m
+	}
+	files, err := Open(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := files.LoadModel(backend, dtypes.Float32, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	models.loaded[key] = m
+	return m
+}
+
+// On several devices come the tokens of transformers, as on one.
+func TestDevicesMatchTransformers(t *testing.T) {
+	for _, c := range []struct {
+		model string
+		n     int
+	}{{"tiny-llama2", 2}, {"tiny-llama2", 4}, {"tiny-llama2-gqa", 2}} {
+		t.Run(fmt.Sprintf("%s/%d", c.model, c.n), func(t *testing.T) {
+			info, _ := readTiny(t, c.model)
+			g := mustGenerator(t, spreadModel(t, c.model, c.n), kvq.Config{})
+			for _, input := range []string{"len16", "len13"} {
+				in, want := info.Inputs[input], info.Variants[input+".full"].Generated
+				r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{MaxNewTokens: 24, MinNewTokens: 24})
+				if !slices.EqualFunc(r.Tokens, want, slices.Equal) {
+					t.Errorf("%s: tokens %v, transformers gives %v", input, r.Tokens, want)
+				}
+			}
+		})
+	}
+}
+
+// spreadGenerator is a generator on two devices, one for all tests.
+func spreadGenerator(t testing.TB, cache kvq.Config) *Generator {
+	t.Helper()
+	m := spreadModel(t, spreadName, 2)
+	models.Lock()
+	defer models.Unlock()
+	key := fmt.Sprintf("2 %+v", cache)
+	if models.generators[key] == nil {
+		g, err := NewGenerator(m, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		models.generators[key] = g
+	}
+	return models.generators[key]
+}
+
+const spreadName = "tiny-llama2-gqa"
+
+// With each cache two devices give what one gives, also while the cache grows, and each holds half of it.
+func TestDevicesShareEachCache(t *testing.T) {
+	const n = 2
+	ids, mask := raggedBatch()
+	balanced, err := kvq.Preset("balanced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	balanced.QGroupSizeValue = 16 // the head dim of the model
+	for _, c := range []struct {
+		name     string
+		cache    kvq.Config
+		capacity int // to begin with
+	}{{"full", caches["full"], 128}, {"quanto", caches["quanto"], 68}, {"balanced", balanced, 128}} {
+		t.Run(c.name, func(t *testing.T) {
+			one := mustGenerate(t, tinyGenerator(t, spreadName, c.cache), ids, mask, greedy12())
+			g := spreadGenerator(t, c.cache)
+			r, err := g.newRun(ids, mask, greedy12(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.plan, err = g.Plan(len(ids), c.capacity); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.all(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			plan := r.cache.plan
+			if capacity := plan.Shape().Capacity; c.capacity < 75 && capacity <= c.capacity {
+				t.Errorf("the cache of %d slots did not grow", capacity)
+			}
+			two := r.finish(context.Background(), nil)
+			for row := range ids {
+				if !slices.Equal(two.Row(row), one.Row(row)) {
+					t.Errorf("row %d: tokens %v, on one device %v", row, two.Row(row), one.Row(row))
+				}
+				for step := range one.Logits {
+					// A code may fall to its neighbour where a value lies on the edge between two.
+					if d := worst(t, two.Logits[step][row], one.Logits[step][row]); d > 2e-3 {
+						t.Errorf("row %d, step %d: logits differ by up to %g from those of one device, want at most 2e-3", row, step, d)
+					}
+				}
+			}
+			want := plan.Memory()
+			half := kvq.Memory{Codes: want.Codes / n, Scales: want.Scales / n, Zeros: want.Zeros / n, Window: want.Window / n,
+				Sinks: want.Sinks / n, Full: want.Full / n, Index: want.Index}
+			if len(two.DeviceCaches) != n || two.DeviceCaches[0] != half || two.DeviceCaches[1] != half {
+				t.Errorf("the devices hold %+v, want %+v each", two.DeviceCaches, half)
+			}
+			if two.Cache.Total() != n*half.Total() {
+				t.Errorf("%d bytes in all, want %d", two.Cache.Total(), n*half.Total())
+			}
+		})
+	}
+}
+
+// Scores and sampled tokens on two devices are those of one.
+func TestDevicesScoreAndSample(t *testing.T) {
+	one := tinyGenerator(t, spreadName, kvq.Config{})
+	got, err := Evaluate(context.Background(), nil, spreadGenerator(t, kvq.Config{}), longTexts(), 10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Evaluate(context.Background(), one, one, longTexts(), 10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row := range want.Rows {
+		if d := worst(t, got.Rows[row].NLL, want.Rows[row].NLL); d > 1e-4 {
+			t.Errorf("text %d: likelihoods differ by up to %g, want at most 1e-4", row, d)
+		}
+	}
+	ids, mask := raggedBatch()
+	gc := GenerateConfig{MaxNewTokens: 12, EOS: []int{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
+	drawn, wanted := mustGenerate(t, spreadGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
+	if !slices.EqualFunc(drawn.Tokens, wanted.Tokens, slices.Equal) {
+		t.Errorf("drew %v, on one device %v", drawn.Tokens, wanted.Tokens)
+	}
+}
+
+// Every device has its part of the matrices, and all have the rest: nobody has the whole model.
+func TestDevicesShareWeights(t *testing.T) {
+	one, two := tinyModel(t, "tiny-llama2", dtypes.Float32), spreadModel(t, "tiny-llama2", 2)
+	c := one.Config()
+	copied := int64(4 * (2*c.VocabSize*c.HiddenSize + (2*c.Layers+1)*c.HiddenSize))
+	if got, want := two.Bytes(), one.Bytes()+copied; got != want {
+		t.Errorf("%d bytes on two devices, want %d: those of one, and embeddings, head and norms once more", got, want)
+	}
+	var each [2]int64
+	for _, s := range two.weights {
+		for i, part := range s.parts {
+			each[i] += part.ByteSize()
+			if device, err := part.Device(); err != nil || int(device) != i {
+				t.Errorf("part %d lies on device %d (%v)", i, device, err)
+			}
+		}
+	}
+	if each[0] != each[1] {
+		t.Errorf("the devices have %v bytes, want the same", each)
+	}
+	// The same from weights that are all on one device already.
+	files, err := Open(filepath.Join(golden.Dir(t), "tiny-llama2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := files.LoadWeights(two.Backend(), dtypes.Float32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewModel(two.Backend(), files.Config(), w, WithDevices(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Finalize()
+	for i, s := range two.weights {
+		for j, part := range s.parts {
+			if !part.Equal(again.weights[i].parts[j]) {
+				t.Errorf("weight %d, part %d: not the same from files and from one device", i, j)
+			}
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	// [2, 4, 1] of two bytes each: 0..7 and 8..15; half of the second axis is two elements of each row.
+	all := make([]byte, 16)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	shape := shapes.Make(dtypes.Float16, 2, 4, 1)
+	var buffer []byte
+	for _, c := range []struct {
+		axis, i, n int
+		want       []byte
+	}{
+		{0, 1, 2, []byte{8, 9, 10, 11, 12, 13, 14, 15}},
+		{1, 0, 2, []byte{0, 1, 2, 3, 8, 9, 10, 11}},
+		{1, 3, 4, []byte{6, 7, 14, 15}},
+	} {
+		var got []byte
+		if got, buffer = cut(all, shape, c.axis, c.i, c.n, buffer); !slices.Equal(got, c.want) {
+			t.Errorf("piece %d of %d along axis %d: %v, want %v", c.i, c.n, c.axis, got, c.want)
+		}
+	}
+}
+
+func TestDevicesThatCannotShare(t *testing.T) {
+	backend := testbackend.XLA(t)
+	config := fakeConfig()
+	files, err := Open(fakeFolder(t, config, fakeTensors(t, config, dtypes.Float32, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := backend.NumDevices() + 1
+	wide := files.Config()
+	wide.KVHeads, wide.Heads = 3*many, 6*many
+	wide.IntermediateSize = 7 * many
+	odd := wide
+	odd.IntermediateSize = 21
+	for _, c := range []struct {
+		config Config
+		n      int
+		want   string
+	}{
+		{files.Config(), 2, "the model has 3 key/value heads, which 2 devices cannot share; want one of: 1"},
+		{files.Config(), 0, "0 devices, want at least 1"},
+		{wide, many, fmt.Sprintf("want %d devices, xla has %d", many, many-1)},
+		{odd, 2 * many, fmt.Sprintf("the model has %d key/value heads, which %d devices cannot share; want one of: 1, 3", 3*many, 2*many)},
+	} {
+		_, err := newModel(backend, c.config, dtypes.Float32, c.n)
+		if err == nil || err.Error() != c.want || !usererr.Is(err) {
+			t.Errorf("%d devices: %v, want %q", c.n, err, c.want)
+		}
+	}
+	// No weight is read for it.
+	if _, err := files.LoadModel(backend, dtypes.Float32, 2); err == nil || !strings.Contains(err.Error(), "cannot share") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := files.LoadModel(backend, dtypes.Float32, 1, WithContext(ctx)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
