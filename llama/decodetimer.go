@@ -87,8 +87,11 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	return took / time.Duration(t.steps), nil
 }
 
-// Memory returns the bytes of the cache.
+// Memory returns the bytes of the cache as its plan predicts them.
 func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
+
+// Live counts the bytes of the cache's arrays as they are on the device.
+func (t *DecodeTimer) Live() (kvq.Memory, error) { return kvq.Measure(t.plan, t.state) }
 
 // Finalize frees the cache.
 func (t *DecodeTimer) Finalize() { free(t.state) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"time"
 
@@ -68,61 +67,63 @@ type benchRow struct {
 	Ratio     bench.Ratio `json:"times_faster"`
 	Bytes     int64       `json:"bytes"`
 	FullBytes int64       `json:"full_bytes"`
+	// Compile is what the quantized and the full-precision decode graph took to compile, in seconds.
+	Compile     float64 `json:"compile_s,omitempty"`
+	FullCompile float64 `json:"full_compile_s,omitempty"`
 	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
 }
 
 // benchReport is everything a benchmark prints.
 type benchReport struct {
-	Command   string     `json:"command"`
-	Device    string     `json:"device"`
-	CPUs      int        `json:"cpus"`
-	Date      string     `json:"date"`
+	benchHead
 	Cache     string     `json:"cache"`
 	Runs      int        `json:"runs"`
 	Bandwidth float64    `json:"bandwidth_bytes_per_s,omitempty"`
 	Rows      []benchRow `json:"rows"`
+
+	words *lastWords
 }
 
-func newReport(c *cobra.Command, info device.Info, config kvq.Config, runs int) *benchReport {
-	name := info.String()
-	if len(info.Devices) > 0 {
-		name = info.Devices[0]
-	}
-	return &benchReport{Command: c.CommandPath(), Device: name, CPUs: runtime.NumCPU(), Date: time.Now().UTC().Format("2006-01-02"), Cache: config.String(), Runs: runs}
+// newReport is empty. What it holds when the command is interrupted is printed then.
+func newReport(c *cobra.Command, f *benchFlags, info device.Info, config kvq.Config) *benchReport {
+	r := &benchReport{benchHead: newBenchHead(c, info), Cache: config.String(), Runs: f.runs, words: lastWordsOf(c.Context())}
+	r.words.prepare(func() { _ = r.print(c.OutOrStdout(), f) })
+	return r
 }
 
-func (r *benchReport) add(what string, batch, tokens int, times []bench.Times, bytes, fullBytes int64) *benchRow {
+func newBenchRow(what string, batch, tokens int, times []bench.Times, bytes, fullBytes int64) benchRow {
 	ms := func(t bench.Times) float64 { return float64(t.Min()) / float64(time.Millisecond) }
-	r.Rows = append(r.Rows, benchRow{What: what, Batch: batch, Tokens: tokens, Quantized: ms(times[0]), Full: ms(times[1]),
-		Ratio: times[0].Faster(times[1]), Bytes: bytes, FullBytes: fullBytes})
-	return &r.Rows[len(r.Rows)-1]
+	return benchRow{What: what, Batch: batch, Tokens: tokens, Quantized: ms(times[0]), Full: ms(times[1]), Ratio: times[0].Faster(times[1]),
+		Bytes: bytes, FullBytes: fullBytes}
+}
+
+func (r *benchReport) add(row benchRow) error {
+	return r.words.while(func() error { r.Rows = append(r.Rows, row); return nil })
+}
+
+// table prints what there is, in full or when interrupted.
+func (r *benchReport) table(markdown bool, w io.Writer) {
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "compile s", "full compile s", "of bandwidth"})
+	for _, row := range r.Rows {
+		t.AppendRow(table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
+			row.Bytes, row.FullBytes, orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile), orNothing("%.0f %%", 100*row.Bandwidth)})
+	}
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%s against full precision, %d runs in alternation", r.Cache, r.Runs)
+	if r.Bandwidth > 0 {
+		fmt.Fprintf(w, "; memory bandwidth %.1f GB/s", r.Bandwidth/1e9)
+	}
+	fmt.Fprint(w, "\n\n")
+	renderTable(w, t, markdown)
 }
 
 func (r *benchReport) print(w io.Writer, f *benchFlags) error {
 	if f.json {
 		return printJSON(w, r)
 	}
-	t := table.NewWriter()
-	t.AppendHeader(table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "of bandwidth"})
-	for _, row := range r.Rows {
-		part := ""
-		if row.Bandwidth > 0 {
-			part = fmt.Sprintf("%.0f %%", 100*row.Bandwidth)
-		}
-		t.AppendRow(table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
-			row.Bytes, row.FullBytes, part})
-	}
-	fmt.Fprintf(w, "`%s`, %s, %d processors, %s; %s against full precision, %d runs in alternation", r.Command, r.Device, r.CPUs, r.Date, r.Cache, r.Runs)
-	if r.Bandwidth > 0 {
-		fmt.Fprintf(w, "; memory bandwidth %.1f GB/s", r.Bandwidth/1e9)
-	}
-	fmt.Fprint(w, "\n\n")
-	if f.markdown {
-		fmt.Fprintln(w, t.RenderMarkdown())
-		return nil
-	}
-	fmt.Fprintln(w, t.Render())
+	r.table(f.markdown, w)
 	return nil
 }
 
@@ -133,9 +134,11 @@ func newBench() *cobra.Command {
 		Long: `bench times the quantized cache against the full-precision one on the same device, in alternation, and prints how many times faster it
 is: the ratio of the shortest times, and the median ratio of runs that follow each other.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return usererr.New("want one of: attention, decode") },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return usererr.New("want one of: attention, decode, prefill, growth, memory, peers")
+		},
 	}
-	c.AddCommand(newBenchAttention(), newBenchDecode())
+	c.AddCommand(newBenchAttention(), newBenchDecode(), newBenchPrefill(), newBenchGrowth(), newBenchMemory(), newBenchPeers(), newBenchServe())
 	return c
 }
 
@@ -185,7 +188,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 		return err
 	}
 	defer backend.Finalize()
-	report := newReport(c, info, config, f.runs)
+	report := newReport(c, f, info, config)
 	size := 1 << 28
 	if info.GPU() {
 		size = 1 << 32
@@ -204,7 +207,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 			}
 		}
 	}
-	return report.print(c.OutOrStdout(), f)
+	return report.words.finish(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 // benchDType is what a user would keep a full-precision cache in on the device.
@@ -231,9 +234,9 @@ func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, 
 	if err != nil {
 		return err
 	}
-	row := report.add(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
+	row := newBenchRow(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
 	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
-	return nil
+	return report.add(row)
 }
 
 func newBenchDecode() *cobra.Command {
@@ -254,15 +257,9 @@ takes a model's shape with random weights made on the device.`,
 	fs := c.Flags()
 	model.register(fs)
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
-	fs.StringVar(&random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
+	registerRandom(fs, &random)
 	return c
 }
-
-// llama27B is the configuration of Llama-2-7B.
-var llama27B = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
-	HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}}
-
-func randomShapes() []string { return []string{"llama2-7b"} }
 
 func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) error {
 	ctx := c.Context()
@@ -273,15 +270,12 @@ func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) 
 	if err != nil {
 		return err
 	}
-	if random != "" && random != "llama2-7b" {
-		return usererr.New("--random %q, want %s", random, strings.Join(randomShapes(), ", "))
-	}
 	model, info, name, closeModel, err := f.benchModel(c, flags, random)
 	if err != nil {
 		return err
 	}
 	defer closeModel()
-	report := newReport(c, info, config, f.runs)
+	report := newReport(c, f, info, config)
 	full, err := llama.NewGenerator(model, kvq.Config{})
 	if err != nil {
 		return err
@@ -299,7 +293,7 @@ func (f *benchFlags) decode(c *cobra.Command, flags *modelFlags, random string) 
 			}
 		}
 	}
-	return report.print(c.OutOrStdout(), f)
+	return report.words.finish(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 // benchModel is the model of the flags, or one with random weights.
@@ -315,21 +309,25 @@ func (f *benchFlags) benchModel(c *cobra.Command, flags *modelFlags, random stri
 		}
 		return m.Model, device.Describe(m.Backend()), "decode", func() { m.close(c.Context()) }, nil
 	}
+	shape, ok := randomModels[random]
+	if !ok {
+		return nil, device.Info{}, "", nil, usererr.New("--random %q, want %s", random, strings.Join(randomShapes(), ", "))
+	}
 	backend, info, err := openDevice(flags.backend)
 	if err != nil {
 		return nil, info, "", nil, err
 	}
-	dtype := dtypes.BFloat16
+	dtype := benchDType(info)
 	if d, err := flags.parseDType(); err != nil {
 		return nil, info, "", nil, err
 	} else if d != dtypes.InvalidDType {
 		dtype = d
 	}
-	weights, err := llama.RandomWeights(backend, llama27B, dtype, 1)
+	weights, err := llama.RandomWeights(backend, shape, dtype, 1)
 	if err != nil {
 		return nil, info, "", nil, err
 	}
-	m, err := llama.NewModel(backend, llama27B, weights)
+	m, err := llama.NewModel(backend, shape, weights)
 	if err != nil {
 		return nil, info, "", nil, err
 	}
@@ -351,6 +349,7 @@ func (f *benchFlags) decodeRow(ctx context.Context, report *benchReport, name st
 	if err != nil {
 		return err
 	}
-	report.add(name, batch, tokens, times, timers[0].Memory().Total(), timers[1].Memory().Total())
-	return nil
+	row := newBenchRow(name, batch, tokens, times, timers[0].Memory().Total(), timers[1].Memory().Total())
+	row.Compile, row.FullCompile = timers[0].Compile.Seconds(), timers[1].Compile.Seconds()
+	return report.add(row)
 }
