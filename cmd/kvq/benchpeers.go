@@ -274,19 +274,25 @@ func (f *peersFlags) decodeRows(c *cobra.Command, sides []*bench.Side, ours []st
 
 // tally is what one comparison has seen of each side besides times.
 type tally struct {
-	what     string
-	prompt   int
-	sides    []*bench.Side
-	tokens   [][]int32 // made so far
-	over, at []int64   // peaks
+	what   string
+	prompt int
+	sides  []*bench.Side
+	tokens [][]int32 // made so far
+	before []int64   // resident before the first run
+	at     []int64   // peaks
 }
 
 func newTally(what string, prompt int, sides []*bench.Side) *tally {
 	n := len(sides)
-	return &tally{what: what, prompt: prompt, sides: sides, tokens: make([][]int32, n), over: make([]int64, n), at: make([]int64, n)}
+	return &tally{what: what, prompt: prompt, sides: sides, tokens: make([][]int32, n), before: make([]int64, n), at: make([]int64, n)}
 }
 
-func (t *tally) peak(side int, r bench.Reply) { t.over[side], t.at[side] = r.Peak-r.Before, r.Peak }
+func (t *tally) peak(side int, r bench.Reply) {
+	if t.before[side] == 0 { // later ones hold what the allocator keeps
+		t.before[side] = r.Before
+	}
+	t.at[side] = max(t.at[side], r.Peak)
+}
 
 func (t *tally) rows(times []bench.Times, ours []string) (rows []peerRow) {
 	byName := map[string]bench.Times{}
@@ -304,7 +310,7 @@ func (t *tally) rows(times []bench.Times, ours []string) (rows []peerRow) {
 			same++
 		}
 		row := peerRow{What: t.what, Tokens: t.prompt, Side: s.Name, Min: 1e3 * times[i].Min().Seconds(), Median: 1e3 * times[i].Median().Seconds(),
-			Slower: map[string]bench.Ratio{}, Over: t.over[i], Peak: t.at[i], Device: s.Device, Same: same, Made: n}
+			Slower: map[string]bench.Ratio{}, Over: t.at[i] - t.before[i], Peak: t.at[i], Device: s.Device, Same: same, Made: n}
 		for _, name := range ours {
 			row.Slower[name] = byName[name].Faster(times[i])
 		}

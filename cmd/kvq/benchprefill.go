@@ -40,6 +40,8 @@ type sideRow struct {
 	Over   int64       `json:"peak_over_before_bytes"`
 	Peak   int64       `json:"peak_bytes"`
 	Device int64       `json:"device_bytes,omitempty"`
+
+	before int64
 }
 
 // prefillReport is what prefill prints.
@@ -107,8 +109,12 @@ func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 func (f *benchFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
 	rows := make([]sideRow, len(sides))
 	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
-		row := &rows[side] // the last run's peak: the first ones compile
-		row.Over, row.Peak = r.Peak-r.Before, r.Peak
+		row := &rows[side]
+		if row.before == 0 { // with the model loaded and nothing else: later ones hold what the allocator keeps
+			row.before = r.Before
+		}
+		row.Peak = max(row.Peak, r.Peak)
+		row.Over = row.Peak - row.before
 	})
 	if err != nil {
 		return nil, err

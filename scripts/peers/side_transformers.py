@@ -6,6 +6,7 @@ import side  # first: it takes standard output
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")
 import importlib.metadata
 
 import torch
