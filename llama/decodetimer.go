@@ -95,5 +95,20 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 // Memory returns the bytes of the cache.
 func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
 
+// Live counts the bytes of the cache's arrays as they are on the first device.
+func (t *DecodeTimer) Live() (kvq.Memory, error) {
+	state, err := t.fill.call(int32(1))
+	if err != nil {
+		return kvq.Memory{}, err
+	}
+	cache := &session{g: t.g, plan: t.plan, state: state}
+	defer cache.free()
+	devices, err := cache.memory()
+	if err != nil {
+		return kvq.Memory{}, err
+	}
+	return devices[0], nil
+}
+
 // Finalize frees what it compiled.
 func (t *DecodeTimer) Finalize() { t.fill.exec.Finalize() }
