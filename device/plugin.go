@@ -30,9 +30,10 @@ const entryPoint = "GetPjrtApi"
 
 // plugin is one that is loaded. A plugin stays loaded until the process ends.
 type plugin struct {
-	path     string // as it was asked for, absolute
-	platform string // see platformOf
-	handle   string // its name in go-xla
+	path     string         // as it was asked for, absolute
+	platform string         // see platformOf
+	handle   string         // its name in go-xla
+	api      unsafe.Pointer // its table of functions
 }
 
 // loaded holds the loaded plugins by their real paths. Protected by opening.
@@ -79,6 +80,7 @@ func loadPlugin(path string) (plugin, error) {
 	if api == nil {
 		return plugin{}, fmt.Errorf("plugin %s: its %s gave nothing", path, entryPoint)
 	}
+	p.api = unsafe.Pointer(api)
 	p.handle = "/" + p.platform
 	if n := len(loaded); n > 0 {
 		p.handle = fmt.Sprintf("/%s-%d", p.platform, n+1)

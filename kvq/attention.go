@@ -49,7 +49,7 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && (c.plan.fused || onGPU(q.Graph())) {
+	if c.step == 1 && c.plan.onePass(l, onGPU(q.Graph())) {
 		sum = c.attendBlocks(layer, q)
 	} else {
 		sum = c.attendTiles(layer, q)
@@ -66,11 +66,26 @@ func onGPU(g *Graph) bool {
 	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
 }
 
+// onePass tells whether single tokens attend by attendBlocks. Codes of a byte each are not summed well on a CPU, and codes of two groups in one
+// word not at all.
+func (p *Plan) onePass(l layerPlan, gpu bool) bool {
+	for _, s := range []side{l.key, l.value} {
+		if s.packed() && !s.words(p.shape.HeadDim).whole || !s.packed() && !gpu && !p.fused {
+			return false
+		}
+	}
+	return !p.tiled
+}
+
 // attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two passes, one over keys and
 // one over values. Between them are only the scores.
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
-	scores := l.key.scores(q, s.key) // [N, B, K, Q, 32]
+	var o oneLoop
+	if !onGPU(q.Graph()) {
+		o.always = gx.GreaterOrEqualScalar(c.length, 0)
+	}
+	scores := l.key.scores(q, s.key, o) // [N, B, K, Q, 32]
 	d := dims(scores)
 	mask := c.stepMasks().codes // [B, 1, N*32]
 	mask = Reshape(TransposeAllAxes(Reshape(mask, d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
@@ -80,8 +95,8 @@ func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	weights := Exp(Sub(scores, top))
 	return partial{
 		max: column(top),
-		sum: column(gx.ReduceSum(weights, 0, 4)),
-		out: l.value.weighedSum(weights, s.value),
+		sum: column(gx.ReduceSum(o.sumBlocks(weights), 3)),
+		out: l.value.weighedSum(weights, s.value, o),
 	}
 }
 

@@ -138,7 +138,7 @@ func checkWhile(t *testing.T, r *recording) {
 // checkPaths attends with the fused sums over whole caches as well as tile by tile.
 func checkPaths(t *testing.T, r *recording) {
 	plan := *r.plan
-	plan.fused = !plan.fused
+	plan.fused, plan.tiled = true, plan.onePass(plan.layers[0], false)
 	s := r.session.fork()
 	s.t, s.plan, s.graphs = t, &plan, map[string]*Exec{}
 	for range 2 {

@@ -9,7 +9,7 @@ import (
 
 // blockTokens is the unit of storage: codes of so many consecutive tokens of one head lie together.
 //
-// A block is a small matrix of rows and lanes, packed along the rows (see [Pack]):
+// A block is a small matrix of rows and lanes, packed along the rows (see words.go):
 //
 //	keys    rows = the D channels, lanes = the 32 tokens
 //	values  rows = the 32 tokens, lanes = the D channels
@@ -20,8 +20,9 @@ const blockTokens = 32
 
 // coded is keys or values as codes, N blocks of them:
 //
-//	codes   keys   uint8 [N, B, K, D·bits/8, 32]
-//	        values uint8 [N, B, K, 32·bits/8, D]
+//	codes   keys   uint32 [N, B, K·parts, D·bits/32/parts, 32]
+//	        values uint32 [N, B, K, bits, D]
+//	        (narrower words where codes do not fill these; parts: see words.go; a byte a code where codes are not packed)
 //	scales  per token   [N, B, K, D/G, 32]
 //	        per channel [N·32/G, B, K, D]
 //	zeros   as scales; nil where the code is symmetric
@@ -66,7 +67,14 @@ func (s side) matrix(headDim int) (rows, lanes int) {
 func (s side) arrays(shape Shape, slots int) []array {
 	rows, lanes := s.matrix(shape.HeadDim)
 	blocks, scaleType := slots/blockTokens, s.scales.dtype(shape.DType)
-	codes := array{"codes", roleCodes, shapes.Make(s.codeDType(), blocks, shape.Batch, shape.KVHeads, s.packedRows(rows), lanes), 0, blockTokens}
+	codes := array{"codes", roleCodes, shapes.Make(s.codeDType(), blocks, shape.Batch, shape.KVHeads, rows, lanes), 0, blockTokens}
+	if s.packed() {
+		l, words := s.words(shape.HeadDim), 0
+		for _, width := range planes(s.bits) {
+			words += l.count(width)
+		}
+		codes.shape = shapes.Make(l.dtype(), blocks, shape.Batch, shape.KVHeads*l.parts, words, lanes)
+	}
 	scale := array{"scales", roleScales, shapes.Make(scaleType, blocks, shape.Batch, shape.KVHeads, s.groups(shape.HeadDim), blockTokens), 0, blockTokens}
 	if s.axis == PerChannel {
 		scale.shape, scale.per = shapes.Make(scaleType, slots/s.group, shape.Batch, shape.KVHeads, shape.HeadDim), s.group
@@ -79,6 +87,7 @@ func (s side) arrays(shape Shape, slots int) []array {
 	return []array{codes, scale, zero}
 }
 
+// codeDType is the dtype of codes that are not packed.
 func (s side) codeDType() dtypes.DType {
 	switch s.code {
 	case Int8:
@@ -97,13 +106,6 @@ func (s side) number(codes *Node) *Node {
 
 // packed tells whether codes are packed bits; others are numbers of their own dtype.
 func (s side) packed() bool { return !s.perHead() }
-
-func (s side) packedRows(rows int) int {
-	if s.packed() {
-		return PackedSize(rows, s.bits)
-	}
-	return rows
-}
 
 // encode turns keys or values into blocks of codes.
 //
@@ -134,7 +136,7 @@ func (s side) encode(x, valid *Node) coded {
 	}
 	codes = TransposeAllAxes(Reshape(codes, b, k, n, blockTokens, dim), order...)
 	if s.packed() {
-		codes = packRows(codes, s.bits)
+		codes = s.pack(codes, dim)
 	}
 	scaleBlocks := func(x *Node) *Node {
 		if x == nil {
@@ -152,7 +154,7 @@ func (s side) encode(x, valid *Node) coded {
 func (s side) decode(x coded) *Node {
 	codes := x.codes
 	if s.packed() {
-		codes = unpackRows(codes, s.bits)
+		codes = s.unpack(codes, s.headDim(x))
 	}
 	if s.keys {
 		codes = swapLast(codes)
@@ -221,9 +223,16 @@ func (s side) at(x, block, row *Node) []*Node {
 	return []*Node{block, row, zero, zero, zero}
 }
 
-// packRows packs along the last but one axis: [.., rows, lanes] -> [.., bytes, lanes].
-func packRows(codes *Node, bits int) *Node { return swapLast(Pack(swapLast(codes), bits)) }
-
-func unpackRows(codes *Node, bits int) *Node { return swapLast(Unpack(swapLast(codes), bits)) }
+// headDim is D of coded keys or values.
+func (s side) headDim(x coded) int {
+	d := dims(x.codes)
+	switch {
+	case !s.keys:
+		return d[4]
+	case s.axis == PerChannel:
+		return dims(x.scales)[3]
+	}
+	return s.group * dims(x.scales)[3]
+}
 
 func swapLast(x *Node) *Node { return Transpose(x, -1, -2) }

@@ -60,6 +60,7 @@ type fileShape struct {
 // fileDTypes are the names that safetensors has for the dtypes of a state.
 var fileDTypes = map[dtypes.DType]string{
 	dtypes.Float32: "F32", dtypes.Float16: "F16", dtypes.BFloat16: "BF16", dtypes.Int32: "I32", dtypes.Int8: "I8", dtypes.Uint8: "U8",
+	dtypes.Uint16: "U16", dtypes.Uint32: "U32",
 }
 
 // Save writes a state, in the order of [Cache.Nodes], to one file: to a temporary one in the same folder first, which then takes the name, so that

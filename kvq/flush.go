@@ -112,7 +112,8 @@ func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
 		if !s.packed() {
 			return pick(x, y, tokenAxis)
 		}
-		return packRows(pick(unpackRows(x, s.bits), unpackRows(y, s.bits), tokenAxis), s.bits)
+		dim := s.headDim(blocks)
+		return s.pack(pick(s.unpack(x, dim), s.unpack(y, dim), tokenAxis), dim)
 	}, old)
 }
 

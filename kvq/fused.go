@@ -1,145 +1,263 @@
 package kvq
 
 import (
-	"math"
-
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Products with codes that are never unpacked into memory.
+// Products with codes that are never unpacked into memory: a sum over the rows of a block, for all lanes, in one pass over the words.
 //
-// XLA's GPU compiler makes one kernel of a sum over the rows of a block: it loads bytes, masks, converts, multiplies and adds. Bits are not
-// shifted down: a code at bits k..k+w-1 of its byte is masked and counts 2^k too much, which the row's weight takes back. What shares a
-// byte is added before the sum, so that every byte is loaded once.
-//
-// On a CPU the same sum is not vectorised well, and tiles that are unpacked in the processor's cache are as fast or faster
-// (docs/benchmarks.md); there [quantizedCache.attendTiles] is used.
+// What shares a word is added first, elementwise over all words: load, mask, convert, multiply, add. Then the words of a lane are added, on
+// a GPU as a reduction, which becomes one kernel. XLA's CPU compiler does not vectorise a reduction over an axis that is not the last; there the
+// words are added as slices, one addition each, and all of it becomes one vectorised loop over the lanes. Few operations in the graph matter
+// as much as few instructions, since XLA's time to compile follows them (docs/benchmarks.md).
 
-// sumRows multiplies rows by weights and sums: out[lane] = Σ_row weight[row]·code[row, lane], for rows from up to to.
+// oneLoop turns what has to do with the compiler of a CPU on, and off for a GPU.
 //
-//	weights [N or 1, B, K, Q, S, R] float32: R = to-from; the lanes fall into S runs with weights of their own
-//	codes   [N, B, K, bytes, lanes]
-//	result  [N, B, K, Q, S, lanes/S]
-func (s side) sumRows(weights, codes *Node, rows, from, to int) *Node {
-	w, c := dims(weights), dims(codes)
-	n, b, k, q, runs, lanes := c[0], c[1], c[2], w[3], w[4], c[4]/w[4]
-	weights = TransposeAllAxes(weights, 0, 1, 2, 3, 5, 4) // [N or 1, B, K, Q, R, S]
-	// product multiplies rows first.. (counted from row 0) with the codes that x holds for them, [N, B, K, m, lanes].
-	product := func(x *Node, first, m int, factor float64) *Node {
-		full := []int{n, b, k, q, m, runs, lanes}
-		part := Reshape(SliceAxis(weights, 4, AxisRange(first-from, first-from+m)), w[0], b, k, q, m, runs, 1)
-		values := Reshape(x, n, b, k, 1, m, runs, lanes)
-		return Mul(BroadcastToDims(values, full...), BroadcastToDims(gx.MulScalar(part, factor), full...))
+// On a CPU, XLA hands sums and products of whole arrays to its library YNN, and takes loops apart for it. A select is not for YNN: one after
+// each sum, with a condition that is always true and that XLA cannot know, keeps the loops whole.
+type oneLoop struct{ always *Node } // bool scalar; nil on a GPU
+
+func (o oneLoop) keep(x *Node) *Node {
+	if o.always == nil {
+		return x
 	}
+	d := dims(x)
+	return Where(BroadcastToDims(o.always, d...), x, gx.Zeros(x.Graph(), x.Shape()))
+}
+
+// sumAxis sums the entries from..to-1 of an axis, which goes away.
+func (o oneLoop) sumAxis(x *Node, axis, from, to int) *Node {
+	if o.always == nil || to-from > maxWords {
+		return gx.ReduceSum(SliceAxis(x, axis, AxisRange(from, to)), axis)
+	}
+	d := append([]int{}, dims(x)...)
+	d = append(d[:axis], d[axis+1:]...)
+	var terms []*Node
+	for i := from; i < to; i++ {
+		terms = append(terms, Reshape(SliceAxis(x, axis, AxisElem(i)), d...))
+	}
+	return sumPairs(terms)
+}
+
+// sumBlocks sums over blocks, axis 0: on a CPU a few of them in one loop first.
+func (o oneLoop) sumBlocks(x *Node) *Node {
+	d := dims(x)
+	if few := commonFactor(d[0], 8); few > 1 && o.always != nil {
+		x = o.keep(o.sumAxis(Reshape(x, append([]int{d[0] / few, few}, d[1:]...)...), 1, 0, few))
+	}
+	return gx.ReduceSum(x, 0)
+}
+
+// commonFactor is the largest power of two that divides n, at most limit.
+func commonFactor(n, limit int) int {
+	f := 1
+	for f < limit && n%(2*f) == 0 {
+		f *= 2
+	}
+	return f
+}
+
+// sumPairs adds in pairs, so that an addition need not wait for the one before.
+func sumPairs(terms []*Node) *Node {
+	for len(terms) > 1 {
+		terms = append(terms[2:], Add(terms[0], terms[1]))
+	}
+	return terms[0]
+}
+
+// sumFields adds x_k·w_k over the fields of words: all arrays come broadcast to the same shape by of.
+func sumFields(fields []*Node, of func(k int, field *Node) (x, weight *Node)) *Node {
+	var even, odd *Node // two chains
+	for k, field := range fields {
+		x, w := of(k, field)
+		term := Mul(x, w)
+		switch {
+		case even == nil:
+			even = term
+		case k%2 == 0:
+			even = Add(even, term)
+		case odd == nil:
+			odd = term
+		default:
+			odd = Add(odd, term)
+		}
+	}
+	if odd == nil {
+		return even
+	}
+	return Add(even, odd)
+}
+
+// plane is a plane of codes: the words and what takes them apart.
+type plane struct {
+	words   *Node // [N, B, H, words, lanes]
+	fields  []*Node
+	count   int   // words
+	factors *Node // [rows]
+}
+
+// planesOf are the planes of codes that are packed; codes that are not are a plane of rows of one field.
+func (s side) planesOf(codes *Node, headDim int) []plane {
+	g := codes.Graph()
 	if !s.packed() {
-		x := SliceAxis(codes, 3, AxisRange(from, to))
-		return gx.ReduceSum(product(s.number(x), from, to-from, 1), 4)
+		rows, _ := s.matrix(headDim)
+		return []plane{{codes, []*Node{s.number(codes)}, rows, gx.Fill(g, shapes.Make(dtypes.Float32, rows), 1)}}
 	}
-	var sum *Node
-	add := func(x *Node) {
-		if sum == nil {
-			sum = x
-		} else {
-			sum = Add(sum, x)
+	l := s.words(headDim)
+	var out []plane
+	first, low := 0, 0
+	for _, w := range planes(s.bits) {
+		n := l.count(w)
+		words := codes
+		if n < dims(codes)[3] {
+			words = SliceAxis(codes, 3, AxisRange(first, first+n))
 		}
+		out = append(out, plane{words, l.fields(words, w), n, l.factors(g, w, low)})
+		first, low = first+n, low+w
 	}
-	firstByte, low := 0, 0
-	for _, width := range planes(s.bits) {
-		bytes := rows * width / 8
-		whole := from%bytes == 0 && to%bytes == 0 // then all bits of a byte are of the same kind, and are added before the sum
-		var together *Node
-		for k := from / bytes; k*bytes < to; k++ {
-			first, last := max(k*bytes, from), min((k+1)*bytes, to)
-			x := SliceAxis(codes, 3, AxisRange(firstByte+first-k*bytes, firstByte+last-k*bytes))
-			if width < 8 {
-				x = BitwiseAnd(x, ConstAs(x, uint8((1<<width-1)<<(width*k))))
-			}
-			y := product(ConvertDType(x, dtypes.Float32), first, last-first, math.Ldexp(1, low-width*k))
-			switch {
-			case !whole:
-				add(gx.ReduceSum(y, 4))
-			case together == nil:
-				together = y
-			default:
-				together = Add(together, y)
-			}
-		}
-		if together != nil {
-			add(gx.ReduceSum(together, 4))
-		}
-		firstByte, low = firstByte+bytes, low+width
-	}
-	return sum
+	return out
 }
 
 // scores are products of queries q [B, K, Q, D] float32 with the coded keys of a layer: [N, B, K, Q, 32] float32.
-func (s side) scores(q *Node, x coded) *Node {
-	c, d := dims(x.codes), dims(q)
-	n, b, k, rows, dim := c[0], c[1], c[2], d[2], d[3]
-	out := []int{n, b, k, rows, blockTokens}
+func (s side) scores(q *Node, x coded, o oneLoop) *Node {
+	d := dims(q)
+	n, b, k, rows, dim := dims(x.codes)[0], d[0], d[1], d[2], d[3]
+	l := s.words(dim)
+	if !s.packed() {
+		l = wordLayout{parts: 1, rows: dim}
+	}
+	h := k * l.parts
+	out := []int{n, b, h, rows, blockTokens}
+	parts := func(x *Node) *Node { // [m, B, K, Q, D] -> [m, B, H, Q, D/parts]
+		m := dims(x)[0]
+		return Reshape(TransposeAllAxes(Reshape(x, m, b, k, rows, l.parts, l.rows), 0, 1, 2, 4, 3, 5), m, b, h, rows, l.rows)
+	}
 	scale, zero := s.scaleAndZero(x)
+	weights := Reshape(q, 1, b, k, rows, dim)
+	groups := 1 // of a part
 	if s.axis == PerChannel {
 		// Scales belong to channels and go into the query: q·(scale·code + zero) = (q·scale)·code + q·zero.
-		groups := dims(scale)[0]
-		weights := Mul(BroadcastToDims(Reshape(q, 1, b, k, rows, dim), groups, b, k, rows, dim),
-			BroadcastToDims(Reshape(scale, groups, b, k, 1, dim), groups, b, k, rows, dim))
-		sum := Reshape(s.sumRows(Reshape(perBlock(weights, n), n, b, k, rows, 1, dim), x.codes, dim, 0, dim), out...)
+		m := dims(scale)[0]
+		weights = Mul(BroadcastToDims(weights, m, b, k, rows, dim), BroadcastToDims(Reshape(scale, m, b, k, 1, dim), m, b, k, rows, dim))
+		weights = perBlock(weights, n)
+	} else {
+		groups = max(1, s.groups(dim)/l.parts)
+	}
+	weights = parts(weights)
+	m := dims(weights)[0]
+	sums := make([]*Node, groups)
+	for _, p := range s.planesOf(x.codes, dim) {
+		full := []int{n, b, h, rows, p.count, blockTokens}
+		w := Mul(weights, BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, l.rows), m, b, h, rows, l.rows))
+		w = Reshape(w, m, b, h, rows, p.count, l.rows/p.count)
+		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
+			return BroadcastToDims(Reshape(field, n, b, h, 1, p.count, blockTokens), full...), BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
+		})
+		for g := range sums {
+			part := o.sumAxis(words, 4, g*p.count/groups, (g+1)*p.count/groups)
+			if sums[g] != nil {
+				part = Add(sums[g], part)
+			}
+			sums[g] = part
+		}
+	}
+	if s.axis == PerChannel {
+		sum := s.sumParts(o.keep(sums[0]), l.parts, o)
 		zeros := TransposeAllAxes(DotGeneral(q, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2}), 3, 0, 1, 2) // [groups, B, K, Q]
-		return Add(sum, BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), out...))
+		return Add(sum, BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), n, b, k, rows, blockTokens))
 	}
 	// Scales belong to tokens and multiply the sum over each group of channels.
-	groups := s.groups(dim)
-	size := dim / groups
-	ofToken := func(x *Node, g int) *Node {
-		return BroadcastToDims(Reshape(SliceAxis(x, 3, AxisElem(g)), n, b, k, 1, blockTokens), out...)
+	ofPart := func(x *Node) *Node { // [N, B, K, D/G, 32] -> [N, B, H, groups, 32]
+		if own := s.groups(dim); own < l.parts {
+			x = Reshape(x, n, b, k, own, 1, blockTokens)
+			x = BroadcastToDims(x, n, b, k, own, l.parts/own, blockTokens)
+		}
+		return Reshape(x, n, b, h, groups, blockTokens)
 	}
-	var sum *Node
-	for g := range groups {
-		part := SliceAxis(q, 3, AxisRange(g*size, (g+1)*size)) // [B, K, Q, size]
-		term := Mul(ofToken(scale, g), Reshape(s.sumRows(Reshape(part, 1, b, k, rows, 1, size), x.codes, dim, g*size, (g+1)*size), out...))
+	lanes := func(x *Node, g int) *Node { return BroadcastToDims(SliceAxis(x, 3, AxisElem(g)), out...) }
+	scale = ofPart(scale)
+	var total *Node // sums of the query over each group
+	if zero != nil {
+		zero = ofPart(zero)
+		total = gx.ReduceSum(Reshape(parts(Reshape(q, 1, b, k, rows, dim)), b, h, rows, groups, l.rows/groups), 4)
+	}
+	for g := range sums {
+		sums[g] = Mul(sums[g], lanes(scale, g))
 		if zero != nil {
-			total := BroadcastToDims(Reshape(gx.ReduceSum(part, 3), 1, b, k, rows, 1), out...)
-			term = Add(term, Mul(ofToken(zero, g), total))
-		}
-		if sum == nil {
-			sum = term
-		} else {
-			sum = Add(sum, term)
+			column := Reshape(SliceAxis(total, 3, AxisElem(g)), 1, b, h, rows, 1)
+			sums[g] = Add(sums[g], Mul(lanes(zero, g), BroadcastToDims(column, out...)))
 		}
 	}
-	return sum
+	return s.sumParts(o.keep(sumPairs(sums)), l.parts, o)
+}
+
+// sumParts adds the parts of a head: [N, B, K·parts, Q, 32] -> [N, B, K, Q, 32].
+func (s side) sumParts(x *Node, parts int, o oneLoop) *Node {
+	if parts == 1 {
+		return x
+	}
+	d := dims(x)
+	return o.sumAxis(Reshape(x, d[0], d[1], d[2]/parts, parts, d[3], d[4]), 3, 0, parts)
 }
 
 // weighedSum are sums of the coded values of a layer by weights w [N, B, K, Q, 32] float32: [B, K, Q, D] float32.
-func (s side) weighedSum(w *Node, x coded) *Node {
+func (s side) weighedSum(w *Node, x coded, o oneLoop) *Node {
 	d := dims(w)
 	n, b, k, rows := d[0], d[1], d[2], d[3]
 	dim := dims(x.codes)[4]
 	scale, zero := s.scaleAndZero(x)
 	if s.axis == PerChannel {
+		sums := s.weighBlocks(Reshape(w, n, b, k, rows, 1, blockTokens), x.codes, 1, o) // [N, B, K, Q, 1, D]
 		groups := dims(scale)[0]
 		ofChannel := func(x *Node) *Node {
-			return BroadcastToDims(Reshape(x, groups, 1, b, k, 1, dim), groups, n/groups, b, k, rows, dim)
+			return BroadcastToDims(perBlock(Reshape(x, groups, b, k, 1, dim), n), n, b, k, rows, dim)
 		}
-		sums := s.sumRows(Reshape(w, n, b, k, rows, 1, blockTokens), x.codes, blockTokens, 0, blockTokens)
-		sums = Mul(Reshape(sums, groups, n/groups, b, k, rows, dim), ofChannel(scale))
-		total := BroadcastToDims(Reshape(gx.ReduceSum(w, 4), groups, n/groups, b, k, rows, 1), groups, n/groups, b, k, rows, dim)
-		return gx.ReduceSum(Add(sums, Mul(total, ofChannel(zero))), 0, 1)
+		total := BroadcastToDims(Reshape(gx.ReduceSum(w, 4), n, b, k, rows, 1), n, b, k, rows, dim)
+		sum := Mul(Reshape(sums, n, b, k, rows, dim), ofChannel(scale))
+		return o.sumBlocks(o.keep(Add(sum, Mul(total, ofChannel(zero)))))
 	}
 	groups := s.groups(dim)
-	ofToken := func(x *Node) *Node {
-		return BroadcastToDims(Reshape(x, n, b, k, 1, groups, blockTokens), n, b, k, rows, groups, blockTokens)
+	full := []int{n, b, k, rows, groups, blockTokens}
+	ofToken := func(x *Node) *Node { return BroadcastToDims(Reshape(x, n, b, k, 1, groups, blockTokens), full...) }
+	each := BroadcastToDims(Reshape(w, n, b, k, rows, 1, blockTokens), full...)
+	// One query a head: two blocks at a time, which halves what is written. With more, the weights would no longer fit the registers.
+	together := 1
+	if rows == 1 && o.always != nil {
+		together = commonFactor(n, 2)
 	}
-	each := BroadcastToDims(Reshape(w, n, b, k, rows, 1, blockTokens), n, b, k, rows, groups, blockTokens)
-	sums := s.sumRows(Mul(each, ofToken(scale)), x.codes, blockTokens, 0, blockTokens) // [N, B, K, Q, D/G, G]
-	sum := gx.ReduceSum(sums, 0)
+	sum := gx.ReduceSum(s.weighBlocks(Mul(each, ofToken(scale)), x.codes, together, o), 0) // [B, K, Q, D/G, G]
 	if zero != nil {
-		zeros := gx.ReduceSum(Mul(each, ofToken(zero)), 0, 5) // [B, K, Q, D/G]
+		zeros := gx.ReduceSum(o.sumBlocks(Mul(each, ofToken(zero))), 4) // [B, K, Q, D/G]
 		sum = Add(sum, BroadcastToDims(Reshape(zeros, b, k, rows, groups, 1), dims(sum)...))
 	}
 	return Reshape(sum, b, k, rows, dim)
+}
+
+// weighBlocks sums the codes of each block by weights: weights [N, B, K, Q, S, 32] for S runs of lanes -> [N/together, B, K, Q, S, D/S].
+func (s side) weighBlocks(weights, codes *Node, together int, o oneLoop) *Node {
+	w, lanes := dims(weights), dims(codes)[4]
+	n, b, k, rows, runs := w[0]/together, w[1], w[2], w[3], w[4]
+	var sum *Node
+	for _, p := range s.planesOf(codes, lanes) {
+		full := []int{n, together, b, k, rows, runs, p.count, lanes / runs}
+		scaled := o.keep(Mul(weights, BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, blockTokens), w...)))
+		scaled = Reshape(scaled, n, together, b, k, rows, runs, p.count, blockTokens/p.count)
+		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
+			x := TransposeAllAxes(Reshape(field, n, together, b, k, p.count, runs, lanes/runs), 0, 1, 2, 3, 5, 4, 6)
+			return BroadcastToDims(Reshape(x, n, together, b, k, 1, runs, p.count, lanes/runs), full...),
+				BroadcastToDims(SliceAxis(scaled, 7, AxisElem(i)), full...)
+		})
+		words = Reshape(TransposeAllAxes(words, 0, 2, 3, 4, 5, 1, 6, 7), n, b, k, rows, runs, together*p.count, lanes/runs)
+		part := o.sumAxis(words, 5, 0, together*p.count)
+		if sum != nil {
+			part = Add(sum, part)
+		}
+		sum = part
+	}
+	return o.keep(sum)
 }
 
 // scaleAndZero decodes scales and zero points to float32; zero is nil where codes are numbers around 0 themselves.

@@ -9,7 +9,6 @@ import (
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/kvqbook/kvqbook/internal/oracle"
 )
 
 // The state of a cache read in plain Go, from the descriptions of the layouts in codes.go, window.go, pack.go and scale.go: what
@@ -67,6 +66,10 @@ func hostArrayOf(t testing.TB, x *tensors.Tensor) hostArray {
 			a.floats = numbers(v, func(x int8) float64 { return float64(x) })
 		case []uint8:
 			a.floats = numbers(v, func(x uint8) float64 { return float64(x) })
+		case []uint16:
+			a.floats = numbers(v, func(x uint16) float64 { return float64(x) })
+		case []uint32:
+			a.floats = numbers(v, func(x uint32) float64 { return float64(x) })
 		default:
 			t.Fatalf("an array of %T in the state of a cache", flat)
 		}
@@ -189,12 +192,14 @@ func (h hostState) codedBlock(s side, layer, row, head, block int) *decodedBlock
 	_, lanes := s.matrix(dim)
 	number := make([][]float64, lanes) // what the codes stand for, before scale and zero point; a lane is a token of keys, a channel of values
 	for lane := range number {
-		column := make([]uint8, codes.dims[3])
+		rows, _ := s.matrix(dim)
+		column := make([]uint8, rows)
 		for i := range column {
-			column[i] = uint8(int(codes.at(block, row, head, i, lane)))
-		}
-		if s.packed() {
-			column = oracle.Unpack(column, len(column)*8/s.bits, s.bits)
+			if s.packed() {
+				column[i] = hostCode(s, codes, dim, block, row, head, i, lane)
+			} else {
+				column[i] = uint8(int(codes.at(block, row, head, i, lane)))
+			}
 		}
 		for _, c := range column {
 			number[lane] = append(number[lane], s.hostNumber(c))
@@ -229,6 +234,20 @@ func (h hostState) codedBlock(s side, layer, row, head, block int) *decodedBlock
 		out.values[token], out.steps[token], out.raw[token] = values, steps, string(raw)
 	}
 	return out
+}
+
+// hostCode reads the code of a row and lane from its words: plane after plane, each with its first row in the lowest bits.
+func hostCode(s side, codes hostArray, dim, block, row, head, i, lane int) (code uint8) {
+	l := s.words(dim)
+	first, low := 0, 0
+	for _, width := range planes(s.bits) {
+		perWord := l.bits / width
+		at := i % l.rows
+		word := uint64(codes.at(block, row, head*l.parts+i/l.rows, first+at/perWord, lane))
+		code |= uint8(word>>(at%perWord*width)&(1<<width-1)) << low
+		first, low = first+l.rows/perWord, low+width
+	}
+	return code
 }
 
 // hostNumber is what a code stands for in steps, before the zero point.

@@ -167,7 +167,7 @@ func (tr trace) requireRowSearch(t *testing.T, s *session, seen [][]map[int]*hel
 					groups = append(groups, wide(tokens[i][head]))
 				}
 			}
-			codes, factor, z := oracle.HQQ(groups, tr.NBits)
+			codes, factor, z, _ := oracle.HQQ(groups, tr.NBits)
 			for g, group := range codes {
 				want := make([]float64, len(group))
 				for d, code := range group {

@@ -458,9 +458,15 @@ func TestHQQOracle(t *testing.T) {
 			return []*Node{codes, factor, z, rowCodes, rowZ}
 		}, x)
 		check := func(name string, codes, z []float32, groups [][]float64, first int) {
-			wantCodes, _, wantZ := oracle.HQQ(groups, bits)
+			wantCodes, _, wantZ, gap := oracle.HQQ(groups, bits)
+			// Where two iterations have the same mean error, its rounding to float32, which differs from processor to processor, decides
+			// which of them is the last: their zero points are not far apart.
+			near := 1e-4
+			if gap < 1e-5 {
+				near = 1e-2
+			}
 			for i := range groups {
-				if d := math.Abs(float64(z[first+i]) - wantZ[i]); d > 1e-4*max(1, math.Abs(wantZ[i])) {
+				if d := math.Abs(float64(z[first+i]) - wantZ[i]); d > near*max(1, math.Abs(wantZ[i])) {
 					t.Errorf("%s, %d bits, group %d: zero point %v, wanted %v", name, bits, first+i, z[first+i], wantZ[i])
 				}
 				for j, c := range wantCodes[i] {

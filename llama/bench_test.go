@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -46,6 +47,57 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			b.ReportMetric(1000/last.StepsPerSecond(), "ms/step")
 			b.ReportMetric(last.Prefill.Seconds(), "prefill-s")
+		})
+	}
+}
+
+// BenchmarkDecodeStep is one token over a made-up cache, so that a long context need not be read first.
+func BenchmarkDecodeStep(b *testing.B) {
+	testbackend.XLA(b)
+	m := mustModel(b, smallModel(b), dtypes.Float32)
+	defer m.Finalize()
+	const steps = 16
+	for name, cache := range map[string]kvq.Config{"full": {}, "quanto4": kvq.Tutorial()} {
+		for _, tokens := range []int{512, 2048} {
+			b.Run(fmt.Sprintf("%s/tokens%d", name, tokens), func(b *testing.B) {
+				g := mustGenerator(b, m, cache)
+				t, err := g.NewDecodeTimer(context.Background(), 1, tokens, steps)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer t.Finalize()
+				for b.Loop() {
+					if _, err := t.Run(context.Background()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N*steps), "ms/token")
+			})
+		}
+	}
+}
+
+// BenchmarkPrefill is a prompt of 512 tokens up to its first new token.
+func BenchmarkPrefill(b *testing.B) {
+	testbackend.XLA(b)
+	m := mustModel(b, smallModel(b), dtypes.Float32)
+	defer m.Finalize()
+	ids := make([]int32, 512)
+	for j := range ids {
+		ids[j] = int32(100 + j*97%20000)
+	}
+	for name, cache := range map[string]kvq.Config{"full": {}, "quanto4": kvq.Tutorial()} {
+		b.Run(name, func(b *testing.B) {
+			g := mustGenerator(b, m, cache)
+			read := func() {
+				if _, err := g.Generate(context.Background(), [][]int32{ids}, nil, GenerateConfig{MaxNewTokens: 1, EOS: []int{}}, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			read() // compiles
+			for b.Loop() {
+				read()
+			}
 		})
 	}
 }

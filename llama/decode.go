@@ -87,6 +87,7 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) *program {
 	state := layouts(plan)
 	return g.programs.start(key, append(state, wholes(key.shapes()...)...), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
+			gx.Reuse(in[:len(state)])
 			return g.decode(w, plan, key, in[:len(state)], key.inputs(in[len(state):]))
 		})
 }
@@ -170,7 +171,7 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 		return nil, err
 	}
 	// A call is short; it is not abandoned, so that its tokens are not lost.
-	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.inputs(inputs...)...)
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.donate(inputs...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type DecodeTimer struct {
 	plan    *kvq.Plan
 	key     decodeKey
 	program *program
-	state   []spread
+	fill    *computation // makes the cache
 	inputs  []any
 	steps   int
 
@@ -46,14 +46,10 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 	}
 	t.Compile = time.Since(start)
 	one := wholes(shapes.Make(dtypes.Int32))
-	fill, err := g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
+	t.fill, err = g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
 		return plan.Synthetic(one[0].Graph(), contextTokens).Nodes()
 	})
 	if err != nil {
-		return nil, err
-	}
-	defer fill.exec.Finalize()
-	if t.state, err = fill.call(int32(1)); err != nil {
 		return nil, err
 	}
 	newest := make([]int32, batch)
@@ -67,18 +63,25 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 
 // Run makes the steps once and returns the time of one step. Every run starts from the same context.
 func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
-	args := make([]any, 0, len(t.state)+len(t.inputs))
-	for _, s := range t.state {
-		args = append(args, s)
+	cache := &session{g: t.g, plan: t.plan}
+	var err error
+	if cache.state, err = t.fill.call(int32(1)); err != nil {
+		return 0, err
+	}
+	defer cache.free()
+	// The first array is small, and reading it waits for the device.
+	if _, err := read[int32](cache.state[0]); err != nil {
+		return 0, err
 	}
 	start := time.Now()
-	out, err := t.g.programs.run(ctx, t.program, append(args, t.inputs...)...)
+	out, err := t.g.programs.run(ctx, t.program, cache.donate(t.inputs...)...)
 	if err != nil {
 		return 0, err
 	}
+	out = cache.replace(out)
 	defer free(out...)
 	// Reading a scalar waits for the device.
-	turns, err := read[int32](out[len(t.state)+1])
+	turns, err := read[int32](out[1])
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
@@ -92,5 +95,20 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 // Memory returns the bytes of the cache.
 func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
 
-// Finalize frees the cache.
-func (t *DecodeTimer) Finalize() { free(t.state...) }
+// Live counts the bytes of the cache's arrays as they are on the first device.
+func (t *DecodeTimer) Live() (kvq.Memory, error) {
+	state, err := t.fill.call(int32(1))
+	if err != nil {
+		return kvq.Memory{}, err
+	}
+	cache := &session{g: t.g, plan: t.plan, state: state}
+	defer cache.free()
+	devices, err := cache.memory()
+	if err != nil {
+		return kvq.Memory{}, err
+	}
+	return devices[0], nil
+}
+
+// Finalize frees what it compiled.
+func (t *DecodeTimer) Finalize() { t.fill.exec.Finalize() }

@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -120,6 +121,8 @@ type computation struct {
 	on   *devices
 	exec *graph.Exec
 	out  []int // the axes along which the first outputs are cut; the others are whole
+
+	needs gx.Compiled // each device's memory, by XLA's figures; zero where the backend has none
 }
 
 // compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along which the first outputs are to be cut.
@@ -155,11 +158,13 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 		}
 		exec.AutoSharding(d.mesh).WithInputShardingSpecs(specs...)
 	}
-	if _, err := exec.Compile(list...); err != nil {
+	g, err := exec.Compile(list...)
+	if err != nil {
 		exec.Finalize()
 		return nil, err
 	}
-	return &computation{d, exec, out}, nil
+	needs, _ := gx.CompiledMemory(g)
+	return &computation{d, exec, out, needs}, nil
 }
 
 // call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every device gets. The outputs are the caller's,

@@ -270,7 +270,7 @@ func (r *forcedRun) scoreFed(ctx context.Context, n int, reference *forcedRun) (
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
 	}
-	inputs := r.cache.inputs([]int32{int32(n)}, r.columns(r.scored-1, n, scoreBlock), r.columns(r.scored, n, scoreBlock))
+	inputs := r.cache.donate([]int32{int32(n)}, r.columns(r.scored-1, n, scoreBlock), r.columns(r.scored, n, scoreBlock))
 	if reference != nil {
 		inputs = append(inputs, reference.predictions)
 	}

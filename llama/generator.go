@@ -96,9 +96,20 @@ func (s *session) inputs(more ...any) []any {
 	return append(all, more...)
 }
 
+// donate is inputs for a program that writes the new cache in the place of the old one (gx.Reuse): the cache is then held
+// once instead of twice, and not copied. The session has none until replace gives it the new one.
+func (s *session) donate(more ...any) []any {
+	all := make([]any, 0, len(s.state)+len(more))
+	for _, x := range s.state {
+		all = append(all, donated(x))
+	}
+	s.state = nil
+	return append(all, more...)
+}
+
 // replace exchanges the cache's tensors for those that a program returned first, and returns the other outputs.
 func (s *session) replace(out []spread) []spread {
-	n := len(s.state)
+	n := len(s.plan.Shapes())
 	free(s.state...)
 	s.state = append(s.state[:0], out[:n]...)
 	return out[n:]

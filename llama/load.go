@@ -42,7 +42,7 @@ func RoundFloat16() LoadOption {
 
 // LoadWeights reads all parameters into tensors of dtype (Float32, Float16 or BFloat16): on the backend's first
 // device, or in host memory when backend is nil. Elements are converted while they are read. Where the device uses host
-// memory the tensors are filled in place; for others one tensor is read while the one before it is on its way, so that
+// memory the tensors are filled in place, two at a time; for others one tensor is read while the one before it is on its way, so that
 // at most two are in host memory. On an error, what was loaded is freed.
 func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options ...LoadOption) (*Weights, error) {
 	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
@@ -101,12 +101,52 @@ func (l *loader) tensors() iter.Seq2[loaded, error] {
 	if l.backend != nil && !l.backend.HasSharedBuffers() {
 		return l.uploaded()
 	}
+	return l.ahead()
+}
+
+// ahead makes tensors in host memory, two at a time, since parts of it keep one processor busy: GGUF's blocks are unpacked by one, and new memory is
+// mapped.
+func (l *loader) ahead() iter.Seq2[loaded, error] {
 	return func(yield func(loaded, error) bool) {
+		ctx, cancel := context.WithCancel(l.options.ctx)
+		defer cancel()
+		reader := *l
+		reader.options.ctx = ctx
+		type result struct {
+			t   loaded
+			err error
+		}
+		var pending []chan result
+		defer func() {
+			cancel()
+			for _, p := range pending {
+				if r := <-p; r.t.tensor != nil {
+					_ = r.t.tensor.FinalizeAll() // only fails when it is gone already
+				}
+			}
+		}()
+		first := func() bool { // yields the oldest
+			r := <-pending[0]
+			pending = pending[1:]
+			if err := l.options.ctx.Err(); err != nil && r.err == nil { // it was made before
+				_ = r.t.tensor.FinalizeAll()
+				r.t.tensor, r.err = nil, err
+			}
+			return yield(r.t, l.named(r.t, r.err)) && r.err == nil
+		}
 		for t := range l.list() {
-			var err error
-			if t.tensor, err = l.inPlace(t); !yield(t, l.named(t, err)) || err != nil {
+			made := make(chan result, 1)
+			pending = append(pending, made)
+			go func() {
+				var err error
+				t.tensor, err = reader.inPlace(t)
+				made <- result{t, err}
+			}()
+			if len(pending) == 2 && !first() {
 				return
 			}
+		}
+		for len(pending) > 0 && first() {
 		}
 	}
 }
@@ -151,7 +191,9 @@ func (l *loader) inPlace(t loaded) (*tensors.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = l.fill(dtypes.UnsafeByteSliceFromAny(flat), t); err != nil {
+	memory := dtypes.UnsafeByteSliceFromAny(flat)
+	hugePages(memory)
+	if err = l.fill(memory, t); err != nil {
 		_ = buffer.Finalize()
 		return nil, err
 	}

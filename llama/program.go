@@ -36,11 +36,7 @@ func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build
 	}
 	p := &program{done: make(chan struct{})}
 	ps.known[key] = p
-	all := make([]layout, 0, len(ps.model.weights)+len(inputs))
-	for _, s := range ps.model.weights {
-		all = append(all, s.layout())
-	}
-	all = append(all, inputs...)
+	all := append(ps.model.weightLayouts(), inputs...)
 	ps.busy.Go(func() {
 		defer close(p.done)
 		p.computation, p.err = ps.model.on.compile(fmt.Sprintf("llama.%T", key), all, outputs, func(nodes []*graph.Node) []*graph.Node {

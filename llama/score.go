@@ -111,6 +111,7 @@ func (g *Generator) startScore(plan *kvq.Plan, kind scoreKind) *program {
 	}
 	all := append(state, wholes(in...)...)
 	return g.programs.start(scoreKey{s.Batch, s.Capacity, kind}, all, plan.HeadAxes(), func(w modelNodes, in []*Node) []*Node {
+		gx.Reuse(in[:len(state)])
 		return g.scoreLoop(w, plan, kind, in[:len(state)], in[len(state):])
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes/gotype"
 	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -49,11 +50,21 @@ func read[T gotype.Supported](s spread) ([]T, error) {
 	return tensors.CopyFlatData[T](s.parts[0])
 }
 
+// donated is a spread that a call consumes, to write its successor in its place. It is gone afterwards, also when the call fails.
+type donated spread
+
 // argument is one device's part of an input: of a spread, or a value of the host.
 func argument(x any, device int) (any, error) {
 	switch x := x.(type) {
 	case spread:
 		return x.parts[device], nil
+	case donated:
+		t := x.parts[device]
+		backend, err := t.Backend()
+		if err != nil {
+			return nil, err
+		}
+		return graph.DonateTensorBuffer(t, backend, compute.DeviceNum(device))
 	case *tensors.Tensor:
 		if device == 0 {
 			return x, nil

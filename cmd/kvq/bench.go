@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"time"
 
@@ -70,6 +69,9 @@ type benchRow struct {
 	Devices   int         `json:"devices,omitempty"` // that the model is spread over; decode alone
 	// Scaling compares with the row of the first number of devices; nil for that row.
 	Scaling *scaling `json:"times_faster_than_first_devices,omitempty"`
+	// Compile is what the quantized and the full-precision decode graph took to compile, in seconds.
+	Compile     float64 `json:"compile_s,omitempty"`
+	FullCompile float64 `json:"full_compile_s,omitempty"`
 	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
 }
@@ -82,37 +84,36 @@ type scaling struct {
 
 // benchReport is everything a benchmark prints.
 type benchReport struct {
-	Command   string     `json:"command"`
-	Device    string     `json:"device"`
-	CPUs      int        `json:"cpus"`
-	Date      string     `json:"date"`
+	benchHead
 	Cache     string     `json:"cache"`
 	Runs      int        `json:"runs"`
 	Bandwidth float64    `json:"bandwidth_bytes_per_s,omitempty"`
 	Rows      []benchRow `json:"rows"`
+
+	words *lastWords
 }
 
-func newReport(c *cobra.Command, info device.Info, config kvq.Config, runs int) *benchReport {
-	name := info.String()
-	if len(info.Devices) > 0 {
-		name = info.Devices[0]
-	}
-	return &benchReport{Command: c.CommandPath(), Device: name, CPUs: runtime.NumCPU(), Date: time.Now().UTC().Format("2006-01-02"), Cache: config.String(), Runs: runs}
+// newReport is empty. What it holds when the command is interrupted is printed then.
+func newReport(c *cobra.Command, f *benchFlags, info device.Info, config kvq.Config) *benchReport {
+	r := &benchReport{benchHead: newBenchHead(c, info), Cache: config.String(), Runs: f.runs, words: lastWordsOf(c.Context())}
+	r.words.prepare(func() { _ = r.print(c.OutOrStdout(), f) })
+	return r
 }
 
-func (r *benchReport) add(what string, batch, tokens int, times []bench.Times, bytes, fullBytes int64) *benchRow {
+func newBenchRow(what string, batch, tokens int, times []bench.Times, bytes, fullBytes int64) benchRow {
 	ms := func(t bench.Times) float64 { return float64(t.Min()) / float64(time.Millisecond) }
-	r.Rows = append(r.Rows, benchRow{What: what, Batch: batch, Tokens: tokens, Quantized: ms(times[0]), Full: ms(times[1]),
-		Ratio: times[0].Faster(times[1]), Bytes: bytes, FullBytes: fullBytes})
-	return &r.Rows[len(r.Rows)-1]
+	return benchRow{What: what, Batch: batch, Tokens: tokens, Quantized: ms(times[0]), Full: ms(times[1]), Ratio: times[0].Faster(times[1]),
+		Bytes: bytes, FullBytes: fullBytes}
 }
 
-func (r *benchReport) print(w io.Writer, f *benchFlags) error {
-	if f.json {
-		return printJSON(w, r)
-	}
+func (r *benchReport) add(row benchRow) error {
+	return r.words.while(func() error { r.Rows = append(r.Rows, row); return nil })
+}
+
+// table prints what there is, in full or when interrupted.
+func (r *benchReport) table(markdown bool, w io.Writer) {
 	t := table.NewWriter()
-	header := table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "of bandwidth"}
+	header := table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "compile s", "full compile s", "of bandwidth"}
 	several := slices.ContainsFunc(r.Rows, func(row benchRow) bool { return row.Scaling != nil })
 	if several {
 		first := fmt.Sprintf(" times faster than on %d: min / median", r.Rows[0].Devices)
@@ -120,12 +121,8 @@ func (r *benchReport) print(w io.Writer, f *benchFlags) error {
 	}
 	t.AppendHeader(header)
 	for _, row := range r.Rows {
-		part := ""
-		if row.Bandwidth > 0 {
-			part = fmt.Sprintf("%.0f %%", 100*row.Bandwidth)
-		}
 		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
-			row.Bytes, row.FullBytes, part}
+			row.Bytes, row.FullBytes, orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile), orNothing("%.0f %%", 100*row.Bandwidth)}
 		if several {
 			cells = append(cells, row.Devices)
 		}
@@ -134,16 +131,20 @@ func (r *benchReport) print(w io.Writer, f *benchFlags) error {
 		}
 		t.AppendRow(cells)
 	}
-	fmt.Fprintf(w, "`%s`, %s, %d processors, %s; %s against full precision, %d runs in alternation", r.Command, r.Device, r.CPUs, r.Date, r.Cache, r.Runs)
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%s against full precision, %d runs in alternation", r.Cache, r.Runs)
 	if r.Bandwidth > 0 {
 		fmt.Fprintf(w, "; memory bandwidth %.1f GB/s", r.Bandwidth/1e9)
 	}
 	fmt.Fprint(w, "\n\n")
-	if f.markdown {
-		fmt.Fprintln(w, t.RenderMarkdown())
-		return nil
+	renderTable(w, t, markdown)
+}
+
+func (r *benchReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
 	}
-	fmt.Fprintln(w, t.Render())
+	r.table(f.markdown, w)
 	return nil
 }
 
@@ -154,9 +155,11 @@ func newBench() *cobra.Command {
 		Long: `bench times the quantized cache against the full-precision one on the same device, in alternation, and prints how many times faster it
 is: the ratio of the shortest times, and the median ratio of runs that follow each other.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return usererr.New("want one of: attention, decode") },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return usererr.New("want one of: attention, decode, prefill, growth, memory, peers")
+		},
 	}
-	c.AddCommand(newBenchAttention(), newBenchDecode())
+	c.AddCommand(newBenchAttention(), newBenchDecode(), newBenchPrefill(), newBenchGrowth(), newBenchMemory(), newBenchPeers(), newBenchServe())
 	return c
 }
 
@@ -206,7 +209,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 		return err
 	}
 	defer backend.Finalize()
-	report := newReport(c, info, config, f.runs)
+	report := newReport(c, f, info, config)
 	size := 1 << 28
 	if info.GPU() {
 		size = 1 << 32
@@ -225,7 +228,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 			}
 		}
 	}
-	return report.print(c.OutOrStdout(), f)
+	return report.words.finish(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 // benchDType is what a user would keep a full-precision cache in on the device.
@@ -252,7 +255,7 @@ func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, 
 	if err != nil {
 		return err
 	}
-	row := report.add(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
+	row := newBenchRow(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
 	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
-	return nil
+	return report.add(row)
 }

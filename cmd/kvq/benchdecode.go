@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
-	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -39,24 +37,18 @@ devices, and each is compared with the first.`,
 	fs := c.Flags()
 	f.model.register(fs)
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
-	fs.StringVar(&f.random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
+	registerRandom(fs, &f.random)
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to spread the model over")
 	return c
 }
 
-// llama27B is the configuration of Llama-2-7B.
-var llama27B = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
-	HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}}
-
-func randomShapes() []string { return []string{"llama2-7b"} }
-
-// benchModel is a model on some number of devices, with both caches.
-type benchModel struct {
+// decodePair is a model on some number of devices, with both caches.
+type decodePair struct {
 	model           *llama.Model
 	quantized, full *llama.Generator
 }
 
-func (m *benchModel) close() {
+func (m *decodePair) close() {
 	for _, g := range []*llama.Generator{m.quantized, m.full} {
 		if g != nil {
 			g.Finalize()
@@ -73,9 +65,6 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 	config, err := f.cache.parse(c.Flags())
 	if err != nil {
 		return err
-	}
-	if f.random != "" && f.random != "llama2-7b" {
-		return usererr.New("--random %q, want %s", f.random, strings.Join(randomShapes(), ", "))
 	}
 	load, shape, err := f.loader(c)
 	if err != nil {
@@ -96,7 +85,10 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	var models []*benchModel
+	if err := f.checkFit(backend, info, shape, config); err != nil {
+		return err
+	}
+	var models []*decodePair
 	defer func() {
 		for _, m := range models {
 			m.close()
@@ -107,7 +99,7 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		m := &benchModel{model: model}
+		m := &decodePair{model: model}
 		models = append(models, m)
 		if m.full, err = llama.NewGenerator(model, kvq.Config{}); err != nil {
 			return err
@@ -116,7 +108,7 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	report := newReport(c, info, config, f.runs)
+	report := newReport(c, &f.benchFlags, info, config)
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			if err := f.row(ctx, report, models, batch, tokens); err != nil {
@@ -124,7 +116,32 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			}
 		}
 	}
-	return report.print(c.OutOrStdout(), &f.benchFlags)
+	return report.words.finish(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+}
+
+// checkFit refuses what does not fit: the models for all numbers of devices are there at once, one cache at a time.
+func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
+	dtype, _ := f.model.parseDType() // checked by loader
+	if dtype == dtypes.InvalidDType && f.random != "" {
+		dtype = benchDType(info)
+	}
+	request := func(cache kvq.Config, batch, tokens int) llama.Request {
+		return llama.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
+	}
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			for _, cache := range []kvq.Config{{}, config} {
+				for _, n := range f.devices {
+					one := f.model
+					one.devices = n
+					if err := one.checkFit(backend, info, request(cache, batch, tokens)); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // loader returns what makes the model on n devices, and the model's configuration.
@@ -139,21 +156,27 @@ func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, devic
 			return f.model.loadOn(c.Context(), backend, info, n, files, c.ErrOrStderr())
 		}, files.Config(), nil
 	}
-	dtype, err := f.model.parseDType()
-	if dtype == dtypes.InvalidDType {
-		dtype = dtypes.BFloat16
+	shape, err := randomModel(f.random)
+	if err != nil {
+		return nil, shape, err
 	}
-	return func(backend compute.Backend, _ device.Info, n int) (*llama.Model, error) {
-		weights, err := llama.RandomWeights(backend, llama27B, dtype, 1)
-		if err != nil {
-			return nil, err
-		}
-		return llama.NewModel(backend, llama27B, weights, llama.WithDevices(n))
-	}, llama27B, err
+	dtype, err := f.model.parseDType()
+	return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
+		return newRandomModel(backend, info, shape, dtype, n)
+	}, shape, err
 }
 
 // row times both caches of all models in alternation.
-func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models []*benchModel, batch, tokens int) error {
+func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models []*decodePair, batch, tokens int) error {
+	what := "decode"
+	if f.random != "" {
+		what += " " + f.random
+	}
+	return f.decodeRows(ctx, report, what, models, batch, tokens)
+}
+
+// decodeRows adds a row for each model.
+func (f *benchFlags) decodeRows(ctx context.Context, report *benchReport, what string, models []*decodePair, batch, tokens int) error {
 	var timers []*llama.DecodeTimer
 	var runs []bench.Run
 	for _, m := range models {
@@ -170,16 +193,16 @@ func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models 
 	if err != nil {
 		return err
 	}
-	what := "decode"
-	if f.random != "" {
-		what += " " + f.random
-	}
 	for i, m := range models {
-		own := times[2*i : 2*i+2]
-		row := report.add(what, batch, tokens, own, timers[2*i].Memory().Total(), timers[2*i+1].Memory().Total())
+		own, timer := times[2*i:2*i+2], timers[2*i:2*i+2]
+		row := newBenchRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
+		row.Compile, row.FullCompile = timer[0].Compile.Seconds(), timer[1].Compile.Seconds()
 		row.Devices = m.model.Devices()
 		if i > 0 {
 			row.Scaling = &scaling{Quantized: own[0].Faster(times[0]), Full: own[1].Faster(times[1])}
+		}
+		if err := report.add(row); err != nil {
+			return err
 		}
 	}
 	return nil

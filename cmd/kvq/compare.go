@@ -76,7 +76,7 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 	words.prepare(func() { _ = finish() })
 
 	err = func() error {
-		model, err := f.model.load(ctx, job.files, errs)
+		model, err := f.model.load(ctx, job.files, errs, job.request(kvq.Config{}), job.request(job.cache))
 		if err != nil {
 			return err
 		}

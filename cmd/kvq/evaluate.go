@@ -82,7 +82,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 
 	var model *loaded
 	e, err := func() (*llama.Evaluation, error) {
-		if model, err = f.model.load(ctx, files, errs); err != nil {
+		if model, err = f.model.load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
 			return nil, err
 		}
 		return evaluate(ctx, model.Model, config, texts, f.prefill, errs)
@@ -102,6 +102,15 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		}
 		return f.print(c.OutOrStdout(), model, config, texts, e)
 	})
+}
+
+// request is the memory of the cache under test, with that of the reference beside it.
+func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]int32) llama.Request {
+	r := llama.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.prefill}
+	for _, t := range texts {
+		r.NewTokens = max(r.NewTokens, len(t)-f.prefill)
+	}
+	return r
 }
 
 // read returns the tokens of each text.

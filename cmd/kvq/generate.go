@@ -48,7 +48,7 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 	words.prepare(func() { _ = finish() })
 
 	g.result, err = func() (*llama.Result, error) {
-		model, err := f.model.load(ctx, job.files, errs)
+		model, err := f.model.load(ctx, job.files, errs, job.request(job.cache))
 		if err != nil {
 			return nil, err
 		}
@@ -119,6 +119,7 @@ type generateJSON struct {
 	Prompts     []generatedJSON  `json:"prompts"`
 	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
 	Timing      timingJSON       `json:"timing"`
+	Memory      *peakJSON        `json:"memory"` // null when interrupted before the model was loaded
 	Stop        llama.StopReason `json:"stop,omitempty"`
 	Interrupted bool             `json:"interrupted,omitempty"`
 }
@@ -135,6 +136,7 @@ func (g *generation) json(interrupted bool) generateJSON {
 	if g.loaded != nil {
 		j.Device, j.Devices = g.loaded.device, g.loaded.devices
 		j.Timing = newTimingJSON(g.loaded.took, timing, len(g.rows.ids))
+		j.Memory = g.loaded.peaks(g.job.files)
 	}
 	return j
 }

@@ -65,6 +65,11 @@ func (f *jobFlags) job(c *cobra.Command) (*job, error) {
 	return j, err
 }
 
+// request is the memory that the job takes with a cache.
+func (j *job) request(cache kvq.Config) llama.Request {
+	return llama.Request{Model: j.files.Config(), Cache: cache, Batch: len(j.batch.ids), Prompt: len(j.batch.ids[0]), NewTokens: j.generate.MaxNewTokens}
+}
+
 // run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
 func (j *job) run(ctx context.Context, model *loaded, cache kvq.Config, onBlock func([][]int32) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)

@@ -1,14 +1,14 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -33,7 +33,6 @@ type memoryFlags struct {
 	cache          cacheFlags
 	batch, context int
 	measure        bool
-	maxMemory      string
 	json           bool
 }
 
@@ -43,9 +42,10 @@ func newMemory() *cobra.Command {
 		Use:   "memory",
 		Short: "Bytes of the cache by part, predicted and measured, and what fits",
 		Long: `memory says what the key/value cache of a model takes, by part: predicted from its configuration, and measured by allocating
-one (without being told, if it takes at most 256 MiB). Below, what other configurations would take. Of the model only headers
-are read, no weights are loaded. With --max-memory, also the longest context that fits beside the weights; what a
-computation needs in passing comes on top.
+one (without being told, if it takes at most 256 MiB). Then whether weights, cache and work fit the device, or --max-memory: work is what a
+computation needs in passing when the whole context comes as one prompt. Below, what other configurations would take, and the longest
+context and the most rows that fit with them. Of the model only headers are read, no weights are loaded. --measure also compiles the model
+and prints what XLA says its graphs need.
 
 With --devices N every number is that of one of N devices, which share the model by key/value heads.`,
 		Example: `  kvq memory --context 4096
@@ -61,7 +61,6 @@ With --devices N every number is that of one of N devices, which share the model
 	fs.IntVar(&f.batch, "batch", 1, "rows")
 	fs.IntVar(&f.context, "context", 0, "tokens of each row (0: as many as the model reads)")
 	fs.BoolVar(&f.measure, "measure", false, "allocate the cache and measure it, whatever its size (--measure=false: never)")
-	fs.StringVar(&f.maxMemory, "max-memory", "", "`size` of the device's memory, such as 16GiB: say which context fits")
 	registerJSON(fs, &f.json)
 	return c
 }
@@ -88,16 +87,14 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	}
 	words.prepare(func() { _ = finish() })
 	forced := c.Flags().Changed("measure")
-	if f.measure || !forced && j.Cache.Bytes <= measureBelow {
-		measured, err := f.measured(files, config, j.dtype)
-		if err != nil {
+	if f.measure || !forced {
+		if err := f.ask(c.Context(), j, words, files, config, forced); err != nil {
 			if forced {
 				return err
 			}
 			// Nobody asked for a device: where there is none, the prediction will do.
 			fmt.Fprintf(c.ErrOrStderr(), "kvq: warning: not measured: %s\n", oneLine(err))
 		}
-		_ = words.while(func() error { j.Measured = measured; return nil })
 	}
 	if err := words.finish(finish); err != nil {
 		return err
@@ -115,11 +112,17 @@ type memoryJSON struct {
 	Weights        weightsJSON      `json:"weights"`
 	Cache          cacheJSON        `json:"cache"`    // predicted
 	Measured       *measuredJSON    `json:"measured"` // null if it was not
+	Needs          llama.Needs      `json:"needs"`    // with the whole context as a prompt
+	Compiled       *llama.Compiled  `json:"compiled"` // XLA's own figures; null without --measure
+	Room           *room            `json:"room"`     // what there is for weights, cache and work; null where it is not known
+	Fits           *bool            `json:"fits"`     // null where it is not known
 	Configurations []configuredJSON `json:"configurations"`
-	MaxMemory      int64            `json:"max_memory,omitempty"`
 
-	dtype dtypes.DType
-	plan  *kvq.Plan
+	dtype   dtypes.DType
+	plan    *kvq.Plan
+	request llama.Request
+	widened bool
+	asked   kvq.Config
 }
 
 type weightsJSON struct {
@@ -132,17 +135,6 @@ type measuredJSON struct {
 	Device string     `json:"device"`
 	Bytes  int64      `json:"bytes"`
 	Parts  kvq.Memory `json:"parts"`
-}
-
-// configuredJSON is what a configuration would take.
-type configuredJSON struct {
-	Name           string  `json:"name"`
-	Config         string  `json:"config"`
-	BitsPerValue   float64 `json:"bits_per_value"`
-	Bytes          int64   `json:"bytes"`
-	WithWeights    int64   `json:"bytes_with_weights"`
-	LongestContext *int    `json:"longest_context,omitempty"` // in --max-memory; 0 when not even one token fits
-	Error          string  `json:"error,omitempty"`           // why the model cannot have it
 }
 
 // predict computes all sizes, from headers alone.
@@ -162,13 +154,6 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	if j.Context == 0 {
 		j.Context = model.MaxPositions
 	}
-	if f.maxMemory != "" {
-		limit, err := humanize.ParseBytes(f.maxMemory)
-		if err != nil || limit == 0 || limit > math.MaxInt64 {
-			return nil, usererr.New("--max-memory %q, want a size such as 16GiB or 800MB", f.maxMemory)
-		}
-		j.MaxMemory = int64(limit)
-	}
 	parameters := model.ParameterCount()
 	j.DType = strings.ToLower(j.dtype.String())
 	j.Weights = weightsJSON{parameters, parameters * int64(j.dtype.Size()), files.StoredBytes()}
@@ -183,78 +168,61 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	bits := plan.BitsPerValue()
 	j.plan = plan
 	j.Cache = cacheJSON{Config: config.String(), Bytes: plan.Memory().Total(), FullBytes: full.Memory().Total(), Parts: plan.Memory(), BitsPerValue: &bits}
-	for _, c := range known(config) {
-		j.Configurations = append(j.Configurations, j.configured(c.name, c.config, model))
+	j.asked, j.widened = config, name != device.XLACUDA
+	j.request = llama.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.devices}
+	if j.Needs, err = j.request.Needs(j.widened); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(j.Configurations, func(a, b configuredJSON) int { return cmp.Compare(b.BitsPerValue, a.BitsPerValue) })
+	if limit, _ := f.model.parseMaxMemory(); limit > 0 { // checked by open
+		j.Room = &room{limit, "--max-memory"}
+	}
+	j.configure()
 	return j, nil
 }
 
-// named is a configuration with a name.
-type named struct {
-	name   string
-	config kvq.Config
-}
-
-// known lists the configurations worth a look: the one asked for among them.
-func known(asked kvq.Config) []named {
-	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial()}}
-	for _, name := range kvq.Presets() {
-		if c, err := kvq.Preset(name); err == nil {
-			list = append(list, named{name, c})
-		}
-	}
-	for _, n := range list {
-		if n.config == asked {
-			return list
-		}
-	}
-	return append([]named{{"as asked", asked}}, list...)
-}
-
-// configured says what a configuration would take.
-func (j *memoryJSON) configured(name string, config kvq.Config, model llama.Config) configuredJSON {
-	c := configuredJSON{Name: name, Config: config.String()}
-	plan, err := planFor(config, model, j.Batch, j.Context, j.dtype)
+// ask opens the device, for its memory and to measure the cache if it is small or if forced, which also compiles the model.
+func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, words *lastWords, files *llama.Files, config kvq.Config, forced bool) error {
+	backend, info, err := openDevice(f.model.backend)
 	if err != nil {
-		c.Error = oneLine(err)
-		return c
+		return err
 	}
-	c.BitsPerValue, c.Bytes = plan.BitsPerValue(), plan.Memory().Total()
-	c.WithWeights = c.Bytes + j.Weights.Bytes
-	if j.MaxMemory > 0 {
-		longest := j.longest(plan, model.MaxPositions)
-		c.LongestContext = &longest
-	}
-	return c
-}
-
-// longest is the longest context whose cache fits beside the weights.
-func (j *memoryJSON) longest(plan *kvq.Plan, most int) int {
-	low, high := 0, most // low fits, or is nothing at all
-	for low < high {
-		middle := (low + high + 1) / 2
-		p, err := plan.WithCapacity(middle)
-		if err == nil && p.Memory().Total()+j.Weights.Bytes <= j.MaxMemory {
-			low = middle
-		} else {
-			high = middle - 1
+	defer backend.Finalize()
+	if j.Room == nil {
+		there, err := f.model.room(backend)
+		if err != nil {
+			return err
+		}
+		if there.Bytes > 0 {
+			_ = words.while(func() error { j.Room = &there; j.configure(); return nil })
 		}
 	}
-	return low
+	if !forced && j.Cache.Bytes > measureBelow {
+		return nil
+	}
+	measured, err := f.measured(backend, info, files, config, j.dtype)
+	if err != nil {
+		return err
+	}
+	_ = words.while(func() error { j.Measured = measured; return nil })
+	if !forced || ctx.Err() != nil {
+		return nil
+	}
+	if err := checkCount(info, f.model.devices); err != nil {
+		return err
+	}
+	compiled, err := j.request.Compile(ctx, backend)
+	if err != nil {
+		return err
+	}
+	return words.while(func() error { j.Compiled = &compiled; return nil })
 }
 
 // measured allocates an empty cache on the device, as a generation does, and counts its bytes.
-func (f *memoryFlags) measured(files *llama.Files, config kvq.Config, dtype dtypes.DType) (*measuredJSON, error) {
+func (f *memoryFlags) measured(backend compute.Backend, info device.Info, files *llama.Files, config kvq.Config, dtype dtypes.DType) (*measuredJSON, error) {
 	plan, err := planFor(config, files.Config().Share(f.model.devices), f.batch, f.contextOf(files), dtype)
 	if err != nil {
 		return nil, err
 	}
-	backend, info, err := openDevice(f.model.backend)
-	if err != nil {
-		return nil, err
-	}
-	defer backend.Finalize()
 	exec, err := graph.NewExec(backend, func(start *graph.Node) []*graph.Node { return plan.Init(start).Nodes() })
 	if err != nil {
 		return nil, fmt.Errorf("allocating the cache: %w", err)
@@ -314,9 +282,10 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	t.Render()
 	fmt.Fprintln(w)
 
+	j.printFit(w)
 	header := table.Row{"configuration", "bits a value", "cache", "with weights", "of full precision"}
-	if j.MaxMemory > 0 {
-		header = append(header, "longest context in "+humanize.IBytes(uint64(j.MaxMemory)))
+	if j.Room != nil {
+		header = append(header, "longest context", "most rows")
 	}
 	t = newTable(w, 0, header)
 	for _, c := range j.Configurations {
@@ -324,17 +293,10 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 			t.AppendRow(table.Row{c.Name, "-", "not for this model", "-", "-"})
 			continue
 		}
-		row := table.Row{c.Name, fmt.Sprintf("%.4g", c.BitsPerValue), humanize.IBytes(uint64(c.Bytes)), humanize.IBytes(uint64(c.WithWeights)),
+		row := table.Row{c.Name, fmt.Sprintf("%.4g", c.BitsPerValue), inUnits(c.Bytes), inUnits(c.WithWeights),
 			fmt.Sprintf("%.1f %%", 100*float64(c.Bytes)/float64(j.Cache.FullBytes))}
 		if c.LongestContext != nil {
-			text := humanize.Comma(int64(*c.LongestContext))
-			switch *c.LongestContext {
-			case 0:
-				text = "none fits"
-			case model.MaxPositions:
-				text += " (all that the model reads)"
-			}
-			row = append(row, text)
+			row = append(row, mostText(*c.LongestContext, model.MaxPositions, " (all that the model reads)"), mostText(*c.MostRows, mostRows, " or more"))
 		}
 		t.AppendRow(row)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -42,14 +43,14 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// The longest context is the last that fits: one token more does not.
-func TestMemoryLongestContext(t *testing.T) {
+// The longest context is the last that fits: one token more does not. Likewise the most rows.
+func TestMemoryFits(t *testing.T) {
 	model := tinyModel(t, nil)
-	at := func(context, limit string) memoryJSON {
-		return parse[memoryJSON](t, mustRun(t, "", "memory", "--model", model, "--cache", "full", "--context", context,
-			"--batch", "5", "--max-memory", limit, "--measure=false", "--json"))
+	at := func(batch, context int, limit int64) memoryJSON {
+		return parse[memoryJSON](t, mustRun(t, "", "memory", "--model", model, "--cache", "full", "--context", fmt.Sprint(context),
+			"--batch", fmt.Sprint(batch), "--max-memory", fmt.Sprintf("%dB", limit), "--measure=false", "--json"))
 	}
-	find := func(j memoryJSON) configuredJSON {
+	full := func(j memoryJSON) configuredJSON {
 		for _, c := range j.Configurations {
 			if c.Name == "full precision" {
 				return c
@@ -58,16 +59,76 @@ func TestMemoryLongestContext(t *testing.T) {
 		t.Fatal("no full precision")
 		return configuredJSON{}
 	}
-	limit := find(at("300", "1GiB")).WithWeights
+	j := at(5, 384, 1<<30)
+	if j.Fits == nil || !*j.Fits || j.Room.Source != "--max-memory" || j.Needs.Weights != j.Weights.Bytes || j.Needs.Cache != j.Cache.Parts || j.Needs.Work == 0 {
+		t.Errorf("%+v in %+v: want it to fit, and weights and cache as predicted above", j.Needs, j.Room)
+	}
+	limit := j.Needs.Total()
+	if c := full(at(5, 100, limit)); *c.LongestContext != 384 {
+		t.Errorf("in %d bytes: longest context %d, want 384", limit, *c.LongestContext)
+	}
+	if c := full(at(1, 384, limit)); *c.MostRows != 5 {
+		t.Errorf("in %d bytes: most rows %d, want 5", limit, *c.MostRows)
+	}
+	if less := at(5, 384, limit-1); *less.Fits || *full(less).LongestContext >= 384 || *full(less).MostRows != 4 {
+		t.Errorf("in a byte less: %v, %+v, want it not to fit", *less.Fits, full(less))
+	}
+	if c := full(at(5, 100, 1<<30)); *c.LongestContext != tinyContext {
+		t.Errorf("longest context %d, want all %d", *c.LongestContext, tinyContext)
+	}
+	if c := full(at(5, 100, 1000)); *c.LongestContext != 0 || *c.MostRows != 0 {
+		t.Errorf("in 1000 bytes: %+v, want nothing to fit", c)
+	}
+}
 
-	for _, c := range []struct {
-		limit int64
-		want  int
-	}{{limit, 300}, {limit - 1, 299}, {1 << 30, tinyContext}, {1000, 0}} {
-		if got := find(at("100", fmt.Sprintf("%dB", c.limit))).LongestContext; got == nil || *got != c.want {
-			t.Errorf("in %d bytes: longest context %v, want %d", c.limit, got, c.want)
+// --measure asks XLA what its graphs need; the room is the machine's.
+func TestMemoryCompiled(t *testing.T) {
+	needsXLA(t)
+	j := parse[memoryJSON](t, mustRun(t, "", "memory", "--model", tinyModel(t, nil), "--cache", "full", "--context", "200", "--measure", "--json"))
+	if j.Compiled == nil || j.Compiled.Prompt.Temporary == 0 || j.Compiled.Step.Inputs < j.Weights.Bytes || j.Compiled.Step.Reused != j.Cache.Bytes {
+		t.Errorf("compiled %+v, want XLA's figures, and all %d bytes of the cache written in place", j.Compiled, j.Cache.Bytes)
+	}
+	if j.Room == nil || j.Room.Bytes < 1<<20 || j.Fits == nil || !*j.Fits {
+		t.Errorf("room %+v, want the machine's memory", j.Room)
+	}
+}
+
+// refused runs a command that is to be refused as bad input in one line with these parts.
+func refused(t *testing.T, args []string, parts ...string) {
+	t.Helper()
+	status, out, errs := runKVQ(t, "", args...)
+	if status != exitBadInput || out != "" || strings.Count(errs, "\n") != 1 {
+		t.Errorf("kvq %q: status %d, %q on standard output, error %q; want one line and status %d", args, status, out, errs, exitBadInput)
+	}
+	for _, part := range parts {
+		if !strings.Contains(errs, part) {
+			t.Errorf("kvq %q: want %q in the error, got %q", args, part, errs)
 		}
 	}
+}
+
+// What cannot fit is refused in one line, before anything is loaded, with what would fit instead.
+func TestRunsThatDoNotFit(t *testing.T) {
+	needsXLA(t)
+	model := tinyModel(t, nil)
+	text := t.TempDir() + "/text"
+	if err := os.WriteFile(text, []byte(strings.Repeat("a text of some length ", 20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	quantized := []string{"--q-group-size", "8", "--residual-length", "16"}
+	for _, args := range [][]string{
+		append([]string{"generate", "--prompt", "Hello"}, quantized...),
+		append([]string{"compare", "--prompt", "Hello"}, quantized...),
+		append([]string{"evaluate", "--text", text, "--prefill", "8"}, quantized...),
+		append([]string{"bench", "decode", "--tokens", "64", "--batches", "1", "--runs", "1", "--steps", "4"}, quantized...),
+	} {
+		refused(t, append(args, "--model", model, "--max-memory", "10kB"), "the run does not fit: weights", "9.8 KiB (--max-memory); not even one token would fit")
+		refused(t, append(args, "--model", model, "--max-memory", "much"), `--max-memory "much", want a size such as 16GiB or 800MB`)
+	}
+	// Enough for fewer rows and fewer tokens.
+	refused(t, []string{"generate", "--model", model, "--prompt", "a", "--prompt", "b", "--prompt", "c", "--cache", "full", "--max-new-tokens", "400", "--max-memory", "800kB"},
+		"this fits:", "a batch of 2", "new tokens")
+	mustRun(t, "", "generate", "--model", model, "--prompt", "a", "--cache", "full", "--max-new-tokens", "4", "--max-memory", "2MB")
 }
 
 func TestMemoryText(t *testing.T) {
@@ -76,7 +137,7 @@ func TestMemoryText(t *testing.T) {
 	flags := []string{"memory", "--model", model, "--q-group-size", "8", "--residual-length", "16"}
 	out := mustRun(t, "", append(flags, "--context", "200", "--max-memory", "1MiB")...)
 	for _, want := range []string{"parameters", "values of a token = 2 (key, value) x 2 layers x 2 KV heads x head dim 8 = 64", "predicted", "measured",
-		"codes", "zero points", "window", "balanced", "longest context in 1.0 MiB"} {
+		"codes", "zero points", "window", "balanced", "longest context", "most rows", "room:    1.0 MiB (--max-memory): it"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("want %q in\n%s", want, out)
 		}

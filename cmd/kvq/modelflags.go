@@ -22,12 +22,14 @@ type modelFlags struct {
 	revision              string
 	offline               bool
 	devices               int
+	maxMemory             string
 }
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
 	registerBackend(fs, &f.backend)
 	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
 	registerHub(fs, &f.revision, &f.offline)
+	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 }
 
@@ -43,6 +45,9 @@ func registerBackend(fs *pflag.FlagSet, backend *string) {
 // open reads the headers of the model, and fetches it before where it is one of the hub.
 func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	if _, err := f.parseDType(); err != nil {
+		return nil, err
+	}
+	if _, err := f.parseMaxMemory(); err != nil {
 		return nil, err
 	}
 	path, err := f.path(c)
@@ -115,10 +120,12 @@ type loaded struct {
 	device  string
 	devices []string // those it is spread over, as XLA describes them
 	took    time.Duration
+	weights int64 // bytes on all devices together
+	peak    int64 // the first device's memory at its fullest; 0: unknown, or the host's. Set by close
 }
 
-// load opens the device and loads the weights, with a progress bar on a terminal.
-func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer) (*loaded, error) {
+// load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
+func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...llama.Request) (*loaded, error) {
 	start := time.Now()
 	backend, info, err := openDevice(f.backend)
 	if err != nil {
@@ -130,11 +137,14 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if err := checkCount(info, f.devices); err != nil {
 		return nil, err
 	}
+	if err := f.checkFit(backend, info, runs...); err != nil {
+		return nil, err
+	}
 	model, err := f.loadOn(ctx, backend, info, f.devices, files, errs)
 	if err != nil {
 		return nil, err
 	}
-	return &loaded{Model: model, backend: backend, device: info.Name, devices: info.Devices[:f.devices], took: time.Since(start)}, nil
+	return &loaded{Model: model, backend: backend, device: info.Name, devices: info.Devices[:f.devices], took: time.Since(start), weights: model.Bytes()}, nil
 }
 
 // loadOn loads the weights onto the first n devices of a backend.
@@ -156,6 +166,9 @@ func (f *modelFlags) loadOn(ctx context.Context, backend compute.Backend, info d
 // to end: then it does nothing.
 func (l *loaded) close(ctx context.Context) {
 	if ctx.Err() == nil {
+		if device.Describe(l.backend).GPU() {
+			l.peak = device.MemoryOf(l.backend, 0).Peak
+		}
 		l.Finalize()
 		l.backend.Finalize()
 	}

@@ -5,8 +5,11 @@ import "math"
 // HQQ quantizes groups with hqq's half-quadratic search for the zero point, in float64. The search stops for all groups at once, when the
 // mean error of all elements does not fall any more. Values are (code - z)·factor.
 //
+// gap is how clearly it stopped where it did: the least relative distance between a mean error and the best before it. Where it is about as small
+// as the rounding of float32, a search in float32 may rightly stop an iteration earlier or later.
+//
 // It follows Quantizer.quantize and optimize_weights_proximal_legacy of hqq 0.2.8, with the sums in double precision.
-func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64) {
+func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64, gap float64) {
 	top := float64(int(1)<<bits - 1)
 	scale := make([]float64, len(groups))
 	z = make([]float64, len(groups))
@@ -24,6 +27,7 @@ func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64) {
 	code := func(i int, v float64) float64 {
 		return min(max(math.RoundToEven(v*scale[i]+z[i]), 0), top)
 	}
+	gap = math.Inf(1)
 	for best, iteration := math.Inf(1), 0; iteration < 20; iteration++ {
 		sum, count := 0.0, 0
 		next := make([]float64, len(groups))
@@ -38,7 +42,11 @@ func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64) {
 			next[i] /= float64(len(x))
 		}
 		z = next
-		if mean := sum / float64(count); mean < best {
+		mean := sum / float64(count)
+		if iteration > 0 && best > 0 {
+			gap = min(gap, math.Abs(mean-best)/best)
+		}
+		if mean < best {
 			best = mean
 		} else {
 			break
@@ -51,5 +59,5 @@ func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64) {
 			codes[i] = append(codes[i], uint8(code(i, v)))
 		}
 	}
-	return codes, factor, z
+	return codes, factor, z, gap
 }

@@ -1,229 +1,241 @@
 // Command quality makes docs/quality.md: what each step on the way from the tutorial's cache to the presets gave, measured on what the
 // model says. scripts/quality runs it.
+//
+// Every row is stored as soon as it is measured, and a row that is stored is not measured again: a run that was cut off goes on where it was.
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
+	"syscall"
 
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/passkey"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
-	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
+// version of the code that is measured; scripts/quality sets it when it builds.
+var version = "unknown"
+
+var tutorialConfig = kvq.Tutorial()
+
+// options are the flags.
+type options struct {
+	backend, model, golden, unseen string
+	results, out, only             string
+	list, write                    bool
+	atOnce, trials, keyBatch       int
+	lengths                        []int
+}
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := execute(ctx, parse())
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "quality: interrupted; the next call goes on from here")
+		os.Exit(130)
+	default:
 		fmt.Fprintln(os.Stderr, "quality:", err)
+		if usererr.Is(err) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
-	backendName := flag.String("backend", "", "device to run on, as for kvq")
-	model := flag.String("model", "", "model (default: the small model of the set-up)")
-	out := flag.String("out", "docs/quality.md", "file to write")
-	only := flag.String("only", "", "comma-separated names of rows to measure (default: all)")
-	golden := flag.String("golden", "", "folder with the goldens' texts (default: ../shared/goldens/quality/texts)")
-	unseen := flag.String("unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
-	flag.Parse()
-	if *model == "" {
-		var err error
-		if *model, err = asset.SmallModel(); err != nil {
-			return err
+func parse() options {
+	var o options
+	flag.StringVar(&o.backend, "backend", "", "device to run on, as for kvq")
+	flag.StringVar(&o.model, "model", "", "model (default: $KVQ_MODEL, else the small model of the set-up)")
+	flag.StringVar(&o.golden, "golden", "", "folder with what transformers measured: ppl.json and texts/ (default: quality in $KVQ_GOLDENS or ../shared/goldens); \"none\" leaves it out")
+	flag.StringVar(&o.unseen, "unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
+	flag.StringVar(&o.results, "results", "docs/quality.jsonl", "file of measured rows, read and added to")
+	flag.StringVar(&o.out, "out", "docs/quality.md", "file to write; a picture of the same name, .svg, goes beside it")
+	flag.StringVar(&o.only, "only", "", "names of rows to measure, with * for any part, split at commas (default: all)")
+	flag.BoolVar(&o.list, "list", false, "list the rows and which of them are there, and measure nothing")
+	flag.BoolVar(&o.write, "write", false, "write the document from the stored rows, and measure nothing")
+	flag.IntVar(&o.atOnce, "jobs", 1, "rows to measure at a time: on a GPU 6 or so, since most of the time goes into compiling")
+	flag.IntVar(&o.trials, "trials", 40, "texts with a passkey, of each length")
+	flag.IntVar(&o.keyBatch, "batch", 10, "of these, read at a time; has to divide them")
+	flag.Func("lengths", "tokens of texts with a passkey, split at commas; 0: none (default: 1024,2048,4096,7900)", func(s string) error {
+		o.lengths = []int{}
+		for field := range strings.SplitSeq(s, ",") {
+			var n int
+			if _, err := fmt.Sscan(field, &n); err != nil {
+				return err
+			}
+			if n > 0 {
+				o.lengths = append(o.lengths, n)
+			}
 		}
+		return nil
+	})
+	flag.Parse()
+	if o.lengths == nil {
+		o.lengths = []int{1024, 2048, 4096, 7900}
 	}
-	if *golden == "" {
+	return o
+}
+
+func execute(ctx context.Context, o options) error {
+	if flag.NArg() > 0 {
+		return usererr.New("argument %q, want flags alone", flag.Arg(0))
+	}
+	if o.atOnce < 1 || o.trials < 1 || o.keyBatch < 1 || o.trials%o.keyBatch != 0 {
+		return usererr.New("--jobs %d --trials %d --batch %d, want at least 1 of each and trials in whole batches", o.atOnce, o.trials, o.keyBatch)
+	}
+	if o.golden == "" {
 		dir, err := asset.Goldens()
 		if err != nil {
+			return usererr.New("%w; or give --golden", err)
+		}
+		o.golden = filepath.Join(dir, "quality")
+	}
+	jobs, err := makeJobs(o.lengths, o.only)
+	if err != nil {
+		return err
+	}
+	results, err := openStore(o.results)
+	if err != nil {
+		return err
+	}
+	if o.list || o.write {
+		found, _ := results.newestRun()
+		if o.list {
+			return list(found, jobs)
+		}
+		if len(found.results) == 0 {
+			return usererr.New("%s has no results to write", o.results)
+		}
+		return write(found, o)
+	}
+	base, err := measureAll(ctx, o, jobs, results)
+	if base.Texts == "" {
+		return err
+	}
+	// Also after a failure: what is there is worth reading.
+	if written := write(results.run(base), o); err == nil {
+		err = written
+	}
+	return err
+}
+
+// list tells which rows there are and how they came out.
+func list(g run, jobs []job) error {
+	fmt.Printf("stored: %d rows, %s, %s, version %s\n", len(g.results), g.base.Device, g.base.Model, g.base.Version)
+	for _, j := range jobs {
+		if r, ok := g.find(j); ok {
+			fmt.Println(r)
+		} else {
+			fmt.Printf("%-36s -  %s\n", j.name(), j.step.config)
+		}
+	}
+	return nil
+}
+
+// write writes the document and its picture; a golden that was missed is an error after that.
+func write(g run, o options) error {
+	var goldens map[string]goldenRow
+	if o.golden != "none" {
+		var err error
+		if goldens, err = readGoldens(o.golden); err != nil {
 			return err
 		}
-		*golden = filepath.Join(dir, "quality", "texts")
 	}
-	backend, err := device.Open(*backendName)
-	if err != nil {
+	picture := strings.TrimSuffix(o.out, filepath.Ext(o.out)) + ".svg"
+	drawing, err := g.picture(setUnseen)
+	switch {
+	case err != nil:
+		return err
+	case drawing == nil:
+		picture = ""
+	default:
+		if err := writeFile(picture, drawing); err != nil {
+			return err
+		}
+	}
+	text, outside := g.document(goldens, picture)
+	if err := writeFile(o.out, text); err != nil {
 		return err
 	}
-	defer backend.Finalize()
-	files, err := llama.Open(*model)
-	if err != nil {
-		return err
+	if len(outside) > 0 {
+		return fmt.Errorf("not within %.0f %% of the golden's perplexity and %.0f %% of its KL: %s (%s has the figures)", 100*perplexityWithin, 100*klWithin,
+			strings.Join(outside, ", "), o.out)
 	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		return err
+	return nil
+}
+
+// measureAll measures what the store lacks, and returns what its rows over texts have in common.
+func measureAll(ctx context.Context, o options, jobs []job, results *store) (key, error) {
+	if o.model == "" {
+		var err error
+		if o.model, err = asset.SmallModel(); err != nil {
+			return key{}, err
+		}
 	}
-	// Rounded as the goldens' weights were, so that the rows for quanto can be compared with theirs.
+	files, err := llama.Open(o.model)
+	if err != nil {
+		return key{}, err
+	}
+	b := &bench{keyBatch: o.keyBatch, trials: map[int][]passkey.Trial{}, store: results, log: os.Stderr}
+	if b.tok, err = files.Tokenizer(); err != nil {
+		return key{}, err
+	}
+	for _, set := range []struct{ name, dir string }{{setGolden, filepath.Join(o.golden, "texts")}, {setUnseen, o.unseen}} {
+		if set.dir == "none" || set.dir == filepath.Join("none", "texts") {
+			continue
+		}
+		texts, err := readTexts(b.tok, set.name, set.dir)
+		if err != nil {
+			return key{}, err
+		}
+		b.texts = append(b.texts, texts...)
+	}
+	for _, n := range o.lengths {
+		if b.trials[n], err = passkey.Trials(b.tok, n, o.trials, 0); err != nil {
+			return key{}, err
+		}
+	}
+	backend, err := device.Open(o.backend)
+	if err != nil {
+		return key{}, usererr.New("%w", err)
+	}
+	info := device.Describe(backend)
+	b.base = key{Model: filepath.Base(o.model), Device: info.String(), Version: version}
+	if info.GPU() && len(info.Devices) > 0 {
+		b.base.Device += ", " + info.Devices[0]
+	}
+	common := b.base
+	common.Texts = hashOf(b.rows()...)
+	missing, err := b.missing(jobs)
+	if err != nil || len(missing) == 0 {
+		return common, err
+	}
+	fmt.Fprintf(os.Stderr, "%d of %d rows to measure on %s\n", len(missing), len(jobs), b.base.Device)
+	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared with theirs.
 	weights, err := files.LoadWeights(backend, dtypes.Float32, llama.WithContext(ctx), llama.RoundFloat16())
 	if err != nil {
-		return err
+		return common, err
 	}
-	m, err := llama.NewModel(backend, files.Config(), weights)
-	if err != nil {
-		return err
+	if b.model, err = llama.NewModel(backend, files.Config(), weights); err != nil {
+		return common, err
 	}
-	defer m.Finalize()
-
-	table := report{device: device.Describe(backend).String(), model: filepath.Base(*model)}
-	for _, set := range []struct{ name, dir string }{{"golden", *golden}, {"unseen", *unseen}} {
-		if set.dir == "none" {
-			continue
-		}
-		texts, names, err := read(tok, set.dir)
-		if err != nil {
-			return err
-		}
-		chosen := steps
-		if set.name == "unseen" {
-			chosen = slices.DeleteFunc(slices.Clone(steps), func(s step) bool { return !s.unseen })
-		}
-		if *only != "" {
-			chosen = slices.DeleteFunc(slices.Clone(chosen), func(s step) bool { return !slices.Contains(strings.Split(*only, ","), s.name) })
-		}
-		rows, err := measure(ctx, m, texts, chosen)
-		if err != nil {
-			return err
-		}
-		table.sets = append(table.sets, measured{set.name, names, rows})
+	if b.full, err = llama.NewGenerator(b.model, kvq.Config{}); err != nil {
+		return common, err
 	}
-	return writeFile(*out, table.markdown())
+	// Nothing is freed: the program is about to end, and after an interruption calls that nobody waits for may be under way.
+	return common, b.run(ctx, missing, o.atOnce)
 }
-
-// tokens of each text, and how many of them go in at once.
-const tokensPerText, prefill = 576, 64
-
-// read returns the first tokens of every text in a folder.
-func read(tok *tokenizer.Tokenizer, dir string) (texts [][]int32, names []string, err error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
-	if err != nil || len(paths) == 0 {
-		return nil, nil, fmt.Errorf("%s: want a folder with .txt files", dir)
-	}
-	for _, path := range paths {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		ids := tok.Encode(string(data))
-		var row []int32
-		for _, id := range ids[:min(len(ids), tokensPerText)] {
-			row = append(row, int32(id))
-		}
-		texts, names = append(texts, row), append(names, filepath.Base(path))
-	}
-	return texts, names, nil
-}
-
-// row is one measured step.
-type row struct {
-	step                                  step
-	bits, perplexity, reference, kl, top1 float64
-	took                                  time.Duration
-}
-
-func measure(ctx context.Context, m *llama.Model, texts [][]int32, chosen []step) ([]row, error) {
-	full, err := llama.NewGenerator(m, kvq.Config{})
-	if err != nil {
-		return nil, err
-	}
-	defer full.Finalize()
-	var rows []row
-	for _, s := range chosen {
-		start := time.Now()
-		g, err := llama.NewGenerator(m, s.config)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		e, err := llama.Evaluate(ctx, full, g, texts, prefill, nil)
-		g.Finalize()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
-		}
-		c := m.Config()
-		// Scales in 16 bits, as they would be beside a 16-bit model, where the configuration leaves it to the dtype of the cache.
-		plan, err := kvq.New(s.config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: 8192, DType: dtypes.Float16})
-		if err != nil {
-			return nil, err
-		}
-		all := llama.Join(e.Rows)
-		r := row{step: s, bits: plan.BitsPerValue(), perplexity: all.Perplexity(), reference: llama.Join(e.Reference).Perplexity(),
-			kl: llama.Mean(all.KL), top1: all.Agreement(), took: time.Since(start)}
-		fmt.Fprintf(os.Stderr, "%-32s %.3f bits  perplexity %.3f (full %.3f)  KL %.5f  top-1 %.1f %%  %s\n", s.name, r.bits, r.perplexity, r.reference, r.kl, 100*r.top1,
-			r.took.Round(time.Second))
-		rows = append(rows, r)
-	}
-	return rows, nil
-}
-
-// writeFile writes through a temporary name, so that the old file stays whole until the new one is.
-func writeFile(path string, data []byte) error {
-	temporary := path + ".tmp"
-	if err := os.WriteFile(temporary, data, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
-}
-
-// report is everything measured.
-type report struct {
-	device, model string
-	sets          []measured
-}
-
-type measured struct {
-	name  string
-	texts []string
-	rows  []row
-}
-
-func (r report) markdown() []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, preamble, r.model, r.device, time.Now().UTC().Format("2006-01-02"))
-	for _, set := range r.sets {
-		fmt.Fprintf(&b, "\n## %s\n\n%s: %s.\n", titles[set.name], fmt.Sprintf("%d texts", len(set.texts)), strings.Join(set.texts, ", "))
-		if len(set.rows) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "Full precision: perplexity %.3f.\n\n", set.rows[0].reference)
-		fmt.Fprintln(&b, "| cache | bits a value | perplexity | KL | of the tutorial's KL | top-1 | what it tells |")
-		fmt.Fprintln(&b, "| --- | --- | --- | --- | --- | --- | --- |")
-		tutorial := 0.0
-		for _, row := range set.rows {
-			if row.step.name == "tutorial" {
-				tutorial = row.kl
-			}
-		}
-		for _, row := range set.rows {
-			part := ""
-			if tutorial > 0 {
-				part = fmt.Sprintf("%.3f", row.kl/tutorial)
-			}
-			fmt.Fprintf(&b, "| %s | %.3f | %.3f | %.5f | %s | %.1f %% | %s |\n", row.step.name, row.bits, row.perplexity, row.kl, part, 100*row.top1, row.step.note)
-		}
-	}
-	return b.Bytes()
-}
-
-var titles = map[string]string{"golden": "The goldens' texts", "unseen": "Texts that nobody tuned on"}
-
-const preamble = `# Quality
-
-What caches cost, measured on what the model says: SmolLM2-135M (%s, weights rounded to float16, computed in float32) reads texts token by
-token through the cache. 64 tokens of each go in at once, every token after them is predicted and scored. KL is the mean divergence of the
-prediction from that with a full-precision cache, in nats; top-1 the share of tokens where both find the same token most likely. Bits a value
-count codes, scales and zero points (16 bits each where the configuration does not say), keys and values averaged; window and sinks apart.
-
-Made by ` + "`./scripts/quality`" + ` on %s, %s. Failures stay in the table.
-`

@@ -1,16 +1,27 @@
 package main
 
-import "github.com/kvqbook/kvqbook/kvq"
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
 
-// step is a row of the table: one more idea than the row before, or one that failed.
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// step is a row of the tables: one more idea than the row before, or one that failed.
 type step struct {
 	name   string
 	config kvq.Config
 	note   string
-	unseen bool // measured on the unseen texts too
+	golden string // the row of the goldens that measured the same cache with transformers; "" where there is none
+	// keysPerChannel says why the golden differs: its groups run over heads and rows, ours do not.
+	keysPerChannel bool
 }
 
-var steps = makeSteps()
+// tutorialName is the row that the others are compared with.
+const tutorialName = "tutorial"
 
 func makeSteps() []step {
 	tutorial := kvq.Tutorial()
@@ -32,24 +43,83 @@ func makeSteps() []step {
 		return c
 	}
 	return []step{
-		{"tutorial", tutorial, "quanto 4 bit, group 32, residual 64: transformers gives 13.997 and 0.0128 on the goldens' texts", true},
-		{"quanto 4 bit, keys per channel", with(tutorial, func(c *kvq.Config) { c.AxisKey = kvq.PerChannel }), "transformers: 13.840, 0.0053", false},
-		{"hqq 4 bit", with(tutorial, func(c *kvq.Config) { c.Backend = kvq.HQQ }), "transformers: 14.007, 0.0102", false},
-		{"quanto 2 bit", with(tutorial, func(c *kvq.Config) { c.NBits = 2 }), "transformers: 30.821, 0.8004", false},
-		{"quanto 2 bit, keys per channel", with(tutorial, func(c *kvq.Config) { c.NBits, c.AxisKey = 2, kvq.PerChannel }), "transformers: 16.726, 0.2337", false},
-		{"3 bit per token", own, "our window: the newest 64 tokens always exact. From here on one idea a row, at 3 bits in groups of 64", false},
-		{"+ keys per channel", perChannel, "outliers of keys live in channels", false},
-		{"+ 4 sinks", sinks, "the first tokens get most of the attention", false},
-		{"+ values rotated", values, "spreads a token's outliers over its channels", false},
-		{"+ keys rotated", both, "", false},
-		{"+ 8-bit scales", bytes, "a quarter of a bit saved", false},
+		{tutorialName, tutorial, "quanto 4 bit, group 32, residual 64", "quanto_b4_g32_r64", false},
+		{"quanto 4 bit keys per channel", with(tutorial, func(c *kvq.Config) { c.AxisKey = kvq.PerChannel }), "", "quanto_b4_g32_r64_km1_v0", true},
+		{"hqq 4 bit", with(tutorial, func(c *kvq.Config) { c.Backend = kvq.HQQ }), "", "hqq_b4_g32_r64_ax1", false},
+		{"quanto 2 bit", with(tutorial, func(c *kvq.Config) { c.NBits = 2 }), "", "quanto_b2_g32_r64", false},
+		{"quanto 2 bit keys per channel", with(tutorial, func(c *kvq.Config) { c.NBits, c.AxisKey = 2, kvq.PerChannel }), "", "quanto_b2_g32_r64_km1_v0", true},
+		{"hqq 2 bit", with(tutorial, func(c *kvq.Config) { c.Backend, c.NBits = kvq.HQQ, 2 }), "", "hqq_b2_g32_r64_ax1", false},
+		{"quanto 2 bit group 64", with(tutorial, func(c *kvq.Config) { c.NBits, c.QGroupSize = 2, 64 }), "", "quanto_b2_g64_r64", false},
+		{"3 bit per token", own, "our window: the newest 64 tokens always exact. From here on one idea a row, at 3 bits in groups of 64", "", false},
+		{"+ keys per channel", perChannel, "outliers of keys live in channels", "", false},
+		{"+ 4 sinks", sinks, "the first tokens get most of the attention", "", false},
+		{"+ values rotated", values, "spreads a token's outliers over its channels", "", false},
+		{"+ keys rotated", both, "", "", false},
+		{"+ 8-bit scales", bytes, "a quarter of a bit saved", "", false},
 		{"least-squares ranges", with(bytes, func(c *kvq.Config) { c.RangeKey, c.RangeValue = kvq.LeastSquares, kvq.LeastSquares }),
-			"smaller errors, and what is cut off is a bias", false},
-		{"smallest", preset("smallest"), "preset: the same with unbiased ranges", true},
-		{"balanced", preset("balanced"), "preset", true},
-		{"quality", preset("quality"), "preset", true},
-		{"lowest", preset("lowest"), "preset", true},
-		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Int8, CodeValue: kvq.Int8, ResidualLength: 64}, "the fast option", false},
-		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Float8, CodeValue: kvq.Float8, ResidualLength: 64}, "", false},
+			"smaller errors, and what is cut off is a bias", "", false},
+		{"smallest", preset("smallest"), "preset: the same with unbiased ranges", "", false},
+		{"balanced", preset("balanced"), "preset", "", false},
+		{"quality", preset("quality"), "preset", "", false},
+		{"lowest", preset("lowest"), "preset", "", false},
+		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Int8, CodeValue: kvq.Int8, ResidualLength: 64}, "the fast option", "", false},
+		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Float8, CodeValue: kvq.Float8, ResidualLength: 64}, "", "", false},
 	}
+}
+
+// keyCaches are the caches that look for passkeys: full precision first, the tutorial's, the presets.
+func keyCaches() []step {
+	list := []step{{name: "full precision"}}
+	for _, s := range makeSteps() {
+		if s.name == tutorialName || slices.Contains(kvq.Presets(), s.name) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// job is a row to measure: a cache over texts, or over passkeys of one length.
+type job struct {
+	step   step
+	length int // of texts with passkeys; 0: the texts
+}
+
+func (j job) name() string {
+	if j.length > 0 {
+		return fmt.Sprintf("passkey %d %s", j.length, j.step.name)
+	}
+	return j.step.name
+}
+
+// makeJobs lists the rows whose names match one of the patterns, all where there are none. Patterns are those of path.Match, split at commas.
+func makeJobs(lengths []int, only string) ([]job, error) {
+	var all []job
+	for _, s := range makeSteps() {
+		all = append(all, job{step: s})
+	}
+	for _, n := range lengths {
+		for _, s := range keyCaches() {
+			all = append(all, job{step: s, length: n})
+		}
+	}
+	if only == "" {
+		return all, nil
+	}
+	var chosen []job
+	for pattern := range strings.SplitSeq(only, ",") {
+		found := false
+		for _, j := range all {
+			ok, err := path.Match(strings.TrimSpace(pattern), j.name())
+			if err != nil {
+				return nil, usererr.New("--only %q: %w", pattern, err)
+			}
+			if found = found || ok; ok && !slices.ContainsFunc(chosen, func(c job) bool { return c.name() == j.name() }) {
+				chosen = append(chosen, j)
+			}
+		}
+		if !found {
+			return nil, usererr.New("--only %q names no row; --list lists them", pattern)
+		}
+	}
+	return chosen, nil
 }

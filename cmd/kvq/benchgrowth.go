@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+func newBenchGrowth() *cobra.Command {
+	var f benchFlags
+	var model modelFlags
+	var random, plots string
+	c := &cobra.Command{
+		Use:   "growth",
+		Short: "Time of a token and bytes of the cache, against the context",
+		Long: `growth times the decode loop over made-up caches of growing length, and says what the memory's bandwidth allows: weights and cache read once a
+token. With --plot it also draws both, as PREFIX-time.svg and PREFIX-bytes.svg. Past the context that a model was made for its tokens mean
+nothing, but cost the same.`,
+		Example: `  kvq bench growth --tokens 512,2048 --batches 1 --runs 3`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return f.growth(c, &model, random, plots) },
+	}
+	model.register(c.Flags())
+	f.register(c.Flags(), []int{512, 1024, 2048, 4096, 8192, 16384, 32768}, []int{1}, 16)
+	registerRandom(c.Flags(), &random)
+	c.Flags().StringVar(&plots, "plot", "", "draw plots to files that begin with this `prefix`")
+	return c
+}
+
+// growthReport adds the limit to the rows.
+type growthReport struct {
+	*benchReport
+	Weights int64         `json:"weight_bytes"`
+	Limits  []growthLimit `json:"limits"` // one for each row
+}
+
+// growthLimit is what the bandwidth allows, in ms a token.
+type growthLimit struct {
+	Quantized float64 `json:"quantized_ms"`
+	Full      float64 `json:"full_ms"`
+}
+
+func (r *growthReport) limit(row benchRow) growthLimit {
+	ms := func(bytes int64) float64 { return 1e3 * float64(r.Weights+bytes) / r.Bandwidth }
+	return growthLimit{ms(row.Bytes), ms(row.FullBytes)}
+}
+
+func (r *growthReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"tokens", "batch", "quantized ms", "limit ms", "full ms", "limit ms", "times faster: min / median", "cache MiB", "full MiB", "compile s", "full compile s"})
+	for _, row := range r.Rows {
+		limit := r.limit(row)
+		t.AppendRow(table.Row{row.Tokens, row.Batch, fmt.Sprintf("%.2f", row.Quantized), fmt.Sprintf("%.2f", limit.Quantized), fmt.Sprintf("%.2f", row.Full),
+			fmt.Sprintf("%.2f", limit.Full), row.Ratio.String(), mib(row.Bytes), mib(row.FullBytes), orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile)})
+	}
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%s against full precision, %d runs in alternation; weights %s MiB, memory bandwidth %.1f GB/s\n\n", r.Cache, r.Runs, mib(r.Weights), r.Bandwidth/1e9)
+	renderTable(w, t, f.markdown)
+	return nil
+}
+
+func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	config, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	if len(f.batches) != 1 {
+		return usererr.New("--batches with %d numbers, want one", len(f.batches))
+	}
+	if plots != "" {
+		if info, err := os.Stat(filepath.Dir(plots)); err != nil || !info.IsDir() {
+			return usererr.New("--plot %q: there is no folder %s", plots, filepath.Dir(plots))
+		}
+	}
+	m, info, name, closeModel, err := f.benchModel(c, flags, random)
+	if err != nil {
+		return err
+	}
+	defer closeModel()
+	report := &growthReport{benchReport: newReport(c, f, info, config), Weights: m.Bytes()}
+	report.words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	size := 1 << 28
+	if info.GPU() {
+		size = 1 << 32
+	}
+	if report.Bandwidth, err = bench.Bandwidth(c.Context(), m.Backend(), size, 3); err != nil {
+		return err
+	}
+	for _, tokens := range f.tokens {
+		if err := f.growthRow(c, report, m, config, name, tokens); err != nil {
+			return err
+		}
+	}
+	return report.words.finish(func() error {
+		if plots != "" {
+			if err := report.plot(plots); err != nil {
+				return err
+			}
+		}
+		return report.print(c.OutOrStdout(), f)
+	})
+}
+
+// growthRow has generators of its own, so that compiled graphs of other lengths take no memory.
+func (f *benchFlags) growthRow(c *cobra.Command, report *growthReport, m *llama.Model, config kvq.Config, name string, tokens int) error {
+	full, err := llama.NewGenerator(m, kvq.Config{})
+	if err != nil {
+		return err
+	}
+	defer full.Finalize()
+	quantized, err := llama.NewGenerator(m, config)
+	if err != nil {
+		return err
+	}
+	defer quantized.Finalize()
+	if err := f.decodeRows(c.Context(), report.benchReport, name, []*decodePair{{model: m, quantized: quantized, full: full}}, f.batches[0], tokens); err != nil {
+		return err
+	}
+	return report.words.while(func() error {
+		report.Limits = append(report.Limits, report.limit(report.Rows[len(report.Rows)-1]))
+		return nil
+	})
+}
+
+func (r *growthReport) plot(prefix string) error {
+	line := func(name string, limit bool, y func(int) float64) bench.Line {
+		l := bench.Line{Name: name, Limit: limit}
+		for i, row := range r.Rows {
+			l.X, l.Y = append(l.X, float64(row.Tokens)), append(l.Y, y(i))
+		}
+		return l
+	}
+	times, err := bench.Plot("Time of a token: "+r.Device, "context, tokens", "ms a token",
+		line(r.Cache, false, func(i int) float64 { return r.Rows[i].Quantized }),
+		line("its limit by bandwidth", true, func(i int) float64 { return r.limit(r.Rows[i]).Quantized }),
+		line("full precision", false, func(i int) float64 { return r.Rows[i].Full }),
+		line("its limit by bandwidth", true, func(i int) float64 { return r.limit(r.Rows[i]).Full }))
+	if err != nil {
+		return err
+	}
+	bytes, err := bench.Plot("Bytes of the cache", "context, tokens", "MiB",
+		line(r.Cache, false, func(i int) float64 { return float64(r.Rows[i].Bytes) / (1 << 20) }),
+		line("full precision", false, func(i int) float64 { return float64(r.Rows[i].FullBytes) / (1 << 20) }))
+	if err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{"time": times, "bytes": bytes} {
+		path := strings.TrimSuffix(prefix, "-") + "-" + name + ".svg"
+		if err := os.WriteFile(path+".tmp", data, 0o644); err != nil {
+			return err
+		}
+		if err := os.Rename(path+".tmp", path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/bench"
+)
+
+// benchHead says what was run, on what, when: the head of every benchmark's report.
+type benchHead struct {
+	Command  string `json:"command"`
+	Device   string `json:"device"`
+	CPU      string `json:"cpu"`
+	Versions string `json:"versions"`
+	Date     string `json:"date"`
+}
+
+func newBenchHead(c *cobra.Command, info device.Info) benchHead {
+	h := benchHead{Command: commandLine(c), Device: deviceName(info), CPU: bench.CPU(), Date: time.Now().UTC().Format("2006-01-02")}
+	_, h.Versions, _ = strings.Cut(version(), ", ") // without this library's own, which is that of the file's commit
+	if info.Version != "" {
+		h.Versions += ", PJRT " + info.Version
+	}
+	return h
+}
+
+// deviceName is XLA's name of the first device, on a CPU its platform.
+func deviceName(info device.Info) string {
+	if info.GPU() && len(info.Devices) > 0 {
+		return info.Devices[0]
+	}
+	return info.Name
+}
+
+// commandLine is what to type to run the command again: its flags as given, but those that say how to print, and files by name alone.
+func commandLine(c *cobra.Command) string {
+	line := []string{c.CommandPath()}
+	c.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		switch f.Name {
+		case "markdown", "json", "plot", "peer": // peers name themselves in the rows
+			return
+		case "model", "text":
+			value = filepath.Base(strings.Trim(value, "[]"))
+		}
+		if f.Value.Type() == "intSlice" || f.Value.Type() == "stringSlice" {
+			value = strings.Trim(value, "[]")
+		}
+		if strings.ContainsAny(value, " \t;") {
+			value = `"` + value + `"`
+		}
+		line = append(line, "--"+f.Name+" "+value)
+	})
+	return strings.Join(line, " ")
+}
+
+func (h benchHead) print(w io.Writer) {
+	fmt.Fprintf(w, "`%s`, %s; %s; %s; %s. ", h.Command, h.Date, h.Device, h.CPU, h.Versions)
+}
+
+// renderTable prints a table for people, or as Markdown.
+func renderTable(w io.Writer, t table.Writer, markdown bool) {
+	if markdown {
+		fmt.Fprintln(w, t.RenderMarkdown())
+		return
+	}
+	fmt.Fprintln(w, t.Render())
+}
+
+// orNothing prints what is not 0.
+func orNothing(format string, x float64) string {
+	if x == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, x)
+}
+
+// newSideHead is the head of a report about processes that this program started.
+func newSideHead(c *cobra.Command, s *bench.Side) benchHead {
+	return newBenchHead(c, device.Info{Name: s.Ready.Device, Version: s.Ready.Versions["pjrt"]})
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+func newBenchMemory() *cobra.Command {
+	var f benchFlags
+	var sides sideFlags
+	var prompt bool
+	c := &cobra.Command{
+		Use:   "memory",
+		Short: "Peak memory of the process and of the device in decode",
+		Long: `memory compares what a process takes at most while it decodes, with the quantized and with the full-precision cache, each in a process of its
+own. The cache is made up, unless --prompt has the model read prompts of that length. Device memory is what came into use on the GPU while the
+process was at work, by nvidia-smi.`,
+		Example: `  kvq bench memory --tokens 8192 --batches 8`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return f.memory(c, &sides, prompt) },
+	}
+	sides.register(c.Flags())
+	f.register(c.Flags(), []int{8192}, []int{8}, 8)
+	c.Flags().BoolVar(&prompt, "prompt", false, "let the model read prompts instead of making up a cache")
+	return c
+}
+
+// memoryRow is one side of memory's comparison, in bytes.
+type memoryRow struct {
+	Side    string `json:"side"`
+	Batch   int    `json:"batch"`
+	Tokens  int    `json:"tokens"`
+	Formula int64  `json:"formula_bytes,omitempty"` // of the cache, predicted; not with --prompt
+	Cache   int64  `json:"cache_bytes"`             // of the cache's live arrays
+	Before  int64  `json:"before_bytes"`            // of the process with the model loaded
+	Peak    int64  `json:"peak_bytes"`              // of the process
+	Device  int64  `json:"device_bytes,omitempty"`
+}
+
+// benchMemoryReport is what bench memory prints.
+type benchMemoryReport struct {
+	benchHead
+	Cache string      `json:"cache"`
+	Rows  []memoryRow `json:"rows"`
+}
+
+func (r *benchMemoryReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"cache", "batch", "tokens", "cache by formula, bytes", "cache alive, bytes", "before MiB", "peak over before MiB", "peak of the process MiB", "device MiB"})
+	for _, row := range r.Rows {
+		formula := any(row.Formula)
+		if row.Formula == 0 {
+			formula = ""
+		}
+		t.AppendRow(table.Row{row.Side, row.Batch, row.Tokens, formula, row.Cache, mib(row.Before), mib(row.Peak - row.Before), mib(row.Peak), mib(row.Device)})
+	}
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%s\n\n", r.Cache)
+	renderTable(w, t, f.markdown)
+	return nil
+}
+
+func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	cache, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	config, _, err := flags.config(c)
+	if err != nil {
+		return err
+	}
+	report := &benchMemoryReport{Cache: cache.String()}
+	words := lastWordsOf(c.Context())
+	words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			fill := bench.Request{Op: "fill", Batch: batch, Context: tokens, Tokens: f.steps}
+			if prompt {
+				if tokens+f.steps > config.MaxPositions {
+					return usererr.New("--tokens %d and --steps %d, the model reads at most %d", tokens, f.steps, config.MaxPositions)
+				}
+				fill = bench.Request{Op: "prefill", IDs: madeUpPrompt(config, batch, tokens), Limit: f.steps + 1, Block: min(f.steps, 128)}
+			}
+			// One after the other and each anew: neither the machine nor a process has to hold both.
+			for _, full := range []bool{false, true} {
+				row, head, err := f.memoryRow(c, flags, full, fill)
+				if err != nil {
+					return err
+				}
+				row.Batch, row.Tokens = batch, tokens
+				_ = words.while(func() error { report.benchHead, report.Rows = head, append(report.Rows, row); return nil })
+			}
+		}
+	}
+	return words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+}
+
+func (f *benchFlags) memoryRow(c *cobra.Command, flags *sideFlags, full bool, fill bench.Request) (memoryRow, benchHead, error) {
+	name, args := "quantized", cacheArgs(c.Flags())
+	if full {
+		name, args = "full precision", []string{"--cache=full"}
+	}
+	s, err := kvqSide(c, name, append(flags.args(c.Flags()), args...)...)
+	if err != nil {
+		return memoryRow{}, benchHead{}, err
+	}
+	defer s.Close()
+	var replies []bench.Reply
+	for _, r := range []bench.Request{fill, {Op: "decode", Tokens: f.steps}, {Op: "end"}} {
+		reply, err := s.Do(r)
+		if err != nil {
+			return memoryRow{}, benchHead{}, err
+		}
+		replies = append(replies, reply)
+	}
+	filled, decoded, ended := replies[0], replies[1], replies[2]
+	return memoryRow{Side: name, Formula: filled.FormulaBytes, Cache: filled.CacheBytes + ended.CacheBytes, Before: decoded.Before,
+		Peak: decoded.Peak, Device: s.Device}, newSideHead(c, s), nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+func newBenchPrefill() *cobra.Command {
+	var f benchFlags
+	var sides sideFlags
+	c := &cobra.Command{
+		Use:   "prefill",
+		Short: "A prompt, up to its first new token: time and peak memory",
+		Long: `prefill times how a prompt is read, with the quantized and with the full-precision cache, each in a process of its own, in alternation. "Peak
+over before" is what the process held at most while it read, beyond what it held with the model loaded: cache, work and what was compiled.`,
+		Example: `  kvq bench prefill --tokens 512,2048 --batches 1 --runs 3`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return f.prefill(c, &sides) },
+	}
+	sides.register(c.Flags())
+	f.register(c.Flags(), []int{512, 2048}, []int{1}, 1)
+	return c
+}
+
+// sideRow is one side's part of a comparison of processes.
+type sideRow struct {
+	Side   string      `json:"side"`
+	Batch  int         `json:"batch"`
+	Tokens int         `json:"tokens"`
+	Min    float64     `json:"min_s"`
+	Median float64     `json:"median_s"`
+	Ratio  bench.Ratio `json:"times_slower"` // than the full-precision one
+	Cache  int64       `json:"cache_bytes"`
+	Over   int64       `json:"peak_over_before_bytes"`
+	Peak   int64       `json:"peak_bytes"`
+	Device int64       `json:"device_bytes,omitempty"`
+
+	before int64
+}
+
+// prefillReport is what prefill prints.
+type prefillReport struct {
+	benchHead
+	Cache string    `json:"cache"`
+	Runs  int       `json:"runs"`
+	Rows  []sideRow `json:"rows"`
+}
+
+func (r *prefillReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	t := table.NewWriter()
+	header := table.Row{"cache", "batch", "tokens", "s: min", "s: median", "time of full precision: min / median", "cache MiB", "peak over before MiB", "peak of the process MiB"}
+	t.AppendHeader(append(header, "device MiB"))
+	for _, row := range r.Rows {
+		t.AppendRow(table.Row{row.Side, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Min), fmt.Sprintf("%.3f", row.Median), row.Ratio.String(),
+			mib(row.Cache), mib(row.Over), mib(row.Peak), mib(row.Device)})
+	}
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%s, %d runs in alternation\n\n", r.Cache, r.Runs)
+	renderTable(w, t, f.markdown)
+	return nil
+}
+
+func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	cache, err := f.cache.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	config, _, err := flags.config(c)
+	if err != nil {
+		return err
+	}
+	for _, tokens := range f.tokens {
+		if tokens > config.MaxPositions {
+			return usererr.New("--tokens %d, the model reads at most %d", tokens, config.MaxPositions)
+		}
+	}
+	sides, closeAll, err := flags.start(c)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	report := &prefillReport{benchHead: newSideHead(c, sides[0]), Cache: cache.String(), Runs: f.runs}
+	words := lastWordsOf(c.Context())
+	words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			rows, err := f.prefillRows(c, sides, bench.Request{Op: "prefill", IDs: madeUpPrompt(config, batch, tokens), Limit: 1})
+			if err != nil {
+				return err
+			}
+			_ = words.while(func() error { report.Rows = append(report.Rows, rows...); return nil })
+		}
+	}
+	return words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+}
+
+func (f *benchFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
+	rows := make([]sideRow, len(sides))
+	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
+		row := &rows[side]
+		if row.before == 0 { // with the model loaded and nothing else: later ones hold what the allocator keeps
+			row.before = r.Before
+		}
+		row.Peak = max(row.Peak, r.Peak)
+		row.Over = row.Peak - row.before
+	})
+	if err != nil {
+		return nil, err
+	}
+	ends, err := all(c.Context(), sides, bench.Request{Op: "end"})
+	if err != nil {
+		return nil, err
+	}
+	full := times[len(times)-1]
+	for i, s := range sides {
+		row := &rows[i]
+		row.Side, row.Batch, row.Tokens = s.Name, len(prompt.IDs), len(prompt.IDs[0])
+		row.Min, row.Median = times[i].Min().Seconds(), times[i].Median().Seconds()
+		row.Ratio = full.Faster(times[i])
+		row.Cache, row.Device = ends[i].CacheBytes, s.Device
+	}
+	return rows, nil
+}

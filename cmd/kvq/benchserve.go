@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// newBenchServe is this library as a side of comparisons, see [bench.Side]. It is for other benchmarks, not for people, so it is hidden.
+func newBenchServe() *cobra.Command {
+	var model modelFlags
+	var cache cacheFlags
+	var random string
+	c := &cobra.Command{
+		Use:    "serve",
+		Short:  "Wait for benchmarks to run, as lines of JSON on standard input",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			config, err := cache.parse(c.Flags())
+			if err != nil {
+				return err
+			}
+			return serveBench(c, &model, random, config)
+		},
+	}
+	model.register(c.Flags())
+	cache.register(c.Flags())
+	registerRandom(c.Flags(), &random)
+	return c
+}
+
+func serveBench(c *cobra.Command, flags *modelFlags, random string, config kvq.Config) error {
+	m, info, _, closeModel, err := (&benchFlags{}).benchModel(c, flags, random)
+	if err != nil {
+		return err
+	}
+	defer closeModel()
+	g, err := llama.NewGenerator(m, config)
+	if err != nil {
+		return err
+	}
+	defer g.Finalize()
+	s := &benchServer{ctx: c.Context(), generator: g}
+	defer s.forget()
+	ready := bench.Reply{Versions: map[string]string{"kvq": version(), "pjrt": info.Version}, Device: deviceName(info), GPU: info.GPU()}
+	return bench.Serve(c.Context(), c.InOrStdin(), c.OutOrStdout(), ready, s.handle)
+}
+
+// benchServer holds at most one generation under way, or one timer over a made-up cache.
+type benchServer struct {
+	ctx       context.Context
+	generator *llama.Generator
+	running   *pausedGeneration
+	timer     *llama.DecodeTimer
+	steps     int // of the timer
+	before    int64
+}
+
+func (s *benchServer) handle(r bench.Request) (reply bench.Reply, err error) {
+	switch r.Op {
+	case "prefill":
+		reply, err = s.prefill(r)
+	case "decode":
+		reply, err = s.decode(r)
+	case "fill":
+		reply, err = s.fill(r)
+	case "end":
+		reply.CacheBytes, err = s.forget()
+	default:
+		err = usererr.New("request %q, want prefill, decode, fill or end", r.Op)
+	}
+	reply.Before, reply.Peak = s.before, bench.ReadProcessMemory().Peak
+	return reply, err
+}
+
+// fresh gives back what there was, so that the peak which follows is that of the new work.
+func (s *benchServer) fresh() error {
+	if _, err := s.forget(); err != nil {
+		return err
+	}
+	bench.ResetPeak()
+	s.before = bench.ReadProcessMemory().Resident
+	return nil
+}
+
+func (s *benchServer) prefill(r bench.Request) (bench.Reply, error) {
+	if err := s.fresh(); err != nil {
+		return bench.Reply{}, err
+	}
+	start := time.Now()
+	s.running = startPaused(s.ctx, s.generator, r.IDs, llama.GenerateConfig{MaxNewTokens: max(1, r.Limit), EOS: []int{}, BlockSize: r.Block})
+	tokens, err := s.running.next()
+	return bench.Reply{Seconds: time.Since(start).Seconds(), Tokens: tokens}, err
+}
+
+// decode goes on by whole calls of the device until there are enough tokens: a call may make more than were asked for.
+func (s *benchServer) decode(r bench.Request) (bench.Reply, error) {
+	if s.timer != nil {
+		took, err := s.timer.Run(s.ctx)
+		return bench.Reply{Seconds: took.Seconds() * float64(s.steps), Made: s.steps}, err
+	}
+	if s.running == nil {
+		return bench.Reply{}, usererr.New("decode without a prompt: want prefill or fill first")
+	}
+	var reply bench.Reply
+	start := time.Now()
+	for reply.Made < r.Tokens {
+		block, err := s.running.next()
+		if err != nil {
+			return reply, err
+		}
+		if reply.Tokens == nil {
+			reply.Tokens = make([][]int32, len(block))
+		}
+		for i, row := range block {
+			reply.Tokens[i] = append(reply.Tokens[i], row...)
+		}
+		reply.Made += len(block[0])
+	}
+	reply.Seconds = time.Since(start).Seconds()
+	return reply, nil
+}
+
+func (s *benchServer) fill(r bench.Request) (bench.Reply, error) {
+	if err := s.fresh(); err != nil {
+		return bench.Reply{}, err
+	}
+	t, err := s.generator.NewDecodeTimer(s.ctx, r.Batch, r.Context, r.Tokens)
+	if err != nil {
+		return bench.Reply{}, err
+	}
+	s.timer, s.steps = t, r.Tokens
+	live, err := t.Live()
+	return bench.Reply{Compile: t.Compile.Seconds(), CacheBytes: live.Total(), FormulaBytes: t.Memory().Total()}, err
+}
+
+// forget ends what is under way and returns the bytes that its cache took.
+func (s *benchServer) forget() (int64, error) {
+	if s.timer != nil {
+		s.timer.Finalize()
+		s.timer = nil
+	}
+	if s.running == nil {
+		return 0, nil
+	}
+	result, err := s.running.end()
+	s.running = nil
+	if result == nil {
+		return 0, err
+	}
+	return result.Cache.Total(), err
+}
+
+// pausedGeneration is a generation that stands still after each block of tokens until the next one is wanted.
+type pausedGeneration struct {
+	blocks chan [][]int32
+	goOn   chan struct{} // closed: end
+	done   chan struct{} // closed when result and err are there
+	begun  bool          // a block was handed out, the generation waits for goOn
+	result *llama.Result
+	err    error
+}
+
+// errEnough ends a generation that is no longer wanted.
+var errEnough = errors.New("enough")
+
+func startPaused(ctx context.Context, g *llama.Generator, ids [][]int32, gc llama.GenerateConfig) *pausedGeneration {
+	p := &pausedGeneration{blocks: make(chan [][]int32, 1), goOn: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.result, p.err = g.Generate(ctx, ids, nil, gc, func(tokens [][]int32) error {
+			p.blocks <- tokens
+			if _, more := <-p.goOn; !more {
+				return errEnough
+			}
+			return nil
+		})
+	}()
+	return p
+}
+
+// next lets the generation make its next block.
+func (p *pausedGeneration) next() ([][]int32, error) {
+	if p.begun {
+		p.goOn <- struct{}{}
+		p.begun = false
+	}
+	select {
+	case tokens := <-p.blocks:
+		p.begun = true
+		return tokens, nil
+	case <-p.done:
+		if p.err != nil {
+			return nil, p.err
+		}
+		return nil, usererr.New("no token is left: the generation had a limit of %d", len(p.result.Tokens[0]))
+	}
+}
+
+func (p *pausedGeneration) end() (*llama.Result, error) {
+	close(p.goOn)
+	<-p.done
+	if errors.Is(p.err, errEnough) {
+		return p.result, nil
+	}
+	return p.result, p.err
+}
+
+// kvqSide starts this program as a side with a cache: args are flags of serve.
+func kvqSide(c *cobra.Command, name string, args ...string) (*bench.Side, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("starting kvq bench serve: %w", err)
+	}
+	return bench.StartSide(c.Context(), name, append([]string{self, "bench", "serve"}, args...), c.ErrOrStderr())
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// configuredJSON is what a configuration would take.
+type configuredJSON struct {
+	Name           string  `json:"name"`
+	Config         string  `json:"config"`
+	BitsPerValue   float64 `json:"bits_per_value"`
+	Bytes          int64   `json:"bytes"`
+	WithWeights    int64   `json:"bytes_with_weights"`
+	LongestContext *int    `json:"longest_context,omitempty"` // that fits with so many rows; 0 when not even one token does
+	MostRows       *int    `json:"most_rows,omitempty"`       // that fit with so long a context
+	Error          string  `json:"error,omitempty"`           // why the model cannot have it
+}
+
+// named is a configuration with a name.
+type named struct {
+	name   string
+	config kvq.Config
+}
+
+// known lists the configurations worth a look: the one asked for among them.
+func known(asked kvq.Config) []named {
+	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial()}}
+	for _, name := range kvq.Presets() {
+		if c, err := kvq.Preset(name); err == nil {
+			list = append(list, named{name, c})
+		}
+	}
+	for _, n := range list {
+		if n.config == asked {
+			return list
+		}
+	}
+	return append([]named{{"as asked", asked}}, list...)
+}
+
+// configure compares the configurations with what there is.
+func (j *memoryJSON) configure() {
+	j.Configurations = nil
+	for _, c := range known(j.asked) {
+		j.Configurations = append(j.Configurations, j.configured(c.name, c.config))
+	}
+	slices.SortStableFunc(j.Configurations, func(a, b configuredJSON) int { return cmp.Compare(b.BitsPerValue, a.BitsPerValue) })
+	if j.Room != nil {
+		fits := j.Needs.Total() <= j.Room.Bytes
+		j.Fits = &fits
+	}
+}
+
+// configured says what a configuration would take.
+func (j *memoryJSON) configured(name string, config kvq.Config) configuredJSON {
+	c := configuredJSON{Name: name, Config: config.String()}
+	plan, err := planFor(config, j.request.Model.Share(j.Devices), j.Batch, j.Context, j.dtype)
+	if err != nil {
+		c.Error = oneLine(err)
+		return c
+	}
+	c.BitsPerValue, c.Bytes = plan.BitsPerValue(), plan.Memory().Total()
+	c.WithWeights = c.Bytes + j.Weights.Bytes
+	if j.Room == nil {
+		return c
+	}
+	fits := func(rows, context int) bool {
+		r := j.request
+		r.Cache, r.Batch, r.Prompt, r.Capacity = config, rows, context, context
+		n, err := r.Needs(j.widened)
+		return err == nil && n.Total() <= j.Room.Bytes
+	}
+	longest := mostThatFits(j.request.Model.MaxPositions, func(n int) bool { return fits(j.Batch, n) })
+	rows := mostThatFits(mostRows, func(n int) bool { return fits(n, j.Context) })
+	c.LongestContext, c.MostRows = &longest, &rows
+	return c
+}
+
+// mostRows is as many rows as are looked for.
+const mostRows = 1 << 16
+
+// mostText tells how many fit.
+func mostText(n, all int, more string) string {
+	switch n {
+	case 0:
+		return "none fits"
+	case all:
+		return humanize.Comma(int64(n)) + more
+	}
+	return humanize.Comma(int64(n))
+}
+
+// printFit tells whether it fits.
+func (j *memoryJSON) printFit(w io.Writer) {
+	n := j.Needs
+	fmt.Fprintf(w, "needs:   weights %s + cache %s + work %s (%s; predicted) = %s\n", inUnits(n.Weights), inUnits(n.Cache.Total()), inUnits(n.Work), n.For, inUnits(n.Total()))
+	if c := j.Compiled; c != nil {
+		fmt.Fprintf(w, "XLA:     temporaries of %s for the prompt, %s for a step; %s of the cache written in place\n",
+			byteCount(c.Prompt.Temporary), byteCount(c.Step.Temporary), byteCount(c.Step.Reused))
+	}
+	if j.Room != nil {
+		verdict := "it fits"
+		if !*j.Fits {
+			verdict = "it does not fit"
+		}
+		fmt.Fprintf(w, "room:    %s (%s): %s\n", inUnits(j.Room.Bytes), j.Room.Source, verdict)
+	}
+	fmt.Fprintln(w)
+}

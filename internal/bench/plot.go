@@ -1,0 +1,65 @@
+package bench
+
+import (
+	"bytes"
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Line is one line of a plot; a limit is drawn dashed, in the colour of the line before it.
+type Line struct {
+	Name  string
+	X, Y  []float64
+	Limit bool
+}
+
+// Plot draws lines over linear axes from 0, as an SVG file. Labels carry units.
+func Plot(title, x, y string, lines ...Line) ([]byte, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.BackgroundColor = color.White
+	p.Legend.Top, p.Legend.Left = true, true
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{0xe0}, color.Gray{0xe0}
+	p.Add(grid)
+	colors := []color.Color{color.RGBA{0x1f, 0x80, 0x79, 0xff}, color.RGBA{0xe8, 0x8a, 0x1c, 0xff}, color.RGBA{0x3b, 0x6f, 0xb0, 0xff}}
+	next := -1
+	for _, one := range lines {
+		points := make(plotter.XYs, len(one.X))
+		for i := range points {
+			points[i].X, points[i].Y = one.X[i], one.Y[i]
+		}
+		line, err := plotter.NewLine(points)
+		if err != nil {
+			return nil, err
+		}
+		if !one.Limit {
+			next++
+		}
+		line.LineStyle = draw.LineStyle{Color: colors[max(0, next)%len(colors)], Width: 1.5}
+		if one.Limit {
+			line.Dashes = []vg.Length{4, 3}
+		} else {
+			dots, err := plotter.NewScatter(points)
+			if err != nil {
+				return nil, err
+			}
+			dots.GlyphStyle = draw.GlyphStyle{Color: line.Color, Radius: 2.5, Shape: draw.CircleGlyph{}}
+			p.Add(dots)
+		}
+		p.Add(line)
+		p.Legend.Add(one.Name, line)
+	}
+	p.X.Min, p.Y.Min = 0, 0
+	p.Y.Max *= 1.1
+	canvas := vgsvg.New(560, 320)
+	p.Draw(draw.New(canvas))
+	var out bytes.Buffer
+	_, err := canvas.WriteTo(&out)
+	return out.Bytes(), err
+}

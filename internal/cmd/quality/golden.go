@@ -1,0 +1,45 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// goldenRow is what transformers measured.
+type goldenRow struct {
+	Name       string  `json:"name"`
+	Perplexity float64 `json:"ppl"`
+	KL         float64 `json:"kl_vs_full"`
+	Same       float64 `json:"top1_agree"`
+}
+
+// readGoldens reads ppl.json of a folder, by name.
+func readGoldens(dir string) (map[string]goldenRow, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "ppl.json"))
+	if err != nil {
+		return nil, usererr.New("--golden: %w", err)
+	}
+	var file struct {
+		Rows []goldenRow `json:"rows"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, usererr.New("--golden %s: ppl.json: %w", dir, err)
+	}
+	rows := map[string]goldenRow{}
+	for _, r := range file.Rows {
+		rows[r.Name] = r
+	}
+	return rows, nil
+}
+
+// How far a row may be from its golden.
+const perplexityWithin, klWithin = 0.01, 0.10
+
+// near tells whether means are as close to a golden as they have to be.
+func (g goldenRow) near(m means) bool {
+	return math.Abs(m.perplexity/g.Perplexity-1) <= perplexityWithin && math.Abs(m.kl/g.KL-1) <= klWithin
+}

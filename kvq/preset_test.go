@@ -1,0 +1,35 @@
+package kvq
+
+import (
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+)
+
+// The names promise bits a value, scales and zero points included, whatever the model's heads and its dtype.
+func TestPresetsKeepToTheirBits(t *testing.T) {
+	most := map[string]float64{"quality": 6.5, "balanced": 5, "smallest": 3.25, "lowest": 2.5}
+	for _, name := range Presets() {
+		config, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dim := range []int{64, 128, 256} {
+			for _, dtype := range []dtypes.DType{dtypes.Float32, dtypes.Float16, dtypes.BFloat16} {
+				plan, err := New(config, Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: dim, Capacity: 1024, DType: dtype})
+				if err != nil {
+					t.Fatalf("%s, heads of %d: %v", name, dim, err)
+				}
+				if bits := plan.BitsPerValue(); bits > most[name] || bits < 2 {
+					t.Errorf("%s, heads of %d, %s: %v bits a value, promised are at most %v", name, dim, dtype, bits, most[name])
+				}
+			}
+		}
+		if config.Backend != Blocks || config.RangeKey == LeastSquares || config.RangeValue == LeastSquares {
+			t.Errorf("%s is %s: presets keep our window, and no range that is biased", name, config)
+		}
+	}
+	if len(most) != len(Presets()) {
+		t.Errorf("presets %q", Presets())
+	}
+}

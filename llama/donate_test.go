@@ -1,0 +1,39 @@
+package llama
+
+import (
+	"context"
+	"testing"
+
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// A cache that goes through a decode call, or one that scores, is held once: XLA writes the new one in its place, on
+// each of several devices too.
+func TestDecodeHoldsTheCacheOnce(t *testing.T) {
+	for _, devices := range []int{1, 2} {
+		m := spreadModel(t, "tiny-llama2-gqa", devices)
+		for _, config := range []kvq.Config{{}, {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 16}} {
+			g := mustGenerator(t, m, config)
+			plan, err := g.Plan(2, 256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := decodeKey{pick: newPicking(GenerateConfig{MaxNewTokens: 8}, m.config, 2).kind}
+			for name, program := range map[string]*program{"decode": g.startDecode(plan, key), "score": g.startScore(plan, scoreAlone)} {
+				if err := program.wait(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				// What every device has: the index whole, the rest by heads.
+				shape := plan.Shape()
+				shape.KVHeads /= devices
+				part, err := kvq.New(config, shape)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := program.needs.Reused, part.Memory().Total(); got != want {
+					t.Errorf("%s, %s on %d devices: %d bytes of the cache written in place, want all %d", name, config, devices, got, want)
+				}
+			}
+		}
+	}
+}

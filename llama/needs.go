@@ -1,0 +1,117 @@
+package llama
+
+import (
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Needs is the memory that a generation takes on each device at most, in bytes. Weights and cache are exact, what a computation needs in
+// passing is a prediction; [Request.Compile] asks XLA.
+type Needs struct {
+	Weights int64      `json:"weights"`
+	Cache   kvq.Memory `json:"cache"`            // at its largest
+	Beside  int64      `json:"beside,omitempty"` // a second cache and what is compared
+	Work    int64      `json:"work"`             // at most at a time beside them
+	For     string     `json:"for"`              // what needs so much work: "loading", "the prompt", "a step" or "growing the cache"
+}
+
+// Total is all of it.
+func (n Needs) Total() int64 { return n.Weights + n.Cache.Total() + n.Beside + n.Work }
+
+// Needs predicts what the generation takes. widened says that the device multiplies 16-bit matrices as float32 (XLA's CPU), of which it
+// then holds a copy. It reports bad input as an error of one line.
+func (r Request) Needs(widened bool) (Needs, error) {
+	if r.Batch < 1 || r.Prompt < 1 || r.NewTokens < 0 {
+		return Needs{}, usererr.New("batch %d, prompt of %d, %d new tokens: want at least 1, 1 and 0", r.Batch, r.Prompt, r.NewTokens)
+	}
+	if err := r.Model.CheckDevices(r.devices()); err != nil {
+		return Needs{}, err
+	}
+	one := r
+	one.Model, one.Devices = r.Model.Share(r.devices()), 1
+	plans, err := one.plans()
+	if err != nil {
+		return Needs{}, err
+	}
+	c, size := one.Model, int64(r.DType.Size())
+	last := plans[len(plans)-1].Memory()
+	n := Needs{Weights: c.ParameterCount() * size, Cache: last}
+	if r.Weights > 0 {
+		n.Weights = r.Weights / int64(r.devices())
+	}
+	first := plans[0].Memory().Total()
+	if r.Beside != nil {
+		other := r
+		other.Cache, other.Beside = *r.Beside, nil
+		second, err := other.Needs(widened)
+		if err != nil {
+			return Needs{}, err
+		}
+		n.Beside = second.Cache.Total() + one.logits()*scoreBlock // the predictions that are compared
+	}
+	joined := (c.qkvElements() + 2*c.matrix(c.IntermediateSize)) * size
+	work := map[string]int64{
+		"loading":    joined - last.Total(), // there is no cache yet
+		"the prompt": first + one.promptWork(widened) - last.Total(),
+		"a step":     one.stepWork(widened),
+	}
+	if len(plans) > 1 {
+		work["growing the cache"] = plans[len(plans)-2].Memory().Total()
+	}
+	for _, what := range []string{"loading", "the prompt", "a step", "growing the cache"} {
+		if work[what] > n.Work {
+			n.Work, n.For = work[what], what
+		}
+	}
+	return n, nil
+}
+
+func (c Config) matrix(rows int) int64 { return int64(rows) * int64(c.HiddenSize) }
+
+func (c Config) qkvElements() int64 { return c.matrix((c.Heads + 2*c.KVHeads) * c.HeadDim) }
+
+// promptWork predicts the largest temporaries of the graph that takes the prompt in. Of a layer either its attention or its feed-forward
+// part is alive, beside the residual stream x, and of the matrices a float32 copy where the device needs one:
+//
+//	feed-forward  tokens · (3·hidden + 3·intermediate)                                x, norm, sum; gate, up and their product
+//	attention     tokens · (2·hidden + 2·(H + 2K)·D + H·D) + 2 · scores [B, H, q, T]  x, norm; heads before and after the rotation; output
+//
+// The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a longer prompt never counts less. TestNeedsAgainstXLA compares.
+func (r Request) promptWork(widened bool) int64 {
+	c, columns := r.Model, int64(r.columns())
+	tokens := int64(r.Batch) * columns
+	size := int64(r.DType.Size())
+	hidden, width, heads := int64(c.HiddenSize), int64(c.IntermediateSize), int64((c.Heads+2*c.KVHeads)*c.HeadDim)
+	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
+	feedForward := tokens * (3*hidden + 3*width) * size
+	attention := tokens*(2*hidden+2*heads+int64(c.Heads*c.HeadDim))*size + 2*4*int64(r.Batch*c.Heads)*scores
+	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened)
+}
+
+// stepWork predicts those of the decode loop: logits twice, what is unpacked of a cache at a time, and perhaps the float32 copy.
+func (r Request) stepWork(widened bool) int64 {
+	work := 2*r.logits() + r.widenedBytes(widened)
+	if r.Cache.Quantized() {
+		// Codes are unpacked in tiles (package kvq, attendTiles), never more than a layer.
+		const tiles = 16 << 20
+		layer := int64(r.Batch) * int64(r.Prompt+r.NewTokens) * int64(2*r.Model.KVHeads*r.Model.HeadDim) * 4
+		work += min(3*layer, tiles)
+	}
+	return work
+}
+
+// logits are float32 [B, V].
+func (r Request) logits() int64 { return 4 * int64(r.Batch) * int64(r.Model.VocabSize) }
+
+// widenedBytes is the float32 copy of all matrices that multiply, the embedding only where it is the head too. XLA's CPU compiler takes the
+// conversion out of the decode loop, so all are there at once.
+func (r Request) widenedBytes(widened bool) int64 {
+	if !widened || r.DType == dtypes.Float32 {
+		return 0
+	}
+	c := r.Model
+	layer := c.qkvElements() + c.matrix(c.Heads*c.HeadDim) + 3*c.matrix(c.IntermediateSize)
+	return 4 * (int64(c.Layers)*layer + c.matrix(c.VocabSize))
+}

@@ -1,0 +1,114 @@
+package llama
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// What is predicted is near to what XLA says its graphs need: weights and cache to the byte but for the small inputs, the
+// work between 0.7 and 2 times, or a few megabytes where there is hardly any.
+func TestNeedsAgainstXLA(t *testing.T) {
+	backend := testbackend.XLA(t)
+	wide := Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 512, IntermediateSize: 1376, Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 128,
+		MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000}
+	grouped := Config{Architecture: "llama", VocabSize: 4096, HiddenSize: 576, IntermediateSize: 1536, Layers: 3, Heads: 9, KVHeads: 3, HeadDim: 64,
+		MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}
+	for _, r := range []Request{
+		{Model: wide, DType: dtypes.Float32, Batch: 4, Prompt: 256, NewTokens: 64},
+		{Model: wide, DType: dtypes.Float32, Batch: 1, Prompt: 2048, NewTokens: 64, Cache: kvq.Tutorial()},
+		{Model: wide, DType: dtypes.Float16, Batch: 2, Prompt: 1024, NewTokens: 64, Cache: kvq.Tutorial()},
+		{Model: grouped, DType: dtypes.Float32, Batch: 2, Prompt: 1024, NewTokens: 64},
+		{Model: grouped, DType: dtypes.BFloat16, Batch: 1, Prompt: 2048, NewTokens: 2048, Cache: kvq.Tutorial()},
+	} {
+		t.Run(fmt.Sprintf("%d/%s/%dx%d", r.Model.HiddenSize, r.DType, r.Batch, r.Prompt), func(t *testing.T) {
+			n, err := r.Needs(true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := r.Compile(context.Background(), backend)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const few = 8 << 20
+			near := func(what string, predicted, measured int64) {
+				t.Logf("%s: predicted %d, XLA %d (%.2f)", what, predicted, measured, float64(predicted)/float64(measured))
+				if d := predicted - measured; (d > few || -d > few) && (float64(predicted) < 0.7*float64(measured) || float64(predicted) > 2*float64(measured)) {
+					t.Errorf("%s: predicted %d, XLA says %d", what, predicted, measured)
+				}
+			}
+			near("work of the prompt", r.promptWork(true), c.Prompt.Temporary+r.logits())
+			near("work of a step", r.stepWork(true), c.Step.Temporary)
+			plans, err := r.plans()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cache := plans[len(plans)-1].Memory(); cache != n.Cache || c.Step.Reused != cache.Total() {
+				t.Errorf("a cache of %+v, want %+v; XLA writes %d bytes of it in place", n.Cache, cache, c.Step.Reused)
+			}
+			if d := c.Prompt.Inputs - n.Weights; d < 0 || d > 1<<20 {
+				t.Errorf("weights of %d bytes predicted, XLA takes in %d", n.Weights, c.Prompt.Inputs)
+			}
+		})
+	}
+}
+
+// The layouts of a model that is not loaded are those that it has when it is.
+func TestWeightLayouts(t *testing.T) {
+	for _, devices := range []int{1, 2} {
+		for _, name := range tinyNames {
+			m := spreadModel(t, name, devices)
+			sketch, err := newModel(m.Backend(), m.config, m.dtype, devices)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := sketch.weightLayouts(), m.weightLayouts()
+			if !slices.EqualFunc(got, want, func(a, b layout) bool { return a.axis == b.axis && a.shape.Equal(b.shape) }) {
+				t.Errorf("%s on %d devices: %v, want %v", name, devices, got, want)
+			}
+		}
+	}
+}
+
+// Weights that are packed count as they are.
+func TestNeedsOfPackedWeights(t *testing.T) {
+	r := Request{Model: Config{Architecture: "llama", VocabSize: 64, HiddenSize: 32, IntermediateSize: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8,
+		MaxPositions: 64, RMSNormEps: 1e-5, RopeTheta: 10000}, DType: dtypes.Float32, Batch: 1, Prompt: 4, NewTokens: 4}
+	plain, err := r.Needs(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Weights = 1000
+	packed, err := r.Needs(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packed.Weights != 1000 || plain.Weights != 4*r.Model.ParameterCount() || packed.Total() != plain.Total()-plain.Weights+1000 {
+		t.Errorf("%+v, plain ones %+v", packed, plain)
+	}
+}
+
+func TestNeedsRefuse(t *testing.T) {
+	c := Config{Architecture: "llama", VocabSize: 64, HiddenSize: 32, IntermediateSize: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8, MaxPositions: 64,
+		RMSNormEps: 1e-5, RopeTheta: 10000}
+	for _, x := range []struct {
+		change func(*Request)
+		want   string
+	}{
+		{func(r *Request) { r.Batch = 0 }, "batch 0"},
+		{func(r *Request) { r.Prompt = 0 }, "prompt of 0"},
+		{func(r *Request) { r.Devices = 3 }, "2 key/value heads"},
+		{func(r *Request) { r.Cache = kvq.Tutorial() }, "32"}, // groups of 32 in heads of 8
+	} {
+		r := Request{Model: c, DType: dtypes.Float32, Batch: 1, Prompt: 4, NewTokens: 4}
+		x.change(&r)
+		_, err := r.Needs(true)
+		wantLine(t, err, x.want)
+	}
+}

@@ -1,0 +1,125 @@
+package llama
+
+import (
+	"context"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Compiled is what the two large graphs of a generation need of each device's memory, in XLA's own figures.
+type Compiled struct {
+	Prompt gx.Compiled `json:"prompt"` // the graph that takes the prompt in
+	Step   gx.Compiled `json:"step"`   // the decode loop
+}
+
+// Compile compiles the graphs of a generation for a model that is not loaded, and returns what XLA says they need. Both are zero where
+// the backend does not tell.
+func (r Request) Compile(ctx context.Context, backend compute.Backend) (Compiled, error) {
+	var c Compiled
+	plans, err := r.plans()
+	if err != nil {
+		return c, err
+	}
+	m, err := newModel(backend, r.Model, r.DType, r.devices())
+	if err != nil {
+		return c, err
+	}
+	g, err := NewGenerator(m, r.Cache)
+	if err != nil {
+		return c, err
+	}
+	defer g.Finalize()
+	pick := newPicking(GenerateConfig{MaxNewTokens: 1}, r.Model, r.Batch)
+	prompt := g.startPrefill(plans[0], r.columns())
+	step := g.startDecode(plans[len(plans)-1], decodeKey{pick: pick.kind})
+	for _, p := range []*program{prompt, step} {
+		if err := p.wait(ctx); err != nil {
+			return c, err
+		}
+	}
+	return Compiled{prompt.needs, step.needs}, nil
+}
+
+// weightLayouts lists the weights in the order of nodes: as they lie on the devices, or, for a model that is not loaded, as they would.
+func (m *Model) weightLayouts() []layout {
+	var list []layout
+	if m.weights != nil {
+		for _, s := range m.weights {
+			list = append(list, s.layout())
+		}
+		return list
+	}
+	c := m.config
+	add := func(axis int, dims ...int) { list = append(list, layout{shapes.Make(m.dtype, dims...), axis}) }
+	add(whole, c.VocabSize, c.HiddenSize)
+	add(whole, c.HiddenSize)
+	if !c.TieEmbeddings {
+		add(whole, c.VocabSize, c.HiddenSize)
+	}
+	for range c.Layers {
+		add(whole, c.HiddenSize)
+		add(0, c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim, c.HiddenSize)
+		add(1, c.HiddenSize, c.Heads*c.HeadDim)
+		add(whole, c.HiddenSize)
+		add(0, m.on.n, 2, c.IntermediateSize/m.on.n, c.HiddenSize)
+		add(1, c.HiddenSize, c.IntermediateSize)
+	}
+	return list
+}
+
+// Request is a generation whose memory is asked for, before anything is loaded.
+type Request struct {
+	Model     Config
+	DType     dtypes.DType // of weights and of what the cache keeps exact
+	Weights   int64        // bytes of all weights where they are not of DType, as packed ones; 0: parameters times its size
+	Cache     kvq.Config
+	Beside    *kvq.Config // of a second cache at the same time, as an evaluation has; nil: none
+	Batch     int
+	Prompt    int // columns, padding included
+	NewTokens int // at most; 0: the prompt alone
+	Capacity  int // slots of the cache; 0: as many as Generate takes
+	Devices   int // over which the model is spread; 0 is 1
+}
+
+func (r Request) devices() int { return max(1, r.Devices) }
+
+// columns is how many the prompt is padded to.
+func (r Request) columns() int {
+	if r.Capacity > 0 {
+		return min(promptBucket(r.Prompt), r.Capacity)
+	}
+	return promptBucket(r.Prompt)
+}
+
+// plans are the caches of the generation, each twice as long as the one before, on one device.
+func (r Request) plans() ([]*kvq.Plan, error) {
+	shape := kvq.Shape{Layers: r.Model.Layers, Batch: r.Batch, KVHeads: r.Model.KVHeads, HeadDim: r.Model.HeadDim,
+		DType: r.DType, SlidingWindow: r.Model.SlidingWindow}
+	if r.Capacity > 0 {
+		shape.Capacity = r.Capacity
+		plan, err := kvq.New(r.Cache, shape)
+		if err != nil {
+			return nil, usererr.New("cache: %w", err)
+		}
+		return []*kvq.Plan{plan}, nil
+	}
+	limit := max(1, min(r.NewTokens, r.Model.MaxPositions-r.Prompt+1)) // as Generate ends
+	var list []*kvq.Plan
+	for capacity := firstCapacity(r.columns(), limit); ; capacity *= 2 {
+		shape.Capacity = capacity
+		plan, err := kvq.New(r.Cache, shape)
+		if err != nil {
+			return nil, usererr.New("cache: %w", err)
+		}
+		list = append(list, plan)
+		if capacity >= r.columns()+limit-1 {
+			return list, nil
+		}
+	}
+}
