@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -27,11 +28,10 @@ type shapeGolden struct {
 	Kept   []int           `json:"kept"`
 	First  [][]float32     `json:"first_logits"`
 	Last   [][]float32     `json:"last_logits"`
-	GGUF   map[string]any  `json:"gguf"`
 	Ropes  []float32       `json:"rope_freqs"`
 }
 
-// shapes lists the goldens by name.
+// shapeGoldens lists the goldens by name.
 func shapeGoldens(t testing.TB) map[string]shapeGolden {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/arch/*.json")
@@ -108,23 +108,31 @@ func (g shapeGolden) folder(t testing.TB) string {
 	return dir
 }
 
-// gguf writes it as a GGUF file, with the metadata that llama.cpp's converter gave it.
-func (g shapeGolden) gguf(t testing.TB, more ...fakeTensor) string {
+// gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py (seen by running that
+// of llama-cpp-python 0.3.16) gives such a model, and more of it.
+func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
 	t.Helper()
-	metadata := map[string]any{}
-	for key, value := range g.GGUF {
-		switch v := value.(type) {
-		case string:
-			metadata[key] = v
-		case float64:
-			metadata[key] = uint32(v)
-			if strings.HasSuffix(key, "epsilon") || strings.HasSuffix(key, "freq_base") || strings.HasSuffix(key, "factor") {
-				metadata[key] = float32(v)
-			}
-		}
+	c, err := parseConfig(g.Config, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	list := append(g.tensors(t, true), more...)
-	if g.Ropes != nil {
+	metadata := with(map[string]any{
+		"general.architecture": "llama", "llama.vocab_size": uint32(c.VocabSize), "llama.block_count": uint32(c.Layers),
+		"llama.context_length": uint32(c.MaxPositions), "llama.embedding_length": uint32(c.HiddenSize),
+		"llama.feed_forward_length": uint32(c.IntermediateSize), "llama.attention.head_count": uint32(c.Heads),
+		"llama.attention.head_count_kv": uint32(c.KVHeads), "llama.attention.key_length": uint32(c.HeadDim),
+		"llama.attention.value_length": uint32(c.HeadDim), "llama.rope.dimension_count": uint32(c.HeadDim),
+		"llama.rope.freq_base": float32(c.RopeTheta), "llama.attention.layer_norm_rms_epsilon": float32(c.RMSNormEps),
+		"tokenizer.ggml.bos_token_id": uint32(c.BOS), "tokenizer.ggml.eos_token_id": uint32(c.EOS[0]),
+	}, more)
+	if len(c.EOS) > 1 {
+		metadata["tokenizer.ggml.eot_token_id"] = uint32(c.EOS[1])
+	}
+	list := g.tensors(t, true)
+	switch c.RopeScaling.Type {
+	case ropeLinear:
+		metadata["llama.rope.scaling.type"], metadata["llama.rope.scaling.factor"] = "linear", float32(c.RopeScaling.Factor)
+	case ropeLlama3:
 		f := fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{len(g.Ropes)}, make([]byte, 4*len(g.Ropes))}
 		for i, v := range g.Ropes {
 			store(dtypes.Float32, f.data[4*i:], v)
@@ -173,5 +181,49 @@ func TestArchitectures(t *testing.T) {
 			g.check(t, m, kvq.Config{}, 1e-3)
 			g.check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
 		})
+	}
+}
+
+// A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
+// way of its own, the tokens too.
+func TestArchitecturesGGUF(t *testing.T) {
+	for name, g := range shapeGoldens(t) {
+		t.Run(name, func(t *testing.T) {
+			c, err := parseConfig(g.Config, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var more map[string]any
+			if c.SlidingWindow > 0 {
+				more = map[string]any{"llama.attention.sliding_window": uint32(c.SlidingWindow)}
+			}
+			f, err := Open(g.gguf(t, more))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := f.Config()
+			a, b := ropeFrequencies(got), ropeFrequencies(c)
+			for i := range b {
+				if math.Abs(float64(a[i]/b[i])-1) > 1e-6 {
+					t.Errorf("rotary frequency %d is %g, want %g", i, a[i], b[i])
+				}
+			}
+			got.RopeScaling, got.Architecture = c.RopeScaling, c.Architecture
+			if diff := cmp.Diff(c, got); diff != "" {
+				t.Errorf("config differs (-want +got):\n%s", diff)
+			}
+			switch name {
+			case "llama-3.1-8b", "llama-3.2-1b", "llama-linear", "mistral-7b-v0.1", "mistral-nemo-12b":
+				testbackend.XLA(t)
+				m := mustModel(t, f.Path(), dtypes.Float32)
+				defer m.Finalize()
+				g.check(t, m, kvq.Config{}, 1e-3)
+			}
+		})
+	}
+	// The converter does not write Mistral's window: such a file attends to everything, as llama.cpp does.
+	f, err := Open(shapeGoldens(t)["mistral-7b-v0.1"].gguf(t, nil))
+	if err != nil || f.Config().SlidingWindow != 0 {
+		t.Errorf("window %d, error %v; want none", f.Config().SlidingWindow, err)
 	}
 }
