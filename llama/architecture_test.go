@@ -180,6 +180,9 @@ func TestArchitectures(t *testing.T) {
 			defer m.Finalize()
 			g.check(t, m, kvq.Config{}, 1e-3)
 			g.check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
+			if m.Config().SlidingWindow > 0 { // the presets' way, with sinks that the window leaves behind
+				g.check(t, m, kvq.Config{Backend: kvq.Blocks, NBits: 8, QGroupSize: 16, ResidualLength: 4, Sinks: 2}, 0)
+			}
 		})
 	}
 }
