@@ -171,7 +171,7 @@ def make(name):
         "input_ids": ids.tolist(), "attention_mask": mask.tolist(), "tokens": tokens.tolist(), "kept": kept,
         "first_logits": rounded(logits[:, 0, kept]), "last_logits": rounded(logits[:, -1, kept]), "without": moved,
     }
-    if "low_freq_factor" in (model.config.rope_scaling or {}):
+    if "low_freq_factor" in (getattr(model.config, "rope_scaling", None) or {}):
         golden["rope_freqs"] = rope_freqs(model.config)
     print(f"{name}: seed {seed}, lead {lead(model, logits):.3f}, without {moved}, tokens {tokens.tolist()}", flush=True)
     return golden
