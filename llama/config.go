@@ -50,16 +50,18 @@ type Config struct {
 // RopeScaling says how rotary frequencies are stretched for contexts longer than those of the first training. The
 // zero value leaves them alone. Formulas as in transformers' modeling_rope_utils.py.
 type RopeScaling struct {
-	// Type is "" (none), "linear" (all frequencies divided by Factor) or "llama3" (only the slow ones, by the wave
-	// length against OriginalMaxPositions).
+	// Type is "" (none), "linear" (all frequencies divided by Factor), "llama3" (only the slow ones, by the wave length
+	// against OriginalMaxPositions) or "factors" (each by its own divisor, as GGUF files have it).
 	Type string
-	// Factor divides the frequencies; at least 1. 0 when Type is "".
+	// Factor divides the frequencies; at least 1. 0 when Type is "" or "factors".
 	Factor float64
 	// LowFreqFactor and HighFreqFactor bound the blend of "llama3": wave lengths above OriginalMaxPositions /
 	// LowFreqFactor are stretched fully, those below OriginalMaxPositions / HighFreqFactor not at all.
 	LowFreqFactor, HighFreqFactor float64
 	// OriginalMaxPositions is the context of the first training, in tokens; only for "llama3".
 	OriginalMaxPositions int
+	// Factors are the D/2 divisors of "factors".
+	Factors []float32
 }
 
 // Limits that no model of this architecture comes near. They turn a damaged or hostile file into a clear line
@@ -114,7 +116,7 @@ func (c Config) Validate() error {
 	if c.SlidingWindow < 0 || c.SlidingWindow > maxPositions {
 		return usererr.New("sliding_window = %d, want 0 (none) to %d", c.SlidingWindow, maxPositions)
 	}
-	if err := c.RopeScaling.validate(); err != nil {
+	if err := c.RopeScaling.validate(c.HeadDim); err != nil {
 		return err
 	}
 	return c.validateTokens()
@@ -140,15 +142,26 @@ const (
 	architectureLlama   = "llama"
 	architectureMistral = "mistral"
 
-	ropeLinear = "linear"
-	ropeLlama3 = "llama3"
+	ropeLinear  = "linear"
+	ropeLlama3  = "llama3"
+	ropeFactors = "factors" // no name of transformers: only GGUF files have it
 )
 
-func (r RopeScaling) validate() error {
+func (r RopeScaling) validate(headDim int) error {
 	switch r.Type {
 	case "":
-		if r != (RopeScaling{}) {
+		if r.Factor != 0 || r.LowFreqFactor != 0 || r.HighFreqFactor != 0 || r.OriginalMaxPositions != 0 || r.Factors != nil {
 			return usererr.New("rope_scaling without a type, want %q or %q", ropeLinear, ropeLlama3)
+		}
+		return nil
+	case ropeFactors:
+		if len(r.Factors) != headDim/2 {
+			return usererr.New("rope_scaling with %d factors, want %d: one for each rotary pair", len(r.Factors), headDim/2)
+		}
+		for i, f := range r.Factors {
+			if !(f > 0 && f <= 1e6) {
+				return usererr.New("rope_scaling factor %d = %g, want above 0 and at most 1e6", i, f)
+			}
 		}
 		return nil
 	case ropeLinear, ropeLlama3:

@@ -168,6 +168,8 @@ func (j *configJSON) rope(c *Config) error {
 		return nil
 	case kind == nil:
 		return usererr.New("rope_scaling without a type, want %q or %q", ropeLinear, ropeLlama3)
+	case *kind != ropeLinear && *kind != ropeLlama3:
+		return usererr.New("rope_scaling type %q, want %q or %q", *kind, ropeLinear, ropeLlama3)
 	}
 	c.RopeScaling.Type = *kind
 	for _, f := range []struct {

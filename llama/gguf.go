@@ -92,6 +92,7 @@ func ggufConfig(file *gguf.File) (Config, error) {
 		}
 	}
 	m.ropeScaling(&c)
+	c.SlidingWindow = m.integer("llama.attention.sliding_window", 0) // llama.cpp's converter leaves Mistral's out
 	c.BOS = m.integer("tokenizer.ggml.bos_token_id", -1)
 	c.EOS = m.endTokens()
 	c.PadID = padOr(m.integer("tokenizer.ggml.padding_token_id", -1), c.EOS)

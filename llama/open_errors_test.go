@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -145,6 +146,8 @@ func TestOpenRefusesGGUF(t *testing.T) {
 		{"experts", map[string]any{"llama.expert_count": uint32(8)}, []string{"llama.expert_count = 8"}},
 		{"part", map[string]any{"split.count": uint32(3)}, []string{"3 parts", "--merge"}},
 		{"scaling", map[string]any{"llama.rope.scaling.type": "yarn"}, []string{`"yarn"`, "linear"}},
+		{"longer contexts", map[string]any{"llama.rope.scaling.type": "longrope"}, []string{`"longrope"`, "linear"}},
+		{"window", map[string]any{"llama.attention.sliding_window": uint32(1 << 31)}, []string{"sliding_window = 2147483648"}},
 		{"more layers than tensors", map[string]any{"llama.block_count": uint32(3)}, []string{`"blk.2.attn_norm.weight" is missing`}},
 		{"eos", map[string]any{"tokenizer.ggml.eos_token_id": uint32(77)}, []string{"eos_token_id = 77"}},
 	} {
@@ -168,45 +171,26 @@ func TestOpenRefusesGGUF(t *testing.T) {
 	})
 }
 
-// A GGUF may carry an output head of its own, and Llama-3's scaling as divisors of the frequencies.
-func TestGGUFHeadAndScaling(t *testing.T) {
-	config := with(fakeConfig(), map[string]any{"tie_word_embeddings": true})
-	list := fakeTensors(t, config, dtypes.Float32, true)
-	scaling := RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8192}
-	divisors := make([]byte, 8)
-	for i := range 2 {
-		// Theta of 1e6 and D of 4: wave lengths 2π and 2000π, so that one frequency stays and one is blended.
-		store(dtypes.Float32, divisors[4*i:], float32(scaling.divisor(1e6, 4, i)))
+// Llama-3's scaling comes as divisors of the frequencies; what no divisors can be is refused.
+func TestGGUFRefusesRopeFactors(t *testing.T) {
+	good := fakeTensors(t, fakeConfig(), dtypes.Float32, true)
+	open := func(metadata map[string]any, divisors ...float32) error {
+		f := fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{len(divisors)}, make([]byte, 4*len(divisors))}
+		for i, v := range divisors {
+			store(dtypes.Float32, f.data[4*i:], v)
+		}
+		_, err := Open(writeFile(t, ggufBytes(t, metadata, append(slices.Clone(good), f)), t.TempDir(), "fake.gguf"))
+		return err
 	}
-	list = append(list, fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{2}, divisors})
-	metadata := with(fakeMetadata(), map[string]any{"llama.rope.freq_base": float32(1e6)})
-	path := writeFile(t, ggufBytes(t, metadata, list), t.TempDir(), "fake.gguf")
-	_, err := Open(path)
-	// The largest divisor here is the blended one, not the factor: no honest file looks so, and it is refused.
-	wantLine(t, err, ropeFactorsTensor, "Llama-3's scaling")
-
-	metadata["llama.rope.freq_base"] = float32(1e9) // wave lengths 2π and 198,692
-	for i := range 2 {
-		store(dtypes.Float32, divisors[4*i:], float32(scaling.divisor(1e9, 4, i)))
-	}
-	f, err := Open(writeFile(t, ggufBytes(t, metadata, list), path))
-	if err != nil {
+	if err := open(fakeMetadata(), 1, 8); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.Config(); got.RopeScaling != scaling || !got.TieEmbeddings {
-		t.Errorf("scaling %+v, tied %v; want %+v, true", got.RopeScaling, got.TieEmbeddings, scaling)
+	wantLine(t, open(fakeMetadata(), 1, 2, 8), "fake.gguf", ropeFactorsTensor, "[3]", "want F32 [2]")
+	for _, bad := range []float32{0, -1, float32(math.NaN()), float32(math.Inf(1))} {
+		wantLine(t, open(fakeMetadata(), 1, bad), "fake.gguf", "rope_scaling factor 1", "above 0")
 	}
-}
-
-// Llama-3.1's divisors by hand for one frequency: theta 500,000, D 128, i 32: wave length 2π·500000^0.5 = 4442.9, between
-// 8192/4 and 8192/1; smooth = (8192/4442.9 - 1)/3 = 0.28128; divisor 1/((1-smooth)/8 + smooth) = 2.6945.
-func TestLlama3Divisor(t *testing.T) {
-	r := RopeScaling{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 8192}
-	for i, want := range map[int]float64{0: 1, 32: 2.6945, 63: 8} {
-		if got := r.divisor(500000, 128, i); math.Abs(got-want) > 1e-3 {
-			t.Errorf("divisor %d is %g, want %g", i, got, want)
-		}
-	}
+	linear := with(fakeMetadata(), map[string]any{"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": float32(2)})
+	wantLine(t, open(linear, 1, 8), ropeFactorsTensor, `"linear"`, "want one of them")
 }
 
 func TestLoadWeightsRefuses(t *testing.T) {

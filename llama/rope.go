@@ -17,14 +17,16 @@ import (
 func ropeFrequencies(c Config) []float32 {
 	out := make([]float32, c.HeadDim/2)
 	for i := range out {
-		out[i] = float32(c.RopeScaling.stretch(math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))))
+		out[i] = float32(c.RopeScaling.stretch(i, math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))))
 	}
 	return out
 }
 
-// stretch slows one frequency down for contexts longer than those of the first training.
-func (r RopeScaling) stretch(frequency float64) float64 {
+// stretch slows frequency i down for contexts longer than those of the first training.
+func (r RopeScaling) stretch(i int, frequency float64) float64 {
 	switch r.Type {
+	case ropeFactors:
+		return frequency / float64(r.Factors[i])
 	case ropeLinear:
 		return frequency / r.Factor
 	case ropeLlama3:

@@ -1,0 +1,232 @@
+package llama
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// shapeGolden is a file of testdata/arch: a tiny random model of some shape, and what transformers makes of it. Made by
+// scripts/make-arch-goldens.py, which says what the fields are.
+type shapeGolden struct {
+	Config json.RawMessage `json:"config"`
+	Seed   int             `json:"seed"`
+	IDs    [][]int32       `json:"input_ids"`
+	Mask   [][]int32       `json:"attention_mask"`
+	Tokens [][]int32       `json:"tokens"`
+	Kept   []int           `json:"kept"`
+	First  [][]float32     `json:"first_logits"`
+	Last   [][]float32     `json:"last_logits"`
+	Ropes  []float32       `json:"rope_freqs"`
+}
+
+// shapeGoldens lists the goldens by name.
+func shapeGoldens(t testing.TB) map[string]shapeGolden {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/arch/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no goldens in testdata/arch: %v", err)
+	}
+	all := map[string]shapeGolden{}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var g shapeGolden
+		if err := json.Unmarshal(data, &g); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		all[strings.TrimSuffix(filepath.Base(path), ".json")] = g
+	}
+	return all
+}
+
+// tensors computes the weights that the script computed: function weight there.
+func (g shapeGolden) tensors(t testing.TB, ggufNames bool) []fakeTensor {
+	t.Helper()
+	c, err := parseConfig(g.Config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []fakeTensor
+	for _, p := range c.parameters() {
+		f := fakeTensor{name: p.hf, dtype: dtypes.Float32, dims: p.dims}
+		n := 1
+		for _, d := range p.dims {
+			n *= d
+		}
+		f.data = make([]byte, 4*n)
+		start := uint64(0xcbf29ce484222325)
+		for _, b := range fmt.Appendf(nil, "%d:%s", g.Seed, p.hf) {
+			start = (start ^ uint64(b)) * 0x100000001b3
+		}
+		offset, scale := 0.0, 0.1875
+		switch {
+		case strings.Contains(p.hf, "norm"):
+			offset, scale = 1, 0.25
+		case strings.Contains(p.hf, "embed_tokens"), strings.Contains(p.hf, "lm_head"):
+			scale = 1
+		case strings.Contains(p.hf, "q_proj"), strings.Contains(p.hf, "k_proj"):
+			scale = 0.25
+		}
+		for i := range n {
+			z := start + uint64(i+1)*0x9e3779b97f4a7c15
+			z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+			z = (z ^ z>>27) * 0x94d049bb133111eb
+			z ^= z >> 31
+			store(dtypes.Float32, f.data[4*i:], float32(offset+scale*(float64(z>>48)/32768-1)))
+		}
+		if ggufNames {
+			f.name = p.gguf
+			if p.rotaryHeads > 0 {
+				f.data = permuteLikeLlamaCpp(f.data, p.rotaryHeads, c.HeadDim, 4*p.dims[1])
+			}
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// folder writes the model as a folder in Hugging Face's layout.
+func (g shapeGolden) folder(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, g.Config, dir, configFile)
+	writeFile(t, safetensorsBytes(t, g.tensors(t, false)), dir, weightsFile)
+	return dir
+}
+
+// gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py (seen by running that
+// of llama-cpp-python 0.3.16) gives such a model, and more of it.
+func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
+	t.Helper()
+	c, err := parseConfig(g.Config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata := with(map[string]any{
+		"general.architecture": "llama", "llama.vocab_size": uint32(c.VocabSize), "llama.block_count": uint32(c.Layers),
+		"llama.context_length": uint32(c.MaxPositions), "llama.embedding_length": uint32(c.HiddenSize),
+		"llama.feed_forward_length": uint32(c.IntermediateSize), "llama.attention.head_count": uint32(c.Heads),
+		"llama.attention.head_count_kv": uint32(c.KVHeads), "llama.attention.key_length": uint32(c.HeadDim),
+		"llama.attention.value_length": uint32(c.HeadDim), "llama.rope.dimension_count": uint32(c.HeadDim),
+		"llama.rope.freq_base": float32(c.RopeTheta), "llama.attention.layer_norm_rms_epsilon": float32(c.RMSNormEps),
+		"tokenizer.ggml.bos_token_id": uint32(c.BOS), "tokenizer.ggml.eos_token_id": uint32(c.EOS[0]),
+	}, more)
+	if len(c.EOS) > 1 {
+		metadata["tokenizer.ggml.eot_token_id"] = uint32(c.EOS[1])
+	}
+	list := g.tensors(t, true)
+	switch c.RopeScaling.Type {
+	case ropeLinear:
+		metadata["llama.rope.scaling.type"], metadata["llama.rope.scaling.factor"] = "linear", float32(c.RopeScaling.Factor)
+	case ropeLlama3:
+		f := fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{len(g.Ropes)}, make([]byte, 4*len(g.Ropes))}
+		for i, v := range g.Ropes {
+			store(dtypes.Float32, f.data[4*i:], v)
+		}
+		list = append(list, f)
+	}
+	return writeFile(t, ggufBytes(t, metadata, list), t.TempDir(), "model.gguf")
+}
+
+// check generates with a cache: the tokens of transformers, and logits within a tolerance of its logits (0: not compared).
+func (g shapeGolden) check(t *testing.T, m *Model, cache kvq.Config, tolerance float64) {
+	t.Helper()
+	r := mustGenerate(t, mustGenerator(t, m, cache), g.IDs, g.Mask, GenerateConfig{MaxNewTokens: 12, MinNewTokens: 12, KeepLogits: true})
+	if !slices.EqualFunc(r.Tokens, g.Tokens, slices.Equal) {
+		t.Errorf("tokens %v, transformers gives %v", r.Tokens, g.Tokens)
+		return
+	}
+	if tolerance == 0 {
+		return
+	}
+	var most float64
+	for row := range g.Tokens {
+		for step, want := range map[int][]float32{0: g.First[row], len(g.Tokens[row]) - 1: g.Last[row]} {
+			got := make([]float32, len(g.Kept))
+			for i, id := range g.Kept {
+				got[i] = r.Logits[step][row][id]
+			}
+			d := worst(t, got, want)
+			most = math.Max(most, d)
+			if d > tolerance {
+				t.Errorf("row %d, step %d: logits differ by up to %g, want at most %g", row, step, d, tolerance)
+			}
+		}
+	}
+	t.Logf("logits differ by up to %.2g", most)
+}
+
+// Each architecture of docs/architectures.md on a tiny random model: the tokens that transformers generates, and its
+// logits, with the full cache; the same tokens from codes of 8 bits, most of the prompt among them.
+func TestArchitectures(t *testing.T) {
+	testbackend.XLA(t)
+	for name, g := range shapeGoldens(t) {
+		t.Run(name, func(t *testing.T) {
+			m := mustModel(t, g.folder(t), dtypes.Float32)
+			defer m.Finalize()
+			g.check(t, m, kvq.Config{}, 1e-3)
+			g.check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
+			if m.Config().SlidingWindow > 0 { // the presets' way, with sinks that the window leaves behind
+				g.check(t, m, kvq.Config{Backend: kvq.Blocks, NBits: 8, QGroupSize: 16, ResidualLength: 4, Sinks: 2}, 0)
+			}
+		})
+	}
+}
+
+// A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
+// way of its own, the tokens too.
+func TestArchitecturesGGUF(t *testing.T) {
+	for name, g := range shapeGoldens(t) {
+		t.Run(name, func(t *testing.T) {
+			c, err := parseConfig(g.Config, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var more map[string]any
+			if c.SlidingWindow > 0 {
+				more = map[string]any{"llama.attention.sliding_window": uint32(c.SlidingWindow)}
+			}
+			f, err := Open(g.gguf(t, more))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := f.Config()
+			a, b := ropeFrequencies(got), ropeFrequencies(c)
+			for i := range b {
+				if math.Abs(float64(a[i]/b[i])-1) > 1e-6 {
+					t.Errorf("rotary frequency %d is %g, want %g", i, a[i], b[i])
+				}
+			}
+			got.RopeScaling, got.Architecture = c.RopeScaling, c.Architecture
+			if diff := cmp.Diff(c, got); diff != "" {
+				t.Errorf("config differs (-want +got):\n%s", diff)
+			}
+			switch name {
+			case "llama-3.1-8b", "llama-3.2-1b", "llama-linear", "mistral-7b-v0.1", "mistral-nemo-12b":
+				testbackend.XLA(t)
+				m := mustModel(t, f.Path(), dtypes.Float32)
+				defer m.Finalize()
+				g.check(t, m, kvq.Config{}, 1e-3)
+			}
+		})
+	}
+	// The converter does not write Mistral's window: such a file attends to everything, as llama.cpp does.
+	f, err := Open(shapeGoldens(t)["mistral-7b-v0.1"].gguf(t, nil))
+	if err != nil || f.Config().SlidingWindow != 0 {
+		t.Errorf("window %d, error %v; want none", f.Config().SlidingWindow, err)
+	}
+}
