@@ -258,16 +258,16 @@ func q8(lanes, c int) form {
 var forms = []form{
 	{"float32", func(w benchMatrix) []*tensors.Tensor {
 		return []*tensors.Tensor{tensors.FromFlatDataAndDimensions(w.float32s(), w.out, w.in)}
-	}, func(x *Node, w []*Node, out int, always *Node) *Node { return linear32(x, w[0]) }},
+	}, func(x *Node, w []*Node, out int, always *Node) *Node { return linear32(x, matrix{plain: w[0]}) }},
 	{"f16-dot", func(w benchMatrix) []*tensors.Tensor {
 		return []*tensors.Tensor{t16(w.float32s(), w.out, w.in)}
 	}, func(x *Node, w []*Node, out int, always *Node) *Node {
-		return linear32(ConvertDType(x, dtypes.Float16), hold(always, w[0]))
+		return linear32(ConvertDType(x, dtypes.Float16), matrix{plain: hold(always, w[0])})
 	}},
 	{"f16-convert-dot", func(w benchMatrix) []*tensors.Tensor {
 		return []*tensors.Tensor{t16(w.float32s(), w.out, w.in)}
 	}, func(x *Node, w []*Node, out int, always *Node) *Node {
-		return linear32(x, ConvertDType(hold(always, w[0]), dtypes.Float32))
+		return linear32(x, matrix{plain: ConvertDType(hold(always, w[0]), dtypes.Float32)})
 	}},
 	half(64, 12), half(0, 12), half(64, 9), half(192, 12),
 	q4(64, 3), q4(64, 1), q4(64, 2), q4(0, 3), q4(192, 3), q4(32, 3),
