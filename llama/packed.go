@@ -143,14 +143,8 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		sum = Add(sum, Mul(wide(min), BroadcastToDims(Reshape(total, rows, groups, 1), each...)))
 	}
 	sum = keep(sum)
-	if groups > maxSlices {
-		return gx.ReduceSum(sum, 1)
-	}
-	return keep(sumSlices(sum, 1))
+	return gx.ReduceSum(sum, 1) // the library is fast at this one, and it is one operation to compile instead of three a group
 }
-
-// maxSlices is up to how many slices are added one by one.
-const maxSlices = 64
 
 func lowField(k int) int {
 	if k == 7 {
