@@ -228,10 +228,10 @@ func (l *packedLoader) embeddings() error {
 	const blockBytes = 2 + packedGroup
 	vocab, groups := p.dims[0], p.dims[1]/packedGroup
 	rows, rowScale := tensors.FromShape(shapes.Make(dtypes.Int8, p.dims...)), tensors.FromShape(shapes.Make(dtypes.Float16, vocab, groups))
-	head, headScale := tensors.FromShape(shapes.Make(dtypes.Int8, p.dims[1], vocab)), tensors.FromShape(shapes.Make(dtypes.Float16, groups, vocab))
+	head, headScale := tensors.FromShape(shapes.Make(dtypes.Uint32, groups, packedGroup/4, vocab)), tensors.FromShape(shapes.Make(dtypes.Float16, groups, vocab))
 	flat(rows, func(q []int8) {
 		flat(rowScale, func(d []float16.Float16) {
-			flat(head, func(qt []int8) {
+			flat(head, func(qt []uint32) {
 				flat(headScale, func(dt []float16.Float16) {
 					columns(groups, func(g int) {
 						for first := 0; first < vocab; first += 64 { // so many rows that lines of the processor's cache are filled while they are there
@@ -242,7 +242,9 @@ func (l *packedLoader) embeddings() error {
 								to := q[(r*groups+g)*packedGroup:][:packedGroup]
 								for i, code := range b[2:] {
 									to[i] = int8(code)
-									qt[(g*packedGroup+i)*vocab+r] = int8(code)
+								}
+								for w := range packedGroup / 4 {
+									qt[(g*packedGroup/4+w)*vocab+r] = binary.LittleEndian.Uint32(b[2+4*w:]) ^ 0x80808080 // plus signOffset
 								}
 							}
 						}

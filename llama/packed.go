@@ -14,12 +14,15 @@ import (
 // Lanes of that loop are the output rows, so matrices are stored with the output axis last:
 //
 //	Q4_1  words uint32 [in/32, 4, out], scale and min float16 [in/32, out]
-//	Q8_0  codes int8 [in, out], scale float16 [in/32, out]
+//	Q8_0  words uint32 [in/32, 8, out], scale float16 [in/32, out]; codes plus 128, so that they have no sign
 //
-// Word w of a group is four bytes of the file as they are. Byte b holds the code of row 4w+b in its low half and that of row 16+4w+b in its
-// high half. Source: block_q4_1 and block_q8_0 in ggml-common.h of llama.cpp.
+// Word w of a group is four bytes of the file. Byte b of Q4_1 holds the code of row 4w+b in its low half and that of row 16+4w+b in its
+// high half, of Q8_0 the code of row 4w+b. Source: block_q4_1 and block_q8_0 in ggml-common.h of llama.cpp.
 
 const packedGroup = 32
+
+// signOffset is what is added to the codes of Q8_0.
+const signOffset = 128
 
 // matrix is the weight of a linear layer as nodes: plain, or packed codes.
 type matrix struct {
@@ -66,14 +69,16 @@ func unpackMatrix(codes, scale, min *Node) *Node {
 	wide := func(x *Node) *Node {
 		return BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), groups, 1, out), groups, packedGroup, out)
 	}
-	var values *Node
+	words := codes.Shape().Dim(1)
+	fields := packedGroup / words
+	full := []int{groups, words, fields, out}
+	shift := ConvertDType(gx.MulScalar(Iota(g, shapes.Make(dtypes.Int32, full...), 2), 32/fields), dtypes.Uint32)
+	code := BitwiseShiftRightLogical(BroadcastToDims(Reshape(codes, groups, words, 1, out), full...), shift)
+	code = Bitcast(gx.AndScalar(code, 1<<(32/fields)-1), dtypes.Int32)
+	values := Reshape(ConvertDType(code, dtypes.Float32), groups, packedGroup, out)
 	if min == nil {
-		values = Mul(Reshape(ConvertDType(codes, dtypes.Float32), groups, packedGroup, out), wide(scale))
+		values = Mul(gx.SubScalar(values, signOffset), wide(scale))
 	} else {
-		full := []int{groups, 4, 8, out}
-		shift := ConvertDType(gx.MulScalar(Iota(g, shapes.Make(dtypes.Int32, full...), 2), 4), dtypes.Uint32)
-		fields := gx.AndScalar(BitwiseShiftRightLogical(BroadcastToDims(Reshape(codes, groups, 4, 1, out), full...), shift), 15)
-		values = Reshape(ConvertDType(Bitcast(fields, dtypes.Int32), dtypes.Float32), groups, packedGroup, out)
 		values = Add(Mul(values, wide(scale)), wide(min))
 	}
 	return Reshape(values, groups*packedGroup, out)
@@ -90,36 +95,27 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	keep := func(x *Node) *Node {
 		return Where(BroadcastToDims(always, x.Shape().Dimensions...), x, gx.ZerosLike(x))
 	}
-	words, fields := 4, 8 // a group is so many rows of codes of so many fields
-	if min == nil {
-		words, fields = 8, 4
+	words := codes.Shape().Dim(1)
+	fields := packedGroup / words
+	bits := 32 / fields
+	// Codes are masked, not shifted down: field k counts 2^(bits·k) too much, which the row of x takes back. The last one is moved by one field,
+	// so that it does not reach the sign.
+	low := func(k int) int { return bits * (k - k/(fields-1)) }
+	factors := make([]float32, fields)
+	for k := range factors {
+		factors[k] = 1 / float32(uint32(1)<<low(k))
 	}
-	weights := x
-	if min != nil {
-		// Codes are masked, not shifted down: field k counts 2^4k too much, which the row of x takes back. The last one is moved by one field, so
-		// that it does not reach the sign.
-		factors := make([]float32, 8)
-		for k := range factors {
-			factors[k] = 1 / float32(uint32(1)<<(4*lowField(k)))
-		}
-		each := []int{rows, groups * words, fields}
-		weights = Mul(Reshape(x, each...), BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), each...))
-	}
+	perField := []int{rows, groups * words, fields}
+	weights := Mul(Reshape(x, perField...), BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
 	weights = keep(Reshape(weights, rows, groups, words, fields))
 	full := []int{rows, groups, words, out}
 	var even, odd *Node // two chains, so that an addition need not wait for the one before
 	for k := range fields {
-		var values *Node
-		if min == nil {
-			values = Reshape(codes, groups, words, fields, out)
-			values = Reshape(SliceAxis(values, 2, AxisElem(k)), groups, words, out)
-		} else {
-			values = codes
-			if k != lowField(k) {
-				values = gx.ShiftRight(values, 4)
-			}
-			values = Bitcast(gx.AndScalar(values, 15<<(4*lowField(k))), dtypes.Int32)
+		values := codes
+		if low(k) != bits*k {
+			values = gx.ShiftRight(values, bits)
 		}
+		values = Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32)
 		values = Reshape(ConvertDType(values, dtypes.Float32), 1, groups, words, out)
 		term := Mul(BroadcastToDims(values, full...), BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...))
 		switch {
@@ -138,19 +134,15 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		return BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), 1, groups, out), each...)
 	}
 	sum := Mul(sumSlices(Add(even, odd), 2), wide(scale))
-	if min != nil {
-		total := keep(gx.ReduceSum(Reshape(x, rows, groups, packedGroup), 2))
-		sum = Add(sum, Mul(wide(min), BroadcastToDims(Reshape(total, rows, groups, 1), each...)))
+	total := keep(gx.ReduceSum(Reshape(x, rows, groups, packedGroup), 2))
+	rest := BroadcastToDims(Reshape(total, rows, groups, 1), each...)
+	if min == nil {
+		sum = Add(sum, Mul(gx.MulScalar(wide(scale), -signOffset), rest))
+	} else {
+		sum = Add(sum, Mul(wide(min), rest))
 	}
 	sum = keep(sum)
 	return gx.ReduceSum(sum, 1) // the library is fast at this one, and it is one operation to compile instead of three a group
-}
-
-func lowField(k int) int {
-	if k == 7 {
-		return 6
-	}
-	return k
 }
 
 // sumSlices sums over an axis, slice by slice: XLA's CPU compiler makes a vectorised loop over the last axis of that, but not of a reduction.
