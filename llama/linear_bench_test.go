@@ -131,7 +131,9 @@ func BenchmarkLinear(b *testing.B) {
 				for i, r := range runs {
 					b.ReportMetric(float64(slices.Min(r.times).Microseconds())/float64(shape.count), names[i]+"-min-us")
 					r.exec.Finalize()
-					free(tensorsOf(r.args))
+					for _, t := range r.args {
+						t.(*tensors.Tensor).MustFinalizeAll()
+					}
 				}
 				slices.Sort(ratios)
 				b.ReportMetric(ratios[0], "faster-min")
@@ -139,12 +141,4 @@ func BenchmarkLinear(b *testing.B) {
 			})
 		}
 	}
-}
-
-func tensorsOf(args []any) []*tensors.Tensor {
-	var out []*tensors.Tensor
-	for _, a := range args {
-		out = append(out, a.(*tensors.Tensor))
-	}
-	return out
 }
