@@ -77,7 +77,7 @@ func (c Config) packedNodes(w *modelNodes, take func() *graph.Node) {
 		b.qkv = q4(c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim)
 		b.o = q4(c.HiddenSize)
 		b.mlpNorm = take()
-		b.gateUp = q4(2, c.IntermediateSize)
+		b.gateUp = q4(1, 2, c.IntermediateSize) // 1: devices
 		b.down = q4(c.HiddenSize)
 		w.blocks = append(w.blocks, b)
 	}
