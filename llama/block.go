@@ -6,7 +6,8 @@ import (
 
 // blockNodes are the packed parameters of one block, as nodes; see packedLayer for the layout.
 type blockNodes struct {
-	attnNorm, qkv, o, mlpNorm, gateUp, down *Node
+	attnNorm, mlpNorm    *Node
+	qkv, o, gateUp, down matrix
 }
 
 // block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].

@@ -27,12 +27,17 @@ func inside(x *Node) *Node {
 
 // linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products are summed in
 // float32 and rounded once.
-func linear(x, weight *Node) *Node {
+func linear(x *Node, weight matrix) *Node {
 	return convert(linear32(x, weight), x.DType())
 }
 
 // linear32 is linear with the float32 sums as they are.
-func linear32(x, weight *Node) *Node {
+func linear32(x *Node, w matrix) *Node {
+	if w.packed() {
+		shape := append(x.Shape().Clone().Dimensions[:x.Rank()-1], w.out...)
+		return Reshape(w.mulPacked(Reshape(x, -1, x.Shape().Dim(-1))), shape...)
+	}
+	weight := w.plain
 	in := weight.Shape().Dim(-1)
 	out := append(x.Shape().Clone().Dimensions[:x.Rank()-1], weight.Shape().Dimensions[:weight.Rank()-1]...)
 	// Two matrices, because XLA turns a weight of more axes around in memory, at every step. The accumulator is named

@@ -23,6 +23,14 @@ type loadOptions struct {
 	roundFloat16 bool
 }
 
+func newLoadOptions(options []LoadOption) loadOptions {
+	o := loadOptions{ctx: context.Background(), progress: func(int64, int64) {}}
+	for _, option := range options {
+		option(&o)
+	}
+	return o
+}
+
 // WithContext ends the loading early, with the context's error, when ctx is done (Ctrl-C).
 func WithContext(ctx context.Context) LoadOption {
 	return func(o *loadOptions) { o.ctx = ctx }
@@ -60,10 +68,7 @@ func (f *Files) load(backend compute.Backend, dtype dtypes.DType, w *Weights, ea
 	default:
 		return usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(dtype.String()))
 	}
-	o := loadOptions{ctx: context.Background(), progress: func(int64, int64) {}}
-	for _, option := range options {
-		option(&o)
-	}
+	o := newLoadOptions(options)
 	l := loader{files: f, backend: backend, dtype: dtype, options: o}
 	total := f.StoredBytes()
 	var done int64

@@ -19,6 +19,7 @@ type Model struct {
 	dtype   dtypes.DType
 	weights []spread  // in the order of nodes
 	rope    []float32 // frequencies
+	packed  bool      // weights are those of a GGUF as they are, see packed.go
 }
 
 // ModelOption changes how NewModel works.
@@ -120,8 +121,9 @@ func (m *Model) Finalize() {
 
 // modelNodes are the weights as graph parameters.
 type modelNodes struct {
-	embed, norm, head *Node // head is embed where it is tied
-	blocks            []blockNodes
+	embed, scale, norm *Node  // scale belongs to packed embeddings
+	head               matrix // embed where it is tied
+	blocks             []blockNodes
 }
 
 // weightsPerBlock is the number of fields of blockNodes.
@@ -134,13 +136,18 @@ func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
 		parameters = parameters[1:]
 		return n
 	}
-	w.embed, w.norm = take(), take()
-	w.head = w.embed
-	if !m.config.TieEmbeddings {
-		w.head = take()
+	if m.packed {
+		m.config.packedNodes(&w, take)
+		return w, parameters
 	}
+	w.embed, w.norm = take(), take()
+	w.head = matrix{plain: w.embed}
+	if !m.config.TieEmbeddings {
+		w.head = matrix{plain: take()}
+	}
+	plain := func() matrix { return matrix{plain: take()} }
 	for range m.config.Layers {
-		w.blocks = append(w.blocks, blockNodes{take(), take(), take(), take(), take(), take()})
+		w.blocks = append(w.blocks, blockNodes{attnNorm: take(), qkv: plain(), o: plain(), mlpNorm: take(), gateUp: plain(), down: plain()})
 	}
 	return w, parameters
 }
@@ -158,7 +165,7 @@ func (o observer) see(n *Node, format string, args ...any) {
 // tokens in and has advanced afterwards.
 func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Node {
 	s := ids.Shape()
-	x := Gather(inside(w.embed), Reshape(ids, s.Dim(0), s.Dim(1), 1)) // [B, t, hidden]
+	x := w.embedded(ids) // [B, t, hidden]
 	seen.see(x, "hidden_0")
 	turn := newRotation(cache.Positions(s.Dim(1)), m.rope)
 	for i, block := range w.blocks {
@@ -171,6 +178,19 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Nod
 	x = rmsNorm(x, inside(w.norm), m.config.RMSNormEps)
 	seen.see(x, "hidden_%d", len(w.blocks))
 	return x
+}
+
+// embedded are the embeddings of tokens [B, t]: [B, t, hidden].
+func (w modelNodes) embedded(ids *Node) *Node {
+	at := Reshape(ids, ids.Shape().Dim(0), ids.Shape().Dim(1), 1)
+	x := Gather(inside(w.embed), at)
+	if w.scale == nil {
+		return x
+	}
+	scale := convert(Gather(inside(w.scale), at), dtypes.Float32) // [B, t, hidden/32]
+	wide := append(scale.Shape().Clone().Dimensions, packedGroup)
+	scale = Reshape(BroadcastToDims(ExpandAxes(scale, -1), wide...), x.Shape().Dimensions...)
+	return Mul(convert(x, dtypes.Float32), scale)
 }
 
 // logits scores the whole vocabulary: hidden [..., hidden] -> [..., V] float32, whatever the dtype of the weights.

@@ -18,11 +18,11 @@ import (
 
 // modelFlags say which model runs where.
 type modelFlags struct {
-	backend, model, dtype string
-	revision              string
-	offline               bool
-	devices               int
-	maxMemory             string
+	backend, model, dtype, weights string
+	revision                       string
+	offline                        bool
+	devices                        int
+	maxMemory                      string
 }
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
@@ -31,6 +31,7 @@ func (f *modelFlags) register(fs *pflag.FlagSet) {
 	registerHub(fs, &f.revision, &f.offline)
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
+	fs.StringVar(&f.weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
 }
 
 // registerDevices is for commands that run one model.
@@ -49,6 +50,9 @@ func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	}
 	if _, err := f.parseMaxMemory(); err != nil {
 		return nil, err
+	}
+	if f.weights != "auto" && f.weights != "packed" && f.weights != "plain" {
+		return nil, usererr.New("--weights %q, want packed, plain or auto", f.weights)
 	}
 	path, err := f.path(c)
 	if err != nil {
@@ -75,6 +79,24 @@ func checkCount(info device.Info, devices int) error {
 		return usererr.New("--devices %d: %s has %d; kvq devices lists them", devices, info.Name, has)
 	}
 	return nil
+}
+
+// packs tells whether weights stay packed: the one place that chooses by device. On a GPU products of 16-bit weights are faster.
+func (f *modelFlags) packs(files *llama.Files, gpu bool, devices int) (bool, error) {
+	fits := files.Packable()
+	switch {
+	case f.weights == "plain":
+		return false, nil
+	case f.weights == "auto":
+		return !gpu && devices == 1 && f.dtypeOn(gpu) == dtypes.Float32 && fits == nil, nil
+	case devices > 1:
+		return false, usererr.New("--weights packed is for one device, want plain or auto with --devices %d", devices)
+	case gpu:
+		return false, usererr.New("--weights packed is for CPUs, want plain or auto on a GPU")
+	case f.dtypeOn(gpu) != dtypes.Float32:
+		return false, usererr.New("--weights packed computes in float32, want no --dtype %s with it", f.dtype)
+	}
+	return true, fits
 }
 
 // parseDType returns the dtype asked for, InvalidDType for auto.
@@ -158,6 +180,13 @@ func (f *modelFlags) loadOn(ctx context.Context, backend compute.Backend, info d
 			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 		defer func() { _ = bar.Clear() }() // also when it is not full
 		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
+	}
+	packed, err := f.packs(files, info.GPU(), n)
+	if err != nil {
+		return nil, err
+	}
+	if packed {
+		return files.LoadPacked(backend, options...)
 	}
 	return files.LoadModel(backend, f.dtypeOn(info.GPU()), n, options...)
 }
