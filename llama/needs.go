@@ -94,10 +94,10 @@ func (r Request) promptWork(widened bool) int64 {
 func (r Request) stepWork(widened bool) int64 {
 	work := 2*r.logits() + r.widenedBytes(widened)
 	if r.Cache.Quantized() {
-		// Codes are unpacked in tiles (package kvq, attendTiles), never more than a layer.
+		// Codes are summed as they are, or unpacked in tiles (package kvq, attendBlocks and attendTiles): about a layer at the most.
 		const tiles = 16 << 20
 		layer := int64(r.Batch) * int64(r.Prompt+r.NewTokens) * int64(2*r.Model.KVHeads*r.Model.HeadDim) * 4
-		work += min(3*layer, tiles)
+		work += min(layer, tiles)
 	}
 	return work
 }

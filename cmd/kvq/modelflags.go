@@ -26,6 +26,7 @@ type modelFlags struct {
 }
 
 func (f *modelFlags) register(fs *pflag.FlagSet) {
+	f.devices = 1 // unless registerDevices offers more
 	registerBackend(fs, &f.backend)
 	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
 	registerHub(fs, &f.revision, &f.offline)
