@@ -161,8 +161,8 @@ token through the cache. 64 tokens of each go in at once, every token after them
 prediction from that with a full-precision cache, in nats; top-1 the share of tokens where both find the same token most likely. Bits a value
 count codes, scales and zero points (16 bits each where the configuration does not say), keys and values averaged; window and sinks apart.
 
-Made by ` + "`./scripts/quality`" + ` on %s, version %s, %s. All rows are of one run over the same texts in one batch; [quality.jsonl](quality.jsonl) has
-every text of every row. Failures stay in the tables.
+Made by ` + "`./scripts/quality`" + ` on %s, code version %s (a hash of the packages that decide about the results), %s. All rows
+are of one version and device, over the same texts in one batch; [quality.jsonl](quality.jsonl) has every text of every row. Failures stay in the tables.
 `
 
 const againstTransformers = `
