@@ -78,8 +78,8 @@ func TestDocument(t *testing.T) {
 	}
 	out := filepath.Join(dir, "quality.md")
 	err = write(g, options{golden: dir, out: out})
-	if err == nil || usererr.Is(err) || !strings.Contains(err.Error(), ": hqq 4 bit (") {
-		t.Errorf("a golden that is missed gave %v, want a failure that names hqq alone", err)
+	if err == nil || usererr.Is(err) || !strings.Contains(err.Error(), ": quanto 4 bit keys per channel (") {
+		t.Errorf("goldens that are missed gave %v, want a failure that names the row of quanto alone", err)
 	}
 	text, err := os.ReadFile(out)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestDocument(t *testing.T) {
 		"model.gguf", "a GPU", "version v1", "2026-11-25",
 		"| tutorial | 8.166 | 8.166 | +0.00 % | 0.01000 | 0.01050 | -4.8 % | 80.0 % | 80.0 % | yes |",
 		"| hqq 4 bit | 8.166 | 8.166 | +0.00 % | 0.50000 | 0.40000 | +25.0 % | 80.0 % | 80.0 % | no |",
-		"| no ¹ |", "2 texts: long, short; 400 tokens scored. Full precision: perplexity 8.166.", "1 texts: new; 100 tokens scored.",
+		"2 texts: long, short; 400 tokens scored. Full precision: perplexity 8.166.", "1 texts: new; 100 tokens scored.",
 		"| balanced | 5.000 | 8.166 | +0.00 % | 0.00050 | 0.050 | 80.0 % |",
 		"| tokens | keys | full precision | tutorial | smallest | balanced | quality | lowest |", "| 1024 | 40 |  |  |  | 31 (95 %) |  |  |",
 		"Not measured in this run: ", "passkey 1024 lowest", "](quality.svg)",
