@@ -37,9 +37,9 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	}
 	c, size := one.Model, int64(r.DType.Size())
 	last := plans[len(plans)-1].Memory()
-	n := Needs{Weights: c.ParameterCount() * size, Cache: last}
-	if r.Weights > 0 {
-		n.Weights = r.Weights / int64(r.devices())
+	n := Needs{Cache: last}
+	for _, l := range c.weightLayouts(r.DType, 1, r.Packed) {
+		n.Weights += int64(l.shape.ByteSize())
 	}
 	first := plans[0].Memory().Total()
 	if r.Beside != nil {
@@ -87,7 +87,7 @@ func (r Request) promptWork(widened bool) int64 {
 	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
 	feedForward := tokens * (3*hidden + 3*width) * size
 	attention := tokens*(2*hidden+2*heads+int64(c.Heads*c.HeadDim))*size + 2*4*int64(r.Batch*c.Heads)*scores
-	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened)
+	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened) + r.unpackedBytes()
 }
 
 // stepWork predicts those of the decode loop: logits twice, what is unpacked of a cache at a time, and perhaps the float32 copy.
@@ -95,7 +95,7 @@ func (r Request) stepWork(widened bool) int64 {
 	work := 2*r.logits() + r.widenedBytes(widened)
 	if r.Cache.Quantized() {
 		// Codes are summed as they are, or unpacked in tiles (package kvq, attendBlocks and attendTiles): about a layer at the most.
-		const tiles = 16 << 20
+		const tiles = 8 << 20
 		layer := int64(r.Batch) * int64(r.Prompt+r.NewTokens) * int64(2*r.Model.KVHeads*r.Model.HeadDim) * 4
 		work += min(layer, tiles)
 	}
@@ -114,4 +114,12 @@ func (r Request) widenedBytes(widened bool) int64 {
 	c := r.Model
 	layer := c.qkvElements() + c.matrix(c.Heads*c.HeadDim) + 3*c.matrix(c.IntermediateSize)
 	return 4 * (int64(c.Layers)*layer + c.matrix(c.VocabSize))
+}
+
+// unpackedBytes is the float32 copy of a packed matrix that multiplies many tokens: of the largest.
+func (r Request) unpackedBytes() int64 {
+	if !r.Packed {
+		return 0
+	}
+	return 4 * max(r.Model.qkvElements(), 2*r.Model.matrix(r.Model.IntermediateSize))
 }

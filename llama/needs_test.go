@@ -76,21 +76,40 @@ func TestWeightLayouts(t *testing.T) {
 	}
 }
 
-// Weights that are packed count as they are.
+// Weights that stay packed: laid out, and so counted, as they are when they are loaded; and XLA's figures for the graphs.
 func TestNeedsOfPackedWeights(t *testing.T) {
-	r := Request{Model: Config{Architecture: "llama", VocabSize: 64, HiddenSize: 32, IntermediateSize: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 8,
-		MaxPositions: 64, RMSNormEps: 1e-5, RopeTheta: 10000}, DType: dtypes.Float32, Batch: 1, Prompt: 4, NewTokens: 4}
-	plain, err := r.Needs(true)
+	backend := testbackend.XLA(t)
+	f, err := Open(smallModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Weights = 1000
-	packed, err := r.Needs(true)
+	m, err := f.LoadPacked(backend)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if packed.Weights != 1000 || plain.Weights != 4*r.Model.ParameterCount() || packed.Total() != plain.Total()-plain.Weights+1000 {
-		t.Errorf("%+v, plain ones %+v", packed, plain)
+	defer m.Finalize()
+	got := m.config.weightLayouts(m.dtype, 1, true)
+	if want := m.weightLayouts(); !slices.EqualFunc(got, want, func(a, b layout) bool { return a.axis == b.axis && a.shape.Equal(b.shape) }) {
+		t.Fatalf("%v, want %v", got, want)
+	}
+	r := Request{Model: f.Config(), DType: dtypes.Float32, Packed: true, Batch: 1, Prompt: 64, NewTokens: 16}
+	n, err := r.Needs(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Weights != m.Bytes() {
+		t.Errorf("%d bytes of weights predicted, %d are there", n.Weights, m.Bytes())
+	}
+	c, err := r.Compile(context.Background(), backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("predicted %+v, XLA %+v", n, c)
+	if d := c.Prompt.Inputs - n.Weights; d < 0 || d > 1<<20 {
+		t.Errorf("weights of %d bytes predicted, XLA takes in %d", n.Weights, c.Prompt.Inputs)
+	}
+	if p := c.Prompt.Temporary; p > 2*r.promptWork(true) || 3*p < r.promptWork(true) {
+		t.Errorf("work of the prompt: predicted %d, XLA says %d", r.promptWork(true), p)
 	}
 }
 

@@ -30,6 +30,7 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend) (Compiled
 	if err != nil {
 		return c, err
 	}
+	m.packed = r.Packed
 	g, err := NewGenerator(m, r.Cache)
 	if err != nil {
 		return c, err
@@ -48,27 +49,59 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend) (Compiled
 
 // weightLayouts lists the weights in the order of nodes: as they lie on the devices, or, for a model that is not loaded, as they would.
 func (m *Model) weightLayouts() []layout {
-	var list []layout
-	if m.weights != nil {
-		for _, s := range m.weights {
-			list = append(list, s.layout())
-		}
-		return list
+	if m.weights == nil {
+		return m.config.weightLayouts(m.dtype, m.on.n, m.packed)
 	}
-	c := m.config
-	add := func(axis int, dims ...int) { list = append(list, layout{shapes.Make(m.dtype, dims...), axis}) }
-	add(whole, c.VocabSize, c.HiddenSize)
-	add(whole, c.HiddenSize)
+	var list []layout
+	for _, s := range m.weights {
+		list = append(list, s.layout())
+	}
+	return list
+}
+
+// weightLayouts is how the weights lie on n devices: plain ones as packer makes them, packed ones as packedLoader does.
+func (c Config) weightLayouts(dtype dtypes.DType, n int, packed bool) []layout {
+	var list []layout
+	add := func(dtype dtypes.DType, axis int, dims ...int) {
+		list = append(list, layout{shapes.Make(dtype, dims...), axis})
+	}
+	codes := func(words, in int, out ...int) { // with the output axis last
+		groups := in / packedGroup
+		add(dtypes.Uint32, whole, append([]int{groups, words}, out...)...)
+		add(dtypes.Float16, whole, append([]int{groups}, out...)...)
+		if words == 4 { // of Q4_1, which has a minimum too
+			add(dtypes.Float16, whole, append([]int{groups}, out...)...)
+		}
+	}
+	matrix := func(axis, in int, out ...int) {
+		if !packed {
+			add(dtype, axis, append(out, in)...)
+			return
+		}
+		rows := 1
+		for _, o := range out {
+			rows *= o
+		}
+		codes(4, in, rows)
+	}
+	if packed {
+		add(dtypes.Int8, whole, c.VocabSize, c.HiddenSize)
+		add(dtypes.Float16, whole, c.VocabSize, c.HiddenSize/packedGroup)
+		codes(8, c.HiddenSize, c.VocabSize)
+	} else {
+		add(dtype, whole, c.VocabSize, c.HiddenSize)
+	}
+	add(dtype, whole, c.HiddenSize)
 	if !c.TieEmbeddings {
-		add(whole, c.VocabSize, c.HiddenSize)
+		add(dtype, whole, c.VocabSize, c.HiddenSize)
 	}
 	for range c.Layers {
-		add(whole, c.HiddenSize)
-		add(0, c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim, c.HiddenSize)
-		add(1, c.HiddenSize, c.Heads*c.HeadDim)
-		add(whole, c.HiddenSize)
-		add(0, m.on.n, 2, c.IntermediateSize/m.on.n, c.HiddenSize)
-		add(1, c.HiddenSize, c.IntermediateSize)
+		add(dtype, whole, c.HiddenSize)
+		matrix(0, c.HiddenSize, c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim)
+		matrix(1, c.Heads*c.HeadDim, c.HiddenSize)
+		add(dtype, whole, c.HiddenSize)
+		matrix(0, c.HiddenSize, n, 2, c.IntermediateSize/n)
+		matrix(1, c.IntermediateSize, c.HiddenSize)
 	}
 	return list
 }
@@ -77,7 +110,7 @@ func (m *Model) weightLayouts() []layout {
 type Request struct {
 	Model     Config
 	DType     dtypes.DType // of weights and of what the cache keeps exact
-	Weights   int64        // bytes of all weights where they are not of DType, as packed ones; 0: parameters times its size
+	Packed    bool         // weights stay as LoadPacked has them
 	Cache     kvq.Config
 	Beside    *kvq.Config // of a second cache at the same time, as an evaluation has; nil: none
 	Batch     int

@@ -19,6 +19,7 @@ type benchDecodeFlags struct {
 	model   modelFlags
 	random  string
 	devices []int
+	files   *llama.Files // nil for a random model
 }
 
 func newBenchDecode() *cobra.Command {
@@ -134,7 +135,14 @@ func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, s
 				for _, n := range f.devices {
 					one := f.model
 					one.devices = n
-					if err := one.checkFit(backend, info, request(cache, batch, tokens)); err != nil {
+					r := request(cache, batch, tokens)
+					if f.files != nil {
+						var err error
+						if r.Packed, err = one.packs(f.files, info.GPU(), n); err != nil {
+							return err
+						}
+					}
+					if err := one.checkFit(backend, info, r); err != nil {
 						return err
 					}
 				}
@@ -152,6 +160,7 @@ func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, devic
 		if err != nil {
 			return nil, llama.Config{}, err
 		}
+		f.files = files
 		return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
 			return f.model.loadOn(c.Context(), backend, info, n, files, c.ErrOrStderr())
 		}, files.Config(), nil

@@ -129,6 +129,7 @@ type weightsJSON struct {
 	Parameters int64 `json:"parameters"`
 	Bytes      int64 `json:"bytes"` // on the device
 	Stored     int64 `json:"stored_bytes"`
+	Packed     bool  `json:"packed"` // as the file has them, not as numbers of dtype
 }
 
 type measuredJSON struct {
@@ -156,7 +157,6 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	}
 	parameters := model.ParameterCount()
 	j.DType = strings.ToLower(j.dtype.String())
-	j.Weights = weightsJSON{parameters, parameters * int64(j.dtype.Size()), files.StoredBytes()}
 	plan, err := planFor(config, model, f.batch, j.Context, j.dtype)
 	if err != nil {
 		return nil, err
@@ -170,9 +170,13 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	j.Cache = cacheJSON{Config: config.String(), Bytes: plan.Memory().Total(), FullBytes: full.Memory().Total(), Parts: plan.Memory(), BitsPerValue: &bits}
 	j.asked, j.widened = config, name != device.XLACUDA
 	j.request = llama.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.devices}
+	if j.request.Packed, err = f.model.packs(files, name == device.XLACUDA, f.model.devices); err != nil {
+		return nil, err
+	}
 	if j.Needs, err = j.request.Needs(j.widened); err != nil {
 		return nil, err
 	}
+	j.Weights = weightsJSON{parameters, j.Needs.Weights, files.StoredBytes(), j.request.Packed}
 	if limit, _ := f.model.parseMaxMemory(); limit > 0 { // checked by open
 		j.Room = &room{limit, "--max-memory"}
 	}
@@ -255,7 +259,11 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	if j.Devices > 1 {
 		fmt.Fprintf(w, "on each of %d devices:\n", j.Devices)
 	}
-	fmt.Fprintf(w, "weights: %s parameters, %s as %s\n", humanize.Comma(j.Weights.Parameters), byteCount(j.Weights.Bytes), j.DType)
+	form := j.DType
+	if j.Weights.Packed {
+		form = "the file packs them"
+	}
+	fmt.Fprintf(w, "weights: %s parameters, %s as %s\n", humanize.Comma(j.Weights.Parameters), byteCount(j.Weights.Bytes), form)
 	fmt.Fprintf(w, "cache:   %s, batch %d, context %d\n", j.Cache.Config, j.Batch, j.Context)
 	for _, line := range formula(j.plan, model) {
 		fmt.Fprintf(w, "         %s\n", line)

@@ -160,6 +160,13 @@ func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Write
 	if err := checkCount(info, f.devices); err != nil {
 		return nil, err
 	}
+	packed, err := f.packs(files, info.GPU(), f.devices)
+	if err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		runs[i].Packed = packed
+	}
 	if err := f.checkFit(backend, info, runs...); err != nil {
 		return nil, err
 	}
