@@ -26,6 +26,7 @@ type configJSON struct {
 	PartialRotaryFactor *float64        `json:"partial_rotary_factor"`
 	TieEmbeddings       *bool           `json:"tie_word_embeddings"`
 	SlidingWindow       json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
+	LayerTypes          []string        `json:"layer_types"`    // of attention, one a layer; absent: all as sliding_window says
 	HiddenAct           *string         `json:"hidden_act"`
 	AttentionBias       *bool           `json:"attention_bias"`
 	MLPBias             *bool           `json:"mlp_bias"`
@@ -127,7 +128,24 @@ func (j *configJSON) config() (Config, error) {
 	if err := j.window(&c); err != nil {
 		return c, err
 	}
+	if err := j.checkLayerTypes(c); err != nil {
+		return c, err
+	}
 	return c, j.checkUnsupported()
+}
+
+// checkLayerTypes refuses layers that attend in another way than the rest: there is one window for all.
+func (j *configJSON) checkLayerTypes(c Config) error {
+	want := "full_attention"
+	if c.SlidingWindow > 0 {
+		want = "sliding_attention"
+	}
+	for i, kind := range j.LayerTypes {
+		if kind != want {
+			return usererr.New("layer_types[%d] = %q, want %q for every layer: layers of several kinds are not supported", i, kind, want)
+		}
+	}
+	return nil
 }
 
 func (j *configJSON) headDim(c *Config) error {

@@ -154,6 +154,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"eos", map[string]any{"eos_token_id": []int{2, 99}}, []string{"eos_token_id = 99"}},
 		{"eos text", map[string]any{"eos_token_id": "</s>"}, []string{`"eos_token_id"`, "token id"}},
 		{"window", map[string]any{"model_type": "mistral", "sliding_window": 0}, []string{"sliding_window = 0"}},
+		{"windows in some layers", map[string]any{"model_type": "mistral", "sliding_window": 8, "layer_types": []string{"sliding_attention", "full_attention"}},
+			[]string{`layer_types[1] = "full_attention", want "sliding_attention"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := parseConfig(mustJSON(t, with(fakeConfig(), c.change)), nil)
