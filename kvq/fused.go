@@ -14,18 +14,14 @@ import (
 // words are added as slices, one addition each, and all of it becomes one vectorised loop over the lanes. Few operations in the graph matter
 // as much as few instructions, since XLA's time to compile follows them (docs/benchmarks.md).
 
-// oneLoop turns what has to do with the compiler of a CPU on, and off for a GPU.
-//
-// On a CPU, XLA hands sums and products of whole arrays to its library YNN, and takes loops apart for it. A select is not for YNN: one after
-// each sum, with a condition that is always true and that XLA cannot know, keeps the loops whole.
+// oneLoop turns what has to do with the compiler of a CPU on, and off for a GPU; see gx.SumSlices and gx.KeepLoop.
 type oneLoop struct{ always *Node } // bool scalar; nil on a GPU
 
 func (o oneLoop) keep(x *Node) *Node {
 	if o.always == nil {
 		return x
 	}
-	d := dims(x)
-	return Where(BroadcastToDims(o.always, d...), x, gx.Zeros(x.Graph(), x.Shape()))
+	return gx.KeepLoop(o.always, x)
 }
 
 // sumAxis sums the entries from..to-1 of an axis, which goes away.
@@ -33,13 +29,7 @@ func (o oneLoop) sumAxis(x *Node, axis, from, to int) *Node {
 	if o.always == nil || to-from > maxWords {
 		return gx.ReduceSum(SliceAxis(x, axis, AxisRange(from, to)), axis)
 	}
-	d := append([]int{}, dims(x)...)
-	d = append(d[:axis], d[axis+1:]...)
-	var terms []*Node
-	for i := from; i < to; i++ {
-		terms = append(terms, Reshape(SliceAxis(x, axis, AxisElem(i)), d...))
-	}
-	return sumPairs(terms)
+	return gx.SumSlices(x, axis, from, to)
 }
 
 // sumBlocks sums over blocks, axis 0: on a CPU a few of them in one loop first.
@@ -60,35 +50,14 @@ func commonFactor(n, limit int) int {
 	return f
 }
 
-// sumPairs adds in pairs, so that an addition need not wait for the one before.
-func sumPairs(terms []*Node) *Node {
-	for len(terms) > 1 {
-		terms = append(terms[2:], Add(terms[0], terms[1]))
-	}
-	return terms[0]
-}
-
 // sumFields adds x_k·w_k over the fields of words: all arrays come broadcast to the same shape by of.
 func sumFields(fields []*Node, of func(k int, field *Node) (x, weight *Node)) *Node {
-	var even, odd *Node // two chains
+	var terms []*Node
 	for k, field := range fields {
 		x, w := of(k, field)
-		term := Mul(x, w)
-		switch {
-		case even == nil:
-			even = term
-		case k%2 == 0:
-			even = Add(even, term)
-		case odd == nil:
-			odd = term
-		default:
-			odd = Add(odd, term)
-		}
+		terms = append(terms, Mul(x, w))
 	}
-	if odd == nil {
-		return even
-	}
-	return Add(even, odd)
+	return gx.SumInChains(terms)
 }
 
 // plane is a plane of codes: the words and what takes them apart.
@@ -191,7 +160,7 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 			sums[g] = Add(sums[g], Mul(lanes(zero, g), BroadcastToDims(column, out...)))
 		}
 	}
-	return s.sumParts(o.keep(sumPairs(sums)), l.parts, o)
+	return s.sumParts(o.keep(gx.SumInPairs(sums)), l.parts, o)
 }
 
 // sumParts adds the parts of a head: [N, B, K·parts, Q, 32] -> [N, B, K, Q, 32].

@@ -99,7 +99,7 @@ func (l *packedLoader) load() error {
 	if err := l.vector("model.norm.weight"); err != nil {
 		return err
 	}
-	// Rows of queries, keys and values by key/value head, as packLayer has them.
+	// Rows of queries, keys and values by key/value head, as joinLayer has them.
 	group := c.Heads / c.KVHeads
 	heads := func(count, first int) func(int) int {
 		return func(row int) int {

@@ -89,12 +89,9 @@ func unpackMatrix(codes, scale, min *Node) *Node {
 //	y[o] = Σ_g scale[g, o] · (Σ_{i in g} x[i]·code[i, o]) + min[g, o] · Σ_{i in g} x[i]
 func sumCodes(x, codes, scale, min *Node) *Node {
 	g, rows, groups, out := x.Graph(), x.Shape().Dim(0), scale.Shape().Dim(0), scale.Shape().Dim(1)
-	// A condition that is always true, which XLA cannot know: a select keeps its library YNN from taking the loops apart.
-	// Also true for NaN.
+	// Always true, for NaN too, and XLA cannot know.
 	always := LogicalNot(gx.GreaterThanScalar(gx.MinScalar(Reshape(Slice(x, AxisElem(0), AxisElem(0))), 1), 2))
-	keep := func(x *Node) *Node {
-		return Where(BroadcastToDims(always, x.Shape().Dimensions...), x, gx.ZerosLike(x))
-	}
+	keep := func(x *Node) *Node { return gx.KeepLoop(always, x) }
 	words := codes.Shape().Dim(1)
 	fields := packedGroup / words
 	bits := 32 / fields
@@ -109,7 +106,7 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	weights := Mul(Reshape(x, perField...), BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
 	weights = keep(Reshape(weights, rows, groups, words, fields))
 	full := []int{rows, groups, words, out}
-	var even, odd *Node // two chains, so that an addition need not wait for the one before
+	var terms []*Node
 	for k := range fields {
 		values := codes
 		if low(k) != bits*k {
@@ -117,23 +114,13 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		}
 		values = Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32)
 		values = Reshape(ConvertDType(values, dtypes.Float32), 1, groups, words, out)
-		term := Mul(BroadcastToDims(values, full...), BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...))
-		switch {
-		case even == nil:
-			even = term
-		case odd == nil:
-			odd = term
-		case k%2 == 0:
-			even = Add(even, term)
-		default:
-			odd = Add(odd, term)
-		}
+		terms = append(terms, Mul(BroadcastToDims(values, full...), BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...)))
 	}
 	each := []int{rows, groups, out}
 	wide := func(x *Node) *Node {
 		return BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), 1, groups, out), each...)
 	}
-	sum := Mul(sumSlices(Add(even, odd), 2), wide(scale))
+	sum := Mul(gx.SumSlices(gx.SumInChains(terms), 2, 0, words), wide(scale))
 	total := keep(gx.ReduceSum(Reshape(x, rows, groups, packedGroup), 2))
 	rest := BroadcastToDims(Reshape(total, rows, groups, 1), each...)
 	if min == nil {
@@ -143,18 +130,4 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	}
 	sum = keep(sum)
 	return gx.ReduceSum(sum, 1) // the library is fast at this one, and it is one operation to compile instead of three a group
-}
-
-// sumSlices sums over an axis, slice by slice: XLA's CPU compiler makes a vectorised loop over the last axis of that, but not of a reduction.
-func sumSlices(x *Node, axis int) *Node {
-	d := append([]int{}, x.Shape().Dimensions...)
-	d = append(d[:axis], d[axis+1:]...)
-	var terms []*Node
-	for i := range x.Shape().Dim(axis) {
-		terms = append(terms, Reshape(SliceAxis(x, axis, AxisElem(i)), d...))
-	}
-	for len(terms) > 1 { // in pairs, see above
-		terms = append(terms[2:], Add(terms[0], terms[1]))
-	}
-	return terms[0]
 }
