@@ -42,6 +42,14 @@ func (f *benchFlags) register(fs *pflag.FlagSet, tokens, batches []int, steps in
 	registerJSON(fs, &f.json)
 }
 
+// parse checks the flags, and returns the cache that they ask for.
+func (f *benchFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
+	if err := f.check(); err != nil {
+		return kvq.Config{}, err
+	}
+	return f.cache.parse(fs)
+}
+
 func (f *benchFlags) check() error {
 	for _, list := range []struct {
 		name   string
@@ -192,10 +200,7 @@ func newBenchAttention() *cobra.Command {
 
 func (f *benchFlags) attention(c *cobra.Command, backendName string, models []string) error {
 	ctx := c.Context()
-	if err := f.check(); err != nil {
-		return err
-	}
-	config, err := f.cache.parse(c.Flags())
+	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
 	}

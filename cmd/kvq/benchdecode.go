@@ -60,10 +60,7 @@ func (m *decodePair) close() {
 
 func (f *benchDecodeFlags) run(c *cobra.Command) error {
 	ctx := c.Context()
-	if err := f.check(); err != nil {
-		return err
-	}
-	config, err := f.cache.parse(c.Flags())
+	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
 	}

@@ -73,10 +73,7 @@ func (r *growthReport) print(w io.Writer, f *benchFlags) error {
 }
 
 func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots string) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	config, err := f.cache.parse(c.Flags())
+	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
 	}

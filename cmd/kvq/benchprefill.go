@@ -70,10 +70,7 @@ func (r *prefillReport) print(w io.Writer, f *benchFlags) error {
 }
 
 func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	cache, err := f.cache.parse(c.Flags())
+	cache, err := f.parse(c.Flags())
 	if err != nil {
 		return err
 	}

@@ -90,13 +90,7 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 		}
 		return nil
 	}()
-	if err != nil && ctx.Err() == nil {
-		return err
-	}
-	if printErr := words.finish(finish); printErr != nil {
-		return printErr
-	}
-	return err
+	return words.end(ctx, err, finish)
 }
 
 // comparison is a run of compare, as far as it is.

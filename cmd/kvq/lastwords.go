@@ -31,6 +31,18 @@ func (w *lastWords) finish(print func() error) error {
 	return print()
 }
 
+// end is the end of a command that ran into err, or nil: results are printed then, and also when the command was interrupted, with what there
+// is by then. A failure prints nothing.
+func (w *lastWords) end(ctx context.Context, err error, print func() error) error {
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if printErr := w.finish(print); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
 // say prints what there is, unless the results were printed. What runs on cannot print afterwards.
 func (w *lastWords) say() {
 	w.mu.Lock()

@@ -135,13 +135,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		}
 		return nil
 	}()
-	if err != nil && ctx.Err() == nil {
-		return err
-	}
-	if printErr := words.finish(finish); printErr != nil {
-		return printErr
-	}
-	return err
+	return words.end(ctx, err, finish)
 }
 
 // texts makes the trials of every length, before any weight is loaded.
