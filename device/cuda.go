@@ -74,12 +74,12 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by itself, and how exact
-// float32 is. Variables that the user has set are kept.
+// prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by itself, and NVIDIA's
+// libraries how exact float32 is. Variables that the user has set are kept.
 func prepareCUDA(plugin string) {
 	// go-xla looks for NVIDIA's folders in one place only and warns at length where they are elsewhere. The name has been
 	// spelt both ways.
-	// Float32 means float32, as in PyTorch: NVIDIA's libraries would otherwise multiply with 10 bits of mantissa (TF32).
+	// Open tells XLA not to multiply float32 with 10 bits of mantissa (TF32); this tells NVIDIA's libraries.
 	for _, env := range []string{"GOPJRT_CUDA_CHECKS", "GOPJR_CUDA_CHECKS", "NVIDIA_TF32_OVERRIDE"} {
 		if _, set := os.LookupEnv(env); !set {
 			os.Setenv(env, "0")

@@ -72,7 +72,9 @@ func Open(name string) (compute.Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
 	}
-	backend, err := xla.NewWithOptions(p.handle, nil)
+	// Float32 means float32, as in PyTorch: on CUDA go-xla asks for TF32, 10 bits of mantissa, unless it is told not to
+	// (https://github.com/gomlx/go-xla/blob/v0.4.13/compute/xla/xla.go#L297).
+	backend, err := xla.NewWithOptions(p.handle+",tf32=false", nil)
 	if err != nil {
 		return nil, oneLine(errors.Cause(err), "device %q: plugin %s loads, but gives no device%s", name, path, hint(p.platform))
 	}

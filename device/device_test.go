@@ -51,6 +51,24 @@ func product(t *testing.T, backend compute.Backend) {
 	}
 }
 
+// exact multiplies matrices whose products TF32, with its 10 bits of mantissa, would round: (1 + 2^-12)·1, summed 64 times.
+func exact(t *testing.T, backend compute.Backend) {
+	t.Helper()
+	const n = 64
+	exec, err := graph.NewExec(backend, func(x, y *graph.Node) *graph.Node { return graph.MatMul(x, y) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exec.Finalize()
+	out, err := exec.Call(tensors.FromScalarAndDimensions(float32(1+1./4096), n, n), tensors.FromScalarAndDimensions(float32(1), n, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := tensors.FromScalarAndDimensions(float32(n+n/4096.), n, n); !want.Equal(out[0]) {
+		t.Errorf("a product of float32 matrices is rounded: %v, want %v", out[0].Value().([][]float32)[0][0], n+n/4096.)
+	}
+}
+
 func TestOpenCPU(t *testing.T) {
 	path := cpuPlugin(t)
 	for _, name := range []string{XLACPU, "xla:" + path} {
@@ -59,6 +77,7 @@ func TestOpenCPU(t *testing.T) {
 			t.Fatal(err)
 		}
 		product(t, backend)
+		exact(t, backend)
 		info := Describe(backend)
 		if info.Platform != "cpu" || info.Name != XLACPU || info.Plugin != path || info.GPU() || len(info.Devices) == 0 {
 			t.Errorf("Describe(%s) = %+v", name, info)
@@ -85,6 +104,7 @@ func TestOpenCUDA(t *testing.T) {
 	}
 	defer backend.Finalize()
 	product(t, backend)
+	exact(t, backend)
 	info := Describe(backend)
 	t.Logf("%s, plugin %s, XLA_FLAGS=%s, devices %q", info, info.Plugin, os.Getenv("XLA_FLAGS"), info.Devices)
 	if !info.GPU() || info.Name != XLACUDA || info.Plugin != path || backend.(*xla.Backend).HasSharedBuffers() {
@@ -105,6 +125,7 @@ func TestOpenPureGo(t *testing.T) {
 	}
 	defer backend.Finalize()
 	product(t, backend)
+	exact(t, backend)
 	if info := Describe(backend); info.Name != PureGo || info.Platform != PureGo || info.Version != "" {
 		t.Errorf("Describe = %+v", info)
 	}
@@ -143,6 +164,7 @@ func TestPluginPathIsOnlyAPath(t *testing.T) {
 	}
 	defer backend.Finalize()
 	product(t, backend)
+	exact(t, backend)
 	if info := Describe(backend); info.Platform != "cpu" {
 		t.Errorf("Describe = %+v, want platform cpu", info)
 	}

@@ -48,7 +48,7 @@ var xla = sync.OnceValues(func() (compute.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open("xla:" + path)
+	return open("xla:" + path + ",tf32=false") // as package device does
 })
 
 var pureGo = sync.OnceValues(func() (compute.Backend, error) { return open("go") })
