@@ -35,13 +35,18 @@ func TestMeansCountTokens(t *testing.T) {
 }
 
 func TestNearAGolden(t *testing.T) {
-	g := goldenRow{"", 10, 0.1, 1}
+	g, lost := goldenRow{"", 10, 0.1, 1}, goldenRow{"", 154, 2.4, 1}
 	for _, c := range []struct {
+		golden         goldenRow
 		perplexity, kl float64
 		want           bool
-	}{{10, 0.1, true}, {10.09, 0.1, true}, {10.11, 0.1, false}, {9.89, 0.1, false}, {10, 0.109, true}, {10, 0.111, false}, {10, 0.089, false}, {math.NaN(), 0.1, false}} {
-		if got := g.near(means{perplexity: c.perplexity, kl: c.kl}); got != c.want {
-			t.Errorf("perplexity %g, KL %g: %t", c.perplexity, c.kl, got)
+	}{
+		{g, 10, 0.1, true}, {g, 10.09, 0.1, true}, {g, 10.11, 0.1, false}, {g, 9.89, 0.1, false}, {g, 10, 0.109, true}, {g, 10, 0.111, false}, {g, 10, 0.089, false},
+		{g, math.NaN(), 0.1, false}, {g, 10, math.NaN(), false},
+		{lost, 160, 2.5, true}, {lost, 154, 2.7, false}, {lost, 154, math.NaN(), false},
+	} {
+		if got := c.golden.near(means{perplexity: c.perplexity, kl: c.kl}); got != c.want {
+			t.Errorf("perplexity %g, KL %g near %+v: %t", c.perplexity, c.kl, c.golden, got)
 		}
 	}
 }
