@@ -61,16 +61,24 @@ func (p *Plan) arrays() []array {
 	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
 	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1})
 	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))
+	for layer := range p.layers {
+		out = append(out, p.layerArrays(layer)...)
+	}
+	return out
+}
+
+// layerArrays are those of one layer of a quantized cache.
+func (p *Plan) layerArrays(layer int) []array {
+	var out []array
+	s, l := p.shape, p.layers[layer]
 	exact := shapes.Make(s.DType, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
-	for i, l := range p.layers {
-		for _, name := range []string{"keys", "values"} {
-			out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", i, name), role: roleExact, shape: exact, tokens: -1})
-		}
-		for _, sd := range []side{l.key, l.value} {
-			for _, a := range sd.arrays(s, p.codeSlots) {
-				a.name = fmt.Sprintf("layer%d.%s.%s", i, sd.name, a.name)
-				out = append(out, a)
-			}
+	for _, name := range []string{"keys", "values"} {
+		out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", layer, name), role: roleExact, shape: exact, tokens: -1})
+	}
+	for _, sd := range []side{l.key, l.value} {
+		for _, a := range sd.arrays(s, p.codeSlots) {
+			a.name = fmt.Sprintf("layer%d.%s.%s", layer, sd.name, a.name)
+			out = append(out, a)
 		}
 	}
 	return out

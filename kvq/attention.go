@@ -1,8 +1,6 @@
 package kvq
 
 import (
-	"strings"
-
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -49,7 +47,7 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && c.plan.onePass(l, onGPU(q.Graph())) {
+	if c.step == 1 && c.plan.onePass(l, gx.OnGPU(q.Graph())) {
 		sum = c.attendBlocks(layer, q)
 	} else {
 		sum = c.attendTiles(layer, q)
@@ -58,12 +56,6 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		sum.out = Rotate(sum.out)
 	}
 	return sum
-}
-
-// onGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
-func onGPU(g *Graph) bool {
-	name := strings.ToLower(g.Backend().DeviceDescription(0))
-	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
 }
 
 // onePass tells whether single tokens attend by attendBlocks. Codes of a byte each are not summed well on a CPU, and codes of two groups in one
@@ -82,7 +74,7 @@ func (p *Plan) onePass(l layerPlan, gpu bool) bool {
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
 	var o oneLoop
-	if !onGPU(q.Graph()) {
+	if !gx.OnGPU(q.Graph()) {
 		o.always = gx.GreaterOrEqualScalar(c.length, 0)
 	}
 	scores := l.key.scores(q, s.key, o) // [N, B, K, Q, 32]

@@ -31,6 +31,10 @@ type Cache interface {
 	// Scores are scaled by 1/sqrt(D).
 	Attend(layer int, queries *Node) *Node
 
+	// Layer takes layer out of a step of t tokens, for a function of its own: in the place of Append and Attend for it. false where
+	// that cannot be; then these have to be called.
+	Layer(layer, t int) (Layer, bool)
+
 	// Advance ends a step: the new tokens become history, and the window gives up what it no longer holds.
 	Advance()
 

@@ -44,7 +44,6 @@ func (c *quantizedCache) flushTarget() *Node {
 // block begun before has room for.
 func (c *quantizedCache) flushBlock(target *Node) {
 	p, g := c.plan, c.length.Graph()
-	zero := gx.Scalar(g, dtypes.Int32, 0)
 	row := gx.ArgMax(Sub(target, c.next), 0)
 	of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
@@ -55,29 +54,20 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	fresh := And(GreaterOrEqual(slot, filled), LessThan(slot, Add(filled, count)))
 	block := Div(Sub(used, filled), gx.Scalar(g, dtypes.Int32, blockTokens))
 
-	// Copies of the ring in a row: the tokens lie in one piece, wherever they start. Token next is to come to slot filled.
-	copies := 1 + (p.block+p.windowSlots-1)/p.windowSlots
+	// Token next is to come to slot filled.
 	w := gx.Scalar(g, dtypes.Int32, p.windowSlots)
 	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
-	tokens := func(exact *Node) *Node {
-		d := dims(exact)
-		ring := DynamicSlice(exact, []*Node{row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]})
-		parts := make([]*Node, copies)
-		for i := range parts {
-			parts[i] = ring
-		}
-		return DynamicSlice(Concatenate(parts, 2), []*Node{zero, zero, offset, zero}, []int{1, d[1], p.block, d[3]})
-	}
-	store := func(s side, to coded, exact *Node) coded {
-		blocks := s.encode(tokens(exact), Reshape(fresh, 1, p.block))
-		if p.unit == 1 {
-			blocks = s.mergeTokens(blocks, s.read(to, 1, block, row), fresh)
-		}
-		return s.write(to, blocks, block, row)
-	}
+	var functions gx.Functions // one for all layers that are coded alike
 	for i, l := range p.layers {
 		s := &c.layers[i]
-		s.key, s.value = store(l.key, s.key, s.exactKeys), store(l.value, s.value, s.exactValues)
+		out := functions.Call(l, append([]*Node{row, block, offset, fresh}, s.nodes()...), func(in []*Node) []*Node {
+			b := blockPlace{in[0], in[1], in[2], in[3]}
+			s, _ := l.take(in[4:])
+			key, value := p.storeBlock(l.key, s.key, s.exactKeys, b), p.storeBlock(l.value, s.value, s.exactValues, b)
+			return append(key.nodes(), value.nodes()...)
+		})
+		s.key, out = l.key.take(out)
+		s.value, _ = l.value.take(out)
 	}
 	index := Add(Sub(slot, filled), next)
 	old := Reshape(DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
@@ -89,6 +79,31 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	taken := gx.MulScalar(Div(gx.AddScalar(count, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
 	c.used = Where(here, Add(c.used, taken), c.used)
 	c.exactIndex = p.forgetCoded(c.exactIndex, c.next)
+}
+
+// blockPlace is a block of one row that tokens move to.
+type blockPlace struct {
+	row, block *Node // int32 scalars
+	offset     *Node // int32 scalar: where in the ring the token for slot 0 lies
+	fresh      *Node // bool [p.block]: the slots that get a token
+}
+
+// storeBlock codes tokens of the window exact [B, K, E, D] of one layer into a block.
+func (p *Plan) storeBlock(s side, to coded, exact *Node, b blockPlace) coded {
+	g, d := exact.Graph(), dims(exact)
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	ring := DynamicSlice(exact, []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]})
+	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
+	parts := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
+	for i := range parts {
+		parts[i] = ring
+	}
+	tokens := DynamicSlice(Concatenate(parts, 2), []*Node{zero, zero, b.offset, zero}, []int{1, d[1], p.block, d[3]})
+	blocks := s.encode(tokens, Reshape(b.fresh, 1, p.block))
+	if p.unit == 1 {
+		blocks = s.mergeTokens(blocks, s.read(to, 1, b.block, b.row), b.fresh)
+	}
+	return s.write(to, blocks, b.block, b.row)
 }
 
 // mergeTokens takes the tokens where fresh (bool [32]) from blocks and the others from old, codes and scales alike.

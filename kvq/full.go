@@ -62,10 +62,6 @@ func (c *fullCache) Attend(layer int, queries *Node) *Node {
 	if c.fresh {
 		return attendPrompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)
 	}
-	if c.mask == nil {
-		index := tokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
-		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
-	}
 	q := swapFirst(foldQueries(queries, c.shape.KVHeads)) // [K, B, Q, D]
 	d := dims(q)
 	rows := func(x *Node) *Node { return Reshape(x, d[0]*d[1], d[2], dims(x)[3]) }
@@ -73,9 +69,18 @@ func (c *fullCache) Attend(layer int, queries *Node) *Node {
 		z := Dot(matchDType(rows(x), y), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
 		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
 	}
-	scores := Add(product(q, c.keys[layer], 2), swapFirst(foldBias(c.mask, d[2])))
+	scores := Add(product(q, c.keys[layer], 2), swapFirst(foldBias(c.stepMask(), d[2])))
 	p := newPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
 	return unfoldQueries(swapFirst(p.result()), queries)
+}
+
+// stepMask is what is added to scores in this step, the same for all layers: [B, t, Capacity] float32.
+func (c *fullCache) stepMask() *Node {
+	if c.mask == nil {
+		index := tokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
+		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
+	}
+	return c.mask
 }
 
 func (c *fullCache) Advance() {

@@ -40,9 +40,8 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 	c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], nodes[5]
 	nodes = nodes[6:]
 	for _, l := range p.layers {
-		s := layerState{exactKeys: nodes[0], exactValues: nodes[1]}
-		s.key, nodes = l.key.take(nodes[2:])
-		s.value, nodes = l.value.take(nodes)
+		var s layerState
+		s, nodes = l.take(nodes)
 		c.layers = append(c.layers, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
@@ -52,11 +51,22 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 func (c *quantizedCache) Nodes() []*Node {
 	nodes := []*Node{c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex}
 	for _, s := range c.layers {
-		nodes = append(nodes, s.exactKeys, s.exactValues)
-		nodes = append(nodes, s.key.nodes()...)
-		nodes = append(nodes, s.value.nodes()...)
+		nodes = append(nodes, s.nodes()...)
 	}
 	return nodes
+}
+
+func (s layerState) nodes() []*Node {
+	nodes := append([]*Node{s.exactKeys, s.exactValues}, s.key.nodes()...)
+	return append(nodes, s.value.nodes()...)
+}
+
+// take reads one layer off the front of a flattened state and returns the rest: the way back from nodes.
+func (l layerPlan) take(nodes []*Node) (s layerState, rest []*Node) {
+	s.exactKeys, s.exactValues = nodes[0], nodes[1]
+	s.key, nodes = l.key.take(nodes[2:])
+	s.value, nodes = l.value.take(nodes)
+	return s, nodes
 }
 
 func (c *quantizedCache) Length() *Node { return c.length }
@@ -67,8 +77,8 @@ func (c *quantizedCache) Positions(t int) *Node { return positions(c.start, c.le
 // blocks before that. In this order every array is written first and read after, so that XLA updates all of them in place: a write that
 // came after a read it does not depend on would cost a copy of the array.
 func (c *quantizedCache) Append(layer int, keys, values *Node) {
-	first := c.step == 0
-	c.step = checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
+	t := checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
+	c.begin(t)
 	if c.fresh {
 		c.newKeys[layer], c.newValues[layer] = keys, values
 		c.storePrompt(layer)
@@ -78,11 +88,17 @@ func (c *quantizedCache) Append(layer int, keys, values *Node) {
 	if c.step > 1 {
 		return // a chunk is stored by Advance
 	}
-	if first {
+	c.storeToken(layer, c.newKeys[layer], c.newValues[layer])
+}
+
+// begin is what a step of t tokens starts with; it does nothing in a step that is under way.
+func (c *quantizedCache) begin(t int) {
+	first := c.step == 0
+	c.step = t
+	if first && t == 1 && !c.fresh {
 		c.flush()
 		c.exactIndex = c.plan.appendIndex(c.exactIndex, c.plan.ringSlot(c.length), c.newIndex())
 	}
-	c.storeToken(layer, c.newKeys[layer], c.newValues[layer])
 }
 
 // newIndex is the index in its row of the token under way, [B] int32.

@@ -10,6 +10,36 @@ type blockNodes struct {
 	qkv, o, gateUp, down matrix
 }
 
+// parts are the nodes of w, one after the other.
+func (w *blockNodes) parts() []**Node {
+	list := []**Node{&w.attnNorm, &w.mlpNorm}
+	for _, m := range []*matrix{&w.qkv, &w.o, &w.gateUp, &w.down} {
+		for _, n := range []**Node{&m.plain, &m.codes, &m.scale, &m.min} {
+			if *n != nil {
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
+
+// nodes are the parameters as a list.
+func (w blockNodes) nodes() []*Node {
+	var list []*Node
+	for _, n := range w.parts() {
+		list = append(list, *n)
+	}
+	return list
+}
+
+// with has other nodes in their places.
+func (w blockNodes) with(nodes []*Node) blockNodes {
+	for i, n := range w.parts() {
+		*n = nodes[i]
+	}
+	return w
+}
+
 // block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].
 //
 //	x += attention(norm(x));  x += feedForward(norm(x))

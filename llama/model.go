@@ -8,7 +8,9 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // Model is a Llama on a device, or spread over several: its configuration and its packed weights. It is immutable until Finalize and safe for
@@ -168,8 +170,9 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Nod
 	x := w.embedded(ids) // [B, t, hidden]
 	seen.see(x, "hidden_0")
 	turn := newRotation(cache.Positions(s.Dim(1)), m.rope)
+	var functions gx.Functions
 	for i, block := range w.blocks {
-		x = m.config.block(i, block, x, turn, cache)
+		x = m.layer(&functions, i, block, x, turn, cache, seen)
 		if i+1 < len(w.blocks) {
 			seen.see(x, "hidden_%d", i+1)
 		}
@@ -178,6 +181,32 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Nod
 	x = rmsNorm(x, inside(w.norm), m.config.RMSNormEps)
 	seen.see(x, "hidden_%d", len(w.blocks))
 	return x
+}
+
+// layered is a cache whose layers can be taken out of it.
+type layered interface {
+	Layer(layer, t int) (kvq.Layer, bool)
+}
+
+// layer is block i, as a function that equal blocks share where the cache allows it and nobody observes: XLA then compiles it once.
+func (m *Model) layer(functions *gx.Functions, i int, w blockNodes, x *Node, turn rotation, cache Cache, seen observer) *Node {
+	whole, ok := cache.(layered)
+	if !ok || seen != nil {
+		return m.config.block(i, w, x, turn, cache)
+	}
+	part, ok := whole.Layer(i, x.Shape().Dim(1))
+	if !ok {
+		return m.config.block(i, w, x, turn, cache)
+	}
+	weights := w.nodes()
+	out := functions.Call(part.Kind, slices.Concat([]*Node{x, turn.cos, turn.sin}, weights, part.Nodes), func(in []*Node) []*Node {
+		x, turn := in[0], rotation{in[1], in[2]}
+		cache, results := part.Within(in[3+len(weights):])
+		x = m.config.block(0, w.with(in[3:3+len(weights)]), x, turn, cache)
+		return append([]*Node{x}, results()...)
+	})
+	part.Put(out[1:])
+	return out[0]
 }
 
 // embedded are the embeddings of tokens [B, t]: [B, t, hidden].

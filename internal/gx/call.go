@@ -1,0 +1,99 @@
+package gx
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/gomlx/gomlx/core/graph"
+)
+
+// Functions are parts of one graph that XLA compiles once, however often they are called. The zero value is ready for use, in one graph; not safe for
+// concurrent use.
+//
+// XLA's passes take time that grows faster than the number of operations, and its CPU compiler sees every operation of every call, since it
+// puts the bodies of called functions in place of the calls. It leaves a call alone that carries the frontend attribute inlineable = "false"
+// (xla/service/call_inliner.cc): then the passes run once over the body, and copies of it are made only for the code, of which equal loops are compiled once.
+//
+// GoMLX v0.28.16 can call functions, but neither it nor go-xla v0.4.13 offers the attribute, so it is set through reflection; where a field is not found
+// the call has none, XLA puts the body in its place, and TestCallStaysACall tells.
+type Functions struct {
+	known map[functionKey]*graph.Function
+}
+
+type functionKey struct {
+	key    any
+	inputs string // dtypes and shapes
+}
+
+// Call gives what body makes of inputs. Calls with an equal key (comparable) and inputs of equal shapes share one function, made by the first of them: what
+// else body depends on has to be in the key. body may use its arguments alone, no other nodes.
+//
+// On a GPU, and where a graph runs on several devices, body is called in place: a GPU's compiler gains nothing, and Shardy
+// is to see the whole graph.
+func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*graph.Node) []*graph.Node) []*graph.Node {
+	g := inputs[0].Graph()
+	if OnGPU(g) || g.NumDevices() > 1 {
+		return body(inputs)
+	}
+	var signature strings.Builder
+	for _, in := range inputs {
+		signature.WriteString(in.Shape().String())
+	}
+	k := functionKey{key, signature.String()}
+	function := f.known[k]
+	if function == nil {
+		withOwnCaches(g, func() {
+			function = graph.NewFunction(g, g.UniqueName("part"), func(g *graph.Graph) []*graph.Node {
+				parameters := make([]*graph.Node, len(inputs))
+				for i, in := range inputs {
+					parameters[i] = graph.Parameter(g, fmt.Sprintf("in%d", i), in.Shape())
+				}
+				return body(parameters)
+			})
+		})
+		if f.known == nil {
+			f.known = map[functionKey]*graph.Function{}
+		}
+		f.known[k] = function
+	}
+	out := function.Call(inputs...)
+	keepCall(out[0])
+	return out
+}
+
+// OnGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
+func OnGPU(g *graph.Graph) bool {
+	name := strings.ToLower(g.Backend().DeviceDescription(0))
+	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
+}
+
+// notInlined is the attribute as go-xla writes it: it asks every attribute that it does not know for its text.
+type notInlined struct{}
+
+func (notInlined) ToStableHLO() string { return `{inlineable = "false"}` }
+
+// keepCall marks the call whose result is given: the field stmt (stablehlo.Statement) of its value.
+func keepCall(result *graph.Node) {
+	outputs := reflect.ValueOf(result).Elem().FieldByName("outputOps")
+	if outputs.Kind() != reflect.Slice || outputs.Len() == 0 {
+		return
+	}
+	node := pointee(outputs.Index(0))
+	if node.Kind() != reflect.Struct {
+		return
+	}
+	value := pointee(node.FieldByName("value"))
+	if value.Kind() != reflect.Struct {
+		return
+	}
+	statement := pointee(value.FieldByName("stmt"))
+	if statement.Kind() != reflect.Struct {
+		return
+	}
+	attributes := statement.FieldByName("Attributes")
+	if attributes.Kind() != reflect.Map || attributes.IsNil() || !attributes.CanSet() {
+		return
+	}
+	attributes.SetMapIndex(reflect.ValueOf("mhlo.frontend_attributes"), reflect.ValueOf(notInlined{}))
+}
