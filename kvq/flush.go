@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -57,18 +59,7 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	// Token next is to come to slot filled.
 	w := gx.Scalar(g, dtypes.Int32, p.windowSlots)
 	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
-	var functions gx.Functions // one for all layers that are coded alike
-	for i, l := range p.layers {
-		s := &c.layers[i]
-		out := functions.Call(l, append([]*Node{row, block, offset, fresh}, s.nodes()...), func(in []*Node) []*Node {
-			b := blockPlace{in[0], in[1], in[2], in[3]}
-			s, _ := l.take(in[4:])
-			key, value := p.storeBlock(l.key, s.key, s.exactKeys, b), p.storeBlock(l.value, s.value, s.exactValues, b)
-			return append(key.nodes(), value.nodes()...)
-		})
-		s.key, out = l.key.take(out)
-		s.value, _ = l.value.take(out)
-	}
+	c.storeBlocks(blockPlace{row, block, offset, fresh})
 	index := Add(Sub(slot, filled), next)
 	old := Reshape(DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
 	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(Where(fresh, index, old), 1, p.block), []*Node{row, Sub(used, filled)})
@@ -88,22 +79,96 @@ type blockPlace struct {
 	fresh      *Node // bool [p.block]: the slots that get a token
 }
 
-// storeBlock codes tokens of the window exact [B, K, E, D] of one layer into a block.
-func (p *Plan) storeBlock(s side, to coded, exact *Node, b blockPlace) coded {
-	g, d := exact.Graph(), dims(exact)
-	zero := gx.Scalar(g, dtypes.Int32, 0)
-	ring := DynamicSlice(exact, []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]})
+// storeBlocks codes tokens of the window of all layers into a block of each. Layers that are coded alike are coded as if they were rows of one batch,
+// since a quantizer for each would be most of what XLA has to compile.
+func (c *quantizedCache) storeBlocks(b blockPlace) {
+	alike := map[side][]sided{}
+	var order []side
+	add := func(s side, exact *Node, to *coded) {
+		if alike[s] == nil {
+			order = append(order, s)
+		}
+		alike[s] = append(alike[s], sided{exact, to})
+	}
+	for i, l := range c.plan.layers {
+		s := &c.layers[i]
+		add(l.key, s.exactKeys, &s.key)
+		add(l.value, s.exactValues, &s.value)
+	}
+	for _, s := range order {
+		c.plan.storeBlock(s, alike[s], b)
+	}
+}
+
+// sided is the keys or the values of a layer: the window [B, K, E, D], and where its tokens go.
+type sided struct {
+	exact *Node
+	to    *coded
+}
+
+// storeBlock is storeBlocks for layers that are coded alike.
+func (p *Plan) storeBlock(s side, layers []sided, b blockPlace) {
+	var rings, olds []*Node
+	zero := gx.Scalar(b.row.Graph(), dtypes.Int32, 0)
+	for _, l := range layers {
+		d := dims(l.exact)
+		rings = append(rings, DynamicSlice(l.exact, []*Node{b.row, zero, gx.Scalar(b.row.Graph(), dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]}))
+		if p.unit == 1 {
+			olds = append(olds, s.read(*l.to, 1, b.block, b.row).nodes()...)
+		}
+	}
+	ring := concat(rings, 0)
 	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
-	parts := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
-	for i := range parts {
-		parts[i] = ring
+	copies := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
+	for i := range copies {
+		copies[i] = ring
 	}
-	tokens := DynamicSlice(Concatenate(parts, 2), []*Node{zero, zero, b.offset, zero}, []int{1, d[1], p.block, d[3]})
-	blocks := s.encode(tokens, Reshape(b.fresh, 1, p.block))
+	d := dims(ring)
+	tokens := DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
+	valid := BroadcastToDims(Reshape(b.fresh, 1, p.block), d[0], p.block)
+	blocks := s.encode(tokens, valid)
 	if p.unit == 1 {
-		blocks = s.mergeTokens(blocks, s.read(to, 1, b.block, b.row), b.fresh)
+		arrays := blocks.nodes()
+		for i := range arrays {
+			var parts []*Node
+			for j := i; j < len(olds); j += len(arrays) {
+				parts = append(parts, olds[j])
+			}
+			arrays[i] = concat(parts, 1)
+		}
+		old, _ := s.take(arrays)
+		blocks = s.mergeTokens(blocks, old, b.fresh)
 	}
-	return s.write(to, blocks, b.block, b.row)
+	// The place of a layer in blocks goes from call to call, counted from a number that XLA cannot know: as a constant it would make the loops of each
+	// layer others to compile.
+	var functions gx.Functions
+	place := gx.MinScalar(b.row, 0)
+	for _, l := range layers {
+		out := functions.Call(s, slices.Concat([]*Node{place, b.block, b.row}, blocks.nodes(), l.to.nodes()), func(in []*Node) []*Node {
+			place, block, row := in[0], in[1], in[2]
+			blocks, rest := s.take(in[3:])
+			to, _ := s.take(rest)
+			own := blocks.each(func(x, _ *Node) *Node {
+				start, size := make([]*Node, x.Rank()), slices.Clone(dims(x))
+				for i := range start {
+					start[i] = gx.Scalar(x.Graph(), dtypes.Int32, 0)
+				}
+				start[1], size[1] = place, 1
+				return DynamicSlice(x, start, size)
+			}, coded{})
+			return append([]*Node{gx.AddScalar(place, 1)}, s.write(to, own, block, row).nodes()...)
+		})
+		place = out[0]
+		*l.to, _ = s.take(out[1:])
+	}
+}
+
+// concat is Concatenate that leaves a single part alone.
+func concat(parts []*Node, axis int) *Node {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return Concatenate(parts, axis)
 }
 
 // mergeTokens takes the tokens where fresh (bool [32]) from blocks and the others from old, codes and scales alike.

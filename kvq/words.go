@@ -86,7 +86,7 @@ func (s side) pack(codes *Node, headDim int) *Node {
 		out = append(out, gx.ReduceSum(BitwiseShiftLeft(x, l.shifts(g, w, full)), 4))
 		low += w
 	}
-	return join3(out)
+	return concat(out, 3)
 }
 
 // unpack is the way back.
@@ -154,11 +154,4 @@ func (l wordLayout) factors(g *Graph, width, low int) *Node {
 		out[row] = float32(math.Ldexp(1, low-at))
 	}
 	return Const(g, out)
-}
-
-func join3(parts []*Node) *Node {
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return Concatenate(parts, 3)
 }

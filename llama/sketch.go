@@ -18,9 +18,17 @@ type Compiled struct {
 	Step   gx.Compiled `json:"step"`   // the decode loop
 }
 
-// Compile compiles the graphs of a generation for a model that is not loaded, and returns what XLA says they need. Both are zero where
-// the backend does not tell.
-func (r Request) Compile(ctx context.Context, backend compute.Backend) (Compiled, error) {
+// Part is one of the two large graphs of a generation.
+type Part int
+
+const (
+	PromptPart Part = iota // takes the prompt in
+	StepPart               // the decode loop
+)
+
+// Compile compiles graphs of a generation for a model that is not loaded, at the same time as Generate does, and returns what XLA says they
+// need: the parts named, or both. What it returns is zero for the other one, and where the backend does not tell.
+func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...Part) (Compiled, error) {
 	var c Compiled
 	plans, err := r.plans()
 	if err != nil {
@@ -37,14 +45,24 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend) (Compiled
 	}
 	defer g.Finalize()
 	pick := newPicking(GenerateConfig{MaxNewTokens: 1}, r.Model, r.Batch)
-	prompt := g.startPrefill(plans[0], r.columns())
-	step := g.startDecode(plans[len(plans)-1], decodeKey{pick: pick.kind})
-	for _, p := range []*program{prompt, step} {
+	if parts == nil {
+		parts = []Part{PromptPart, StepPart}
+	}
+	started := map[*gx.Compiled]*program{}
+	for _, part := range parts {
+		if part == PromptPart {
+			started[&c.Prompt] = g.startPrefill(plans[0], r.columns())
+		} else {
+			started[&c.Step] = g.startDecode(plans[len(plans)-1], decodeKey{pick: pick.kind})
+		}
+	}
+	for needs, p := range started {
 		if err := p.wait(ctx); err != nil {
 			return c, err
 		}
+		*needs = p.needs
 	}
-	return Compiled{prompt.needs, step.needs}, nil
+	return c, nil
 }
 
 // weightLayouts lists the weights in the order of nodes: as they lie on the devices, or, for a model that is not loaded, as they would.

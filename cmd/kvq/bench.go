@@ -164,10 +164,10 @@ func newBench() *cobra.Command {
 is: the ratio of the shortest times, and the median ratio of runs that follow each other.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return usererr.New("want one of: attention, decode, prefill, growth, memory, peers")
+			return usererr.New("want one of: attention, decode, prefill, compile, growth, memory, peers")
 		},
 	}
-	c.AddCommand(newBenchAttention(), newBenchDecode(), newBenchPrefill(), newBenchGrowth(), newBenchMemory(), newBenchPeers(), newBenchServe())
+	c.AddCommand(newBenchAttention(), newBenchDecode(), newBenchPrefill(), newBenchCompile(), newBenchGrowth(), newBenchMemory(), newBenchPeers(), newBenchServe())
 	return c
 }
 

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+// benchCompileFlags are those of bench compile.
+type benchCompileFlags struct {
+	benchFlags
+	model   modelFlags
+	weights []string
+}
+
+func newBenchCompile() *cobra.Command {
+	var f benchCompileFlags
+	c := &cobra.Command{
+		Use:   "compile",
+		Short: "What XLA takes to compile a generation",
+		Long: `compile times how long XLA compiles the graphs of a generation: the one that reads the prompt, the decode loop, and both at the same time, as
+generate does. Nothing is loaded but the model's header. CPU seconds are those of both graphs, over all threads.`,
+		Example: `  kvq bench compile --tokens 16 --runs 3 --weights packed,plain`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
+	}
+	fs := c.Flags()
+	f.model.register(fs)
+	f.benchFlags.register(fs, []int{16}, []int{1}, 20)
+	fs.Lookup("tokens").Usage, fs.Lookup("steps").Usage = "tokens of the prompt", "new tokens that the cache has room for"
+	fs.Lookup("runs").Usage, fs.Lookup("runs").DefValue = "counted runs of each, in alternation", "3"
+	f.runs = 3
+	fs.StringSliceVar(&f.weights, "forms", []string{"packed", "plain"}, "how the weights are kept: packed, plain")
+	return c
+}
+
+// compileRow is one cache and form of weights; times in seconds.
+type compileRow struct {
+	Cache   string  `json:"cache"`
+	Weights string  `json:"weights"`
+	Batch   int     `json:"batch"`
+	Tokens  int     `json:"tokens"`
+	Prompt  seconds `json:"prompt_s"`
+	Step    seconds `json:"step_s"`
+	Both    seconds `json:"both_s"`
+	CPU     seconds `json:"both_cpu_s"`
+}
+
+// seconds are the shortest and the median of some times.
+type seconds struct {
+	Min    float64 `json:"min"`
+	Median float64 `json:"median"`
+}
+
+func newSeconds(t bench.Times) seconds { return seconds{t.Min().Seconds(), t.Median().Seconds()} }
+
+func (s seconds) String() string { return fmt.Sprintf("%.1f / %.1f", s.Min, s.Median) }
+
+// compileReport is what compile prints.
+type compileReport struct {
+	benchHead
+	Runs int          `json:"runs"`
+	Rows []compileRow `json:"rows"`
+}
+
+func (r *compileReport) print(w io.Writer, f *benchFlags) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"cache", "weights", "batch", "tokens", "prompt s: min / median", "step s: min / median", "both s: min / median", "CPU s: min / median"})
+	for _, row := range r.Rows {
+		t.AppendRow(table.Row{row.Cache, row.Weights, row.Batch, row.Tokens, row.Prompt, row.Step, row.Both, row.CPU})
+	}
+	r.benchHead.print(w)
+	fmt.Fprintf(w, "%d runs in alternation\n\n", r.Runs)
+	renderTable(w, t, f.markdown)
+	return nil
+}
+
+func (f *benchCompileFlags) run(c *cobra.Command) error {
+	cache, err := f.parse(c.Flags())
+	if err != nil {
+		return err
+	}
+	files, err := f.model.open(c)
+	if err != nil {
+		return err
+	}
+	backend, info, err := openDevice(f.model.backend)
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	report := &compileReport{benchHead: newBenchHead(c, info), Runs: f.runs}
+	words := lastWordsOf(c.Context())
+	words.prepare(func() { _ = report.print(c.OutOrStdout(), &f.benchFlags) })
+	for _, batch := range f.batches {
+		for _, tokens := range f.tokens {
+			var requests []llama.Request
+			var rows []compileRow
+			for _, form := range f.weights {
+				one := f.model
+				one.weights = form
+				if form != "packed" && form != "plain" {
+					return usererr.New("--forms %q, want packed or plain", form)
+				}
+				packed, err := one.packs(files, info.GPU(), 1)
+				if err != nil {
+					return err
+				}
+				for _, config := range []kvq.Config{cache, {}} {
+					requests = append(requests, llama.Request{Model: files.Config(), DType: one.dtypeOn(info.GPU()), Packed: packed, Cache: config,
+						Batch: batch, Prompt: tokens, NewTokens: f.steps})
+					rows = append(rows, compileRow{Cache: config.String(), Weights: form, Batch: batch, Tokens: tokens})
+				}
+			}
+			if err := f.measure(c.Context(), backend, requests, rows); err != nil {
+				return err
+			}
+			_ = words.while(func() error { report.Rows = append(report.Rows, rows...); return nil })
+		}
+	}
+	return words.finish(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+}
+
+// measure fills rows with the times of requests.
+func (f *benchCompileFlags) measure(ctx context.Context, backend compute.Backend, requests []llama.Request, rows []compileRow) error {
+	var runs []bench.Run
+	cpu := make([]bench.Times, len(requests))
+	for i, r := range requests {
+		for _, parts := range [][]llama.Part{{llama.PromptPart}, {llama.StepPart}, nil} {
+			runs = append(runs, func(ctx context.Context) (time.Duration, error) {
+				start, before := time.Now(), processorTime()
+				_, err := r.Compile(ctx, backend, parts...)
+				if parts == nil {
+					cpu[i] = append(cpu[i], processorTime()-before)
+				}
+				return time.Since(start), err
+			})
+		}
+	}
+	times, err := bench.Alternate(ctx, f.runs, runs...)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		rows[i].Prompt, rows[i].Step, rows[i].Both = newSeconds(times[3*i]), newSeconds(times[3*i+1]), newSeconds(times[3*i+2])
+		rows[i].CPU = newSeconds(cpu[i][1:]) // the first run does not count
+	}
+	return nil
+}
+
+// processorTime is what this process has had of all processors.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for the process itself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
