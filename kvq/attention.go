@@ -81,7 +81,7 @@ func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	d := dims(scores)
 	mask := c.stepMasks().codes // [B, 1, N*32]
 	mask = Reshape(TransposeAllAxes(Reshape(mask, d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
-	scores = Add(scores, BroadcastToDims(mask, d...))
+	scores = Add(scores, gx.BroadcastToDims(mask, d...))
 	column := func(x *Node) *Node { return Reshape(x, d[1], d[2], d[3], 1) }
 	top := gx.ReduceMaxAndKeep(scores, 0, 4)
 	weights := Exp(Sub(scores, top))

@@ -126,7 +126,7 @@ func (s side) encode(x, valid *Node) coded {
 		if s.axis == PerChannel {
 			split = []int{b, 1, t / s.group, s.group, 1}
 		}
-		valid = BroadcastToDims(Reshape(valid, split...), grouped...)
+		valid = gx.BroadcastToDims(Reshape(valid, split...), grouped...)
 	}
 	codes, scales, zeros := s.quantize(Reshape(x, grouped...), axis, valid)
 	n := t / blockTokens
@@ -172,7 +172,7 @@ func (s side) decode(x coded) *Node {
 		shape = []int{n * blockTokens / s.group, s.group / blockTokens, b, k, blockTokens, dim}
 	}
 	scale, zero := s.scaleAndZero(x)
-	full := func(x *Node) *Node { return BroadcastToDims(tokensFirst(x), shape...) }
+	full := func(x *Node) *Node { return gx.BroadcastToDims(tokensFirst(x), shape...) }
 	y := Mul(s.number(Reshape(codes, shape...)), full(scale))
 	if zero != nil {
 		y = Add(y, full(zero))

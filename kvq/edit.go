@@ -14,7 +14,7 @@ func (c *quantizedCache) Crop(n *Node) {
 	b := p.shape.Batch
 	tokens := Sub(c.length, c.start) // left in each row, [B]
 	cut := func(index *Node) *Node {
-		limit := BroadcastToDims(Reshape(tokens, b, 1), dims(index)...)
+		limit := gx.BroadcastToDims(Reshape(tokens, b, 1), dims(index)...)
 		return Where(LessThan(index, limit), index, gx.Fill(g, index.Shape(), -1))
 	}
 	before := c.codeIndex

@@ -125,7 +125,7 @@ func (p *Plan) storeBlock(s side, layers []sided, b blockPlace) {
 	}
 	d := dims(ring)
 	tokens := DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
-	valid := BroadcastToDims(Reshape(b.fresh, 1, p.block), d[0], p.block)
+	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), d[0], p.block)
 	blocks := s.encode(tokens, valid)
 	if p.unit == 1 {
 		arrays := blocks.nodes()
@@ -179,7 +179,7 @@ func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
 			d[i] = 1
 		}
 		d[tokenAxis] = blockTokens
-		return Where(BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
+		return Where(gx.BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
 	}
 	tokenAxis := 3
 	if s.keys {
@@ -201,7 +201,7 @@ func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
 func (p *Plan) forgetCoded(exactIndex, next *Node) *Node {
 	g, b, e := exactIndex.Graph(), exactIndex.Shape().Dim(0), exactIndex.Shape().Dim(1)
 	inRing := gx.GreaterOrEqualScalar(Iota(g, exactIndex.Shape(), 1), p.sinks)
-	old := LessThan(exactIndex, BroadcastToDims(Reshape(next, b, 1), b, e))
+	old := LessThan(exactIndex, gx.BroadcastToDims(Reshape(next, b, 1), b, e))
 	return Where(And(inRing, old), gx.Fill(g, exactIndex.Shape(), -1), exactIndex)
 }
 
@@ -221,7 +221,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 		}
 		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
-		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
+		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
 		return exact, sd.write(to, sd.encode(tokens, valid), zero, zero)
 	}
 	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
@@ -238,7 +238,7 @@ func (c *quantizedCache) finishPrompt(t int) {
 	if n := p.promptSlots(t); n > 0 {
 		b := p.shape.Batch
 		slot := Iota(g, shapes.Make(dtypes.Int32, b, n), 1)
-		tokens := Where(LessThan(slot, BroadcastToDims(Reshape(count, b, 1), b, n)), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
+		tokens := Where(LessThan(slot, gx.BroadcastToDims(Reshape(count, b, 1), b, n)), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
 		zero := gx.Scalar(g, dtypes.Int32, 0)
 		c.codeIndex = DynamicUpdateSlice(c.codeIndex, tokens, []*Node{zero, zero})
 	}

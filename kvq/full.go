@@ -111,7 +111,7 @@ func swapFirst(x *Node) *Node { return Transpose(x, 0, 1) }
 func headRows(rows *Node, s Shape) *Node {
 	n := dims(rows)[0]
 	first := gx.MulScalar(Iota(rows.Graph(), shapes.Make(dtypes.Int32, s.KVHeads, n), 0), s.Batch)
-	return Reshape(Add(first, BroadcastToDims(Reshape(rows, 1, n), s.KVHeads, n)), s.KVHeads*n)
+	return Reshape(Add(first, gx.BroadcastToDims(Reshape(rows, 1, n), s.KVHeads, n)), s.KVHeads*n)
 }
 
 // takeRows picks rows (int32 [N]) of x along axis.

@@ -110,7 +110,7 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 	if s.axis == PerChannel {
 		// Scales belong to channels and go into the query: q·(scale·code + zero) = (q·scale)·code + q·zero.
 		m := dims(scale)[0]
-		weights = Mul(BroadcastToDims(weights, m, b, k, rows, dim), BroadcastToDims(Reshape(scale, m, b, k, 1, dim), m, b, k, rows, dim))
+		weights = Mul(gx.BroadcastToDims(weights, m, b, k, rows, dim), gx.BroadcastToDims(Reshape(scale, m, b, k, 1, dim), m, b, k, rows, dim))
 		weights = perBlock(weights, n)
 	} else {
 		groups = max(1, s.groups(dim)/l.parts)
@@ -120,10 +120,10 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 	sums := make([]*Node, groups)
 	for _, p := range s.planesOf(x.codes, dim) {
 		full := []int{n, b, h, rows, p.count, blockTokens}
-		w := Mul(weights, BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, l.rows), m, b, h, rows, l.rows))
+		w := Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, l.rows), m, b, h, rows, l.rows))
 		w = Reshape(w, m, b, h, rows, p.count, l.rows/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
-			return BroadcastToDims(Reshape(field, n, b, h, 1, p.count, blockTokens), full...), BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
+			return gx.BroadcastToDims(Reshape(field, n, b, h, 1, p.count, blockTokens), full...), gx.BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
 		})
 		for g := range sums {
 			part := o.sumAxis(words, 4, g*p.count/groups, (g+1)*p.count/groups)
@@ -136,17 +136,17 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 	if s.axis == PerChannel {
 		sum := s.sumParts(o.keep(sums[0]), l.parts, o)
 		zeros := TransposeAllAxes(DotGeneral(q, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2}), 3, 0, 1, 2) // [groups, B, K, Q]
-		return Add(sum, BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), n, b, k, rows, blockTokens))
+		return Add(sum, gx.BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), n, b, k, rows, blockTokens))
 	}
 	// Scales belong to tokens and multiply the sum over each group of channels.
 	ofPart := func(x *Node) *Node { // [N, B, K, D/G, 32] -> [N, B, H, groups, 32]
 		if own := s.groups(dim); own < l.parts {
 			x = Reshape(x, n, b, k, own, 1, blockTokens)
-			x = BroadcastToDims(x, n, b, k, own, l.parts/own, blockTokens)
+			x = gx.BroadcastToDims(x, n, b, k, own, l.parts/own, blockTokens)
 		}
 		return Reshape(x, n, b, h, groups, blockTokens)
 	}
-	lanes := func(x *Node, g int) *Node { return BroadcastToDims(SliceAxis(x, 3, AxisElem(g)), out...) }
+	lanes := func(x *Node, g int) *Node { return gx.BroadcastToDims(SliceAxis(x, 3, AxisElem(g)), out...) }
 	scale = ofPart(scale)
 	var total *Node // sums of the query over each group
 	if zero != nil {
@@ -157,7 +157,7 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 		sums[g] = Mul(sums[g], lanes(scale, g))
 		if zero != nil {
 			column := Reshape(SliceAxis(total, 3, AxisElem(g)), 1, b, h, rows, 1)
-			sums[g] = Add(sums[g], Mul(lanes(zero, g), BroadcastToDims(column, out...)))
+			sums[g] = Add(sums[g], Mul(lanes(zero, g), gx.BroadcastToDims(column, out...)))
 		}
 	}
 	return s.sumParts(o.keep(gx.SumInPairs(sums)), l.parts, o)
@@ -182,16 +182,16 @@ func (s side) weighedSum(w *Node, x coded, o oneLoop) *Node {
 		sums := s.weighBlocks(Reshape(w, n, b, k, rows, 1, blockTokens), x.codes, 1, o) // [N, B, K, Q, 1, D]
 		groups := dims(scale)[0]
 		ofChannel := func(x *Node) *Node {
-			return BroadcastToDims(perBlock(Reshape(x, groups, b, k, 1, dim), n), n, b, k, rows, dim)
+			return gx.BroadcastToDims(perBlock(Reshape(x, groups, b, k, 1, dim), n), n, b, k, rows, dim)
 		}
-		total := BroadcastToDims(Reshape(gx.ReduceSum(w, 4), n, b, k, rows, 1), n, b, k, rows, dim)
+		total := gx.BroadcastToDims(Reshape(gx.ReduceSum(w, 4), n, b, k, rows, 1), n, b, k, rows, dim)
 		sum := Mul(Reshape(sums, n, b, k, rows, dim), ofChannel(scale))
 		return o.sumBlocks(o.keep(Add(sum, Mul(total, ofChannel(zero)))))
 	}
 	groups := s.groups(dim)
 	full := []int{n, b, k, rows, groups, blockTokens}
-	ofToken := func(x *Node) *Node { return BroadcastToDims(Reshape(x, n, b, k, 1, groups, blockTokens), full...) }
-	each := BroadcastToDims(Reshape(w, n, b, k, rows, 1, blockTokens), full...)
+	ofToken := func(x *Node) *Node { return gx.BroadcastToDims(Reshape(x, n, b, k, 1, groups, blockTokens), full...) }
+	each := gx.BroadcastToDims(Reshape(w, n, b, k, rows, 1, blockTokens), full...)
 	// One query a head: two blocks at a time, which halves what is written. With more, the weights would no longer fit the registers.
 	together := 1
 	if rows == 1 && o.always != nil {
@@ -200,7 +200,7 @@ func (s side) weighedSum(w *Node, x coded, o oneLoop) *Node {
 	sum := gx.ReduceSum(s.weighBlocks(Mul(each, ofToken(scale)), x.codes, together, o), 0) // [B, K, Q, D/G, G]
 	if zero != nil {
 		zeros := gx.ReduceSum(o.sumBlocks(Mul(each, ofToken(zero))), 4) // [B, K, Q, D/G]
-		sum = Add(sum, BroadcastToDims(Reshape(zeros, b, k, rows, groups, 1), dims(sum)...))
+		sum = Add(sum, gx.BroadcastToDims(Reshape(zeros, b, k, rows, groups, 1), dims(sum)...))
 	}
 	return Reshape(sum, b, k, rows, dim)
 }
@@ -212,12 +212,12 @@ func (s side) weighBlocks(weights, codes *Node, together int, o oneLoop) *Node {
 	var sum *Node
 	for _, p := range s.planesOf(codes, lanes) {
 		full := []int{n, together, b, k, rows, runs, p.count, lanes / runs}
-		scaled := o.keep(Mul(weights, BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, blockTokens), w...)))
+		scaled := o.keep(Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, blockTokens), w...)))
 		scaled = Reshape(scaled, n, together, b, k, rows, runs, p.count, blockTokens/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
 			x := TransposeAllAxes(Reshape(field, n, together, b, k, p.count, runs, lanes/runs), 0, 1, 2, 3, 5, 4, 6)
-			return BroadcastToDims(Reshape(x, n, together, b, k, 1, runs, p.count, lanes/runs), full...),
-				BroadcastToDims(SliceAxis(scaled, 7, AxisElem(i)), full...)
+			return gx.BroadcastToDims(Reshape(x, n, together, b, k, 1, runs, p.count, lanes/runs), full...),
+				gx.BroadcastToDims(SliceAxis(scaled, 7, AxisElem(i)), full...)
 		})
 		words = Reshape(TransposeAllAxes(words, 0, 2, 3, 4, 5, 1, 6, 7), n, b, k, rows, runs, together*p.count, lanes/runs)
 		part := o.sumAxis(words, 5, 0, together*p.count)
@@ -252,5 +252,5 @@ func perBlock(x *Node, n int) *Node {
 		return x
 	}
 	wide := append([]int{groups, n / groups}, d[1:]...)
-	return Reshape(BroadcastToDims(Reshape(x, append([]int{groups, 1}, d[1:]...)...), wide...), append([]int{n}, d[1:]...)...)
+	return Reshape(gx.BroadcastToDims(Reshape(x, append([]int{groups, 1}, d[1:]...)...), wide...), append([]int{n}, d[1:]...)...)
 }

@@ -42,9 +42,9 @@ func solveHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int) (codes, fact
 	scale = gx.ClampScalar(scale, smallestNormal, hqqLargestScale) // hqq has no lower limit; below this one, 1/scale overflows
 	clean := Where(usable, x, gx.ZerosLike(x))
 	z = searchZero(clean, usable, scale, Mul(Neg(low), scale), axis, top, stopAxes)
-	codes = hqqCodes(Where(IsNaN(x), BroadcastToDims(low, x.Shape().Dimensions...), x), scale, z, top)
+	codes = hqqCodes(Where(IsNaN(x), gx.BroadcastToDims(low, x.Shape().Dimensions...), x), scale, z, top)
 	if valid != nil {
-		codes = Where(BroadcastToDims(valid, codes.Shape().Dimensions...), codes, gx.ZerosLike(codes))
+		codes = Where(gx.BroadcastToDims(valid, codes.Shape().Dimensions...), codes, gx.ZerosLike(codes))
 	}
 	return ConvertDType(codes, dtypes.Uint8), Div(gx.OnesLike(scale), scale), z
 }
@@ -76,7 +76,7 @@ func searchZero(x, usable, scale, z *Node, axis int, top float64, stopAxes []int
 			mean := Div(gx.ReduceSumAndKeep(Mul(Abs(wrong), count), stopAxes...), inRow)
 			// hqq moves the zero point first and stops afterwards: the one of the iteration that did no better stays.
 			active := gx.GreaterThanScalar(running, 0)
-			z = Where(BroadcastToDims(active, z.Shape().Dimensions...), next, z)
+			z = Where(gx.BroadcastToDims(active, z.Shape().Dimensions...), next, z)
 			better := LessThan(mean, best)
 			running = Where(And(active, better), running, gx.ZerosLike(running))
 			return []*Node{gx.AddScalar(i, 1), z, Where(better, mean, best), running, x, count, scale, inGroup, inRow}

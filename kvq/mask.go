@@ -25,8 +25,8 @@ func bias(visible *Node) *Node {
 func visibleTokens(index, position *Node, slidingWindow int) *Node {
 	g := index.Graph()
 	b, n, t := index.Shape().Dim(0), index.Shape().Dim(1), position.Shape().Dim(1)
-	index = BroadcastToDims(Reshape(index, b, 1, n), b, t, n)
-	position = BroadcastToDims(Reshape(position, b, t, 1), b, t, n)
+	index = gx.BroadcastToDims(Reshape(index, b, 1, n), b, t, n)
+	position = gx.BroadcastToDims(Reshape(position, b, t, 1), b, t, n)
 	visible := And(GreaterOrEqual(index, gx.Zeros(g, index.Shape())), LessOrEqual(index, position))
 	if slidingWindow > 0 {
 		oldest := gx.AddScalar(position, 1-slidingWindow)

@@ -55,5 +55,5 @@ func attendExact(queries, keys, values, index, position *Node, slidingWindow int
 func tokenIndex(start, first *Node, t int) *Node {
 	g, b := start.Graph(), start.Shape().Dim(0)
 	slot := Add(Iota(g, shapes.Make(dtypes.Int32, b, t), 1), first)
-	return Sub(slot, BroadcastToDims(Reshape(start, b, 1), b, t))
+	return Sub(slot, gx.BroadcastToDims(Reshape(start, b, 1), b, t))
 }

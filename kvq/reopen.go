@@ -52,7 +52,7 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 		size := []int{1, d[1], p.windowSlots, d[3]}
 		picked := Gather(TransposeAllAxes(Reshape(tokens, d[1], p.unit, d[3]), 1, 0, 2), Reshape(gx.MinScalar(age, p.unit-1), p.windowSlots, 1))
 		picked = Reshape(TransposeAllAxes(picked, 1, 0, 2), size...)
-		mask := BroadcastToDims(Reshape(back, 1, 1, p.windowSlots, 1), size...)
+		mask := gx.BroadcastToDims(Reshape(back, 1, 1, p.windowSlots, 1), size...)
 		return DynamicUpdateSlice(exact, Where(mask, picked, DynamicSlice(exact, at, size)), at)
 	}
 	values := func(s side, from coded) *Node {
@@ -70,9 +70,9 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 	ringAt := []*Node{row, gx.Scalar(g, dtypes.Int32, p.sinks)}
 	ring := Reshape(DynamicSlice(c.exactIndex, ringAt, []int{1, p.windowSlots}), p.windowSlots)
 	c.exactIndex = DynamicUpdateSlice(c.exactIndex, Reshape(Where(back, Add(age, oldest), ring), 1, p.windowSlots), ringAt)
-	gone := Where(BroadcastToDims(cut, p.unit), gx.Fill(g, group(before).Shape(), -1), group(c.codeIndex))
+	gone := Where(gx.BroadcastToDims(cut, p.unit), gx.Fill(g, group(before).Shape(), -1), group(c.codeIndex))
 	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(gone, 1, p.unit), []*Node{row, first})
-	here := And(Equal(Iota(g, c.next.Shape(), 0), row), BroadcastToDims(cut, p.shape.Batch))
-	c.next = Where(here, BroadcastToDims(oldest, p.shape.Batch), c.next)
-	c.used = Where(here, BroadcastToDims(first, p.shape.Batch), c.used)
+	here := And(Equal(Iota(g, c.next.Shape(), 0), row), gx.BroadcastToDims(cut, p.shape.Batch))
+	c.next = Where(here, gx.BroadcastToDims(oldest, p.shape.Batch), c.next)
+	c.used = Where(here, gx.BroadcastToDims(first, p.shape.Batch), c.used)
 }

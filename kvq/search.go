@@ -39,7 +39,7 @@ func searchRange(weight *Node) rangeFitter {
 		if weight != nil {
 			wrong = Mul(wrong, front(ConvertDType(weight, dtypes.Float32)))
 		}
-		wrong = Where(BroadcastToDims(front(usable), wrong.Shape().Dimensions...), wrong, gx.ZerosLike(wrong))
+		wrong = Where(gx.BroadcastToDims(front(usable), wrong.Shape().Dimensions...), wrong, gx.ZerosLike(wrong))
 		group := axis
 		if group >= 0 {
 			group++

@@ -56,7 +56,7 @@ func unfoldQueries(out, like *Node) *Node {
 // foldBias repeats a mask [B, t, N] for the heads: [B, 1, Q, N].
 func foldBias(bias *Node, q int) *Node {
 	b, t, n := bias.Shape().Dim(0), bias.Shape().Dim(1), bias.Shape().Dim(2)
-	return Reshape(BroadcastToDims(Reshape(bias, b, 1, t, n), b, q/t, t, n), b, 1, q, n)
+	return Reshape(gx.BroadcastToDims(Reshape(bias, b, 1, t, n), b, q/t, t, n), b, 1, q, n)
 }
 
 // scoresOf multiplies queries [B, K, Q, D] by keys [B, K, N, D]: [B, K, Q, N] float32.

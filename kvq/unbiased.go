@@ -65,7 +65,7 @@ func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 	}
 	candidates := append([]int{cuts.n * cuts.n}, dims(f.low)...)
 	all := append([]int{cuts.n * cuts.n}, dims(f.x)...)
-	spread := func(x *Node, to []int) *Node { return BroadcastToDims(InsertAxes(x, 0), to...) }
+	spread := func(x *Node, to []int) *Node { return gx.BroadcastToDims(InsertAxes(x, 0), to...) }
 	each := f
 	each.low, each.high = spread(f.low, candidates), spread(f.high, candidates)
 	each.count, each.spread = spread(f.count, candidates), spread(f.spread, candidates)

@@ -32,9 +32,9 @@ func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
 		return exact
 	}
 	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
-	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
-	own = BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), dims(sinks)...)
-	return DynamicUpdateSlice(exact, Where(own, BroadcastToDims(token, dims(sinks)...), sinks), []*Node{zero, zero, zero, zero})
+	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), gx.BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
+	own = gx.BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), dims(sinks)...)
+	return DynamicUpdateSlice(exact, Where(own, gx.BroadcastToDims(token, dims(sinks)...), sinks), []*Node{zero, zero, zero, zero})
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is one of the first S.
@@ -45,7 +45,7 @@ func (p *Plan) appendIndex(exactIndex, slot, index *Node) *Node {
 	if p.sinks > 0 {
 		sinks := Slice(exactIndex, AxisRange(), AxisRange(0, p.sinks))
 		at := Iota(g, sinks.Shape(), 1)
-		own := Equal(at, BroadcastToDims(column, b, p.sinks))
+		own := Equal(at, gx.BroadcastToDims(column, b, p.sinks))
 		exactIndex = DynamicUpdateSlice(exactIndex, Where(own, at, sinks), []*Node{zero, zero})
 		column = Where(LessThan(column, gx.Fill(g, column.Shape(), float64(p.sinks))), gx.Fill(g, column.Shape(), -1), column)
 	}
@@ -97,7 +97,7 @@ func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 	g, b := start.Graph(), start.Shape().Dim(0)
 	index := tokenIndex(start, gx.Scalar(g, dtypes.Int32, 0), t)
 	none := gx.Fill(g, index.Shape(), -1)
-	held := And(GreaterOrEqual(index, BroadcastToDims(Reshape(next, b, 1), b, t)), GreaterOrEqual(index, gx.Fill(g, index.Shape(), float64(p.sinks))))
+	held := And(GreaterOrEqual(index, gx.BroadcastToDims(Reshape(next, b, 1), b, t)), GreaterOrEqual(index, gx.Fill(g, index.Shape(), float64(p.sinks))))
 	index = Where(held, index, none)
 	if t < p.windowSlots {
 		index = Concatenate([]*Node{index, gx.Fill(g, shapes.Make(dtypes.Int32, b, p.windowSlots-t), -1)}, 1)
@@ -108,7 +108,7 @@ func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 		return index
 	}
 	sink := Iota(g, shapes.Make(dtypes.Int32, b, p.sinks), 1)
-	tokens := BroadcastToDims(Reshape(Sub(gx.Scalar(g, dtypes.Int32, t), start), b, 1), b, p.sinks)
+	tokens := gx.BroadcastToDims(Reshape(Sub(gx.Scalar(g, dtypes.Int32, t), start), b, 1), b, p.sinks)
 	sink = Where(LessThan(sink, tokens), sink, gx.Fill(g, sink.Shape(), -1))
 	return Concatenate([]*Node{sink, index}, 1)
 }
@@ -118,7 +118,7 @@ func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 func alignRows(x, start *Node, first, n int) *Node {
 	s := x.Shape()
 	g, b, t := x.Graph(), s.Dim(0), s.Dim(2)
-	column := Add(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), BroadcastToDims(Reshape(gx.AddScalar(start, first), b, 1), b, n))
+	column := Add(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(gx.AddScalar(start, first), b, 1), b, n))
 	column = Min(column, gx.Fill(g, column.Shape(), float64(t-1)))
 	row := Iota(g, shapes.Make(dtypes.Int32, b, n), 0)
 	picked := Gather(TransposeAllAxes(x, 0, 2, 1, 3), Stack([]*Node{row, column}, -1)) // [B, n, K, D]

@@ -97,7 +97,7 @@ func (s side) unpack(words *Node, headDim int) *Node {
 	for _, w := range planes(s.bits) {
 		n := l.count(w)
 		full := []int{d[0], d[1], d[2], n, l.bits / w, d[4]}
-		x := BroadcastToDims(Reshape(SliceAxis(words, 3, AxisRange(first, first+n)), d[0], d[1], d[2], n, 1, d[4]), full...)
+		x := gx.BroadcastToDims(Reshape(SliceAxis(words, 3, AxisRange(first, first+n)), d[0], d[1], d[2], n, 1, d[4]), full...)
 		x = BitwiseShiftRightLogical(x, l.shifts(g, w, full))
 		if w < 8 || l.bits > 8 {
 			x = gx.AndScalar(x, 1<<w-1)

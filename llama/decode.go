@@ -137,7 +137,7 @@ func (k decodeKey) next(logits, step, done *Node, in decodeInputs) (token, ended
 		return Reshape(DynamicSlice(in.forced, []*Node{step, zero}, []int{1, b}), b), done
 	}
 	token = k.pick.pick(logits, step, in.pick)
-	token = Where(done, BroadcastToDims(scalarOf(in.pad), b), token)
+	token = Where(done, gx.BroadcastToDims(scalarOf(in.pad), b), token)
 	return token, Or(done, k.pick.isEnding(token, in.pick))
 }
 

@@ -218,7 +218,7 @@ func (w modelNodes) embedded(ids *Node) *Node {
 	}
 	scale := convert(Gather(inside(w.scale), at), dtypes.Float32) // [B, t, hidden/32]
 	wide := append(scale.Shape().Clone().Dimensions, packedGroup)
-	scale = Reshape(BroadcastToDims(ExpandAxes(scale, -1), wide...), x.Shape().Dimensions...)
+	scale = Reshape(gx.BroadcastToDims(ExpandAxes(scale, -1), wide...), x.Shape().Dimensions...)
 	return Mul(convert(x, dtypes.Float32), scale)
 }
 

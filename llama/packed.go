@@ -67,13 +67,13 @@ func (w matrix) mulPacked(x *Node) *Node {
 func unpackMatrix(codes, scale, min *Node) *Node {
 	g, groups, out := codes.Graph(), scale.Shape().Dim(0), scale.Shape().Dim(1)
 	wide := func(x *Node) *Node {
-		return BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), groups, 1, out), groups, packedGroup, out)
+		return gx.BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), groups, 1, out), groups, packedGroup, out)
 	}
 	words := codes.Shape().Dim(1)
 	fields := packedGroup / words
 	full := []int{groups, words, fields, out}
 	shift := ConvertDType(gx.MulScalar(Iota(g, shapes.Make(dtypes.Int32, full...), 2), 32/fields), dtypes.Uint32)
-	code := BitwiseShiftRightLogical(BroadcastToDims(Reshape(codes, groups, words, 1, out), full...), shift)
+	code := BitwiseShiftRightLogical(gx.BroadcastToDims(Reshape(codes, groups, words, 1, out), full...), shift)
 	code = Bitcast(gx.AndScalar(code, 1<<(32/fields)-1), dtypes.Int32)
 	values := Reshape(ConvertDType(code, dtypes.Float32), groups, packedGroup, out)
 	if min == nil {
@@ -103,7 +103,7 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		factors[k] = 1 / float32(uint32(1)<<low(k))
 	}
 	perField := []int{rows, groups * words, fields}
-	weights := Mul(Reshape(x, perField...), BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
+	weights := Mul(Reshape(x, perField...), gx.BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
 	weights = keep(Reshape(weights, rows, groups, words, fields))
 	full := []int{rows, groups, words, out}
 	var terms []*Node
@@ -114,15 +114,15 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		}
 		values = Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32)
 		values = Reshape(ConvertDType(values, dtypes.Float32), 1, groups, words, out)
-		terms = append(terms, Mul(BroadcastToDims(values, full...), BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...)))
+		terms = append(terms, Mul(gx.BroadcastToDims(values, full...), gx.BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...)))
 	}
 	each := []int{rows, groups, out}
 	wide := func(x *Node) *Node {
-		return BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), 1, groups, out), each...)
+		return gx.BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), 1, groups, out), each...)
 	}
 	sum := Mul(gx.SumSlices(gx.SumInChains(terms), 2, 0, words), wide(scale))
 	total := keep(gx.ReduceSum(Reshape(x, rows, groups, packedGroup), 2))
-	rest := BroadcastToDims(Reshape(total, rows, groups, 1), each...)
+	rest := gx.BroadcastToDims(Reshape(total, rows, groups, 1), each...)
 	if min == nil {
 		sum = Add(sum, Mul(gx.MulScalar(wide(scale), -signOffset), rest))
 	} else {

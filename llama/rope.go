@@ -6,6 +6,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
 // ropeFrequencies returns how far, in radians, each rotary pair turns from one position to the next: D/2 values,
@@ -49,8 +51,8 @@ func newRotation(positions *Node, frequencies []float32) rotation {
 	b, t := s.Dim(0), s.Dim(1)
 	dims := []int{b, t, 1, 1, half}
 	angle := Mul(
-		BroadcastToDims(Reshape(ConvertDType(positions, dtypes.Float32), b, t, 1, 1, 1), dims...),
-		BroadcastToDims(Reshape(Const(positions.Graph(), frequencies), 1, 1, 1, 1, half), dims...))
+		gx.BroadcastToDims(Reshape(ConvertDType(positions, dtypes.Float32), b, t, 1, 1, 1), dims...),
+		gx.BroadcastToDims(Reshape(Const(positions.Graph(), frequencies), 1, 1, 1, 1, half), dims...))
 	return rotation{cos: Cos(angle), sin: Sin(angle)}
 }
 
@@ -67,8 +69,8 @@ func (r rotation) apply(x *Node) *Node {
 	wide := convert(x, dtypes.Float32)
 	first := Slice(wide, AxisRange(), AxisRange(), AxisRange(), AxisRange(), AxisRange(0, half))
 	second := Slice(wide, AxisRange(), AxisRange(), AxisRange(), AxisRange(), AxisRange(half))
-	cos := BroadcastToDims(r.cos, first.Shape().Dimensions...)
-	sin := BroadcastToDims(r.sin, first.Shape().Dimensions...)
+	cos := gx.BroadcastToDims(r.cos, first.Shape().Dimensions...)
+	sin := gx.BroadcastToDims(r.sin, first.Shape().Dimensions...)
 	turned := Concatenate([]*Node{
 		Sub(Mul(first, cos), Mul(second, sin)),
 		Add(Mul(second, cos), Mul(first, sin)),

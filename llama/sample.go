@@ -58,8 +58,8 @@ func (k pickKind) withoutEndings(logits, step *Node, in pickInputs) *Node {
 	g, s := logits.Graph(), logits.Shape()
 	short := LessThan(Add(scalarOf(in.generated), step), scalarOf(in.minNew))
 	ids := Iota(g, shapes.Make(dtypes.Int32, s.Dim(1)), 0)
-	banned := And(k.isEnding(ids, in), BroadcastToDims(short, s.Dim(1)))
-	return Where(BroadcastToDims(Reshape(banned, 1, s.Dim(1)), s.Dimensions...), gx.Fill(g, s, math.Inf(-1)), logits)
+	banned := And(k.isEnding(ids, in), gx.BroadcastToDims(short, s.Dim(1)))
+	return Where(gx.BroadcastToDims(Reshape(banned, 1, s.Dim(1)), s.Dimensions...), gx.Fill(g, s, math.Inf(-1)), logits)
 }
 
 // areNumbers tells which rows of logits [B, V] hold neither NaN nor +infinity: [B] bool.
@@ -68,8 +68,8 @@ func areNumbers(logits *Node) *Node { return IsFinite(gx.ReduceMax(logits, -1)) 
 // isEnding tells which ids [n] (int32) end a row: [n] bool.
 func (k pickKind) isEnding(ids *Node, in pickInputs) *Node {
 	n := ids.Shape().Dim(0)
-	each := BroadcastToDims(Reshape(ids, n, 1), n, k.endings)
-	return gx.LogicalAny(Equal(each, BroadcastToDims(Reshape(inside(in.eos), 1, k.endings), n, k.endings)), -1)
+	each := gx.BroadcastToDims(Reshape(ids, n, 1), n, k.endings)
+	return gx.LogicalAny(Equal(each, gx.BroadcastToDims(Reshape(inside(in.eos), 1, k.endings), n, k.endings)), -1)
 }
 
 // topK keeps the k best scores of each row, and all that equal the last of them; the others become -inf.
@@ -80,8 +80,8 @@ func topK(scores, k *Node) *Node {
 	// Half a token less than k, so that rounding in the share cannot ask for k+1.
 	share := gx.DivScalar(gx.SubScalar(ConvertDType(k, dtypes.Float32), 0.5), v)
 	keys := order(scores)
-	least := largestReaching(keys, gx.Ones(g, s), BroadcastToDims(share, b), 32)
-	return Where(GreaterOrEqual(keys, BroadcastToDims(least, b, v)), scores, gx.Fill(g, s, math.Inf(-1)))
+	least := largestReaching(keys, gx.Ones(g, s), gx.BroadcastToDims(share, b), 32)
+	return Where(GreaterOrEqual(keys, gx.BroadcastToDims(least, b, v)), scores, gx.Fill(g, s, math.Inf(-1)))
 }
 
 // topP keeps, from the best token down, those before which less than p of the probability is used up: the smallest set
@@ -91,18 +91,18 @@ func topK(scores, k *Node) *Node {
 func topP(scores, p *Node) *Node {
 	g, s := scores.Graph(), scores.Shape()
 	b, v := s.Dim(0), s.Dim(1)
-	all := func(x *Node) *Node { return BroadcastToDims(x, b, v) }
+	all := func(x *Node) *Node { return gx.BroadcastToDims(x, b, v) }
 	zeros := gx.Zeros(g, s)
 
 	keys, weights := order(scores), softmaxWeights(scores)
-	edge := all(largestReaching(keys, weights, BroadcastToDims(p, b), 32))
+	edge := all(largestReaching(keys, weights, gx.BroadcastToDims(p, b), 32))
 	above, at := GreaterThan(keys, edge), Equal(keys, edge)
 
 	// Of the tokens at the edge, the set needs as many as bring it to p.
 	whole := gx.ReduceSumAndKeep(weights, -1)
 	used := gx.ReduceSumAndKeep(Where(above, weights, zeros), -1)
 	each := gx.ReduceMaxAndKeep(Where(at, weights, zeros), -1)
-	needed := gx.MaxScalar(Ceil(Div(Sub(Mul(whole, BroadcastToDims(p, b, 1)), used), each)), 1)
+	needed := gx.MaxScalar(Ceil(Div(Sub(Mul(whole, gx.BroadcastToDims(p, b, 1)), used), each)), 1)
 	equals := Where(at, gx.Ones(g, s), zeros)
 	ids, idBits := indexKeys(g, b, v)
 	share := gx.MinScalar(Div(gx.SubScalar(needed, 0.5), gx.ReduceSumAndKeep(equals, -1)), 1)

@@ -39,7 +39,7 @@ func score(logits, target, reference *Node) stepScores {
 	prediction := Sub(shifted, Log(gx.ReduceSumAndKeep(Exp(shifted), -1)))
 	out := stepScores{prediction: prediction}
 
-	chosen := Equal(Iota(g, shapes.Make(dtypes.Int32, b, v), 1), BroadcastToDims(Reshape(target, b, 1), b, v))
+	chosen := Equal(Iota(g, shapes.Make(dtypes.Int32, b, v), 1), gx.BroadcastToDims(Reshape(target, b, 1), b, v))
 	out.nll = Neg(gx.ReduceSum(Where(chosen, prediction, gx.Zeros(g, s)), -1))
 	if reference != nil {
 		d := Sub(reference, prediction)

@@ -24,20 +24,20 @@ func largestReaching(keys, weights, share *Node, keyBits int) *Node {
 	g, s := keys.Graph(), keys.Shape()
 	b, v := s.Dim(0), s.Dim(1)
 	trial := []int{b, v, searchWidth}
-	keys = BroadcastToDims(Reshape(keys, b, v, 1), trial...)
-	weights = BroadcastToDims(Reshape(weights, b, v, 1), trial...)
+	keys = gx.BroadcastToDims(Reshape(keys, b, v, 1), trial...)
+	weights = gx.BroadcastToDims(Reshape(weights, b, v, 1), trial...)
 	none := gx.Zeros(g, weights.Shape())
 	digits := Iota(g, shapes.Make(dtypes.Uint32, b, searchWidth), 1)
 
 	found := gx.Zeros(g, shapes.Make(dtypes.Uint32, b, 1))
 	var target *Node
 	for shift := (keyBits - 1) / searchBits * searchBits; shift >= 0; shift -= searchBits {
-		thresholds := Add(BroadcastToDims(found, b, searchWidth), gx.ShiftLeft(digits, shift)) // [B, 16]
-		reached := GreaterOrEqual(keys, BroadcastToDims(Reshape(thresholds, b, 1, searchWidth), trial...))
+		thresholds := Add(gx.BroadcastToDims(found, b, searchWidth), gx.ShiftLeft(digits, shift)) // [B, 16]
+		reached := GreaterOrEqual(keys, gx.BroadcastToDims(Reshape(thresholds, b, 1, searchWidth), trial...))
 		sums := gx.ReduceSum(Where(reached, weights, none), 1) // [B, 16], falling
 		if target == nil {
 			whole := Slice(sums, AxisRange(), AxisRange(0, 1)) // thresholds from 0 on: everything
-			target = BroadcastToDims(Mul(whole, Reshape(share, b, 1)), b, searchWidth)
+			target = gx.BroadcastToDims(Mul(whole, Reshape(share, b, 1)), b, searchWidth)
 		}
 		enough := ConvertDType(GreaterOrEqual(sums, target), dtypes.Uint32)
 		above := Slice(enough, AxisRange(), AxisRange(1)) // digit 0 is taken when no other is

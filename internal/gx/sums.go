@@ -50,5 +50,5 @@ func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 
 // KeepLoop returns x. always is a bool scalar that is true and that XLA cannot know: a select is not for YNN, so the loop that makes x stays whole.
 func KeepLoop(always, x *graph.Node) *graph.Node {
-	return graph.Where(graph.BroadcastToDims(always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
+	return graph.Where(BroadcastToDims(always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
 }
