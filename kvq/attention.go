@@ -69,19 +69,27 @@ func (p *Plan) onePass(l layerPlan, gpu bool) bool {
 	return !p.tiled
 }
 
+// scoresOfCodes and tokenOf are keys of functions.
+type (
+	scoresOfCodes struct{ side }
+	tokenOf       struct{}
+)
+
 // attendBlocks is attention of one token over all blocks at once: the codes are read, multiplied and summed in two passes, one over keys and
 // one over values. Between them are only the scores.
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
-	var o oneLoop
-	if !gx.OnGPU(q.Graph()) {
-		o.always = gx.GreaterOrEqualScalar(c.length, 0)
-	}
-	scores := l.key.scores(q, s.key, o) // [N, B, K, Q, 32]
+	o := newOneLoop(c.length)
+	// A function, whose result is stored: otherwise XLA's CPU compiler makes the scores twice, for the largest and for the weights.
+	in := append([]*Node{q, c.length, c.stepMasks().codes}, s.key.nodes()...) // mask: [B, 1, N*32]
+	scores := c.functions.Call(scoresOfCodes{l.key}, in, func(in []*Node) []*Node {
+		keys, _ := l.key.take(in[3:])
+		scores := l.key.scores(in[0], keys, newOneLoop(in[1])) // [N, B, K, Q, 32]
+		d := dims(scores)
+		mask := Reshape(TransposeAllAxes(Reshape(in[2], d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
+		return []*Node{Add(scores, gx.BroadcastToDims(mask, d...))}
+	})[0]
 	d := dims(scores)
-	mask := c.stepMasks().codes // [B, 1, N*32]
-	mask = Reshape(TransposeAllAxes(Reshape(mask, d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
-	scores = Add(scores, gx.BroadcastToDims(mask, d...))
 	column := func(x *Node) *Node { return Reshape(x, d[1], d[2], d[3], 1) }
 	top := gx.ReduceMaxAndKeep(scores, 0, 4)
 	weights := Exp(Sub(scores, top))

@@ -17,6 +17,14 @@ import (
 // oneLoop turns what has to do with the compiler of a CPU on, and off for a GPU; see gx.SumSlices and gx.KeepLoop.
 type oneLoop struct{ always *Node } // bool scalar; nil on a GPU
 
+// newOneLoop makes it for the device of length, int32 scalar of at least 0.
+func newOneLoop(length *Node) oneLoop {
+	if gx.OnGPU(length.Graph()) {
+		return oneLoop{}
+	}
+	return oneLoop{gx.GreaterOrEqualScalar(length, 0)}
+}
+
 func (o oneLoop) keep(x *Node) *Node {
 	if o.always == nil {
 		return x
@@ -60,20 +68,20 @@ func sumFields(fields []*Node, of func(k int, field *Node) (x, weight *Node)) *N
 	return gx.SumInChains(terms)
 }
 
-// plane is a plane of codes: the words and what takes them apart.
+// plane is a plane of codes: its words taken apart.
 type plane struct {
-	words   *Node // [N, B, H, words, lanes]
-	fields  []*Node
-	count   int   // words
-	factors *Node // [rows]
+	fields  []*Node // of its words
+	count   int     // words
+	factors *Node   // [rows]
 }
 
-// planesOf are the planes of codes that are packed; codes that are not are a plane of rows of one field.
-func (s side) planesOf(codes *Node, headDim int) []plane {
+// planesOf are the planes of codes that are packed; codes that are not are a plane of rows of one field. lay brings the words of a plane into the
+// order of the sum.
+func (s side) planesOf(codes *Node, headDim int, lay func(words *Node) *Node) []plane {
 	g := codes.Graph()
 	if !s.packed() {
 		rows, _ := s.matrix(headDim)
-		return []plane{{codes, []*Node{s.number(codes)}, rows, gx.Fill(g, shapes.Make(dtypes.Float32, rows), 1)}}
+		return []plane{{[]*Node{s.number(lay(codes))}, rows, gx.Fill(g, shapes.Make(dtypes.Float32, rows), 1)}}
 	}
 	l := s.words(headDim)
 	var out []plane
@@ -84,7 +92,7 @@ func (s side) planesOf(codes *Node, headDim int) []plane {
 		if n < dims(codes)[3] {
 			words = SliceAxis(codes, 3, AxisRange(first, first+n))
 		}
-		out = append(out, plane{words, l.fields(words, w), n, l.factors(g, w, low)})
+		out = append(out, plane{l.fields(lay(words), w), n, l.factors(g, w, low)})
 		first, low = first+n, low+w
 	}
 	return out
@@ -118,12 +126,12 @@ func (s side) scores(q *Node, x coded, o oneLoop) *Node {
 	weights = parts(weights)
 	m := dims(weights)[0]
 	sums := make([]*Node, groups)
-	for _, p := range s.planesOf(x.codes, dim) {
+	for _, p := range s.planesOf(x.codes, dim, func(words *Node) *Node { return words }) {
 		full := []int{n, b, h, rows, p.count, blockTokens}
 		w := Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, l.rows), m, b, h, rows, l.rows))
 		w = Reshape(w, m, b, h, rows, p.count, l.rows/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
-			return gx.BroadcastToDims(Reshape(field, n, b, h, 1, p.count, blockTokens), full...), gx.BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
+			return ExpandAndBroadcast(field, full, []int{3}), gx.BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
 		})
 		for g := range sums {
 			part := o.sumAxis(words, 4, g*p.count/groups, (g+1)*p.count/groups)
@@ -210,13 +218,18 @@ func (s side) weighBlocks(weights, codes *Node, together int, o oneLoop) *Node {
 	w, lanes := dims(weights), dims(codes)[4]
 	n, b, k, rows, runs := w[0]/together, w[1], w[2], w[3], w[4]
 	var sum *Node
-	for _, p := range s.planesOf(codes, lanes) {
+	for _, p := range s.planesOf(codes, lanes, func(x *Node) *Node {
+		x = Reshape(x, n, together, b, k, dims(x)[3], runs, lanes/runs)
+		if runs == 1 {
+			return Reshape(x, n, together, b, k, runs, dims(x)[4], lanes)
+		}
+		return TransposeAllAxes(x, 0, 1, 2, 3, 5, 4, 6)
+	}) {
 		full := []int{n, together, b, k, rows, runs, p.count, lanes / runs}
 		scaled := o.keep(Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, blockTokens), w...)))
 		scaled = Reshape(scaled, n, together, b, k, rows, runs, p.count, blockTokens/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
-			x := TransposeAllAxes(Reshape(field, n, together, b, k, p.count, runs, lanes/runs), 0, 1, 2, 3, 5, 4, 6)
-			return gx.BroadcastToDims(Reshape(x, n, together, b, k, 1, runs, p.count, lanes/runs), full...),
+			return ExpandAndBroadcast(field, full, []int{4}),
 				gx.BroadcastToDims(SliceAxis(scaled, 7, AxisElem(i)), full...)
 		})
 		words = Reshape(TransposeAllAxes(words, 0, 2, 3, 4, 5, 1, 6, 7), n, b, k, rows, runs, together*p.count, lanes/runs)

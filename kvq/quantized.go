@@ -27,6 +27,8 @@ type quantizedCache struct {
 	step               int     // t of the step under way, 0 between steps
 	newKeys, newValues []*Node // of the step, per layer, [B, K, t, D] in the cache's dtype
 	masks              *stepMasks
+
+	functions gx.Functions // of all layers
 }
 
 type layerState struct {
@@ -107,8 +109,11 @@ func (c *quantizedCache) newIndex() *Node { return Sub(c.length, c.start) }
 // storeToken writes one token a row, [B, K, 1, D], into window and sinks of a layer.
 func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 	s, slot := &c.layers[layer], c.plan.ringSlot(c.length)
-	s.exactKeys = c.plan.appendExact(s.exactKeys, key, slot, c.newIndex())
-	s.exactValues = c.plan.appendExact(s.exactValues, value, slot, c.newIndex())
+	// A function, whose results are stored: otherwise XLA's CPU compiler writes the token into several copies, one for each product.
+	out := c.functions.Call(tokenOf{}, []*Node{s.exactKeys, s.exactValues, key, value, slot, c.newIndex()}, func(in []*Node) []*Node {
+		return []*Node{c.plan.appendExact(in[0], in[2], in[4], in[5]), c.plan.appendExact(in[1], in[3], in[4], in[5])}
+	})
+	s.exactKeys, s.exactValues = out[0], out[1]
 }
 
 func (c *quantizedCache) Advance() {

@@ -106,14 +106,14 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	weights := Mul(Reshape(x, perField...), gx.BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
 	weights = keep(Reshape(weights, rows, groups, words, fields))
 	full := []int{rows, groups, words, out}
+	codes = Reshape(codes, 1, groups, words, out)
 	var terms []*Node
 	for k := range fields {
 		values := codes
 		if low(k) != bits*k {
 			values = gx.ShiftRight(values, bits)
 		}
-		values = Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32)
-		values = Reshape(ConvertDType(values, dtypes.Float32), 1, groups, words, out)
+		values = ConvertDType(Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32), dtypes.Float32)
 		terms = append(terms, Mul(gx.BroadcastToDims(values, full...), gx.BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...)))
 	}
 	each := []int{rows, groups, out}
