@@ -188,10 +188,11 @@ type layered interface {
 	Layer(layer, t int) (kvq.Layer, bool)
 }
 
-// layer is block i, as a function that equal blocks share where the cache allows it and nobody observes: XLA then compiles it once.
+// layer is block i, as a function that equal blocks share where the cache allows it and nobody observes: XLA then makes each of its passes over less.
+// 16-bit weights stay in one graph: XLA's CPU compiler takes their conversion out of the decode loop, which it cannot out of a function.
 func (m *Model) layer(functions *gx.Functions, i int, w blockNodes, x *Node, turn rotation, cache Cache, seen observer) *Node {
 	whole, ok := cache.(layered)
-	if !ok || seen != nil {
+	if !ok || seen != nil || m.dtype != dtypes.Float32 {
 		return m.config.block(i, w, x, turn, cache)
 	}
 	part, ok := whole.Layer(i, x.Shape().Dim(1))
