@@ -6,8 +6,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Layer is what one layer has of a cache in the step under way, taken out of it, so that a model can make a function of the layer which XLA compiles
-// once for all layers of equal Kind: [Cache.Layer].
+// Layer is what one layer has of a cache in the step under way, taken out of it, so that a model can make a function of the layer that all
+// layers of equal Kind call: [Cache.Layer].
 type Layer struct {
 	Kind  any     // comparable; the graphs of layers of equal kind are the same
 	Nodes []*Node // what goes into the function

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
-	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -20,8 +19,7 @@ import (
 // benchCompileFlags are those of bench compile.
 type benchCompileFlags struct {
 	benchFlags
-	model   modelFlags
-	weights []string
+	model modelFlags
 }
 
 func newBenchCompile() *cobra.Command {
@@ -30,8 +28,9 @@ func newBenchCompile() *cobra.Command {
 		Use:   "compile",
 		Short: "What XLA takes to compile a generation",
 		Long: `compile times how long XLA compiles the graphs of a generation: the one that reads the prompt, the decode loop, and both at the same time, as
-generate does. Nothing is loaded but the model's header. CPU seconds are those of both graphs, over all threads.`,
-		Example: `  kvq bench compile --tokens 16 --runs 3 --weights packed,plain`,
+generate does. Nothing is loaded but the model's header. --weights auto takes packed ones and plain ones, where both can be. CPU seconds are those of
+both graphs, over all threads.`,
+		Example: `  kvq bench compile --tokens 16 --runs 3 --weights packed`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -41,7 +40,6 @@ generate does. Nothing is loaded but the model's header. CPU seconds are those o
 	fs.Lookup("tokens").Usage, fs.Lookup("steps").Usage = "tokens of the prompt", "new tokens that the cache has room for"
 	fs.Lookup("runs").Usage, fs.Lookup("runs").DefValue = "counted runs of each, in alternation", "3"
 	f.runs = 3
-	fs.StringSliceVar(&f.weights, "forms", []string{"packed", "plain"}, "how the weights are kept: packed, plain")
 	return c
 }
 
@@ -103,6 +101,10 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer backend.Finalize()
+	forms, err := f.forms(files, info.GPU())
+	if err != nil {
+		return err
+	}
 	report := &compileReport{benchHead: newBenchHead(c, info), Runs: f.runs}
 	words := lastWordsOf(c.Context())
 	words.prepare(func() { _ = report.print(c.OutOrStdout(), &f.benchFlags) })
@@ -110,18 +112,9 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 		for _, tokens := range f.tokens {
 			var requests []llama.Request
 			var rows []compileRow
-			for _, form := range f.weights {
-				one := f.model
-				one.weights = form
-				if form != "packed" && form != "plain" {
-					return usererr.New("--forms %q, want packed or plain", form)
-				}
-				packed, err := one.packs(files, info.GPU(), 1)
-				if err != nil {
-					return err
-				}
+			for _, form := range forms {
 				for _, config := range []kvq.Config{cache, {}} {
-					requests = append(requests, llama.Request{Model: files.Config(), DType: one.dtypeOn(info.GPU()), Packed: packed, Cache: config,
+					requests = append(requests, llama.Request{Model: files.Config(), DType: f.model.dtypeOn(info.GPU()), Packed: form == "packed", Cache: config,
 						Batch: batch, Prompt: tokens, NewTokens: f.steps})
 					rows = append(rows, compileRow{Cache: config.String(), Weights: form, Batch: batch, Tokens: tokens})
 				}
@@ -133,6 +126,20 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 		}
 	}
 	return words.finish(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+}
+
+// forms are how the weights are kept: as asked for, or in all ways that can be.
+func (f *benchCompileFlags) forms(files *llama.Files, gpu bool) ([]string, error) {
+	packed, err := f.model.packs(files, gpu, 1)
+	switch {
+	case err != nil:
+		return nil, err
+	case !packed:
+		return []string{"plain"}, nil
+	case f.model.weights == "packed":
+		return []string{"packed"}, nil
+	}
+	return []string{"packed", "plain"}, nil
 }
 
 // measure fills rows with the times of requests.
