@@ -49,9 +49,15 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && c.plan.onePass(l, onGPU(q.Graph())) {
+	kernel, ok := c.plan.kernelOf(l, q.Graph(), dims(q)[2])
+	switch {
+	case c.step > 1:
+		sum = c.attendTiles(layer, q)
+	case ok:
+		sum = c.attendKernel(layer, q, kernel)
+	case c.plan.onePass(l, onGPU(q.Graph())):
 		sum = c.attendBlocks(layer, q)
-	} else {
+	default:
 		sum = c.attendTiles(layer, q)
 	}
 	if l.value.rotate {

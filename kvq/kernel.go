@@ -1,0 +1,220 @@
+package kvq
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+)
+
+// The kernel is attention of single tokens over codes in one pass on a GPU: flash decoding (Dao et al. 2023). The grid is splits x (rows · key/value
+// heads); a program walks its share of the blocks in use, some blocks a turn, and writes what a [partial] holds. attendBlocks is the same as graph
+// operations, and what the kernel has to equal.
+//
+// Codes are never converted. A code is masked out of its word where it lies, at bit k, and the word's bits are taken for a float32: below 2^24 these are the
+// numbers code·2^(k-149), most of them subnormal, which a GPU multiplies as fast as others. What multiplies the code (query or weight) carries the
+// 2^(lift-k), and the sum is brought back by 2^(149-lift). So a code costs two instructions: an AND and a multiply-add.
+
+const (
+	kernelLift = 64 // exponent that queries and weights are lifted by
+	kernelHalf = 16 // fields from this bit on are shifted down by as much, so that codes end below bit 24
+	unlift     = 149 - kernelLift
+)
+
+// In the kernel scores count log2(e) times, so that exponentials are powers of two.
+const (
+	kernelMasked = masked / math.Ln2
+	beyond       = 2 * kernelMasked // of a slot that is no program's or another's: below what is merely masked
+)
+
+// kernelShape is what a kernel is made for.
+type kernelShape struct {
+	key, value            side
+	batch, heads, queries int // rows, key/value heads, queries of each
+	dim, blocks           int
+	storage               ScaleFormat // of scales, resolved
+	sliding               int
+	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
+}
+
+// kernelFor tells the shape of the kernel for a layer, and whether there is one: otherwise graph operations do it.
+func (p *Plan) kernelFor(l layerPlan, queries int) (kernelShape, bool) {
+	s := p.shape
+	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
+		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 2, warps: 1}
+	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && queries <= 8
+	for _, sd := range []side{l.key, l.value} {
+		w := sd.words(s.HeadDim)
+		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
+	}
+	// Some thousand programs fill a GPU; more only leave more parts to merge.
+	k.splits = max(1, min(kernelPrograms/(k.batch*k.heads), k.blocks/k.tile))
+	return k, ok
+}
+
+const kernelPrograms = 2048
+
+// name tells kernels apart in a profile.
+func (k kernelShape) name() string {
+	return fmt.Sprintf("attend_%d_%d_codes", k.key.bits, k.value.bits)
+}
+
+// kernelSide is what one side reads.
+type kernelSide struct {
+	side
+	k                    kernelShape
+	codes, scales, zeros ttir.Value
+}
+
+func (k kernelShape) side(t *ttir.Kernel, s side) kernelSide {
+	ks := kernelSide{side: s, k: k, codes: t.Pointer(ttir.I32), scales: t.Pointer(k.scaleElem())}
+	if s.code == Affine {
+		ks.zeros = t.Pointer(k.scaleElem())
+	}
+	return ks
+}
+
+func (k kernelShape) scaleElem() ttir.Elem {
+	switch k.storage.dtype(dtypes.InvalidDType) {
+	case dtypes.Float16:
+		return ttir.F16
+	case dtypes.BFloat16:
+		return ttir.BF16
+	case dtypes.Uint8:
+		return ttir.I8
+	}
+	return ttir.F32
+}
+
+// build writes the kernel. Parameters, in order:
+//
+//	q [B, K, Q, D] float32, scaled; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
+//	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
+//	max, sum [splits, B, K, Q] float32, out [splits, B, K, Q, D] float32
+func (k kernelShape) build() *ttir.Kernel {
+	t := ttir.New(k.name())
+	q, position, used, index := t.Pointer(ttir.F32), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
+	key, value := k.side(t, k.key), k.side(t, k.value)
+	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
+
+	split, head := t.ProgramID(0), t.ProgramID(1)
+	row := head.DivInt(k.heads)
+	blocks := ttir.Load(used, row).AddInt(blockTokens - 1).DivInt(blockTokens)
+	share := blocks.AddInt(k.splits*k.tile - 1).DivInt(k.splits * k.tile).MulInt(k.tile)
+	first := ttir.Mul(split, share)
+	last := ttir.Min(ttir.Add(first, share), blocks)
+	now := ttir.Load(position, row)
+
+	queries := key.queries(t, q, head)
+	rows := k.queries
+	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
+	var carried []ttir.Value
+	slots := []int{k.tile, blockTokens}
+	for range rows {
+		carried = append(carried, t.Float(kernelMasked), t.Fill(t.Float(0), slots...))
+		carried = append(carried, value.initial(t)...)
+	}
+	each := len(carried) / rows
+	carried = t.For(first, last, k.tile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
+		tile := ttir.Add(i, t.Range(k.tile, 0, 2)) // [tile, 1]
+		ours := ttir.Less(tile, last)
+		block := ttir.Min(tile, t.Int(k.blocks-1))
+		slot := ttir.Add(block.MulInt(blockTokens), t.Range(blockTokens, 1, 2))
+		token := ttir.Load(index, ttir.Add(slot, row.MulInt(k.blocks*blockTokens)))
+		visible := ttir.BitAnd(ttir.Less(t.Int(-1), token), ttir.LessOrEqual(token, now))
+		if k.sliding > 0 {
+			visible = ttir.BitAnd(visible, ttir.Less(now.AddInt(-k.sliding), token))
+		}
+		words := value.load(t, block, head)
+		scores := key.scores(t, queries, block, head)
+		var next []ttir.Value
+		for r := range rows {
+			state := carried[r*each : (r+1)*each]
+			score := ttir.Select(visible, scores[r], t.Float(kernelMasked))
+			score = ttir.Select(ours, score, t.Float(beyond))
+			best := ttir.Max(state[0], score.Reshape(k.tile*blockTokens).Max(0))
+			fade := ttir.Sub(state[0], best).Exp2()
+			weight := ttir.Sub(score, best).Exp2()
+			next = append(next, best, ttir.MulAdd(state[1], fade, weight))
+			next = append(next, value.weigh(t, weight, words, fade, state[2:])...)
+		}
+		return next
+	})
+	// What a program writes is at (split, row and head, query).
+	place := ttir.Add(split.MulInt(k.batch*k.heads), head).MulInt(rows)
+	for r := range rows {
+		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
+		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
+		ttir.Store(sum, at, state[1].Reshape(k.tile*blockTokens).Sum(0))
+		result := value.finish(state[2:])
+		ttir.Store(out, ttir.Add(at.MulInt(k.dim), t.Range(k.dim, 0, 1)), result)
+	}
+	return t
+}
+
+// fieldPlace is where field f of a word of fields of so many bits begins once the word is shifted, and the shift.
+func fieldPlace(f, width int) (at, shift int) {
+	at = f * width
+	if at >= kernelHalf {
+		return at - kernelHalf, kernelHalf
+	}
+	return at, 0
+}
+
+// field takes field f out of words, as subnormal numbers; half are the words shifted down.
+func field(words, half ttir.Value, f, width int) ttir.Value {
+	at, shift := fieldPlace(f, width)
+	if shift > 0 {
+		words = half
+	}
+	return words.AndInt((1<<width - 1) << at).Bitcast(ttir.F32)
+}
+
+// blockBase is where the arrays of a block and head begin, in units of what a head has of them: [tile, 1].
+func (k kernelShape) blockBase(block, head ttir.Value) ttir.Value {
+	return ttir.Add(block.MulInt(k.batch*k.heads), head)
+}
+
+// groupBase is blockBase for what belongs to a group of tokens.
+func (s kernelSide) groupBase(block, head ttir.Value) ttir.Value {
+	return s.k.blockBase(block.DivInt(s.group/blockTokens), head)
+}
+
+// decode gives scales and zero points as float32 from where they lie; zero is an invalid Value where there is none.
+func (s kernelSide) decode(t *ttir.Kernel, offset ttir.Value) (scale, zero ttir.Value) {
+	scale = ttir.Load(s.scales, offset)
+	if s.k.storage != Scale8 {
+		scale = scale.ToFloat()
+		if s.code == Affine {
+			return scale, ttir.Load(s.zeros, offset).ToFloat()
+		}
+		return scale, scale.MulFloat(-float32(s.middle()))
+	}
+	code := scale.Wide()
+	normal := code.AddInt(byteScaleOffset).ShiftLeft(23 - byteScale.mantissa).Bitcast(ttir.F32)
+	scale = ttir.Select(ttir.Less(code, t.Int(1<<byteScale.mantissa)), code.ToFloat().MulFloat(byteScaleUnit), normal)
+	if s.code == Affine {
+		ratio := ttir.Load(s.zeros, offset).ToFloat().AddFloat(-byteZeroOffset)
+		return scale, ttir.Mul(ratio, scale.MulFloat(float32(zeroUnit(s.bits))))
+	}
+	return scale, scale.MulFloat(-float32(s.middle()))
+}
+
+// planeOf is a plane of codes in a head's words.
+type planeOf struct {
+	width, low int
+	first      int // word of a part that the plane begins with
+	count      int // words of a part
+}
+
+func (s kernelSide) planes() (list []planeOf, layout wordLayout, wordsOfPart int) {
+	layout = s.words(s.k.dim)
+	low := 0
+	for _, w := range planes(s.bits) {
+		list = append(list, planeOf{w, low, wordsOfPart, layout.count(w)})
+		wordsOfPart, low = wordsOfPart+layout.count(w), low+w
+	}
+	return list, layout, wordsOfPart
+}
