@@ -51,6 +51,7 @@ func (p *Plan) kernelFor(l layerPlan, queries int) (kernelShape, bool) {
 	}
 	// Some thousand programs fill a GPU; more only leave more parts to merge.
 	k.splits = max(1, min(kernelPrograms/(k.batch*k.heads), k.blocks/k.tile))
+	k.tune()
 	return k, ok
 }
 
