@@ -17,9 +17,10 @@ import (
 // 2^(lift-k), and the sum is brought back by 2^(149-lift). So a code costs two instructions: an AND and a multiply-add.
 
 const (
-	kernelLift = 64 // exponent that queries and weights are lifted by
-	kernelHalf = 16 // fields from this bit on are shifted down by as much, so that codes end below bit 24
-	unlift     = 149 - kernelLift
+	kernelLift  = 64 // exponent that queries and weights are lifted by
+	kernelHigh  = 24 // fields from this bit on are shifted down, by kernelShift: from here on a float's bits are its exponent
+	kernelShift = 8
+	unlift      = 149 - kernelLift
 )
 
 // In the kernel scores count log2(e) times, so that exponentials are powers of two.
@@ -155,20 +156,19 @@ func (k kernelShape) build() *ttir.Kernel {
 	return t
 }
 
-// fieldPlace is where field f of a word of fields of so many bits begins once the word is shifted, and the shift.
-func fieldPlace(f, width int) (at, shift int) {
-	at = f * width
-	if at >= kernelHalf {
-		return at - kernelHalf, kernelHalf
+// fieldPlace is where field f of a word of fields of so many bits begins, once its word is shifted down where it has to be.
+func fieldPlace(f, width int) (at int, shifted bool) {
+	if at = f * width; at >= kernelHigh {
+		return at - kernelShift, true
 	}
-	return at, 0
+	return at, false
 }
 
-// field takes field f out of words, as subnormal numbers; half are the words shifted down.
-func field(words, half ttir.Value, f, width int) ttir.Value {
-	at, shift := fieldPlace(f, width)
-	if shift > 0 {
-		words = half
+// field takes field f out of words, as subnormal numbers; high are the words shifted down.
+func field(words, high ttir.Value, f, width int) ttir.Value {
+	at, shifted := fieldPlace(f, width)
+	if shifted {
+		words = high
 	}
 	return words.AndInt((1<<width - 1) << at).Bitcast(ttir.F32)
 }

@@ -90,9 +90,9 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 			}
 			word = word.AddInt(p.first)
 			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(blockTokens)), lane))
-			half := x.ShiftRight(kernelHalf)
+			high := x.ShiftRight(kernelShift)
 			for f := range fields {
-				code := field(x, half, f, p.width)
+				code := field(x, high, f, p.width)
 				var scale ttir.Value
 				if s.axis == PerChannel {
 					channel := slice.MulInt(perSlice * fields).AddInt(w*fields + f)

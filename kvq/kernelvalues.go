@@ -7,7 +7,7 @@ import (
 )
 
 // Values in the kernel: a thread has a few channels and adds the codes of all tokens of a tile, by weights that it shares with the other threads. Blocks of
-// words are [tile, words, fields, groups, channels of a group]; a group per channel is the whole head.
+// words are [tile, words, groups, channels of a group]; a group per channel is the whole head.
 
 // valueGroups is what the lanes are cut into.
 func (s kernelSide) valueGroups() int { return s.groups(s.k.dim) }
@@ -24,7 +24,7 @@ func (s kernelSide) initial(t *ttir.Kernel) []ttir.Value {
 
 // valueTile is what is read of a tile.
 type valueTile struct {
-	words       []ttir.Value // of each plane [tile, words, 1, groups, lanes]
+	words       []ttir.Value // of each plane [tile, words, groups, lanes]
 	scale, zero ttir.Value   // per token [tile, groups, 32], per channel [tile, groups, lanes]
 }
 
@@ -32,10 +32,10 @@ func (s kernelSide) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
 	list, _, words := s.planes()
 	g := s.valueGroups()
 	lanes := s.k.dim / g
-	base := s.k.blockBase(block, head).MulInt(words * s.k.dim).Expand(2).Expand(3).Expand(4)
+	base := s.k.blockBase(block, head).MulInt(words * s.k.dim).Expand(2).Expand(3)
 	for _, p := range list {
-		word := t.Range(p.count, 1, 5).AddInt(p.first).MulInt(s.k.dim)
-		lane := ttir.Add(t.Range(g, 3, 5).MulInt(lanes), t.Range(lanes, 4, 5))
+		word := t.Range(p.count, 1, 4).AddInt(p.first).MulInt(s.k.dim)
+		lane := ttir.Add(t.Range(g, 2, 4).MulInt(lanes), t.Range(lanes, 3, 4))
 		x.words = append(x.words, ttir.Load(s.codes, ttir.Add(ttir.Add(base, word), lane)))
 	}
 	per, offset := blockTokens, s.k.blockBase(block, head)
@@ -63,19 +63,24 @@ func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade t
 	for i, p := range list {
 		fields := layout.bits / p.width
 		// The token of a slot is field slot mod fields of its word: weights carry the field's 2^(lift - at).
-		slot := t.Range(blockTokens, 2, 3).RemInt(fields).MulInt(p.width)
-		at := slot.AndInt(kernelHalf - 1) // a field from kernelHalf on is shifted down
+		at := t.Range(blockTokens, 2, 3).RemInt(fields).MulInt(p.width)
+		at = ttir.Sub(at, at.DivInt(kernelHigh).MulInt(kernelShift))
 		exponent := ttir.Sub(t.Int(127+kernelLift+p.low), at).ShiftLeft(23).Bitcast(ttir.F32)
-		w := ttir.Mul(scaled, exponent).Reshape(s.k.tile, runs, p.count, fields).Transpose(0, 2, 3, 1).Expand(4)
-		f := t.Range(fields, 2, 5).MulInt(p.width)
-		shift := ttir.Sub(f, f.AndInt(kernelHalf-1))
-		mask := ttir.ShiftLeftBy(t.Int(1<<p.width-1), f.AndInt(kernelHalf-1))
-		code := ttir.BitAnd(ttir.ShiftRightBy(x.words[i], shift), mask).Bitcast(ttir.F32)
-		part := ttir.Mul(code, w)
+		weights := ttir.Mul(scaled, exponent).Reshape(s.k.tile, runs, p.count, fields).Columns() // [tile, runs, words] by field
+		high := x.words[i].ShiftRight(kernelShift)
+		var part ttir.Value
+		for f, w := range weights {
+			code, w := field(x.words[i], high, f, p.width), w.Transpose(0, 2, 1).Expand(3)
+			if f == 0 {
+				part = ttir.Mul(code, w)
+			} else {
+				part = ttir.MulAdd(code, w, part)
+			}
+		}
 		if s.axis == PerChannel {
-			part = part.Reshape(s.k.tile, p.count*fields, g, lanes).Sum(1) // [tile, 1, D]
+			part = part.Sum(1) // [tile, 1, D]
 		} else {
-			part = part.Reshape(s.k.tile*p.count*fields, g, lanes).Sum(0) // [groups, D/groups]
+			part = part.Reshape(s.k.tile*p.count, g, lanes).Sum(0) // [groups, D/groups]
 		}
 		if i == 0 {
 			sum = part

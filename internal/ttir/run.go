@@ -77,6 +77,17 @@ func (r *run) op(o *op) {
 		r.store(o)
 		return
 	}
+	if o.name == "tt.split" {
+		from := r.of(o.operands[0])
+		for j, v := range o.results {
+			part := make(bits, len(from)/2)
+			for i := range part {
+				part[i] = from[2*i+j]
+			}
+			r.values[v.id] = part
+		}
+		return
+	}
 	out := o.results[0]
 	to := make(bits, size(out.Shape))
 	r.values[out.id] = to

@@ -57,6 +57,10 @@ func list(values []Value, of func(Value) string) string {
 func (w *writer) op(o *op) {
 	names := list(o.operands, w.name)
 	var out Value
+	if o.name == "tt.split" {
+		w.line("%s = %s %s : %s -> %s", list(o.results, w.name), o.name, names, o.operands[0].Type(), o.results[0].Type())
+		return
+	}
 	if len(o.results) > 0 && o.body == nil {
 		out = o.results[0]
 		fmt.Fprintf(w, "%s = ", w.name(out))

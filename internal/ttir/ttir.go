@@ -177,6 +177,32 @@ func (v Value) Transpose(order ...int) Value {
 	return v.k.add(&op{name: "tt.trans", operands: []Value{v}, ints: order}, shape, v.Elem)
 }
 
+// Split takes the last axis, of size 2, apart.
+func (v Value) Split() (first, second Value) {
+	shape := slices.Clone(v.Shape[:len(v.Shape)-1])
+	first, second = v.k.value(shape, v.Elem), v.k.value(shape, v.Elem)
+	v.k.at.ops = append(v.k.at.ops, &op{name: "tt.split", operands: []Value{v}, results: []Value{first, second}})
+	return first, second
+}
+
+// Columns takes the last axis apart, whose size is a power of two.
+func (v Value) Columns() []Value {
+	last := len(v.Shape) - 1
+	n := v.Shape[last]
+	if n == 1 {
+		return []Value{v.Reshape(v.Shape[:last]...)}
+	}
+	even, odd := v.Reshape(append(slices.Clone(v.Shape[:last]), n/2, 2)...).Split()
+	out := make([]Value, n)
+	for i, x := range even.Columns() {
+		out[2*i] = x
+	}
+	for i, x := range odd.Columns() {
+		out[2*i+1] = x
+	}
+	return out
+}
+
 func size(shape []int) int {
 	n := 1
 	for _, d := range shape {
