@@ -3,12 +3,14 @@ package kvq
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
 )
 
 // EnvAttention is the environment variable that, set to "graph", has plans made from then on attend by graph operations on every device.
@@ -37,29 +39,35 @@ func (p *Plan) kernelOf(l layerPlan, g *Graph, queries int) (kernelShape, bool) 
 	return p.kernelFor(l, queries)
 }
 
-// attendKernel is attendBlocks as one kernel. q [B, K, Q, D] float32, turned as the keys are.
+// attendKernel is attendBlocks as kernels; where k covers them, attention over sinks and window is part of it. q [B, K, Q, D] float32, turned as
+// the keys are.
 func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial {
-	b, kv, n, d := k.batch, k.heads, k.queries, k.dim
-	inputs := append([]*Node{q, c.newIndex(), c.used, c.codeIndex}, c.layers[layer].key.nodes()...)
-	inputs = append(inputs, c.layers[layer].value.nodes()...)
-	column := shapes.Make(dtypes.Float32, k.splits, b, kv, n, 1)
-	out := gx.CustomCall(tritonTarget, k.backendConfig(), inputs, column, column, shapes.Make(dtypes.Float32, k.splits, b, kv, n, d))
-	parts := partial{out[0], out[1], out[2]}
-	if k.splits == 1 {
-		first := func(x *Node) *Node { return Reshape(x, dims(x)[1:]...) }
-		return partial{first(parts.max), first(parts.sum), first(parts.out)}
+	s := c.layers[layer]
+	inputs := append([]*Node{q, c.newIndex(), c.used, c.codeIndex}, s.key.nodes()...)
+	inputs = append(inputs, s.value.nodes()...)
+	if k.exact > 0 {
+		inputs = append(inputs, c.exactIndex, s.exactKeys, s.exactValues)
 	}
-	return parts.mergeFirst()
+	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, first ...int) []*Node {
+		shape := func(last int) shapes.Shape {
+			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.batch, k.heads, k.queries, last)...)
+		}
+		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, shape(1), shape(1), shape(k.dim))
+	}
+	parts := call(k.build(), k.warps, k.programs(), k.batch*k.heads, inputs, k.programs())
+	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts)
+	return partial{out[0], out[1], out[2]}
 }
+
+const mergeWarps = 4
 
 // tritonTarget is XLA's name for a kernel in Triton's language.
 const tritonTarget = "__gpu$xla.gpu.triton"
 
-// backendConfig is what XLA wants to know of a kernel, as text of an MLIR dictionary (openxla/xla, xla/service/gpu/triton_call.cc). XLA compiles
-// kernels of equal text once.
-func (k kernelShape) backendConfig() string {
-	t := k.build()
+// backendConfig is what XLA wants to know of a kernel and its grid, as text of an MLIR dictionary (openxla/xla,
+// xla/service/gpu/triton_call.cc). XLA compiles kernels of equal text once.
+func backendConfig(t *ttir.Kernel, warps, x, y int) string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
 	return fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = 1 : i32, num_warps = %d : i32, grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`,
-		t.Name, quote(t.Text()), k.warps, k.splits, k.batch*k.heads)
+		t.Name, quote(t.Text()), warps, x, y)
 }

@@ -33,6 +33,9 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 		return attendPrompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
 	}
 	q := foldQueries(queries, c.plan.shape.KVHeads) // [B, K, Q, D]
+	if k, ok := c.plan.kernelOf(c.plan.layers[layer], q.Graph(), dims(q)[2]); ok && k.exact > 0 && c.step == 1 {
+		return unfoldQueries(c.attendKernel(layer, matchFloat32(q), k).result(), queries)
+	}
 	m, s := c.stepMasks(), c.layers[layer]
 	scores := Add(scoresOf(q, s.exactKeys), foldBias(m.exact, dims(q)[2]))
 	sum := newPartial(scores, func(w *Node) *Node { return weighedSum(w, s.exactValues) })

@@ -37,7 +37,15 @@ type kernelShape struct {
 	storage               ScaleFormat // of scales, resolved
 	sliding               int
 	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
+	exact                 int // slots of sinks and window that the kernel attends to as well; 0: it does not
+	exactType             dtypes.DType
 }
+
+// programs is how many programs share a head of a row.
+func (k kernelShape) programs() int { return k.splits + (k.exact+exactTile-1)/exactTile }
+
+// exactTile is the sinks' and window's slots that a program reads.
+const exactTile = 16
 
 // kernelFor tells the shape of the kernel for a layer, and whether there is one: otherwise graph operations do it.
 func (p *Plan) kernelFor(l layerPlan, queries int) (kernelShape, bool) {
@@ -45,6 +53,9 @@ func (p *Plan) kernelFor(l layerPlan, queries int) (kernelShape, bool) {
 	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
 		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 2, warps: 1}
 	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	if !l.key.rotate && !l.value.rotate { // else queries and outputs are not those of the window
+		k.exact, k.exactType = p.exactSlots(), s.DType
+	}
 	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && queries <= 8
 	for _, sd := range []side{l.key, l.value} {
 		w := sd.words(s.HeadDim)
@@ -78,8 +89,10 @@ func (k kernelShape) side(t *ttir.Kernel, s side) kernelSide {
 	return ks
 }
 
-func (k kernelShape) scaleElem() ttir.Elem {
-	switch k.storage.dtype(dtypes.InvalidDType) {
+func (k kernelShape) scaleElem() ttir.Elem { return elemOf(k.storage.dtype(dtypes.InvalidDType)) }
+
+func elemOf(dtype dtypes.DType) ttir.Elem {
+	switch dtype {
 	case dtypes.Float16:
 		return ttir.F16
 	case dtypes.BFloat16:
@@ -94,11 +107,16 @@ func (k kernelShape) scaleElem() ttir.Elem {
 //
 //	q [B, K, Q, D] float32, scaled; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
 //	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
-//	max, sum [splits, B, K, Q] float32, out [splits, B, K, Q, D] float32
+//	exactIndex [B, E], exact keys and values [B, K, E, D], where the kernel attends to them
+//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32
 func (k kernelShape) build() *ttir.Kernel {
 	t := ttir.New(k.name())
 	q, position, used, index := t.Pointer(ttir.F32), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
 	key, value := k.side(t, k.key), k.side(t, k.value)
+	var window exactSide
+	if k.exact > 0 {
+		window = exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.exactType)), t.Pointer(elemOf(k.exactType))}
+	}
 	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
 
 	split, head := t.ProgramID(0), t.ProgramID(1)
@@ -108,15 +126,32 @@ func (k kernelShape) build() *ttir.Kernel {
 	first := ttir.Mul(split, share)
 	last := ttir.Min(ttir.Add(first, share), blocks)
 	now := ttir.Load(position, row)
+	visible := func(token ttir.Value) ttir.Value {
+		seen := ttir.BitAnd(ttir.Less(t.Int(-1), token), ttir.LessOrEqual(token, now))
+		if k.sliding > 0 {
+			seen = ttir.BitAnd(seen, ttir.Less(now.AddInt(-k.sliding), token))
+		}
+		return seen
+	}
+	var exact []exactState
+	if k.exact > 0 {
+		exact = window.attend(t, split, head, row, visible)
+	}
 
 	queries := key.queries(t, q, head)
 	rows := k.queries
 	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
 	var carried []ttir.Value
 	slots := []int{k.tile, blockTokens}
-	for range rows {
-		carried = append(carried, t.Float(kernelMasked), t.Fill(t.Float(0), slots...))
-		carried = append(carried, value.initial(t)...)
+	for r := range rows {
+		best := t.Float(kernelMasked)
+		state := value.initial(t)
+		if exact != nil {
+			best = exact[r].best
+			out := &state[len(state)-1]
+			*out = exact[r].out.Reshape(out.Shape...)
+		}
+		carried = append(append(carried, best, t.Fill(t.Float(0), slots...)), state...)
 	}
 	each := len(carried) / rows
 	carried = t.For(first, last, k.tile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
@@ -125,16 +160,13 @@ func (k kernelShape) build() *ttir.Kernel {
 		block := ttir.Min(tile, t.Int(k.blocks-1))
 		slot := ttir.Add(block.MulInt(blockTokens), t.Range(blockTokens, 1, 2))
 		token := ttir.Load(index, ttir.Add(slot, row.MulInt(k.blocks*blockTokens)))
-		visible := ttir.BitAnd(ttir.Less(t.Int(-1), token), ttir.LessOrEqual(token, now))
-		if k.sliding > 0 {
-			visible = ttir.BitAnd(visible, ttir.Less(now.AddInt(-k.sliding), token))
-		}
+		seen := visible(token)
 		words := value.load(t, block, head)
 		scores := key.scores(t, queries, block, head)
 		var next []ttir.Value
 		for r := range rows {
 			state := carried[r*each : (r+1)*each]
-			score := ttir.Select(visible, scores[r], t.Float(kernelMasked))
+			score := ttir.Select(seen, scores[r], t.Float(kernelMasked))
 			score = ttir.Select(ours, score, t.Float(beyond))
 			best := ttir.Max(state[0], score.Reshape(k.tile*blockTokens).Max(0))
 			fade := ttir.Sub(state[0], best).Exp2()
@@ -149,7 +181,11 @@ func (k kernelShape) build() *ttir.Kernel {
 	for r := range rows {
 		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
 		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
-		ttir.Store(sum, at, state[1].Reshape(k.tile*blockTokens).Sum(0))
+		total := state[1].Reshape(k.tile * blockTokens).Sum(0)
+		if exact != nil {
+			total = ttir.Add(total, exact[r].sum)
+		}
+		ttir.Store(sum, at, total)
 		result := value.finish(state[2:])
 		ttir.Store(out, ttir.Add(at.MulInt(k.dim), t.Range(k.dim, 0, 1)), result)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -87,6 +86,12 @@ func newKernelTest(t *testing.T, c kernelCase) kernelTest {
 				}
 			}
 			one = tensors.FromFlatDataAndDimensions(index, d...)
+		case a.name == "exactIndex":
+			index := make([]int32, n)
+			for i := range index {
+				index[i] = int32(240 + i%d[1] - 5*(i%3)) // some are of the future, some were overwritten
+			}
+			one = tensors.FromFlatDataAndDimensions(index, d...)
 		case a.role == roleLength:
 			one = tensors.FromValue(int32(250))
 		case a.role == roleUsed:
@@ -129,15 +134,30 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(c *qu
 	return out
 }
 
+// attendGraph is what the kernel is to give, in graph operations: attention over codes, and over sinks and window where it covers them, these in float32.
+func (c *quantizedCache) attendGraph(q *Node, k kernelShape, codes func(layer int, q *Node) partial) partial {
+	sum := codes(0, q)
+	if k.exact == 0 {
+		return sum
+	}
+	keys, values := matchFloat32(c.layers[0].exactKeys), matchFloat32(c.layers[0].exactValues)
+	scores := Add(scoresOf(q, keys), foldBias(c.stepMasks().exact, k.queries))
+	return sum.merge(newPartial(scores, func(w *Node) *Node { return weighedSum(w, values) }))
+}
+
 // The kernel, executed on the processor, gives what graph operations give for the same cache.
 func TestKernelEqualsGraph(t *testing.T) {
 	for _, c := range kernelCases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			x := newKernelTest(t, c)
 			out := x.call(t, testbackend.XLA(t), func(c *quantizedCache, q *Node) []*Node {
-				sum, l := c.attendTiles(0, q), c.layers[0]
+				sum, l := c.attendGraph(q, x.k, c.attendTiles), c.layers[0]
 				nodes := append([]*Node{sum.max, sum.sum, sum.out, q, c.newIndex(), c.used, c.codeIndex}, l.key.nodes()...)
-				return append(nodes, l.value.nodes()...)
+				nodes = append(nodes, l.value.nodes()...)
+				if x.k.exact > 0 {
+					nodes = append(nodes, c.exactIndex, l.exactKeys, l.exactValues)
+				}
+				return nodes
 			})
 			for _, splits := range []int{1, 3} {
 				k := x.k
@@ -165,7 +185,7 @@ func TestKernelOnCUDA(t *testing.T) {
 				if !onCUDA(q.Graph()) {
 					t.Error("the graph is for CUDA, and onCUDA does not see it")
 				}
-				kernel, graph := c.attendKernel(0, q, x.k), c.attendBlocks(0, q)
+				kernel, graph := c.attendKernel(0, q, x.k), c.attendGraph(q, x.k, c.attendBlocks)
 				return []*Node{kernel.max, kernel.sum, kernel.out, graph.max, graph.sum, graph.out}
 			})
 			requireParts(t, "on CUDA", hostParts(out[:3]), hostParts(out[3:]))
@@ -190,28 +210,19 @@ func hostParts(x []*tensors.Tensor) parts {
 	return parts{flat(x[0]), flat(x[1]), flat(x[2])}
 }
 
-// runOnHost executes the kernel over its inputs and merges what its splits give.
+// runOnHost executes the kernel and the merge over inputs.
 func (k kernelShape) runOnHost(inputs []*tensors.Tensor) parts {
 	rows := k.batch * k.heads * k.queries
-	n := k.splits * rows
-	all := parts{make([]float32, n), make([]float32, n), make([]float32, n*k.dim)}
+	room := func(n int) parts {
+		return parts{make([]float32, n), make([]float32, n), make([]float32, n*k.dim)}
+	}
 	var memory ttir.Memory
 	for _, x := range inputs {
 		x.MustConstFlatData(func(flat any) { memory = append(memory, flat) })
 	}
-	k.build().Run([3]int{k.splits, k.batch * k.heads, 1}, append(memory, all.max, all.sum, all.out))
-	merged := parts{slices.Clone(all.max[:rows]), make([]float32, rows), make([]float32, rows*k.dim)}
-	for i := range n {
-		merged.max[i%rows] = max(merged.max[i%rows], all.max[i])
-	}
-	for i := range n {
-		row := i % rows
-		scale := float32(math.Exp(float64(all.max[i] - merged.max[row])))
-		merged.sum[row] += all.sum[i] * scale
-		for d := range k.dim {
-			merged.out[row*k.dim+d] += all.out[i*k.dim+d] * scale
-		}
-	}
+	all, merged := room(k.programs()*rows), room(rows)
+	k.build().Run([3]int{k.programs(), k.batch * k.heads, 1}, append(memory, all.max, all.sum, all.out))
+	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out})
 	return merged
 }
 

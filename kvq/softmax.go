@@ -37,18 +37,6 @@ func (p partial) merge(q partial) partial {
 	}
 }
 
-// mergeFirst joins the parts along a first axis that all three arrays have.
-func (p partial) mergeFirst() partial {
-	top := gx.ReduceMax(p.max, 0)
-	d := dims(p.max)
-	scale := Exp(Sub(p.max, BroadcastToDims(Reshape(top, append([]int{1}, d[1:]...)...), d...)))
-	return partial{
-		max: top,
-		sum: gx.ReduceSum(Mul(p.sum, scale), 0),
-		out: gx.ReduceSum(Mul(p.out, BroadcastToDims(scale, dims(p.out)...)), 0),
-	}
-}
-
 // result divides by the sum: the attention output [B, K, Q, D] float32.
 func (p partial) result() *Node { return Div(p.out, p.sum) }
 

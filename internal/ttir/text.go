@@ -89,6 +89,10 @@ func (w *writer) op(o *op) {
 	case "arith.cmpi":
 		w.line("%s %s, %s : %s", o.name, predicates[o.ints[0]], names, o.operands[0].Type())
 	case "arith.select":
+		if out.Shape == nil {
+			w.line("%s %s : %s", o.name, names, out.Type())
+			return
+		}
 		w.line("%s %s : %s, %s", o.name, names, o.operands[0].Type(), out.Type())
 	case "tt.reduce":
 		e := out.Elem
