@@ -31,16 +31,16 @@ func onCUDA(g *Graph) bool {
 	return g.NumDevices() == 1 && strings.Contains(strings.ToLower(g.Backend().DeviceDescription(0)), "cuda")
 }
 
-// kernelOf is the kernel for a layer's attention in a graph, if there is one.
-func (p *Plan) kernelOf(l layerPlan, g *Graph, queries int) (kernelShape, bool) {
-	if p.noKernel || p.tiled || p.fused || os.Getenv(EnvAttention) == "graph" || !onCUDA(g) {
+// kernelOf is the kernel for a layer's attention of queries [B, H, 1, D], if there is one.
+func (p *Plan) kernelOf(l layerPlan, queries *Node) (kernelShape, bool) {
+	if p.noKernel || p.tiled || p.fused || os.Getenv(EnvAttention) == "graph" || !onCUDA(queries.Graph()) {
 		return kernelShape{}, false
 	}
-	return p.kernelFor(l, queries)
+	return p.kernelFor(l, dims(queries)[1]/p.shape.KVHeads, queries.DType())
 }
 
-// attendKernel is attendBlocks as kernels; where k covers them, attention over sinks and window is part of it. q [B, K, Q, D] float32, turned as
-// the keys are.
+// attendKernel is attendBlocks as kernels; where k covers them, attention over sinks and window is part of it. q [B, K, Q, D], as k wants it:
+// as it came, or in float32, scaled and turned as the keys are.
 func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial {
 	s := c.layers[layer]
 	inputs := append([]*Node{q, c.newIndex(), c.used, c.codeIndex}, s.key.nodes()...)
@@ -54,7 +54,7 @@ func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial
 		}
 		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, shape(1), shape(1), shape(k.dim))
 	}
-	parts := call(k.build(), k.warps, k.programs(), k.batch*k.heads, inputs, k.programs())
+	parts := call(k.build(), k.warps, k.programs(), k.batch*k.heads*k.queries/k.together, inputs, k.programs())
 	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts)
 	return partial{out[0], out[1], out[2]}
 }

@@ -39,35 +39,48 @@ type kernelShape struct {
 	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
 	exact                 int // slots of sinks and window that the kernel attends to as well; 0: it does not
 	exactType             dtypes.DType
+	together              int          // of a head's queries, what a program takes
+	queryType             dtypes.DType // of queries as they come in
+	queryScale            float64      // and what they have to be multiplied by
 }
 
-// programs is how many programs share a head of a row.
-func (k kernelShape) programs() int { return k.splits + (k.exact+exactTile-1)/exactTile }
+// programs is how many programs share a head of a row: those for codes, then those for exact tokens.
+func (k kernelShape) programs() int      { return k.splits + k.exactPrograms() }
+func (k kernelShape) exactPrograms() int { return (k.exact + exactTile - 1) / exactTile }
 
 // exactTile is the sinks' and window's slots that a program reads.
 const exactTile = 16
 
 // kernelFor tells the shape of the kernel for a layer, and whether there is one: otherwise graph operations do it.
-func (p *Plan) kernelFor(l layerPlan, queries int) (kernelShape, bool) {
+//
+// queries of a key/value head; dtype: of theirs.
+func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelShape, bool) {
 	s := p.shape
 	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
 		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 2, warps: 1}
 	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	k.queryType, k.queryScale = dtypes.Float32, 1
 	if !l.key.rotate && !l.value.rotate { // else queries and outputs are not those of the window
 		k.exact, k.exactType = p.exactSlots(), s.DType
+		k.queryType, k.queryScale = dtype, 1/math.Sqrt(float64(s.HeadDim))
+	}
+	k.together = 1
+	if queries%2 == 0 {
+		k.together = 2 // what takes codes out of words then serves both; more do not fit a thread's registers
 	}
 	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && queries <= 8
 	for _, sd := range []side{l.key, l.value} {
 		w := sd.words(s.HeadDim)
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
-	// Some thousand programs fill a GPU; more only leave more parts to merge.
-	k.splits = max(1, min(kernelPrograms/(k.batch*k.heads), k.blocks/k.tile))
+	k.splits = max(1, min(kernelPrograms/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
 	k.tune()
 	return k, ok
 }
 
-const kernelPrograms = 2048
+// kernelPrograms is how many programs there should be: as many as an H100 runs at once (132 processors, 12 programs each with the registers that they
+// take), so that none waits for others to end.
+const kernelPrograms = 1536
 
 // name tells kernels apart in a profile.
 func (k kernelShape) name() string {
@@ -105,13 +118,13 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 
 // build writes the kernel. Parameters, in order:
 //
-//	q [B, K, Q, D] float32, scaled; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
+//	q [B, K, Q, D]; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
 //	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
 //	exactIndex [B, E], exact keys and values [B, K, E, D], where the kernel attends to them
 //	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32
 func (k kernelShape) build() *ttir.Kernel {
 	t := ttir.New(k.name())
-	q, position, used, index := t.Pointer(ttir.F32), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
+	q, position, used, index := t.Pointer(elemOf(k.queryType)), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
 	key, value := k.side(t, k.key), k.side(t, k.value)
 	var window exactSide
 	if k.exact > 0 {
@@ -119,7 +132,8 @@ func (k kernelShape) build() *ttir.Kernel {
 	}
 	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
 
-	split, head := t.ProgramID(0), t.ProgramID(1)
+	split, part := t.ProgramID(0), t.ProgramID(1)
+	head, query := part.DivInt(k.queries/k.together), part.MulInt(k.together)
 	row := head.DivInt(k.heads)
 	blocks := ttir.Load(used, row).AddInt(blockTokens - 1).DivInt(blockTokens)
 	share := blocks.AddInt(k.splits*k.tile - 1).DivInt(k.splits * k.tile).MulInt(k.tile)
@@ -135,11 +149,11 @@ func (k kernelShape) build() *ttir.Kernel {
 	}
 	var exact []exactState
 	if k.exact > 0 {
-		exact = window.attend(t, split, head, row, visible)
+		exact = window.attend(t, split, head, query, row, visible)
 	}
 
-	queries := key.queries(t, q, head)
-	rows := k.queries
+	queries := key.queries(t, q, query)
+	rows := k.together
 	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
 	var carried []ttir.Value
 	slots := []int{k.tile, blockTokens}
@@ -177,7 +191,7 @@ func (k kernelShape) build() *ttir.Kernel {
 		return next
 	})
 	// What a program writes is at (split, row and head, query).
-	place := ttir.Add(split.MulInt(k.batch*k.heads), head).MulInt(rows)
+	place := ttir.Add(split.MulInt(k.batch*k.heads*k.queries), query)
 	for r := range rows {
 		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
 		ttir.Store(top, at, state[0].MulFloat(math.Ln2))

@@ -13,6 +13,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/ttir"
 )
@@ -58,7 +59,7 @@ func newKernelTest(t *testing.T, c kernelCase) kernelTest {
 	t.Helper()
 	shape := Shape{Layers: 1, Batch: 2, KVHeads: c.kvHeads, HeadDim: c.dim, Capacity: 300, DType: c.dtype, SlidingWindow: c.sliding}
 	plan := newPlan(t, c.config, shape)
-	k, ok := plan.kernelFor(plan.layers[0], c.heads/c.kvHeads)
+	k, ok := plan.kernelFor(plan.layers[0], c.heads/c.kvHeads, dtypes.Float32)
 	if !ok {
 		t.Fatalf("no kernel for %s", c.config)
 	}
@@ -136,6 +137,7 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(c *qu
 
 // attendGraph is what the kernel is to give, in graph operations: attention over codes, and over sinks and window where it covers them, these in float32.
 func (c *quantizedCache) attendGraph(q *Node, k kernelShape, codes func(layer int, q *Node) partial) partial {
+	q = gx.MulScalar(q, k.queryScale)
 	sum := codes(0, q)
 	if k.exact == 0 {
 		return sum
@@ -221,7 +223,7 @@ func (k kernelShape) runOnHost(inputs []*tensors.Tensor) parts {
 		x.MustConstFlatData(func(flat any) { memory = append(memory, flat) })
 	}
 	all, merged := room(k.programs()*rows), room(rows)
-	k.build().Run([3]int{k.programs(), k.batch * k.heads, 1}, append(memory, all.max, all.sum, all.out))
+	k.build().Run([3]int{k.programs(), rows / k.together, 1}, append(memory, all.max, all.sum, all.out))
 	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out})
 	return merged
 }

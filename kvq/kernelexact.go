@@ -16,12 +16,12 @@ type exactSide struct {
 // exactState is attention over exact tokens, for one query: the largest score times log2(e), the sum of weights, the output [D].
 type exactState struct{ best, sum, out ttir.Value }
 
-func (s exactSide) attend(t *ttir.Kernel, split, head, row ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {
+func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {
 	k := s.k
 	from := split.AddInt(-k.splits).MulInt(exactTile)
 	to := ttir.Select(ttir.Less(split, t.Int(k.splits)), from, ttir.Min(from.AddInt(exactTile), t.Int(k.exact)))
 	var carried []ttir.Value
-	for range k.queries {
+	for range k.together {
 		carried = append(carried, t.Float(kernelMasked), t.Float(0), t.Fill(t.Float(0), k.dim))
 	}
 	carried = t.For(from, to, exactTile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
@@ -33,10 +33,10 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, row ttir.Value, visible f
 		place := ttir.Add(ttir.Add(head.MulInt(k.exact), slot).MulInt(k.dim).Expand(1), channel)
 		keys, values := ttir.Load(s.keys, place).ToFloat(), ttir.Load(s.values, place).ToFloat()
 		var next []ttir.Value
-		for r := range k.queries {
+		for r := range k.together {
 			state := carried[3*r : 3*r+3]
-			query := ttir.Load(s.q, ttir.Add(head.MulInt(k.queries).AddInt(r).MulInt(k.dim), channel)).MulFloat(math.Log2E)
-			score := ttir.Select(seen, ttir.Mul(keys, query).Sum(1), t.Float(kernelMasked))
+			q := ttir.Load(s.q, ttir.Add(query.AddInt(r).MulInt(k.dim), channel)).ToFloat().MulFloat(float32(k.queryScale * math.Log2E))
+			score := ttir.Select(seen, ttir.Mul(keys, q).Sum(1), t.Float(kernelMasked))
 			score = ttir.Select(ours, score, t.Float(beyond))
 			best := ttir.Max(state[0], score.Max(0))
 			fade, weight := ttir.Sub(state[0], best).Exp2(), ttir.Sub(score, best).Exp2()
@@ -45,7 +45,7 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, row ttir.Value, visible f
 		}
 		return next
 	})
-	out := make([]exactState, k.queries)
+	out := make([]exactState, k.together)
 	for r := range out {
 		out[r] = exactState{carried[3*r], carried[3*r+1], carried[3*r+2]}
 	}

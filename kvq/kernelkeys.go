@@ -32,14 +32,15 @@ type keyQueries struct {
 	all    ttir.Value     // [1, D]; per channel
 }
 
-// queries loads the query rows of a head.
-func (s kernelSide) queries(t *ttir.Kernel, q, head ttir.Value) []keyQueries {
+// queries loads the queries of a program, which begin with query.
+func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 	list, layout, _ := s.planes()
 	n := s.slices()
 	slice := t.Range(n, 1, 3)
-	out := make([]keyQueries, s.k.queries)
+	unit := s.k.queryScale * math.Log2E // exponentials become powers of two
+	out := make([]keyQueries, s.k.together)
 	for r := range out {
-		base := head.MulInt(s.k.queries).AddInt(r).MulInt(s.k.dim)
+		base := query.AddInt(r).MulInt(s.k.dim)
 		for i, p := range list {
 			fields := layout.bits / p.width
 			words := layout.parts * p.count / n
@@ -47,10 +48,10 @@ func (s kernelSide) queries(t *ttir.Kernel, q, head ttir.Value) []keyQueries {
 			for w := range words {
 				for f := range fields {
 					at, _ := fieldPlace(f, p.width)
-					// 2^(low - at) makes codes of all fields count alike; log2(e) makes exponentials powers of two.
-					factor := math.Ldexp(math.Log2E, kernelLift+p.low-at)
+					// 2^(low - at) makes codes of all fields count alike.
+					factor := math.Ldexp(unit, kernelLift+p.low-at)
 					channel := slice.MulInt(words * fields).AddInt(w*fields + f)
-					x := ttir.Load(q, ttir.Add(base, channel))
+					x := ttir.Load(q, ttir.Add(base, channel)).ToFloat()
 					all = append(all, x.MulFloat(float32(factor)))
 					if i == 0 && s.axis == PerToken {
 						if w+f == 0 {
@@ -64,9 +65,9 @@ func (s kernelSide) queries(t *ttir.Kernel, q, head ttir.Value) []keyQueries {
 			out[r].fields = append(out[r].fields, all)
 		}
 		if s.axis == PerToken {
-			out[r].sums = out[r].sums.MulFloat(math.Log2E)
+			out[r].sums = out[r].sums.MulFloat(float32(unit))
 		} else {
-			out[r].all = ttir.Load(q, ttir.Add(base, t.Range(s.k.dim, 1, 2))).MulFloat(math.Log2E)
+			out[r].all = ttir.Load(q, ttir.Add(base, t.Range(s.k.dim, 1, 2))).ToFloat().MulFloat(float32(unit))
 		}
 	}
 	return out
