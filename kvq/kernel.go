@@ -57,30 +57,40 @@ const exactTile = 16
 func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelShape, bool) {
 	s := p.shape
 	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
-		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 2, warps: 1}
+		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1}
 	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	k.queryType, k.queryScale = dtypes.Float32, 1
 	if !l.key.rotate && !l.value.rotate { // else queries and outputs are not those of the window
 		k.exact, k.exactType = p.exactSlots(), s.DType
 		k.queryType, k.queryScale = dtype, 1/math.Sqrt(float64(s.HeadDim))
 	}
-	k.together = 1
-	if queries%2 == 0 {
-		k.together = 2 // what takes codes out of words then serves both; more do not fit a thread's registers
+	// What takes codes out of words serves several queries; more of them do not fit a thread's registers.
+	for n := 1; n <= queries; n++ {
+		if queries%n == 0 && n*s.HeadDim <= 256 {
+			k.together = n
+		}
 	}
-	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && queries <= 8
+	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && s.HeadDim <= 256
 	for _, sd := range []side{l.key, l.value} {
 		w := sd.words(s.HeadDim)
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
-	k.splits = max(1, min(kernelPrograms/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
+	k.splits = max(1, min(k.wanted()/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
 	k.tune()
 	return k, ok
 }
 
-// kernelPrograms is how many programs there should be: as many as an H100 runs at once (132 processors, 12 programs each with the registers that they
-// take), so that none waits for others to end.
-const kernelPrograms = 1536
+// wanted is how many programs there should be: about as many as an H100 runs at once, so that none waits for others to end. It has 132 processors; how
+// many programs one of them takes is decided by their registers (128 a thread make 16, 160 make 12, more make 8).
+func (k kernelShape) wanted() int {
+	switch {
+	case k.together*k.dim > 128:
+		return 128 * 8
+	case max(k.key.bits, k.value.bits) > 4:
+		return 128 * 12
+	}
+	return 128 * 16
+}
 
 // name tells kernels apart in a profile.
 func (k kernelShape) name() string {
@@ -258,13 +268,21 @@ type planeOf struct {
 	width, low int
 	first      int // word of a part that the plane begins with
 	count      int // words of a part
+	fields     int // codes of a word
+}
+
+// lift is what rows of a block have to be multiplied by, by their numbers: 2^(lift + low - at) for a code that begins at bit at of its word.
+func (p planeOf) lift(t *ttir.Kernel, row ttir.Value) ttir.Value {
+	at := row.RemInt(p.fields).MulInt(p.width)
+	at = ttir.Sub(at, at.DivInt(kernelHigh).MulInt(kernelShift))
+	return ttir.Sub(t.Int(127+kernelLift+p.low), at).ShiftLeft(23).Bitcast(ttir.F32)
 }
 
 func (s kernelSide) planes() (list []planeOf, layout wordLayout, wordsOfPart int) {
 	layout = s.words(s.k.dim)
 	low := 0
 	for _, w := range planes(s.bits) {
-		list = append(list, planeOf{w, low, wordsOfPart, layout.count(w)})
+		list = append(list, planeOf{w, low, wordsOfPart, layout.count(w), layout.bits / w})
 		wordsOfPart, low = wordsOfPart+layout.count(w), low+w
 	}
 	return list, layout, wordsOfPart

@@ -25,49 +25,30 @@ func (s kernelSide) slices() int {
 	return n
 }
 
-// keyQueries is the query as the keys' codes need it.
+// keyQueries is a query as the keys' codes need it: [1, slices, channels of a slice].
 type keyQueries struct {
-	fields [][]ttir.Value // [plane][word of a slice · field]: [1, slices, 1]
-	sums   ttir.Value     // of the query over each slice [1, slices, 1]; per token
-	all    ttir.Value     // [1, D]; per channel
+	lifted []ttir.Value   // for the codes of each plane
+	fields [][]ttir.Value // the same by channel of a slice, [1, slices]; per token
+	plain  ttir.Value
 }
 
 // queries loads the queries of a program, which begin with query.
 func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
-	list, layout, _ := s.planes()
+	list, _, _ := s.planes()
 	n := s.slices()
-	slice := t.Range(n, 1, 3)
-	unit := s.k.queryScale * math.Log2E // exponentials become powers of two
+	channels := s.k.dim / n
+	channel := t.Range(channels, 2, 3)
 	out := make([]keyQueries, s.k.together)
 	for r := range out {
-		base := query.AddInt(r).MulInt(s.k.dim)
-		for i, p := range list {
-			fields := layout.bits / p.width
-			words := layout.parts * p.count / n
-			var all []ttir.Value
-			for w := range words {
-				for f := range fields {
-					at, _ := fieldPlace(f, p.width)
-					// 2^(low - at) makes codes of all fields count alike.
-					factor := math.Ldexp(unit, kernelLift+p.low-at)
-					channel := slice.MulInt(words * fields).AddInt(w*fields + f)
-					x := ttir.Load(q, ttir.Add(base, channel)).ToFloat()
-					all = append(all, x.MulFloat(float32(factor)))
-					if i == 0 && s.axis == PerToken {
-						if w+f == 0 {
-							out[r].sums = x
-						} else {
-							out[r].sums = ttir.Add(out[r].sums, x)
-						}
-					}
-				}
+		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
+		x = x.MulFloat(float32(s.k.queryScale * math.Log2E)) // exponentials become powers of two
+		out[r].plain = x
+		for _, p := range list {
+			lifted := ttir.Mul(x, p.lift(t, channel))
+			out[r].lifted = append(out[r].lifted, lifted)
+			if s.axis == PerToken {
+				out[r].fields = append(out[r].fields, lifted.Columns())
 			}
-			out[r].fields = append(out[r].fields, all)
-		}
-		if s.axis == PerToken {
-			out[r].sums = out[r].sums.MulFloat(float32(unit))
-		} else {
-			out[r].all = ttir.Load(q, ttir.Add(base, t.Range(s.k.dim, 1, 2))).ToFloat().MulFloat(float32(unit))
 		}
 	}
 	return out
@@ -79,10 +60,28 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 	n := s.slices()
 	base := s.k.blockBase(block, head).MulInt(layout.parts * wordsOfPart * blockTokens).Expand(2) // [tile, 1, 1]
 	slice, lane := t.Range(n, 1, 3), t.Range(blockTokens, 2, 3)
+	var scale, zero ttir.Value
+	if s.axis == PerChannel { // [tile, slices, channels of a slice]
+		channels := s.k.dim / n
+		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim).Expand(2),
+			ttir.Add(slice.MulInt(channels), t.Range(channels, 2, 3))))
+	} else { // [tile, slices, 32]
+		groups := s.groups(s.k.dim)
+		offset := s.k.blockBase(block, head).MulInt(groups * blockTokens).Expand(2)
+		scale, zero = s.decode(t, ttir.Add(ttir.Add(offset, slice.DivInt(n/groups).MulInt(blockTokens)), lane))
+	}
 	sums := make([]ttir.Value, len(queries))
 	for i, p := range list {
-		fields := layout.bits / p.width
+		fields := p.fields
 		perSlice := layout.parts * p.count / n
+		weights := make([][]ttir.Value, len(queries)) // by channel of a slice, [.., slices]
+		for r, q := range queries {
+			if s.axis == PerChannel {
+				weights[r] = ttir.Mul(q.lifted[i], scale).Columns()
+			} else {
+				weights[r] = q.fields[i]
+			}
+		}
 		for w := range perSlice {
 			// Word of the head, counted over all parts, as word of a part.
 			word := slice.MulInt(perSlice).AddInt(w)
@@ -94,16 +93,8 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 			high := x.ShiftRight(kernelShift)
 			for f := range fields {
 				code := field(x, high, f, p.width)
-				var scale ttir.Value
-				if s.axis == PerChannel {
-					channel := slice.MulInt(perSlice * fields).AddInt(w*fields + f)
-					scale, _ = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim).Expand(2), channel))
-				}
-				for r, q := range queries {
-					weight := q.fields[i][w*fields+f]
-					if s.axis == PerChannel {
-						weight = ttir.Mul(weight, scale)
-					}
+				for r := range queries {
+					weight := weights[r][w*fields+f].Expand(2)
 					if i+w+f == 0 {
 						sums[r] = ttir.Mul(code, weight)
 					} else {
@@ -113,22 +104,13 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 			}
 		}
 	}
-	back := float32(math.Ldexp(1, unlift))
-	if s.axis == PerChannel {
-		_, zero := s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim), t.Range(s.k.dim, 1, 2))) // [tile, D]
-		for r, q := range queries {
-			sum := ttir.Mul(q.all, zero).Sum(1).Expand(1)
-			sums[r] = ttir.MulAdd(sums[r].Sum(1), t.Float(back), sum)
-		}
-		return sums
-	}
-	groups := s.groups(s.k.dim)
-	offset := s.k.blockBase(block, head).MulInt(groups * blockTokens).Expand(2)
-	offset = ttir.Add(ttir.Add(offset, slice.DivInt(n/groups).MulInt(blockTokens)), lane)
-	scale, zero := s.decode(t, offset)
-	scale = scale.MulFloat(back)
+	back := t.Float(float32(math.Ldexp(1, unlift)))
 	for r, q := range queries {
-		sums[r] = ttir.MulAdd(sums[r], scale, ttir.Mul(zero, q.sums)).Sum(1)
+		if s.axis == PerChannel {
+			sums[r] = ttir.MulAdd(sums[r].Sum(1), back, ttir.Mul(q.plain, zero).Sum(2).Sum(1).Expand(1))
+		} else {
+			sums[r] = ttir.MulAdd(sums[r], ttir.Mul(scale, back), ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)
+		}
 	}
 	return sums
 }

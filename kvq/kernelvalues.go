@@ -49,7 +49,7 @@ func (s kernelSide) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
 
 // weigh adds a tile to what is carried, by weights [tile, 32] of one query; fade is what older tokens count less now.
 func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade ttir.Value, state []ttir.Value) []ttir.Value {
-	list, layout, _ := s.planes()
+	list, _, _ := s.planes()
 	g := s.valueGroups()
 	lanes := s.k.dim / g
 	weight = weight.Expand(1) // [tile, 1, 32]
@@ -61,12 +61,8 @@ func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade t
 	}
 	var sum ttir.Value
 	for i, p := range list {
-		fields := layout.bits / p.width
-		// The token of a slot is field slot mod fields of its word: weights carry the field's 2^(lift - at).
-		at := t.Range(blockTokens, 2, 3).RemInt(fields).MulInt(p.width)
-		at = ttir.Sub(at, at.DivInt(kernelHigh).MulInt(kernelShift))
-		exponent := ttir.Sub(t.Int(127+kernelLift+p.low), at).ShiftLeft(23).Bitcast(ttir.F32)
-		weights := ttir.Mul(scaled, exponent).Reshape(s.k.tile, runs, p.count, fields).Columns() // [tile, runs, words] by field
+		fields := p.fields
+		weights := ttir.Mul(scaled, p.lift(t, t.Range(blockTokens, 2, 3))).Reshape(s.k.tile, runs, p.count, fields).Columns() // [tile, runs, words] by field
 		high := x.words[i].ShiftRight(kernelShift)
 		var part ttir.Value
 		for f, w := range weights {

@@ -206,7 +206,7 @@ func newBenchAttention() *cobra.Command {
 	registerBackend(fs, &backend)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
 	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: smollm2, llama2-7b or llama3-8b")
-	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 30)")
+	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
 	fs.BoolVar(&o.graphForm, "graph-form", false, "time the quantized cache with graph operations alone too, where it has a kernel otherwise")
 	return c
 }
@@ -227,7 +227,7 @@ func (o attentionFlags) layersFor(info device.Info, shape bench.AttentionShape, 
 		return 1
 	}
 	bytes := 4 * shape.Batch * shape.KVHeads * shape.HeadDim * tokens // keys and values of 2 bytes
-	return max(4, min(30, (256<<20)/bytes))
+	return max(4, min(12, (256<<20)/bytes))
 }
 
 func (f *benchFlags) attention(c *cobra.Command, backendName string, models []string, o attentionFlags) error {
