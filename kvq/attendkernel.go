@@ -25,9 +25,6 @@ func (p *Plan) WithoutKernel() *Plan {
 
 // onCUDA tells whether a graph is for one device of CUDA: what XLA compiles kernels for, and where it need not cut them into pieces.
 func onCUDA(g *Graph) bool {
-	if os.Getenv("KVQ_FORCE_CUDA") != "" {
-		return true
-	}
 	return g.NumDevices() == 1 && strings.Contains(strings.ToLower(g.Backend().DeviceDescription(0)), "cuda")
 }
 

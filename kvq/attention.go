@@ -1,7 +1,6 @@
 package kvq
 
 import (
-	"os"
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
@@ -74,9 +73,6 @@ func (c *quantizedCache) attendCodes(layer int, q, queries *Node) partial {
 
 // onGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
 func onGPU(g *Graph) bool {
-	if os.Getenv("KVQ_FORCE_CUDA") != "" {
-		return true
-	}
 	name := strings.ToLower(g.Backend().DeviceDescription(0))
 	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
 }

@@ -76,7 +76,7 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
 	k.splits = max(1, min(k.wanted()/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
-	k.tune()
+
 	return k, ok
 }
 
