@@ -72,6 +72,9 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 	}
 	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && s.HeadDim <= 256
 	for _, sd := range []side{l.key, l.value} {
+		for _, a := range sd.arrays(s, p.codeSlots) {
+			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
+		}
 		w := sd.words(s.HeadDim)
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
