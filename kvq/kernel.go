@@ -8,9 +8,10 @@ import (
 	"github.com/kvqbook/kvqbook/internal/ttir"
 )
 
-// The kernel is attention of single tokens over codes in one pass on a GPU: flash decoding (Dao et al. 2023). The grid is splits x (rows · key/value
-// heads); a program walks its share of the blocks in use, some blocks a turn, and writes what a [partial] holds. attendBlocks is the same as graph
-// operations, and what the kernel has to equal.
+// The kernel is attention of single tokens over codes in one pass on a GPU, in Triton's language: flash decoding (Dao et al. 2023). A program is one warp; it
+// walks its share of the blocks that are in use with a running maximum, and writes what a [partial] holds. Other programs of the same grid attend to sinks and
+// window (kernelexact.go). A second kernel joins the parts. attendBlocks is the same as graph operations, and what the kernel has to equal; what has no kernel
+// goes there.
 //
 // Codes are never converted. A code is masked out of its word where it lies, at bit k, and the word's bits are taken for a float32: below 2^24 these are the
 // numbers code·2^(k-149), most of them subnormal, which a GPU multiplies as fast as others. What multiplies the code (query or weight) carries the
@@ -70,7 +71,7 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 			k.together = n
 		}
 	}
-	ok := powerOf2(s.HeadDim) && s.HeadDim >= 32 && s.HeadDim <= 256
+	ok := powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
 	for _, sd := range []side{l.key, l.value} {
 		for _, a := range sd.arrays(s, p.codeSlots) {
 			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
@@ -79,7 +80,6 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
 	k.splits = max(1, min(k.wanted()/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
-
 	return k, ok
 }
 
@@ -129,7 +129,7 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 	return ttir.F32
 }
 
-// build writes the kernel. Parameters, in order:
+// build writes the kernel. Its grid is programs x (B·K·Q / together). Parameters, in order:
 //
 //	q [B, K, Q, D]; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
 //	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
