@@ -79,7 +79,8 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 		w := sd.words(s.HeadDim)
 		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
 	}
-	k.splits = max(1, min(k.wanted()/(k.batch*k.heads*queries/k.together)-k.exactPrograms(), k.blocks/k.tile))
+	each := k.wanted() / (k.batch * k.heads * queries / k.together)
+	k.splits = max(1, min(max(each-k.exactPrograms(), each/2), k.blocks/k.tile))
 	return k, ok
 }
 
