@@ -29,6 +29,11 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 	if c.fresh {
 		return attendPrompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
 	}
+	if c.step == 1 {
+		if k, ok := c.plan.kernelOf(c.plan.layers[layer], queries); ok && k.exact > 0 {
+			return unfoldQueries(c.attendKernel(layer, Reshape(queries, k.batch, k.heads, k.queries, k.dim), k).result(), queries)
+		}
+	}
 	q := foldQueries(queries, c.plan.shape.KVHeads) // [B, K, Q, D]
 	m, s := c.stepMasks(), c.layers[layer]
 	scores := Add(scoresOf(q, s.exactKeys), foldBias(m.exact, dims(q)[2]))
@@ -36,20 +41,26 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 	if c.step > 1 { // the window does not hold the chunk yet
 		sum = sum.merge(newPartial(Add(scoresOf(q, keys), foldBias(m.own, dims(q)[2])), func(w *Node) *Node { return weighedSum(w, values) }))
 	}
-	return unfoldQueries(sum.merge(c.attendCodes(layer, q)).result(), queries)
+	return unfoldQueries(sum.merge(c.attendCodes(layer, q, queries)).result(), queries)
 }
 
-// attendCodes is attention over the coded tokens of one layer. q [B, K, Q, D], scaled.
-func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
+// attendCodes is attention over the coded tokens of one layer. q [B, K, Q, D], the queries [B, H, t, D] scaled.
+func (c *quantizedCache) attendCodes(layer int, q, queries *Node) partial {
 	l := c.plan.layers[layer]
 	q = matchFloat32(q)
 	if l.key.rotate {
 		q = Rotate(q)
 	}
 	var sum partial
-	if c.step == 1 && c.plan.onePass(l, gx.OnGPU(q.Graph())) {
+	kernel, ok := c.plan.kernelOf(l, queries)
+	switch {
+	case c.step > 1:
+		sum = c.attendTiles(layer, q)
+	case ok:
+		sum = c.attendKernel(layer, q, kernel)
+	case c.plan.onePass(l, gx.OnGPU(q.Graph())):
 		sum = c.attendBlocks(layer, q)
-	} else {
+	default:
 		sum = c.attendTiles(layer, q)
 	}
 	if l.value.rotate {

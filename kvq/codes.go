@@ -182,7 +182,13 @@ func (s side) decode(x coded) *Node {
 
 // write puts coded blocks at (block, row); int32 scalars. Where groups of several blocks share a scale, block is the first of one.
 func (s side) write(to, blocks coded, block, row *Node) coded {
-	return to.each(func(x, y *Node) *Node { return DynamicUpdateSlice(x, y, s.at(x, block, row)) }, blocks)
+	return to.each(func(x, y *Node) *Node {
+		x = DynamicUpdateSlice(x, y, s.at(x, block, row))
+		if onCUDA(y.Graph()) {
+			x = gx.CustomCall("LayoutConstraint", "", []*Node{x}, x.Shape())[0]
+		}
+		return x
+	}, blocks)
 }
 
 // read cuts n blocks of one row: the shape of encode's result for it.

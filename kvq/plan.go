@@ -23,6 +23,7 @@ type Plan struct {
 	codeSlots   int // C, room for coded tokens
 
 	fused, tiled bool // tests set these: single tokens attend by attendBlocks wherever it can, or nowhere
+	noKernel     bool // see WithoutKernel
 
 	layers []layerPlan
 }

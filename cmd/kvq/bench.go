@@ -82,6 +82,9 @@ type benchRow struct {
 	FullCompile float64 `json:"full_compile_s,omitempty"`
 	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
+	// Layers, and the quantized cache with graph operations alone; attention alone.
+	Layers    int     `json:"layers,omitempty"`
+	GraphForm float64 `json:"quantized_graph_ms,omitempty"`
 }
 
 // scaling is how many times faster each cache is than the same on another number of devices.
@@ -127,6 +130,10 @@ func (r *benchReport) table(markdown bool, w io.Writer) {
 		first := fmt.Sprintf(" times faster than on %d: min / median", r.Rows[0].Devices)
 		header = append(header, "devices", "quantized"+first, "full"+first)
 	}
+	graphForm := slices.ContainsFunc(r.Rows, func(row benchRow) bool { return row.GraphForm > 0 })
+	if graphForm {
+		header = append(header, "quantized by graph operations ms")
+	}
 	t.AppendHeader(header)
 	for _, row := range r.Rows {
 		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
@@ -136,6 +143,9 @@ func (r *benchReport) table(markdown bool, w io.Writer) {
 		}
 		if row.Scaling != nil {
 			cells = append(cells, row.Scaling.Quantized.String(), row.Scaling.Full.String())
+		}
+		if graphForm {
+			cells = append(cells, orNothing("%.3f", row.GraphForm))
 		}
 		t.AppendRow(cells)
 	}
@@ -182,27 +192,52 @@ func newBenchAttention() *cobra.Command {
 	var f benchFlags
 	var backend string
 	var models []string
+	var o attentionFlags
 	c := &cobra.Command{
 		Use:     "attention",
-		Short:   "One layer's decode attention alone",
+		Short:   "Decode attention alone, a layer's time",
 		Example: `  kvq bench attention --shape smollm2 --tokens 1024,4096 --runs 3`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return f.attention(c, backend, models)
+			return f.attention(c, backend, models, o)
 		},
 	}
 	fs := c.Flags()
 	registerBackend(fs, &backend)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
 	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: smollm2, llama2-7b or llama3-8b")
+	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
+	fs.BoolVar(&o.graphForm, "graph-form", false, "time the quantized cache with graph operations alone too, where it has a kernel otherwise")
 	return c
 }
 
-func (f *benchFlags) attention(c *cobra.Command, backendName string, models []string) error {
+// attentionFlags are those of attention alone.
+type attentionFlags struct {
+	layers    int
+	graphForm bool
+}
+
+// layersFor is how many layers a step goes through. A GPU's own cache holds tens of MB, so a single layer would be read from there, which a model's layers are
+// not; and what a step does once is a model's layers' to share.
+func (o attentionFlags) layersFor(info device.Info, shape bench.AttentionShape, tokens int) int {
+	switch {
+	case o.layers > 0:
+		return o.layers
+	case !info.GPU():
+		return 1
+	}
+	bytes := 4 * shape.Batch * shape.KVHeads * shape.HeadDim * tokens // keys and values of 2 bytes
+	return max(4, min(12, (256<<20)/bytes))
+}
+
+func (f *benchFlags) attention(c *cobra.Command, backendName string, models []string, o attentionFlags) error {
 	ctx := c.Context()
 	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
+	}
+	if o.layers < 0 {
+		return usererr.New("--layers %d, want 0 or more", o.layers)
 	}
 	for _, name := range models {
 		if _, ok := attentionShapes[name]; !ok {
@@ -227,7 +262,8 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 			for _, tokens := range f.tokens {
 				shape := attentionShapes[name]
 				shape.Batch, shape.DType = batch, benchDType(info)
-				if err := f.attentionRow(ctx, backend, report, config, name, shape, tokens); err != nil {
+				shape.Layers = o.layersFor(info, shape, tokens)
+				if err := f.attentionRow(ctx, backend, report, config, name, shape, tokens, o.graphForm); err != nil {
 					return err
 				}
 			}
@@ -245,7 +281,7 @@ func benchDType(info device.Info) dtypes.DType {
 }
 
 func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, report *benchReport, config kvq.Config, name string,
-	shape bench.AttentionShape, tokens int) error {
+	shape bench.AttentionShape, tokens int, graphForm bool) error {
 	quantized, err := bench.NewAttention(backend, config, shape, tokens, f.steps)
 	if err != nil {
 		return err
@@ -256,11 +292,25 @@ func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, 
 		return err
 	}
 	defer full.Finalize()
-	times, err := bench.Alternate(ctx, f.runs, quantized.Run, full.Run)
+	runs := []bench.Run{quantized.Run, full.Run}
+	if graphForm {
+		shape.GraphForm = true
+		graph, err := bench.NewAttention(backend, config, shape, tokens, f.steps)
+		if err != nil {
+			return err
+		}
+		defer graph.Finalize()
+		runs = append(runs, graph.Run)
+	}
+	times, err := bench.Alternate(ctx, f.runs, runs...)
 	if err != nil {
 		return err
 	}
 	row := newBenchRow(fmt.Sprintf("attention %s", name), shape.Batch, tokens, times, quantized.Bytes(), full.Bytes())
+	row.Layers = shape.Layers
+	if graphForm {
+		row.GraphForm = float64(times[2].Min()) / float64(time.Millisecond)
+	}
 	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
 	return report.add(row)
 }

@@ -14,30 +14,37 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// AttentionShape is one layer's attention in decode.
+// AttentionShape is attention in decode.
 type AttentionShape struct {
 	Batch, Heads, KVHeads, HeadDim int
 	DType                          dtypes.DType // of queries and of what the cache keeps exact
+	Layers                         int          // each with a cache of its own; 0: one
+	GraphForm                      bool         // no kernel, see [kvq.Plan.WithoutKernel]
 }
 
 // Attention times steps of decode attention over a cache that holds tokens tokens a row: append a token, attend, go on with the output as
-// the next query, so that no step can be left out.
+// the next query, layer by layer, so that nothing can be left out.
 type Attention struct {
 	backend compute.Backend
 	exec    *Exec
 	state   []*tensors.Tensor
 	query   *tensors.Tensor
 	steps   int
+	layers  int
 }
 
 // NewAttention compiles the loop and fills the cache.
 func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionShape, tokens, steps int) (*Attention, error) {
-	plan, err := kvq.New(config, kvq.Shape{Layers: 1, Batch: shape.Batch, KVHeads: shape.KVHeads, HeadDim: shape.HeadDim,
+	layers := max(1, shape.Layers)
+	plan, err := kvq.New(config, kvq.Shape{Layers: layers, Batch: shape.Batch, KVHeads: shape.KVHeads, HeadDim: shape.HeadDim,
 		Capacity: tokens + steps, DType: shape.DType})
 	if err != nil {
 		return nil, err
 	}
-	a := &Attention{backend: backend, steps: steps}
+	if shape.GraphForm {
+		plan = plan.WithoutKernel()
+	}
+	a := &Attention{backend: backend, steps: steps, layers: layers}
 	fill, err := NewExec(backend, func(one *Node) []*Node {
 		g := one.Graph()
 		query := gx.MulScalar(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, shape.Batch, shape.Heads, 1, shape.HeadDim)), dtypes.Float32), 1e-3)
@@ -60,12 +67,13 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 			func(st []*Node) *Node { return gx.LessThanScalar(st[0], steps) },
 			func(st []*Node) []*Node {
 				cache, query := plan.From(st[2:]), st[1]
-				token := Slice(query, AxisRange(), AxisRange(0, shape.KVHeads))
-				cache.Append(0, token, token)
-				out := cache.Attend(0, query)
+				for layer := range layers {
+					token := Slice(query, AxisRange(), AxisRange(0, shape.KVHeads))
+					cache.Append(layer, token, token)
+					// Half of the old query stays, so that the loop cannot settle.
+					query = gx.MulScalar(Add(query, cache.Attend(layer, query)), 0.5)
+				}
 				cache.Advance()
-				// Half of the old query stays, so that the loop cannot settle.
-				query = gx.MulScalar(Add(query, out), 0.5)
 				return append([]*Node{gx.AddScalar(st[0], 1), query}, cache.Nodes()...)
 			})
 		return gx.ReduceSum(ConvertDType(end[1], dtypes.Float32))
@@ -77,7 +85,7 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 	return a, nil
 }
 
-// Run is a [Run]: the time of one step.
+// Run is a [Run]: the time of one layer in one step.
 func (a *Attention) Run(context.Context) (time.Duration, error) {
 	args := []any{a.query}
 	for _, t := range a.state {
@@ -92,15 +100,15 @@ func (a *Attention) Run(context.Context) (time.Duration, error) {
 	if _, err := tensors.CopyFlatData[float32](out[0]); err != nil { // waits for the device
 		return 0, err
 	}
-	return time.Since(start) / time.Duration(a.steps), nil
+	return time.Since(start) / time.Duration(a.steps*a.layers), nil
 }
 
-// Bytes are what the cache takes.
+// Bytes are what the cache of a layer takes.
 func (a *Attention) Bytes() (sum int64) {
 	for _, t := range a.state {
 		sum += t.ByteSize()
 	}
-	return sum
+	return sum / int64(a.layers)
 }
 
 // Finalize frees the cache and the compiled loop.

@@ -1,0 +1,293 @@
+package kvq
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+)
+
+// The kernel is attention of single tokens over codes in one pass on a GPU, in Triton's language: flash decoding (Dao et al. 2023). A program is one warp; it
+// walks its share of the blocks that are in use with a running maximum, and writes what a [partial] holds. Other programs of the same grid attend to sinks and
+// window (kernelexact.go). A second kernel joins the parts. attendBlocks is the same as graph operations, and what the kernel has to equal; what has no kernel
+// goes there.
+//
+// Codes are never converted. A code is masked out of its word where it lies, at bit k, and the word's bits are taken for a float32: below 2^24 these are the
+// numbers code·2^(k-149), most of them subnormal, which a GPU multiplies as fast as others. What multiplies the code (query or weight) carries the
+// 2^(lift-k), and the sum is brought back by 2^(149-lift). So a code costs two instructions: an AND and a multiply-add.
+
+const (
+	kernelLift  = 64 // exponent that queries and weights are lifted by
+	kernelHigh  = 24 // fields from this bit on are shifted down, by kernelShift: from here on a float's bits are its exponent
+	kernelShift = 8
+	unlift      = 149 - kernelLift
+)
+
+// In the kernel scores count log2(e) times, so that exponentials are powers of two.
+const (
+	kernelMasked = masked / math.Ln2
+	beyond       = 2 * kernelMasked // of a slot that is no program's or another's: below what is merely masked
+)
+
+// kernelShape is what a kernel is made for.
+type kernelShape struct {
+	key, value            side
+	batch, heads, queries int // rows, key/value heads, queries of each
+	dim, blocks           int
+	storage               ScaleFormat // of scales, resolved
+	sliding               int
+	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
+	exact                 int // slots of sinks and window that the kernel attends to as well; 0: it does not
+	exactType             dtypes.DType
+	together              int          // of a head's queries, what a program takes
+	queryType             dtypes.DType // of queries as they come in
+	queryScale            float64      // and what they have to be multiplied by
+}
+
+// programs is how many programs share a head of a row: those for codes, then those for exact tokens.
+func (k kernelShape) programs() int      { return k.splits + k.exactPrograms() }
+func (k kernelShape) exactPrograms() int { return (k.exact + exactTile - 1) / exactTile }
+
+// exactTile is the sinks' and window's slots that a program reads.
+const exactTile = 16
+
+// kernelFor tells the shape of the kernel for a layer, and whether there is one: otherwise graph operations do it.
+//
+// queries of a key/value head; dtype: of theirs.
+func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelShape, bool) {
+	s := p.shape
+	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
+		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1}
+	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	k.queryType, k.queryScale = dtypes.Float32, 1
+	if !l.key.rotate && !l.value.rotate { // else queries and outputs are not those of the window
+		k.exact, k.exactType = p.exactSlots(), s.DType
+		k.queryType, k.queryScale = dtype, 1/math.Sqrt(float64(s.HeadDim))
+	}
+	// What takes codes out of words serves several queries; more of them do not fit a thread's registers.
+	for n := 1; n <= queries; n++ {
+		if queries%n == 0 && n*s.HeadDim <= 256 {
+			k.together = n
+		}
+	}
+	ok := powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
+	for _, sd := range []side{l.key, l.value} {
+		for _, a := range sd.arrays(s, p.codeSlots) {
+			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
+		}
+		w := sd.words(s.HeadDim)
+		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
+	}
+	each := k.wanted() / (k.batch * k.heads * queries / k.together)
+	k.splits = max(1, min(max(each-k.exactPrograms(), each/2), k.blocks/k.tile))
+	return k, ok
+}
+
+// wanted is how many programs there should be: about as many as an H100 runs at once, so that none waits for others to end. It has 132 processors; how
+// many programs one of them takes is decided by their registers (128 a thread make 16, 160 make 12, more make 8).
+func (k kernelShape) wanted() int {
+	switch {
+	case k.together*k.dim > 128:
+		return 128 * 8
+	case max(k.key.bits, k.value.bits) > 4:
+		return 128 * 12
+	}
+	return 128 * 16
+}
+
+// name tells kernels apart in a profile.
+func (k kernelShape) name() string {
+	return fmt.Sprintf("attend_%d_%d_codes", k.key.bits, k.value.bits)
+}
+
+// kernelSide is what one side reads.
+type kernelSide struct {
+	side
+	k                    kernelShape
+	codes, scales, zeros ttir.Value
+}
+
+func (k kernelShape) side(t *ttir.Kernel, s side) kernelSide {
+	ks := kernelSide{side: s, k: k, codes: t.Pointer(ttir.I32), scales: t.Pointer(k.scaleElem())}
+	if s.code == Affine {
+		ks.zeros = t.Pointer(k.scaleElem())
+	}
+	return ks
+}
+
+func (k kernelShape) scaleElem() ttir.Elem { return elemOf(k.storage.dtype(dtypes.InvalidDType)) }
+
+func elemOf(dtype dtypes.DType) ttir.Elem {
+	switch dtype {
+	case dtypes.Float16:
+		return ttir.F16
+	case dtypes.BFloat16:
+		return ttir.BF16
+	case dtypes.Uint8:
+		return ttir.I8
+	}
+	return ttir.F32
+}
+
+// build writes the kernel. Its grid is programs x (B·K·Q / together). Parameters, in order:
+//
+//	q [B, K, Q, D]; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
+//	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
+//	exactIndex [B, E], exact keys and values [B, K, E, D], where the kernel attends to them
+//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32
+func (k kernelShape) build() *ttir.Kernel {
+	t := ttir.New(k.name())
+	q, position, used, index := t.Pointer(elemOf(k.queryType)), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
+	key, value := k.side(t, k.key), k.side(t, k.value)
+	var window exactSide
+	if k.exact > 0 {
+		window = exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.exactType)), t.Pointer(elemOf(k.exactType))}
+	}
+	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
+
+	split, part := t.ProgramID(0), t.ProgramID(1)
+	head, query := part.DivInt(k.queries/k.together), part.MulInt(k.together)
+	row := head.DivInt(k.heads)
+	blocks := ttir.Load(used, row).AddInt(blockTokens - 1).DivInt(blockTokens)
+	share := blocks.AddInt(k.splits*k.tile - 1).DivInt(k.splits * k.tile).MulInt(k.tile)
+	first := ttir.Mul(split, share)
+	last := ttir.Min(ttir.Add(first, share), blocks)
+	now := ttir.Load(position, row)
+	visible := func(token ttir.Value) ttir.Value {
+		seen := ttir.BitAnd(ttir.Less(t.Int(-1), token), ttir.LessOrEqual(token, now))
+		if k.sliding > 0 {
+			seen = ttir.BitAnd(seen, ttir.Less(now.AddInt(-k.sliding), token))
+		}
+		return seen
+	}
+	var exact []exactState
+	if k.exact > 0 {
+		exact = window.attend(t, split, head, query, row, visible)
+	}
+
+	queries := key.queries(t, q, query)
+	rows := k.together
+	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
+	var carried []ttir.Value
+	slots := []int{k.tile, blockTokens}
+	for r := range rows {
+		best := t.Float(kernelMasked)
+		state := value.initial(t)
+		if exact != nil {
+			best = exact[r].best
+			out := &state[len(state)-1]
+			*out = exact[r].out.Reshape(out.Shape...)
+		}
+		carried = append(append(carried, best, t.Fill(t.Float(0), slots...)), state...)
+	}
+	each := len(carried) / rows
+	carried = t.For(first, last, k.tile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
+		tile := ttir.Add(i, t.Range(k.tile, 0, 2)) // [tile, 1]
+		ours := ttir.Less(tile, last)
+		block := ttir.Min(tile, t.Int(k.blocks-1))
+		slot := ttir.Add(block.MulInt(blockTokens), t.Range(blockTokens, 1, 2))
+		token := ttir.Load(index, ttir.Add(slot, row.MulInt(k.blocks*blockTokens)))
+		seen := visible(token)
+		words := value.load(t, block, head)
+		scores := key.scores(t, queries, block, head)
+		var next []ttir.Value
+		for r := range rows {
+			state := carried[r*each : (r+1)*each]
+			score := ttir.Select(seen, scores[r], t.Float(kernelMasked))
+			score = ttir.Select(ours, score, t.Float(beyond))
+			best := ttir.Max(state[0], score.Reshape(k.tile*blockTokens).Max(0))
+			fade := ttir.Sub(state[0], best).Exp2()
+			weight := ttir.Sub(score, best).Exp2()
+			next = append(next, best, ttir.MulAdd(state[1], fade, weight))
+			next = append(next, value.weigh(t, weight, words, fade, state[2:])...)
+		}
+		return next
+	})
+	// What a program writes is at (split, row and head, query).
+	place := ttir.Add(split.MulInt(k.batch*k.heads*k.queries), query)
+	for r := range rows {
+		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
+		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
+		total := state[1].Reshape(k.tile * blockTokens).Sum(0)
+		if exact != nil {
+			total = ttir.Add(total, exact[r].sum)
+		}
+		ttir.Store(sum, at, total)
+		result := value.finish(state[2:])
+		ttir.Store(out, ttir.Add(at.MulInt(k.dim), t.Range(k.dim, 0, 1)), result)
+	}
+	return t
+}
+
+// fieldPlace is where field f of a word of fields of so many bits begins, once its word is shifted down where it has to be.
+func fieldPlace(f, width int) (at int, shifted bool) {
+	if at = f * width; at >= kernelHigh {
+		return at - kernelShift, true
+	}
+	return at, false
+}
+
+// field takes field f out of words, as subnormal numbers; high are the words shifted down.
+func field(words, high ttir.Value, f, width int) ttir.Value {
+	at, shifted := fieldPlace(f, width)
+	if shifted {
+		words = high
+	}
+	return words.AndInt((1<<width - 1) << at).Bitcast(ttir.F32)
+}
+
+// blockBase is where the arrays of a block and head begin, in units of what a head has of them: [tile, 1].
+func (k kernelShape) blockBase(block, head ttir.Value) ttir.Value {
+	return ttir.Add(block.MulInt(k.batch*k.heads), head)
+}
+
+// groupBase is blockBase for what belongs to a group of tokens.
+func (s kernelSide) groupBase(block, head ttir.Value) ttir.Value {
+	return s.k.blockBase(block.DivInt(s.group/blockTokens), head)
+}
+
+// decode gives scales and zero points as float32 from where they lie; zero is an invalid Value where there is none.
+func (s kernelSide) decode(t *ttir.Kernel, offset ttir.Value) (scale, zero ttir.Value) {
+	scale = ttir.Load(s.scales, offset)
+	if s.k.storage != Scale8 {
+		scale = scale.ToFloat()
+		if s.code == Affine {
+			return scale, ttir.Load(s.zeros, offset).ToFloat()
+		}
+		return scale, scale.MulFloat(-float32(s.middle()))
+	}
+	code := scale.Wide()
+	normal := code.AddInt(byteScaleOffset).ShiftLeft(23 - byteScale.mantissa).Bitcast(ttir.F32)
+	scale = ttir.Select(ttir.Less(code, t.Int(1<<byteScale.mantissa)), code.ToFloat().MulFloat(byteScaleUnit), normal)
+	if s.code == Affine {
+		ratio := ttir.Load(s.zeros, offset).ToFloat().AddFloat(-byteZeroOffset)
+		return scale, ttir.Mul(ratio, scale.MulFloat(float32(zeroUnit(s.bits))))
+	}
+	return scale, scale.MulFloat(-float32(s.middle()))
+}
+
+// planeOf is a plane of codes in a head's words.
+type planeOf struct {
+	width, low int
+	first      int // word of a part that the plane begins with
+	count      int // words of a part
+	fields     int // codes of a word
+}
+
+// lift is what rows of a block have to be multiplied by, by their numbers: 2^(lift + low - at) for a code that begins at bit at of its word.
+func (p planeOf) lift(t *ttir.Kernel, row ttir.Value) ttir.Value {
+	at := row.RemInt(p.fields).MulInt(p.width)
+	at = ttir.Sub(at, at.DivInt(kernelHigh).MulInt(kernelShift))
+	return ttir.Sub(t.Int(127+kernelLift+p.low), at).ShiftLeft(23).Bitcast(ttir.F32)
+}
+
+func (s kernelSide) planes() (list []planeOf, layout wordLayout, wordsOfPart int) {
+	layout = s.words(s.k.dim)
+	low := 0
+	for _, w := range planes(s.bits) {
+		list = append(list, planeOf{w, low, wordsOfPart, layout.count(w), layout.bits / w})
+		wordsOfPart, low = wordsOfPart+layout.count(w), low+w
+	}
+	return list, layout, wordsOfPart
+}

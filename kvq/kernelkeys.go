@@ -1,0 +1,116 @@
+package kvq
+
+import (
+	"math"
+
+	"github.com/kvqbook/kvqbook/internal/ttir"
+)
+
+// Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A thread adds the codes of its slice for a few
+// tokens; then the slices are added. Blocks of values are [tile, slices, 32 tokens].
+
+// slices is the number of slices: the groups of a head, and at least four where each then still has a whole word of every plane, so that a few threads
+// share the queries between them.
+func (s kernelSide) slices() int {
+	n := s.groups(s.k.dim)
+	planes, layout, _ := s.planes()
+	for n < 4 {
+		for _, p := range planes {
+			if layout.parts*p.count%(2*n) != 0 {
+				return n
+			}
+		}
+		n *= 2
+	}
+	return n
+}
+
+// keyQueries is a query as the keys' codes need it: [1, slices, channels of a slice].
+type keyQueries struct {
+	lifted []ttir.Value   // for the codes of each plane
+	fields [][]ttir.Value // the same by channel of a slice, [1, slices]; per token
+	plain  ttir.Value
+}
+
+// queries loads the queries of a program, which begin with query.
+func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
+	list, _, _ := s.planes()
+	n := s.slices()
+	channels := s.k.dim / n
+	channel := t.Range(channels, 2, 3)
+	out := make([]keyQueries, s.k.together)
+	for r := range out {
+		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
+		x = x.MulFloat(float32(s.k.queryScale * math.Log2E)) // exponentials become powers of two
+		out[r].plain = x
+		for _, p := range list {
+			lifted := ttir.Mul(x, p.lift(t, channel))
+			out[r].lifted = append(out[r].lifted, lifted)
+			if s.axis == PerToken {
+				out[r].fields = append(out[r].fields, lifted.Columns())
+			}
+		}
+	}
+	return out
+}
+
+// scores are the products of queries with the keys of a tile, times log2(e): [tile, 32] for each query.
+func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
+	list, layout, wordsOfPart := s.planes()
+	n := s.slices()
+	base := s.k.blockBase(block, head).MulInt(layout.parts * wordsOfPart * blockTokens).Expand(2) // [tile, 1, 1]
+	slice, lane := t.Range(n, 1, 3), t.Range(blockTokens, 2, 3)
+	var scale, zero ttir.Value
+	if s.axis == PerChannel { // [tile, slices, channels of a slice]
+		channels := s.k.dim / n
+		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim).Expand(2),
+			ttir.Add(slice.MulInt(channels), t.Range(channels, 2, 3))))
+	} else { // [tile, slices, 32]
+		groups := s.groups(s.k.dim)
+		offset := s.k.blockBase(block, head).MulInt(groups * blockTokens).Expand(2)
+		scale, zero = s.decode(t, ttir.Add(ttir.Add(offset, slice.DivInt(n/groups).MulInt(blockTokens)), lane))
+	}
+	sums := make([]ttir.Value, len(queries))
+	for i, p := range list {
+		fields := p.fields
+		perSlice := layout.parts * p.count / n
+		weights := make([][]ttir.Value, len(queries)) // by channel of a slice, [.., slices]
+		for r, q := range queries {
+			if s.axis == PerChannel {
+				weights[r] = ttir.Mul(q.lifted[i], scale).Columns()
+			} else {
+				weights[r] = q.fields[i]
+			}
+		}
+		for w := range perSlice {
+			// Word of the head, counted over all parts, as word of a part.
+			word := slice.MulInt(perSlice).AddInt(w)
+			if layout.parts > 1 && wordsOfPart != p.count {
+				word = ttir.Add(word.DivInt(p.count).MulInt(wordsOfPart), word.RemInt(p.count))
+			}
+			word = word.AddInt(p.first)
+			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(blockTokens)), lane))
+			high := x.ShiftRight(kernelShift)
+			for f := range fields {
+				code := field(x, high, f, p.width)
+				for r := range queries {
+					weight := weights[r][w*fields+f].Expand(2)
+					if i+w+f == 0 {
+						sums[r] = ttir.Mul(code, weight)
+					} else {
+						sums[r] = ttir.MulAdd(code, weight, sums[r])
+					}
+				}
+			}
+		}
+	}
+	back := t.Float(float32(math.Ldexp(1, unlift)))
+	for r, q := range queries {
+		if s.axis == PerChannel {
+			sums[r] = ttir.MulAdd(sums[r].Sum(1), back, ttir.Mul(q.plain, zero).Sum(2).Sum(1).Expand(1))
+		} else {
+			sums[r] = ttir.MulAdd(sums[r], ttir.Mul(scale, back), ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)
+		}
+	}
+	return sums
+}
