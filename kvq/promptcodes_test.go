@@ -14,8 +14,8 @@ import (
 // A prompt coded in pieces gets the codes, scales and zero points that it gets at once; the last piece overlaps the one before it.
 func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
-	const tokens, unit = 576, 64
-	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, RangeKey: Unbiased, RangeValue: LeastSquares}
+	const tokens, unit = 704, 64
+	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, RangeKey: Unbiased, RangeValue: Unbiased}
 	for _, s := range []side{config.side(true, 0), config.side(false, 0)} {
 		d := []int{1, 2, tokens, 64}
 		if piece := s.promptPiece(d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
