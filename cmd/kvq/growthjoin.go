@@ -32,6 +32,9 @@ func joinGrowth(paths []string) (*growthReport, error) {
 			return nil, usererr.New("--join %s: %s, %s on %s and %s with %d runs, want as in %s: %s, %s on %s and %s with %d runs", path, part.Cache, mib(part.Weights)+" MiB of weights",
 				part.Device, part.CPU, part.Runs, paths[0], joined.Cache, mib(joined.Weights)+" MiB of weights", joined.Device, joined.CPU, joined.Runs)
 		}
+		if part != joined {
+			joined.Command += "`, `" + part.Command
+		}
 		for i, row := range part.Rows {
 			pairs = append(pairs, pair{row, part.Limits[i]})
 		}
