@@ -211,7 +211,6 @@ func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
 	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
-	zero := gx.Scalar(g, dtypes.Int32, 0)
 	store := func(sd side, x *Node, to coded) (*Node, coded) {
 		x = narrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
@@ -222,7 +221,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		return exact, sd.write(to, sd.encode(tokens, valid), zero, zero)
+		return exact, sd.storeCodes(to, tokens, valid, p.block)
 	}
 	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
 	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)

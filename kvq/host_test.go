@@ -11,7 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// The state of a cache read in plain Go, from the descriptions of the layouts in codes.go, window.go, pack.go and scale.go: what
+// The state of a cache read in plain Go, from the descriptions of the layouts in codes.go, window.go, planes.go, words.go and scale.go: what
 // attention must see, derived without the graph code that decodes.
 
 // place says where a cache keeps a token.

@@ -20,12 +20,13 @@ func attendPrompt(queries, keys, values, start *Node, slidingWindow int) *Node {
 	if t <= 2*promptBlock {
 		return attendExact(queries, keys, values, index, index, slidingWindow)
 	}
-	// Blocks of queries, each against all keys; the last block is shifted back so that it is whole (some rows are computed twice).
+	// Blocks of queries, each against all keys; the last block is shifted back so that it is whole (some rows are computed twice). The output starts as
+	// the queries, of which every row is overwritten: as zeros, which are ready at once, XLA makes those of all layers before the first layer.
 	blocks := (t + promptBlock - 1) / promptBlock
 	g := queries.Graph()
 	zero := func() *Node { return gx.Scalar(g, dtypes.Int32, 0) }
 	state := gx.Loop(
-		[]*Node{zero(), gx.Zeros(g, shapes.Make(queries.DType(), b, h, t, d)), index, queries, keys, values},
+		[]*Node{zero(), queries, index, queries, keys, values},
 		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(g, dtypes.Int32, blocks)) },
 		func(st []*Node) []*Node {
 			i, out, index, queries, keys, values := st[0], st[1], st[2], st[3], st[4], st[5]

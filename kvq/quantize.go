@@ -8,7 +8,7 @@ import (
 )
 
 // The quantizers work on values already split into groups: one axis of x runs over a group, and scale and zero point keep that axis
-// with size 1. They know nothing of bytes (pack.go) and little of how scales are stored (scale.go).
+// with size 1. They know nothing of bytes (words.go) and little of how scales are stored (scale.go).
 //
 // What all of them do with values that are no ordinary numbers:
 //

@@ -14,7 +14,7 @@ import (
 //
 //	word i, lane l    | row 8i+7 | … | row 8i+1 | row 8i |
 //
-// Widths that are not powers of two are planes as in [Pack], each in words of its own, one after the other: 3 bits = 2 + 1.
+// Widths that are not powers of two are planes (planes.go), each in words of its own, one after the other: 3 bits = 2 + 1.
 //
 // Heads of keys are split in parts of neighbouring channels, as if they were more heads: so many words of a part that XLA's CPU compiler still
 // puts a whole sum over them into one loop (see fused.go).

@@ -3,6 +3,7 @@ package llama
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -171,14 +172,29 @@ func (g shapeGolden) check(t *testing.T, m *Model, cache kvq.Config, tolerance f
 }
 
 // Each architecture of docs/architectures.md on a tiny random model: the tokens that transformers generates, and its
-// logits, with the full cache; the same tokens from codes of 8 bits, most of the prompt among them.
+// logits, with the full cache; the same tokens from codes of 8 bits, most of the prompt among them, once for each shape of attention.
 func TestArchitectures(t *testing.T) {
 	testbackend.XLA(t)
-	for name, g := range shapeGoldens(t) {
+	type attention struct{ group, headDim, window int }
+	seen := map[attention]bool{}
+	goldens := shapeGoldens(t)
+	for _, name := range slices.Sorted(maps.Keys(goldens)) {
+		g := goldens[name]
+		c, err := parseConfig(g.Config, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shape := attention{c.Heads / c.KVHeads, c.HeadDim, c.SlidingWindow}
+		known := seen[shape]
+		seen[shape] = true
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := mustModel(t, g.folder(t), dtypes.Float32)
 			defer m.Finalize()
 			g.check(t, m, kvq.Config{}, 1e-3)
+			if known {
+				return
+			}
 			g.check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
 			if m.Config().SlidingWindow > 0 { // the presets' way, with sinks that the window leaves behind
 				g.check(t, m, kvq.Config{Backend: kvq.Blocks, NBits: 8, QGroupSize: 16, ResidualLength: 4, Sinks: 2}, 0)

@@ -78,7 +78,8 @@ func (c Config) qkvElements() int64 { return c.matrix((c.Heads + 2*c.KVHeads) * 
 //	feed-forward  tokens · (3·hidden + 3·intermediate)                                x, norm, sum; gate, up and their product
 //	attention     tokens · (2·hidden + 2·(H + 2K)·D + H·D) + 2 · scores [B, H, q, T]  x, norm; heads before and after the rotation; output
 //
-// The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a longer prompt never counts less. TestNeedsAgainstXLA compares.
+// The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a longer prompt never counts less. A quantizer that searches
+// takes the prompt in pieces and stays below that (storeCodes). TestNeedsAgainstXLA and TestPromptWorkIsOfOneLayer compare.
 func (r Request) promptWork(widened bool) int64 {
 	c, columns := r.Model, int64(r.columns())
 	tokens := int64(r.Batch) * columns

@@ -20,20 +20,35 @@ func newBenchGrowth() *cobra.Command {
 	var f benchFlags
 	var model modelFlags
 	var random, plots string
+	var join []string
 	c := &cobra.Command{
 		Use:   "growth",
 		Short: "Time of a token and bytes of the cache, against the context",
 		Long: `growth times the decode loop over made-up caches of growing length, and says what the memory's bandwidth allows: weights and cache read once a
 token. With --plot it also draws both, as PREFIX-time.svg and PREFIX-bytes.svg. Past the context that a model was made for its tokens mean
-nothing, but cost the same.`,
-		Example: `  kvq bench growth --tokens 512,2048 --batches 1 --runs 3`,
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return f.growth(c, &model, random, plots) },
+nothing, but cost the same. --join measures nothing: it puts together what runs of this command with other --tokens printed with --json.`,
+		Example: `  kvq bench growth --tokens 512,2048 --batches 1 --runs 3
+  kvq bench growth --join short.json,long.json --plot growth --markdown`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkPlot(plots); err != nil {
+				return err
+			}
+			if len(join) > 0 {
+				report, err := joinGrowth(join)
+				if err != nil {
+					return err
+				}
+				return report.finish(c.OutOrStdout(), &f, plots)
+			}
+			return f.growth(c, &model, random, plots)
+		},
 	}
 	model.register(c.Flags())
 	f.register(c.Flags(), []int{512, 1024, 2048, 4096, 8192, 16384, 32768}, []int{1}, 16)
 	registerRandom(c.Flags(), &random)
 	c.Flags().StringVar(&plots, "plot", "", "draw plots to files that begin with this `prefix`")
+	c.Flags().StringSliceVar(&join, "join", nil, "measure nothing, put together these `files`, written with --json")
 	return c
 }
 
@@ -55,14 +70,22 @@ func (r *growthReport) limit(row benchRow) growthLimit {
 	return growthLimit{ms(row.Bytes), ms(row.FullBytes)}
 }
 
+// limits adds those of the rows that have none yet.
+func (r *growthReport) limits() {
+	for _, row := range r.Rows[len(r.Limits):] {
+		r.Limits = append(r.Limits, r.limit(row))
+	}
+}
+
 func (r *growthReport) print(w io.Writer, f *benchFlags) error {
+	r.limits()
 	if f.json {
 		return printJSON(w, r)
 	}
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"tokens", "batch", "quantized ms", "limit ms", "full ms", "limit ms", "times faster: min / median", "cache MiB", "full MiB", "compile s", "full compile s"})
-	for _, row := range r.Rows {
-		limit := r.limit(row)
+	for i, row := range r.Rows {
+		limit := r.Limits[i]
 		t.AppendRow(table.Row{row.Tokens, row.Batch, fmt.Sprintf("%.2f", row.Quantized), fmt.Sprintf("%.2f", limit.Quantized), fmt.Sprintf("%.2f", row.Full),
 			fmt.Sprintf("%.2f", limit.Full), row.Ratio.String(), mib(row.Bytes), mib(row.FullBytes), orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile)})
 	}
@@ -79,11 +102,6 @@ func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots s
 	}
 	if len(f.batches) != 1 {
 		return usererr.New("--batches with %d numbers, want one", len(f.batches))
-	}
-	if plots != "" {
-		if info, err := os.Stat(filepath.Dir(plots)); err != nil || !info.IsDir() {
-			return usererr.New("--plot %q: there is no folder %s", plots, filepath.Dir(plots))
-		}
 	}
 	m, info, name, closeModel, err := f.benchModel(c, flags, random)
 	if err != nil {
@@ -104,14 +122,27 @@ func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots s
 			return err
 		}
 	}
-	return report.words.finish(func() error {
-		if plots != "" {
-			if err := report.plot(plots); err != nil {
-				return err
-			}
+	return report.words.finish(func() error { return report.finish(c.OutOrStdout(), f, plots) })
+}
+
+func checkPlot(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(prefix)); err != nil || !info.IsDir() {
+		return usererr.New("--plot %q: there is no folder %s", prefix, filepath.Dir(prefix))
+	}
+	return nil
+}
+
+// finish draws, if a prefix for plots is given, and prints.
+func (r *growthReport) finish(w io.Writer, f *benchFlags, plots string) error {
+	if plots != "" {
+		if err := r.plot(plots); err != nil {
+			return err
 		}
-		return report.print(c.OutOrStdout(), f)
-	})
+	}
+	return r.print(w, f)
 }
 
 // growthRow has generators of its own, so that compiled graphs of other lengths take no memory.
@@ -126,16 +157,11 @@ func (f *benchFlags) growthRow(c *cobra.Command, report *growthReport, m *llama.
 		return err
 	}
 	defer quantized.Finalize()
-	if err := f.decodeRows(c.Context(), report.benchReport, name, []*decodePair{{model: m, quantized: quantized, full: full}}, f.batches[0], tokens); err != nil {
-		return err
-	}
-	return report.words.while(func() error {
-		report.Limits = append(report.Limits, report.limit(report.Rows[len(report.Rows)-1]))
-		return nil
-	})
+	return f.decodeRows(c.Context(), report.benchReport, name, []*decodePair{{model: m, quantized: quantized, full: full}}, f.batches[0], tokens)
 }
 
 func (r *growthReport) plot(prefix string) error {
+	r.limits()
 	line := func(name string, limit bool, y func(int) float64) bench.Line {
 		l := bench.Line{Name: name, Limit: limit}
 		for i, row := range r.Rows {
@@ -145,9 +171,9 @@ func (r *growthReport) plot(prefix string) error {
 	}
 	times, err := bench.Plot("Time of a token: "+r.Device, "context, tokens", "ms a token",
 		line(r.Cache, false, func(i int) float64 { return r.Rows[i].Quantized }),
-		line("its limit by bandwidth", true, func(i int) float64 { return r.limit(r.Rows[i]).Quantized }),
+		line("its limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Quantized }),
 		line("full precision", false, func(i int) float64 { return r.Rows[i].Full }),
-		line("its limit by bandwidth", true, func(i int) float64 { return r.limit(r.Rows[i]).Full }))
+		line("its limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Full }))
 	if err != nil {
 		return err
 	}

@@ -67,8 +67,9 @@ func (h benchHead) print(w io.Writer) {
 	fmt.Fprintf(w, "`%s`, %s; %s; %s; %s. ", h.Command, h.Date, h.Device, h.CPU, h.Versions)
 }
 
-// renderTable prints a table for people, or as Markdown.
+// renderTable prints a table for people, or as Markdown, without columns that are empty in all rows.
 func renderTable(w io.Writer, t table.Writer, markdown bool) {
+	t.SuppressEmptyColumns()
 	if markdown {
 		fmt.Fprintln(w, t.RenderMarkdown())
 		return

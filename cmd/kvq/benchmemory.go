@@ -19,7 +19,7 @@ func newBenchMemory() *cobra.Command {
 		Use:   "memory",
 		Short: "Peak memory of the process and of the device in decode",
 		Long: `memory compares what a process takes at most while it decodes, with the quantized and with the full-precision cache, each in a process of its
-own. The cache is made up, unless --prompt has the model read prompts of that length. Device memory is what came into use on the GPU while the
+own. The cache is made up, unless --prompt has the model read prompts of that length; then the peak has what compiling took too. Device memory is what came into use on the GPU while the
 process was at work, by nvidia-smi.`,
 		Example: `  kvq bench memory --tokens 8192 --batches 8`,
 		Args:    cobra.NoArgs,

@@ -44,7 +44,7 @@ internal/bench/side.go; scripts/bench-peers brings transformers and llama.cpp. R
 	}
 	fs := c.Flags()
 	f.register(fs)
-	fs.IntSliceVar(&f.contexts, "contexts", []int{512, 2048, 7900}, "tokens of the prompt; empty: none is decoded")
+	fs.IntSliceVar(&f.contexts, "contexts", []int{512, 2048, 7900}, "tokens of the prompt; 0: none is decoded")
 	fs.IntVar(&f.prefill, "prefill", 2048, "tokens of the prompt whose reading is timed; 0: none")
 	fs.IntVar(&f.runs, "runs", 7, "counted runs of each, in alternation")
 	fs.IntVar(&f.steps, "steps", 24, "tokens of one run")
@@ -159,6 +159,9 @@ func (f *peersFlags) run(c *cobra.Command) error {
 		}
 	}
 	for _, n := range f.contexts {
+		if n == 0 {
+			continue
+		}
 		if err := take(f.decodeRows(c, sides, report.ours, prompts[n], config)); err != nil {
 			return err
 		}

@@ -18,7 +18,8 @@ func newBenchPrefill() *cobra.Command {
 		Use:   "prefill",
 		Short: "A prompt, up to its first new token: time and peak memory",
 		Long: `prefill times how a prompt is read, with the quantized and with the full-precision cache, each in a process of its own, in alternation. "Peak
-over before" is what the process held at most while it read, beyond what it held with the model loaded: cache, work and what was compiled.`,
+over before" is what the process held at most in the counted runs, beyond what it held with the model loaded: cache, work, the compiled program and what
+the allocator kept of compiling it. kvq memory --measure has XLA's own figure of the work.`,
 		Example: `  kvq bench prefill --tokens 512,2048 --batches 1 --runs 3`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.prefill(c, &sides) },
@@ -104,11 +105,12 @@ func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 }
 
 func (f *benchFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
-	rows := make([]sideRow, len(sides))
+	rows, reads := make([]sideRow, len(sides)), make([]int, len(sides))
 	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
 		row := &rows[side]
-		if row.before == 0 { // with the model loaded and nothing else: later ones hold what the allocator keeps
+		if reads[side]++; reads[side] == 1 { // not counted: it compiles
 			row.before = r.Before
+			return
 		}
 		row.Peak = max(row.Peak, r.Peak)
 		row.Over = row.Peak - row.before

@@ -1,0 +1,67 @@
+package llama
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// What a prompt needs in passing is one layer's work, by XLA's own figures, as docs/design.md says: a second layer adds nothing, nor do the many ranges
+// that a quantizer tries, and logits are those of the last column alone.
+func TestPromptWorkIsOfOneLayer(t *testing.T) {
+	backend := testbackend.XLA(t)
+	const rows, columns = 4, 768 // more than one block of queries
+	searched := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 32, AxisKey: kvq.PerChannel, ResidualLength: 32, RangeKey: kvq.Unbiased}
+	for name, cache := range map[string]kvq.Config{"full": {}, "tutorial": kvq.Tutorial(), "searched": searched} {
+		t.Run(name, func(t *testing.T) {
+			work := map[int]int64{}
+			for _, layers := range []int{1, 2} {
+				r := Request{DType: dtypes.Float32, Batch: rows, Prompt: columns, Cache: cache, Model: Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 192,
+					IntermediateSize: 384, Layers: layers, Heads: 3, KVHeads: 3, HeadDim: 64, MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}}
+				needs, err := r.compilePrompt(backend)
+				if err != nil {
+					t.Fatal(err)
+				}
+				work[layers] = needs
+				if predicted := r.promptWork(true); float64(needs) > 1.5*float64(predicted) {
+					t.Errorf("%d layers: XLA needs %d bytes in passing, predicted %d", layers, needs, predicted)
+				}
+			}
+			t.Logf("bytes in passing by layers: %v; logits of all columns would be %d", work, rows*columns*32000*4)
+			if float64(work[2]) > 1.02*float64(work[1]) {
+				t.Errorf("2 layers need %d bytes in passing, 1 needs %d: want about as many", work[2], work[1])
+			}
+		})
+	}
+}
+
+// compilePrompt returns XLA's temporaries of the graph that takes the prompt in, for a model that is not loaded.
+func (r Request) compilePrompt(backend compute.Backend) (int64, error) {
+	m, err := newModel(backend, r.Model, r.DType, 1)
+	if err != nil {
+		return 0, err
+	}
+	g, err := NewGenerator(m, r.Cache)
+	if err != nil {
+		return 0, err
+	}
+	defer g.Finalize()
+	plans, err := r.plans()
+	if err != nil {
+		return 0, err
+	}
+	p := g.startPrefill(plans[0], r.columns())
+	if err := p.wait(context.Background()); err != nil {
+		return 0, err
+	}
+	if p.needs.Temporary == 0 {
+		return 0, fmt.Errorf("XLA says nothing about memory")
+	}
+	return p.needs.Temporary, nil
+}
