@@ -25,7 +25,7 @@ func (p *Plan) WithoutKernel() *Plan {
 
 // onCUDA tells whether a graph is for one device of CUDA: what XLA compiles kernels for, and where it need not cut them into pieces.
 func onCUDA(g *Graph) bool {
-	return g.NumDevices() == 1 && strings.Contains(strings.ToLower(g.Backend().DeviceDescription(0)), "cuda")
+	return g.NumDevices() == 1 && gx.OnCUDA(g)
 }
 
 // kernelOf is the kernel for a layer's attention of queries [B, H, 1, D], if there is one.

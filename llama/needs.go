@@ -88,7 +88,8 @@ func (r Request) promptWork(widened bool) int64 {
 	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
 	feedForward := tokens * (3*hidden + 3*width) * size
 	attention := tokens*(2*hidden+2*heads+int64(c.Heads*c.HeadDim))*size + 2*4*int64(r.Batch*c.Heads)*scores
-	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened) + r.unpackedBytes()
+	// bfloat16 XLA's CPU compiler multiplies as it is where rows are many, as in a prompt.
+	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened && r.DType != dtypes.BFloat16) + r.unpackedBytes()
 }
 
 // stepWork predicts those of the decode loop: logits twice, what is unpacked of a cache at a time, and perhaps the float32 copy.

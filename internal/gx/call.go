@@ -8,12 +8,13 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// Functions are parts of one graph that XLA compiles once, however often they are called. The zero value is ready for use, in one graph; not safe for
+// Functions are parts of one graph that GoMLX builds once, however often they are called, and that XLA does not fuse with what is around them. The zero value is ready for use, in one graph; not safe for
 // concurrent use.
 //
 // XLA's passes take time that grows faster than the number of operations, and its CPU compiler sees every operation of every call, since it
 // puts the bodies of called functions in place of the calls. It leaves a call alone that carries the frontend attribute inlineable = "false"
-// (xla/service/call_inliner.cc): then the passes run once over the body, and copies of it are made only for the code, of which equal loops are compiled once.
+// (xla/service/call_inliner.cc): then no loop spans two calls. A later pass (flatten-call-graph) makes a copy of the body for each call all the same; of
+// equal loops the machine code is made once.
 //
 // GoMLX v0.28.16 can call functions, but neither it nor go-xla v0.4.13 offers the attribute, so it is set through reflection; where a field is not found
 // the call has none, XLA puts the body in its place, and TestCallStaysACall tells.
@@ -64,9 +65,14 @@ func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*grap
 
 // OnGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
 func OnGPU(g *graph.Graph) bool {
-	name := strings.ToLower(g.Backend().DeviceDescription(0))
-	return strings.Contains(name, "cuda") || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
+	name := deviceName(g)
+	return OnCUDA(g) || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
 }
+
+// OnCUDA tells whether it is one of NVIDIA's.
+func OnCUDA(g *graph.Graph) bool { return strings.Contains(deviceName(g), "cuda") }
+
+func deviceName(g *graph.Graph) string { return strings.ToLower(g.Backend().DeviceDescription(0)) }
 
 // notInlined is the attribute as go-xla writes it: it asks every attribute that it does not know for its text.
 type notInlined struct{}
