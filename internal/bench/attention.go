@@ -33,11 +33,16 @@ type Attention struct {
 	layers  int
 }
 
+// capacityUnit divides the capacities of the caches that are timed.
+const capacityUnit = 256
+
 // NewAttention compiles the loop and fills the cache.
 func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionShape, tokens, steps int) (*Attention, error) {
 	layers := max(1, shape.Layers)
+	// A capacity like those of generation: rows of an odd length would slow full precision's products down.
+	capacity := (tokens + steps + capacityUnit - 1) / capacityUnit * capacityUnit
 	plan, err := kvq.New(config, kvq.Shape{Layers: layers, Batch: shape.Batch, KVHeads: shape.KVHeads, HeadDim: shape.HeadDim,
-		Capacity: tokens + steps, DType: shape.DType})
+		Capacity: capacity, DType: shape.DType})
 	if err != nil {
 		return nil, err
 	}
