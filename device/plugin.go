@@ -23,6 +23,9 @@ import (
 	"unsafe"
 
 	"github.com/gomlx/go-xla/pjrt"
+
+	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/compiled"
 )
 
 // entryPoint is the one function that a PJRT plugin exports.
@@ -85,11 +88,25 @@ func loadPlugin(path string) (plugin, error) {
 	if n := len(loaded); n > 0 {
 		p.handle = fmt.Sprintf("/%s-%d", p.platform, n+1)
 	}
-	if err := pjrt.RegisterPreloadedPlugin(p.handle, uintptr(api)); err != nil {
+	if err := pjrt.RegisterPreloadedPlugin(p.handle, uintptr(keepCompiled(p))); err != nil {
 		return plugin{}, oneLine(err, "plugin %s does not start", path)
 	}
 	loaded[real] = p
 	return p, nil
+}
+
+// keepCompiled returns a plugin's table of functions, with graphs kept on disk where there is a folder for them. On a CPU only: elsewhere it has
+// not been tried.
+func keepCompiled(p plugin) unsafe.Pointer {
+	dir := asset.Compiled()
+	if dir == "" || p.platform != "cpu" {
+		return p.api
+	}
+	table, err := compiled.Table(p.api, p.path, dir)
+	if err != nil {
+		return p.api // graphs are compiled in every process then, which is slower and nothing else
+	}
+	return table
 }
 
 // platformOf guesses a plugin's platform from its file name, else from its folder's: "cpu", "cuda" or "other". go-xla

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -173,6 +175,8 @@ func newBench() *cobra.Command {
 		Long: `bench times the quantized cache against the full-precision one on the same device, in alternation, and prints how many times faster it
 is: the ratio of the shortest times, and the median ratio of runs that follow each other.`,
 		Args: cobra.NoArgs,
+		// Times of compiling are times of compiling.
+		PersistentPreRunE: func(*cobra.Command, []string) error { return os.Setenv(asset.EnvCompiled, asset.Off) },
 		RunE: func(c *cobra.Command, _ []string) error {
 			return usererr.New("want one of: attention, decode, prefill, compile, growth, memory, peers")
 		},

@@ -22,7 +22,11 @@ const (
 	EnvCUDAPlugin = "KVQ_PLUGIN_CUDA" // XLA's CUDA plugin, a .so file
 	EnvSmallModel = "KVQ_MODEL"       // the small model, a .gguf file
 	EnvGoldens    = "KVQ_GOLDENS"     // the folder of golden values
+	EnvCompiled   = "KVQ_COMPILED"    // the folder of what XLA compiled, or [Off]
 )
+
+// Off is the value of [EnvCompiled] for no such folder.
+const Off = "off"
 
 // Module is the module path by which a clone of this repository is known.
 const Module = "github.com/kvqbook/kvqbook"
@@ -34,6 +38,7 @@ const (
 	cudaPluginPath = SetupDir + "/plugins/cuda/xla_cuda_plugin.so"
 	smallModelPath = SetupDir + "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 	goldensPath    = "../shared/goldens"
+	compiledPath   = SetupDir + "/compiled"
 )
 
 // ErrNotFound is in the chain of every error that says an asset is not there.
@@ -127,6 +132,26 @@ func SmallModel() (string, error) {
 // clone.
 func Goldens() (string, error) {
 	return find("the golden values", EnvGoldens, goldensPath, "put them there", isDir)
+}
+
+// Compiled returns the folder that keeps what XLA compiled, which need not be there yet: $KVQ_COMPILED, else one of the set-up; "" for none,
+// which $KVQ_COMPILED=off asks for, and what a program has that finds no set-up.
+func Compiled() string {
+	switch dir := os.Getenv(EnvCompiled); dir {
+	case "":
+	case Off:
+		return ""
+	default:
+		if dir, err := filepath.Abs(dir); err == nil {
+			return dir
+		}
+		return ""
+	}
+	root, err := Root()
+	if err != nil || isDir.check(filepath.Join(root, SetupDir)) != "" {
+		return ""
+	}
+	return filepath.Join(root, compiledPath)
 }
 
 // kind says what sort of file an asset is and how to tell it.

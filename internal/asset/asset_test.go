@@ -129,3 +129,26 @@ func TestAssets(t *testing.T) {
 		})
 	}
 }
+
+func TestCompiled(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "go.mod"), []byte("module "+Module+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(EnvRoot, root)
+	for _, c := range []struct{ env, want string }{{"", ""}, {Off, ""}, {root + "/x/../here", root + "/here"}} {
+		t.Setenv(EnvCompiled, c.env)
+		if got := Compiled(); got != c.want {
+			t.Errorf("without set-up, %s=%q: %q, want %q", EnvCompiled, c.env, got, c.want)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(root, SetupDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ env, want string }{{"", root + "/.setup/compiled"}, {Off, ""}} {
+		t.Setenv(EnvCompiled, c.env)
+		if got := Compiled(); got != c.want {
+			t.Errorf("with set-up, %s=%q: %q, want %q", EnvCompiled, c.env, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+// Package compiled keeps what XLA compiled, so that a graph is compiled once on a machine rather than once in every process. JAX does the same
+// (its persistent compilation cache, https://docs.jax.dev/en/latest/persistent_compilation_cache.html); go-xla v0.4.13 has no call for it, so a
+// plugin's table of functions is handed to it with another one in the place of PJRT_Client_Compile.
+package compiled
+
+// #include "table.h"
+import "C"
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// worth is how long XLA has to take for what it compiled to be kept: most graphs are done sooner than a file is read.
+var worth = 300 * time.Millisecond
+
+// keeper is set once, before the table is in use.
+var keeper struct {
+	taken atomic.Bool
+	files store
+	of    identity
+}
+
+// counts are of graphs that were loaded and kept.
+var counts struct{ loaded, kept atomic.Int64 }
+
+// Table returns a plugin's table of functions (PJRT_Api) with one changed: compiling looks in the folder dir first and keeps there what took
+// long. path is the plugin's file. One plugin of a process can have it, others get an error, as does a table that is too old.
+//
+// A failure to read or write the folder is none of the caller's: the graph is compiled then, as without it.
+func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
+	of, err := identify(path)
+	if err != nil {
+		return nil, err
+	}
+	if !keeper.taken.CompareAndSwap(false, true) {
+		return nil, errors.New("another plugin's graphs are kept already")
+	}
+	keeper.files, keeper.of = store{dir: dir, limit: limit}, of
+	table := C.kvq_table(api)
+	if table == nil {
+		return nil, errors.New("the plugin's PJRT cannot write down what it compiled")
+	}
+	return table, nil
+}
+
+// kvqCompile stands for PJRT_Client_Compile: it returns PJRT's error, nil for none.
+//
+//export kvqCompile
+func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
+	p := args.program
+	name := keeper.of.name(bytesAt(p.format, p.format_size), bytesAt(p.code, p.code_size), bytesAt(args.options, args.options_size))
+	if content, ok := keeper.files.read(name); ok {
+		if args.executable = C.kvq_deserialize(args.client, unsafe.Pointer(&content[0]), C.size_t(len(content))); args.executable != nil {
+			counts.loaded.Add(1)
+			return nil
+		}
+	}
+	start := time.Now()
+	failure := C.kvq_compile(args)
+	if failure != nil || time.Since(start) < worth {
+		return failure
+	}
+	var written C.kvq_serialize_args
+	if C.kvq_serialize(args.executable, &written) == 0 {
+		return nil
+	}
+	defer C.kvq_serialized_free(&written)
+	if keeper.files.write(name, bytesAt(written.bytes, written.size)) == nil {
+		counts.kept.Add(1)
+	}
+	return nil
+}
+
+// bytesAt is C's memory, not a copy.
+func bytesAt(at *C.char, size C.size_t) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(at)), int(size))
+}

@@ -1,0 +1,23 @@
+package compiled
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// KeepAll keeps what took no time as well.
+func KeepAll(t *testing.T) {
+	old := worth
+	worth = 0
+	t.Cleanup(func() { worth = old })
+}
+
+// Counts are of the graphs that were loaded and kept so far.
+func Counts() (loaded, kept int64) { return counts.loaded.Load(), counts.kept.Load() }
+
+// Put keeps content in the file of that path.
+func Put(t *testing.T, path, content string) {
+	if err := (store{dir: filepath.Dir(path), limit: limit}).write(filepath.Base(path), []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
