@@ -55,7 +55,7 @@ func commandLine(c *cobra.Command) string {
 		if f.Value.Type() == "intSlice" || f.Value.Type() == "stringSlice" {
 			value = strings.Trim(value, "[]")
 		}
-		if strings.ContainsAny(value, " \t;") {
+		if value == "" || strings.ContainsAny(value, " \t;") {
 			value = `"` + value + `"`
 		}
 		line = append(line, "--"+f.Name+" "+value)
