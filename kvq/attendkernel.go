@@ -51,7 +51,7 @@ func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial
 		}
 		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, shape(1), shape(1), shape(k.dim))
 	}
-	parts := call(k.build(), k.warps, k.programs(), k.batch*k.heads*k.queries/k.together, inputs, k.programs())
+	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), inputs, k.programs())
 	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts)
 	return partial{out[0], out[1], out[2]}
 }
@@ -65,6 +65,6 @@ const tritonTarget = "__gpu$xla.gpu.triton"
 // xla/service/gpu/triton_call.cc). XLA compiles kernels of equal text once.
 func backendConfig(t *ttir.Kernel, warps, x, y int) string {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
-	return fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = 1 : i32, num_warps = %d : i32, grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`,
-		t.Name, quote(t.Text()), warps, x, y)
+	return fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = %d : i32, num_warps = %d : i32, grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`,
+		t.Name, quote(t.Text()), kernelStages, warps, x, y)
 }

@@ -83,28 +83,42 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 	return k, ok
 }
 
-// sharers is how many programs share a head's blocks. Where they are few, those for exact tokens are given room by their share of the work
-// alone, a program of theirs being about a block: what counts then is that the processors have enough programs that read codes. With 20 rows of
-// Llama-2-7B's shape and one program a head, 640 on the whole, an H100 read 1.3 TB/s, with 1,024 and more 2.
+// sharers is how many programs share a head's blocks. Those that read codes come first in the grid and all take about as long, so their number has to fill
+// the GPU a whole number of times: with 1,024 heads an H200 reads 3.0 TB/s with one program a head and 3.9 with three, which are two times as many as it
+// runs at once. It is filled the fewest times that leave at most a tenth of it idle, for every program costs a start and a part to join; where no number
+// does that, as well as can be. Programs for exact tokens come last and fill what is left.
 func (k kernelShape) sharers() int {
-	each, exact, turns := k.wanted()/(k.batch*k.heads*k.queries/k.together), k.exactPrograms(), max(1, k.blocks/k.tile)
-	n := each - exact
-	if each <= 2*exact {
-		n = (2*each*turns + turns + exact) / (2 * (turns + exact)) // each·turns/(turns+exact), rounded
+	heads, atOnce := k.batch*k.heads*k.queries/k.together, k.resident()*gpuProcessors
+	best, busiest, times := 1, 0.0, 0
+	for n := 1; n <= max(1, k.blocks/k.tile); n++ {
+		rounds := (n*heads + atOnce - 1) / atOnce
+		if busiest >= 0.9 && rounds > times {
+			break
+		}
+		if busy := float64(n*heads) / float64(rounds*atOnce); busy > busiest {
+			best, busiest, times = n, busy, rounds
+		}
 	}
-	return max(1, min(n, turns))
+	return best
 }
 
-// wanted is how many programs there should be: about as many as an H100 runs at once, so that none waits for others to end. It has 132 processors; how
-// many programs one of them takes is decided by their registers (128 a thread make 16, 160 make 12, more make 8).
-func (k kernelShape) wanted() int {
+// kernelStages is how many turns are under way at once: what the next two read is on its way while one computes. A warp waits for memory three times a turn
+// otherwise, and a processor has too few warps to fill the time with: an H200 read 2.3 TB/s with one turn, 3.6 with two, 3.9 with three.
+const kernelStages = 3
+
+// gpuProcessors is how many an H100 or H200 has.
+const gpuProcessors = 132
+
+// resident is how many programs a processor of the GPU runs at once, which their registers decide, of which it has 65,536 (128 a thread make 16, 168 make 12,
+// 255 make 8).
+func (k kernelShape) resident() int {
 	switch {
 	case k.together*k.dim > 128:
-		return 128 * 8
-	case max(k.key.bits, k.value.bits) > 4:
-		return 128 * 12
+		return 8
+	case k.exact > 0 || max(k.key.bits, k.value.bits) > 5:
+		return 12
 	}
-	return 128 * 16
+	return 16
 }
 
 // name tells kernels apart in a profile.
@@ -141,7 +155,7 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 	return ttir.F32
 }
 
-// build writes the kernel. Its grid is programs x (B·K·Q / together). Parameters, in order:
+// build writes the kernel. Its grid is (B·K·Q / together) x programs. Parameters, in order:
 //
 //	q [B, K, Q, D]; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
 //	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
@@ -157,7 +171,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	}
 	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
 
-	split, part := t.ProgramID(0), t.ProgramID(1)
+	part, split := t.ProgramID(0), t.ProgramID(1)
 	head, query := part.DivInt(k.queries/k.together), part.MulInt(k.together)
 	row := head.DivInt(k.heads)
 	blocks := ttir.Load(used, row).AddInt(blockTokens - 1).DivInt(blockTokens)
@@ -193,7 +207,7 @@ func (k kernelShape) build() *ttir.Kernel {
 		carried = append(append(carried, best, t.Fill(t.Float(0), slots...)), state...)
 	}
 	each := len(carried) / rows
-	carried = t.For(first, last, k.tile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
+	carried = t.For(first, last, k.tile, kernelStages, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
 		tile := ttir.Add(i, t.Range(k.tile, 0, 2)) // [tile, 1]
 		ours := ttir.Less(tile, last)
 		block := ttir.Min(tile, t.Int(k.blocks-1))

@@ -241,7 +241,7 @@ func (k kernelShape) runOnHost(inputs []*tensors.Tensor) parts {
 		x.MustConstFlatData(func(flat any) { memory = append(memory, flat) })
 	}
 	all, merged := room(k.programs()*rows), room(rows)
-	k.build().Run([3]int{k.programs(), rows / k.together, 1}, append(memory, all.max, all.sum, all.out))
+	k.build().Run([3]int{rows / k.together, k.programs(), 1}, append(memory, all.max, all.sum, all.out))
 	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out})
 	return merged
 }
@@ -265,6 +265,29 @@ func requireParts(t *testing.T, what string, tolerance float64, got, want parts)
 			if g, w := got.out[row*dim+d], want.out[row*dim+d]; !(math.Abs(float64(g-w)) <= 10*tolerance*largest) {
 				t.Fatalf("%s, row %d: output %d is %v, want %v", what, row, d, g, w)
 			}
+		}
+	}
+}
+
+// The programs that read codes fill an H100 a whole number of times, as well as there are blocks for them.
+func TestKernelPrograms(t *testing.T) {
+	llama2 := Shape{Layers: 1, Batch: 1, KVHeads: 32, HeadDim: 128, Capacity: 32768, DType: dtypes.BFloat16}
+	for _, c := range []struct{ batch, capacity, want int }{
+		{1, 32768, 49}, // 1,568 of 1,584
+		{1, 1024, 32},  // as many as there are blocks
+		{8, 4096, 6},   // 1,536
+		{20, 4096, 7},  // 4,480 of 3 x 1,584
+		{32, 4096, 3},  // 3,072 of 2 x 1,584
+	} {
+		s := llama2
+		s.Batch, s.Capacity = c.batch, c.capacity
+		p, err := New(Tutorial(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, ok := p.kernelFor(p.layers[0], 1, dtypes.BFloat16)
+		if !ok || k.splits != c.want {
+			t.Errorf("batch %d, %d tokens: %d programs a head, want %d (kernel: %v)", c.batch, c.capacity, k.splits, c.want, ok)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, vi
 	for range k.together {
 		carried = append(carried, t.Float(kernelMasked), t.Float(0), t.Fill(t.Float(0), k.dim))
 	}
-	carried = t.For(from, to, exactTile, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
+	carried = t.For(from, to, exactTile, 1, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
 		slot := ttir.Add(i, t.Range(exactTile, 0, 1))
 		ours := ttir.Less(slot, t.Int(k.exact))
 		slot = ttir.Min(slot, t.Int(k.exact-1))

@@ -119,7 +119,11 @@ func (w *writer) loop(o *op) {
 		strings.Join(carried, ", "), list(o.results, Value.Type))
 	w.block(o.body)
 	w.line("scf.yield %s : %s", list(o.body.results, w.name), list(o.results, Value.Type))
-	w.line("}")
+	if stages := o.ints[0]; stages > 1 {
+		w.line("} {tt.num_stages = %d : i32}", stages)
+	} else {
+		w.line("}")
+	}
 	for i, r := range o.results {
 		w.names[r.id] = fmt.Sprintf("%s#%d", name, i)
 	}

@@ -220,8 +220,9 @@ func (v Value) to(shape []int) Value {
 	return v.k.add(&op{name: "tt.broadcast", operands: []Value{v}}, shape, v.Elem)
 }
 
-// For repeats body for i = from, from+step, … while i < to, with values that it carries from turn to turn.
-func (k *Kernel) For(from, to Value, step int, carried []Value, body func(i Value, carried []Value) []Value) []Value {
+// For repeats body for i = from, from+step, … while i < to, with values that it carries from turn to turn. Where stages is more than 1, what a turn loads
+// is fetched while earlier turns compute, up to stages-1 turns before (Triton's pipeline: by way of the processor's shared memory).
+func (k *Kernel) For(from, to Value, step, stages int, carried []Value, body func(i Value, carried []Value) []Value) []Value {
 	by := k.Int(step)
 	inner, outer := &block{}, k.at
 	inner.parameters = []Value{k.value(nil, I32)}
@@ -231,7 +232,7 @@ func (k *Kernel) For(from, to Value, step int, carried []Value, body func(i Valu
 	k.at = inner
 	inner.results = body(inner.parameters[0], inner.parameters[1:])
 	k.at = outer
-	loop := &op{name: "scf.for", operands: append([]Value{from, to, by}, carried...), body: inner}
+	loop := &op{name: "scf.for", operands: append([]Value{from, to, by}, carried...), ints: []int{stages}, body: inner}
 	for i, v := range carried {
 		if r := inner.results[i]; r.Type() != v.Type() {
 			exceptions.Panicf("ttir.For: value %d comes in as %s and goes out as %s", i, v.Type(), r.Type())

@@ -13,7 +13,7 @@ func sumOfSquares(n int) *Kernel {
 	x, out := k.Pointer(F32), k.Pointer(F32)
 	p := k.ProgramID(0)
 	column := k.Range(8, 0, 1)
-	sums := k.For(p, k.Int(n), 2, []Value{k.Fill(k.Float(0), 8)}, func(i Value, carried []Value) []Value {
+	sums := k.For(p, k.Int(n), 2, 3, []Value{k.Fill(k.Float(0), 8)}, func(i Value, carried []Value) []Value {
 		row := Load(x, Add(i.MulInt(8), column))
 		return []Value{MulAdd(row, row, carried[0])}
 	})
@@ -24,7 +24,7 @@ func sumOfSquares(n int) *Kernel {
 	return k
 }
 
-// The text that XLA 2026-06 (jaxlib 0.11.2) parsed and compiled.
+// The text that XLA 2026-06 (jaxlib 0.11.2) parsed and compiled (its loop without the attribute of stages, which the kernels of kvq have had compiled).
 func TestText(t *testing.T) {
 	got := sumOfSquares(4).Text()
 	golden := filepath.Join("testdata", "sum_of_squares.ttir")
@@ -86,7 +86,7 @@ func TestMismatchesPanic(t *testing.T) {
 		"elements": func() { k.Range(4, 0, 1).Reshape(8) },
 		"stored":   func() { Store(k.Pointer(F32), k.Int(0), k.Int(1)) },
 		"carried": func() {
-			k.For(k.Int(0), k.Int(1), 1, []Value{k.Int(0)}, func(Value, []Value) []Value { return []Value{k.Float(0)} })
+			k.For(k.Int(0), k.Int(1), 1, 1, []Value{k.Int(0)}, func(Value, []Value) []Value { return []Value{k.Float(0)} })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
