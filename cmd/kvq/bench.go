@@ -82,7 +82,7 @@ type benchRow struct {
 	// Compile is what the quantized and the full-precision decode graph took to compile, in seconds.
 	Compile     float64 `json:"compile_s,omitempty"`
 	FullCompile float64 `json:"full_compile_s,omitempty"`
-	// Bandwidth is the bytes of the quantized cache over the shortest time, as a part of the device's bandwidth; attention alone.
+	// Bandwidth is the bytes of the quantized cache that a step reads over the shortest time, as a part of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
 	// Layers, and the quantized cache with graph operations alone; attention alone.
 	Layers    int     `json:"layers,omitempty"`
@@ -315,6 +315,6 @@ func (f *benchFlags) attentionRow(ctx context.Context, backend compute.Backend, 
 	if graphForm {
 		row.GraphForm = float64(times[2].Min()) / float64(time.Millisecond)
 	}
-	row.Bandwidth = float64(row.Bytes) / times[0].Min().Seconds() / report.Bandwidth
+	row.Bandwidth = float64(quantized.Read()) / times[0].Min().Seconds() / report.Bandwidth
 	return report.add(row)
 }

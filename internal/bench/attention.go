@@ -31,6 +31,7 @@ type Attention struct {
 	query   *tensors.Tensor
 	steps   int
 	layers  int
+	read    int64
 }
 
 // capacityUnit divides the capacities of the caches that are timed.
@@ -49,7 +50,10 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 	if shape.GraphForm {
 		plan = plan.WithoutKernel()
 	}
-	a := &Attention{backend: backend, steps: steps, layers: layers}
+	memory := plan.Memory()
+	coded := memory.Codes + memory.Scales + memory.Zeros
+	a := &Attention{backend: backend, steps: steps, layers: layers,
+		read: (memory.Total() - coded*int64(capacity-tokens)/int64(capacity)) / int64(layers)}
 	fill, err := NewExec(backend, func(one *Node) []*Node {
 		g := one.Graph()
 		query := gx.MulScalar(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, shape.Batch, shape.Heads, 1, shape.HeadDim)), dtypes.Float32), 1e-3)
@@ -115,6 +119,9 @@ func (a *Attention) Bytes() (sum int64) {
 	}
 	return sum / int64(a.layers)
 }
+
+// Read are the bytes of a layer's cache that a step reads: all of them but for the blocks of codes that are not in use when it begins.
+func (a *Attention) Read() int64 { return a.read }
 
 // Finalize frees the cache and the compiled loop.
 func (a *Attention) Finalize() {
