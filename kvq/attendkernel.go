@@ -36,24 +36,28 @@ func (p *Plan) kernelOf(l layerPlan, queries *Node) (kernelShape, bool) {
 	return p.kernelFor(l, dims(queries)[1]/p.shape.KVHeads, queries.DType())
 }
 
-// attendKernel is attendBlocks as kernels; where k covers them, attention over sinks and window is part of it. q [B, K, Q, D], as k wants it:
-// as it came, or in float32, scaled and turned as the keys are.
+// attendKernel is attention of single tokens over all that a layer holds, as kernels. q [B, K, Q, D], as it came.
 func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial {
 	s := c.layers[layer]
-	inputs := append([]*Node{q, c.newIndex(), c.used, c.codeIndex}, s.key.nodes()...)
-	inputs = append(inputs, s.value.nodes()...)
-	if k.exact > 0 {
-		inputs = append(inputs, c.exactIndex, s.exactKeys, s.exactValues)
+	inputs := []*Node{q}
+	if k.key.rotate {
+		inputs = append(inputs, Rotate(gx.MulScalar(matchFloat32(q), k.scoreScale())))
 	}
-	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, first ...int) []*Node {
+	inputs = append(append(inputs, c.newIndex(), c.used, c.codeIndex), s.key.nodes()...)
+	inputs = append(append(inputs, s.value.nodes()...), c.exactIndex, s.exactKeys, s.exactValues)
+	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, outputs int, first ...int) []*Node {
 		shape := func(last int) shapes.Shape {
 			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.batch, k.heads, k.queries, last)...)
 		}
-		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, shape(1), shape(1), shape(k.dim))
+		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.dim)}, outputs)...)...)
 	}
-	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), inputs, k.programs())
-	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts)
-	return partial{out[0], out[1], out[2]}
+	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), inputs, 1, k.programs())
+	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts, k.outputs())
+	sum := partial{out[0], out[1], out[2]}
+	if k.value.rotate {
+		sum.out = Add(Rotate(sum.out), out[3])
+	}
+	return sum
 }
 
 const mergeWarps = 4

@@ -30,7 +30,7 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 		return attendPrompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
 	}
 	if c.step == 1 {
-		if k, ok := c.plan.kernelOf(c.plan.layers[layer], queries); ok && k.exact > 0 {
+		if k, ok := c.plan.kernelOf(c.plan.layers[layer], queries); ok {
 			return unfoldQueries(c.attendKernel(layer, Reshape(queries, k.batch, k.heads, k.queries, k.dim), k).result(), queries)
 		}
 	}
@@ -41,28 +41,21 @@ func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
 	if c.step > 1 { // the window does not hold the chunk yet
 		sum = sum.merge(newPartial(Add(scoresOf(q, keys), foldBias(m.own, dims(q)[2])), func(w *Node) *Node { return weighedSum(w, values) }))
 	}
-	return unfoldQueries(sum.merge(c.attendCodes(layer, q, queries)).result(), queries)
+	return unfoldQueries(sum.merge(c.attendCodes(layer, q)).result(), queries)
 }
 
-// attendCodes is attention over the coded tokens of one layer. q [B, K, Q, D], the queries [B, H, t, D] scaled.
-func (c *quantizedCache) attendCodes(layer int, q, queries *Node) partial {
+// attendCodes is attention over the coded tokens of one layer, by graph operations. q [B, K, Q, D], scaled.
+func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 	l := c.plan.layers[layer]
 	q = matchFloat32(q)
 	if l.key.rotate {
 		q = Rotate(q)
 	}
-	var sum partial
-	kernel, ok := c.plan.kernelOf(l, queries)
-	switch {
-	case c.step > 1:
-		sum = c.attendTiles(layer, q)
-	case ok:
-		sum = c.attendKernel(layer, q, kernel)
-	case c.plan.onePass(l, gx.OnGPU(q.Graph())):
-		sum = c.attendBlocks(layer, q)
-	default:
-		sum = c.attendTiles(layer, q)
+	attend := c.attendTiles
+	if c.step == 1 && c.plan.onePass(l, gx.OnGPU(q.Graph())) {
+		attend = c.attendBlocks
 	}
+	sum := attend(layer, q)
 	if l.value.rotate {
 		sum.out = Rotate(sum.out)
 	}

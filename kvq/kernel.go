@@ -38,12 +38,14 @@ type kernelShape struct {
 	storage               ScaleFormat // of scales, resolved
 	sliding               int
 	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
-	exact                 int // slots of sinks and window that the kernel attends to as well; 0: it does not
+	exact                 int // slots of sinks and window
 	exactType             dtypes.DType
 	together              int          // of a head's queries, what a program takes
 	queryType             dtypes.DType // of queries as they come in
-	queryScale            float64      // and what they have to be multiplied by
 }
+
+// scoreScale is what scores are multiplied by.
+func (k kernelShape) scoreScale() float64 { return 1 / math.Sqrt(float64(k.dim)) }
 
 // programs is how many programs share a head of a row: those for codes, then those for exact tokens.
 func (k kernelShape) programs() int      { return k.splits + k.exactPrograms() }
@@ -58,20 +60,16 @@ const exactTile = 16
 func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelShape, bool) {
 	s := p.shape
 	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
-		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1}
+		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1,
+		exact: p.exactSlots(), exactType: s.DType, queryType: dtype}
 	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
-	k.queryType, k.queryScale = dtypes.Float32, 1
-	if !l.key.rotate && !l.value.rotate { // else queries and outputs are not those of the window
-		k.exact, k.exactType = p.exactSlots(), s.DType
-		k.queryType, k.queryScale = dtype, 1/math.Sqrt(float64(s.HeadDim))
-	}
 	// What takes codes out of words serves several queries; more of them do not fit a thread's registers.
 	for n := 1; n <= queries; n++ {
 		if queries%n == 0 && n*s.HeadDim <= 256 {
 			k.together = n
 		}
 	}
-	ok := powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
+	ok := k.exact > 0 && powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
 	for _, sd := range []side{l.key, l.value} {
 		for _, a := range sd.arrays(s, p.codeSlots) {
 			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
@@ -109,16 +107,13 @@ const kernelStages = 3
 // gpuProcessors is how many an H100 or H200 has.
 const gpuProcessors = 132
 
-// resident is how many programs a processor of the GPU runs at once, which their registers decide, of which it has 65,536 (128 a thread make 16, 168 make 12,
-// 255 make 8).
+// resident is how many programs a processor of the GPU runs at once, which their registers decide, of which it has 65,536: 168 a thread, which most
+// kernels take, make 12, and 255 make 8.
 func (k kernelShape) resident() int {
-	switch {
-	case k.together*k.dim > 128:
+	if k.together*k.dim > 128 {
 		return 8
-	case k.exact > 0 || max(k.key.bits, k.value.bits) > 5:
-		return 12
 	}
-	return 16
+	return 12
 }
 
 // name tells kernels apart in a profile.
@@ -157,18 +152,21 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 
 // build writes the kernel. Its grid is (B·K·Q / together) x programs. Parameters, in order:
 //
-//	q [B, K, Q, D]; position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32;
+//	q [B, K, Q, D]; the same turned and multiplied by scoreScale, float32, where keys are turned
+//	position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32
 //	codes, scales, zeros of keys, then of values (see coded; no zeros where codes are symmetric)
-//	exactIndex [B, E], exact keys and values [B, K, E, D], where the kernel attends to them
-//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32
+//	exactIndex [B, E], exact keys and values [B, K, E, D]
+//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32: outputs of turned values are turned, those of exact ones not
 func (k kernelShape) build() *ttir.Kernel {
 	t := ttir.New(k.name())
-	q, position, used, index := t.Pointer(elemOf(k.queryType)), t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
-	key, value := k.side(t, k.key), k.side(t, k.value)
-	var window exactSide
-	if k.exact > 0 {
-		window = exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.exactType)), t.Pointer(elemOf(k.exactType))}
+	q := t.Pointer(elemOf(k.queryType))
+	turned := q
+	if k.key.rotate {
+		turned = t.Pointer(ttir.F32)
 	}
+	position, used, index := t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
+	key, value := k.side(t, k.key), k.side(t, k.value)
+	window := exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.exactType)), t.Pointer(elemOf(k.exactType))}
 	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
 
 	part, split := t.ProgramID(0), t.ProgramID(1)
@@ -186,25 +184,18 @@ func (k kernelShape) build() *ttir.Kernel {
 		}
 		return seen
 	}
-	var exact []exactState
-	if k.exact > 0 {
-		exact = window.attend(t, split, head, query, row, visible)
-	}
+	exact := window.attend(t, split, head, query, row, visible)
 
-	queries := key.queries(t, q, query)
+	queries := key.queries(t, turned, query)
 	rows := k.together
 	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
 	var carried []ttir.Value
 	slots := []int{k.tile, blockTokens}
 	for r := range rows {
-		best := t.Float(kernelMasked)
 		state := value.initial(t)
-		if exact != nil {
-			best = exact[r].best
-			out := &state[len(state)-1]
-			*out = exact[r].out.Reshape(out.Shape...)
-		}
-		carried = append(append(carried, best, t.Fill(t.Float(0), slots...)), state...)
+		out := &state[len(state)-1]
+		*out = exact[r].out.Reshape(out.Shape...)
+		carried = append(append(carried, exact[r].best, t.Fill(t.Float(0), slots...)), state...)
 	}
 	each := len(carried) / rows
 	carried = t.For(first, last, k.tile, kernelStages, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
@@ -234,11 +225,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	for r := range rows {
 		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
 		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
-		total := state[1].Reshape(k.tile * blockTokens).Sum(0)
-		if exact != nil {
-			total = ttir.Add(total, exact[r].sum)
-		}
-		ttir.Store(sum, at, total)
+		ttir.Store(sum, at, ttir.Add(state[1].Reshape(k.tile*blockTokens).Sum(0), exact[r].sum))
 		result := value.finish(state[2:])
 		ttir.Store(out, ttir.Add(at.MulInt(k.dim), t.Range(k.dim, 0, 1)), result)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -40,6 +41,8 @@ func kernelCases(t testing.TB) []kernelCase {
 		{"quanto 3 bit, dim 32", quanto(3, 32), 2, 2, 32, 0, f32},
 		{"keys per channel, sliding", blocks(4, perChannelKeys), 4, 2, 64, 100, f32},
 		{"both per channel, groups of 64 and 32", blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), 2, 2, 64, 0, f32},
+		{"keys rotated alone", blocks(4, func(c *Config) { perChannelKeys(c); c.RotateKeys = true }), 4, 2, 64, 0, bf16},
+		{"values rotated alone", blocks(4, func(c *Config) { c.RotateValues = true }), 4, 2, 64, 0, f32},
 		{"symmetric", blocks(4, func(c *Config) { c.CodeKey, c.CodeValue = Symmetric, Symmetric }), 4, 1, 64, 0, bf16},
 	}
 	for _, name := range Presets() {
@@ -135,13 +138,10 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(c *qu
 	return out
 }
 
-// attendGraph is what the kernel is to give, in graph operations: attention over codes, and over sinks and window where it covers them, these in float32.
-func (c *quantizedCache) attendGraph(q *Node, k kernelShape, codes func(layer int, q *Node) partial) partial {
-	q = gx.MulScalar(q, k.queryScale)
-	sum := codes(0, q)
-	if k.exact == 0 {
-		return sum
-	}
+// attendGraph is what the kernel is to give, in graph operations: attention over codes, and over sinks and window in float32.
+func (c *quantizedCache) attendGraph(q *Node, k kernelShape) partial {
+	q = gx.MulScalar(q, k.scoreScale())
+	sum := c.attendCodes(0, q)
 	keys, values := matchFloat32(c.layers[0].exactKeys), matchFloat32(c.layers[0].exactValues)
 	scores := Add(scoresOf(q, keys), foldBias(c.stepMasks().exact, k.queries))
 	return sum.merge(newPartial(scores, func(w *Node) *Node { return weighedSum(w, values) }))
@@ -153,13 +153,16 @@ func TestKernelEqualsGraph(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			x := newKernelTest(t, c)
 			out := x.call(t, testbackend.XLA(t), func(c *quantizedCache, q *Node) []*Node {
-				sum, l := c.attendGraph(q, x.k, c.attendTiles), c.layers[0]
-				nodes := append([]*Node{sum.max, sum.sum, sum.out, q, c.newIndex(), c.used, c.codeIndex}, l.key.nodes()...)
-				nodes = append(nodes, l.value.nodes()...)
-				if x.k.exact > 0 {
-					nodes = append(nodes, c.exactIndex, l.exactKeys, l.exactValues)
+				tiles := *c.plan
+				tiles.tiled = true
+				c.plan = &tiles
+				sum, l := c.attendGraph(q, x.k), c.layers[0]
+				nodes := []*Node{sum.max, sum.sum, sum.out, q}
+				if x.k.key.rotate {
+					nodes = append(nodes, Rotate(gx.MulScalar(q, x.k.scoreScale())))
 				}
-				return nodes
+				nodes = append(append(nodes, c.newIndex(), c.used, c.codeIndex), l.key.nodes()...)
+				return append(append(nodes, l.value.nodes()...), c.exactIndex, l.exactKeys, l.exactValues)
 			})
 			k := x.k
 			for _, k.splits = range []int{1, 3} {
@@ -205,7 +208,7 @@ func TestKernelOnCUDA(t *testing.T) {
 				if !onCUDA(q.Graph()) {
 					t.Error("the graph is for CUDA, and onCUDA does not see it")
 				}
-				kernel, graph := c.attendKernel(0, q, x.k), c.attendGraph(q, x.k, c.attendBlocks)
+				kernel, graph := c.attendKernel(0, q, x.k), c.attendGraph(q, x.k)
 				return []*Node{kernel.max, kernel.sum, kernel.out, graph.max, graph.sum, graph.out}
 			})
 			requireParts(t, "on CUDA", 5e-5, hostParts(out[:3]), hostParts(out[3:]))
@@ -242,7 +245,25 @@ func (k kernelShape) runOnHost(inputs []*tensors.Tensor) parts {
 	}
 	all, merged := room(k.programs()*rows), room(rows)
 	k.build().Run([3]int{rows / k.together, k.programs(), 1}, append(memory, all.max, all.sum, all.out))
-	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out})
+	joined := ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out}
+	exact := make([]float32, len(merged.out))
+	if k.value.rotate {
+		joined = append(joined, exact)
+	}
+	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, joined)
+	if k.value.rotate { // turned back, and added
+		h := Hadamard(k.dim)
+		for at := 0; at < len(exact); at += k.dim {
+			turned := merged.out[at : at+k.dim]
+			back := slices.Clone(exact[at : at+k.dim])
+			for i := range back {
+				for j, x := range turned {
+					back[i] += x * h[i][j]
+				}
+			}
+			copy(turned, back)
+		}
+	}
 	return merged
 }
 

@@ -35,7 +35,7 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, vi
 		var next []ttir.Value
 		for r := range k.together {
 			state := carried[3*r : 3*r+3]
-			q := ttir.Load(s.q, ttir.Add(query.AddInt(r).MulInt(k.dim), channel)).ToFloat().MulFloat(float32(k.queryScale * math.Log2E))
+			q := ttir.Load(s.q, ttir.Add(query.AddInt(r).MulInt(k.dim), channel)).ToFloat().MulFloat(float32(k.scoreScale() * math.Log2E))
 			score := ttir.Select(seen, ttir.Mul(keys, q).Sum(1), t.Float(kernelMasked))
 			score = ttir.Select(ours, score, t.Float(beyond))
 			best := ttir.Max(state[0], score.Max(0))
@@ -55,16 +55,16 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, vi
 // buildMerge writes the kernel that joins what the programs of a head leave, [partial.merge] of all of them. Its grid is queries x pieces of D.
 //
 //	max, sum [programs, rows], out [programs, rows, D] float32, rows = B·K·Q
-//	max, sum [rows], out [rows, D] float32
+//	max, sum [rows], out [rows, D] float32; where values are turned, out of codes, and then out of exact tokens
 func (k kernelShape) buildMerge() *ttir.Kernel {
 	t := ttir.New("merge")
-	var in, out [3]ttir.Value
-	for i := range in {
-		in[i] = t.Pointer(ttir.F32)
+	pointers := func(n int) (list []ttir.Value) {
+		for range n {
+			list = append(list, t.Pointer(ttir.F32))
+		}
+		return list
 	}
-	for i := range out {
-		out[i] = t.Pointer(ttir.F32)
-	}
+	in, out := pointers(3), pointers(2+k.outputs())
 	rows, n := k.batch*k.heads*k.queries, 1
 	for n < k.programs() {
 		n *= 2
@@ -80,8 +80,23 @@ func (k kernelShape) buildMerge() *ttir.Kernel {
 	ttir.Store(out[0], row, best)
 	ttir.Store(out[1], row, ttir.Mul(weight, ttir.Load(in[1], at)).Sum(0))
 	place := ttir.Add(ttir.Add(row.MulInt(k.dim), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
-	ttir.Store(out[2], place, ttir.Mul(values, weight.Expand(1)).Sum(0))
+	if k.outputs() == 1 {
+		ttir.Store(out[2], place, ttir.Mul(values, weight.Expand(1)).Sum(0))
+		return t
+	}
+	coded := ttir.Less(part, t.Int(k.splits))
+	for i, weight := range []ttir.Value{ttir.Select(coded, weight, t.Float(0)), ttir.Select(coded, t.Float(0), weight)} {
+		ttir.Store(out[2+i], place, ttir.Mul(values, weight.Expand(1)).Sum(0))
+	}
 	return t
+}
+
+// outputs is how many the merge has: those of turned values have to be turned back before those of exact ones are added.
+func (k kernelShape) outputs() int {
+	if k.value.rotate {
+		return 2
+	}
+	return 1
 }
 
 // mergeChannels is how many channels a program of the merge takes.

@@ -32,16 +32,20 @@ type keyQueries struct {
 	plain  ttir.Value
 }
 
-// queries loads the queries of a program, which begin with query.
+// queries loads the queries of a program, which begin with query; those of turned keys come multiplied by scoreScale.
 func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 	list, _, _ := s.planes()
 	n := s.slices()
 	channels := s.k.dim / n
 	channel := t.Range(channels, 2, 3)
+	scale := math.Log2E // exponentials become powers of two
+	if !s.rotate {
+		scale *= s.k.scoreScale()
+	}
 	out := make([]keyQueries, s.k.together)
 	for r := range out {
 		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
-		x = x.MulFloat(float32(s.k.queryScale * math.Log2E)) // exponentials become powers of two
+		x = x.MulFloat(float32(scale))
 		out[r].plain = x
 		for _, p := range list {
 			lifted := ttir.Mul(x, p.lift(t, channel))
