@@ -36,22 +36,27 @@ func (p *Plan) kernelOf(l layerPlan, queries *Node) (kernelShape, bool) {
 	return p.kernelFor(l, dims(queries)[1]/p.shape.KVHeads, queries.DType())
 }
 
-// attendKernel is attention of single tokens over all that a layer holds, as kernels. q [B, K, Q, D], as it came.
-func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial {
+// kernelInputs are what the kernel reads, in its order. q [B, K, Q, D], as it came.
+func (c *quantizedCache) kernelInputs(layer int, q *Node, k kernelShape) []*Node {
 	s := c.layers[layer]
 	inputs := []*Node{q}
 	if k.key.rotate {
 		inputs = append(inputs, Rotate(gx.MulScalar(matchFloat32(q), k.scoreScale())))
 	}
 	inputs = append(append(inputs, c.newIndex(), c.used, c.codeIndex), s.key.nodes()...)
-	inputs = append(append(inputs, s.value.nodes()...), c.exactIndex, s.exactKeys, s.exactValues)
+	return append(append(inputs, s.value.nodes()...), c.exactIndex, s.exactKeys, s.exactValues)
+}
+
+// attendKernel is attention of single tokens over all that a layer holds, as kernels. q [B, K, Q, D], as it came.
+func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial {
 	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, outputs int, first ...int) []*Node {
 		shape := func(last int) shapes.Shape {
 			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.batch, k.heads, k.queries, last)...)
 		}
-		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.dim)}, outputs)...)...)
+		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.dim)}, outputs)...)
+		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, results...)
 	}
-	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), inputs, 1, k.programs())
+	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), c.kernelInputs(layer, q, k), 1, k.programs())
 	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts, k.outputs())
 	sum := partial{out[0], out[1], out[2]}
 	if k.value.rotate {

@@ -69,7 +69,7 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 			k.together = n
 		}
 	}
-	ok := k.exact > 0 && powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
+	ok := powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
 	for _, sd := range []side{l.key, l.value} {
 		for _, a := range sd.arrays(s, p.codeSlots) {
 			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
@@ -82,7 +82,7 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 }
 
 // sharers is how many programs share a head's blocks. Those that read codes come first in the grid and all take about as long, so their number has to fill
-// the GPU a whole number of times: with 1,024 heads an H200 reads 3.0 TB/s with one program a head and 3.9 with three, which are two times as many as it
+// the GPU a whole number of times: with 1,024 heads an H200 reads 2.8 TB/s with one program a head and 3.7 with three, which are two times as many as it
 // runs at once. It is filled the fewest times that leave at most a tenth of it idle, for every program costs a start and a part to join; where no number
 // does that, as well as can be. Programs for exact tokens come last and fill what is left.
 func (k kernelShape) sharers() int {
@@ -101,7 +101,8 @@ func (k kernelShape) sharers() int {
 }
 
 // kernelStages is how many turns are under way at once: what the next two read is on its way while one computes. A warp waits for memory three times a turn
-// otherwise, and a processor has too few warps to fill the time with: an H200 read 2.3 TB/s with one turn, 3.6 with two, 3.9 with three.
+// otherwise, and a processor has too few warps to fill the time with: 32 rows of 4,096 tokens took an H200
+// 0.27 ms with one turn, 0.25 with two and 0.22 with three (docs/bench/cuda/12-attention-llama2.md, some 4,096 to 6,144 programs).
 const kernelStages = 3
 
 // gpuProcessors is how many an H100 or H200 has.

@@ -156,13 +156,8 @@ func TestKernelEqualsGraph(t *testing.T) {
 				tiles := *c.plan
 				tiles.tiled = true
 				c.plan = &tiles
-				sum, l := c.attendGraph(q, x.k), c.layers[0]
-				nodes := []*Node{sum.max, sum.sum, sum.out, q}
-				if x.k.key.rotate {
-					nodes = append(nodes, Rotate(gx.MulScalar(q, x.k.scoreScale())))
-				}
-				nodes = append(append(nodes, c.newIndex(), c.used, c.codeIndex), l.key.nodes()...)
-				return append(append(nodes, l.value.nodes()...), c.exactIndex, l.exactKeys, l.exactValues)
+				sum := c.attendGraph(q, x.k)
+				return append([]*Node{sum.max, sum.sum, sum.out}, c.kernelInputs(0, q, x.k)...)
 			})
 			k := x.k
 			for _, k.splits = range []int{1, 3} {

@@ -80,12 +80,12 @@ func (k kernelShape) buildMerge() *ttir.Kernel {
 	ttir.Store(out[0], row, best)
 	ttir.Store(out[1], row, ttir.Mul(weight, ttir.Load(in[1], at)).Sum(0))
 	place := ttir.Add(ttir.Add(row.MulInt(k.dim), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
-	if k.outputs() == 1 {
-		ttir.Store(out[2], place, ttir.Mul(values, weight.Expand(1)).Sum(0))
-		return t
+	weights := []ttir.Value{weight}
+	if k.value.rotate {
+		coded := ttir.Less(part, t.Int(k.splits))
+		weights = []ttir.Value{ttir.Select(coded, weight, t.Float(0)), ttir.Select(coded, t.Float(0), weight)}
 	}
-	coded := ttir.Less(part, t.Int(k.splits))
-	for i, weight := range []ttir.Value{ttir.Select(coded, weight, t.Float(0)), ttir.Select(coded, t.Float(0), weight)} {
+	for i, weight := range weights {
 		ttir.Store(out[2+i], place, ttir.Mul(values, weight.Expand(1)).Sum(0))
 	}
 	return t
