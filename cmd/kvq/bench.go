@@ -17,6 +17,7 @@ import (
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -25,7 +26,7 @@ func init() { register(newBench) }
 
 // benchFlags are those that all benchmarks share.
 type benchFlags struct {
-	cache    cacheFlags
+	cache    cli.CacheFlags
 	tokens   []int
 	batches  []int
 	runs     int
@@ -35,13 +36,13 @@ type benchFlags struct {
 }
 
 func (f *benchFlags) register(fs *pflag.FlagSet, tokens, batches []int, steps int) {
-	f.cache.register(fs)
+	f.cache.Register(fs)
 	fs.IntSliceVar(&f.tokens, "tokens", tokens, "contexts: tokens that the cache holds")
 	fs.IntSliceVar(&f.batches, "batches", batches, "rows of a batch")
 	fs.IntVar(&f.runs, "runs", 7, "counted runs of each, in alternation")
 	fs.IntVar(&f.steps, "steps", steps, "tokens of one run")
 	fs.BoolVar(&f.markdown, "markdown", false, "print a Markdown table")
-	registerJSON(fs, &f.json)
+	cli.RegisterJSON(fs, &f.json)
 }
 
 // parse checks the flags, and returns the cache that they ask for.
@@ -49,7 +50,7 @@ func (f *benchFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	if err := f.check(); err != nil {
 		return kvq.Config{}, err
 	}
-	return f.cache.parse(fs)
+	return f.cache.Parse(fs)
 }
 
 func (f *benchFlags) check() error {
@@ -103,13 +104,13 @@ type benchReport struct {
 	Bandwidth float64    `json:"bandwidth_bytes_per_s,omitempty"`
 	Rows      []benchRow `json:"rows"`
 
-	words *lastWords
+	outcome *cli.Outcome
 }
 
 // newReport is empty. What it holds when the command is interrupted is printed then.
 func newReport(c *cobra.Command, f *benchFlags, info device.Info, config kvq.Config) *benchReport {
-	r := &benchReport{benchHead: newBenchHead(c, info), Cache: config.String(), Runs: f.runs, words: lastWordsOf(c.Context())}
-	r.words.prepare(func() { _ = r.print(c.OutOrStdout(), f) })
+	r := &benchReport{benchHead: newBenchHead(c, info), Cache: config.String(), Runs: f.runs, outcome: cli.OutcomeOf(c.Context())}
+	r.outcome.OnInterrupt(func() { _ = r.print(c.OutOrStdout(), f) })
 	return r
 }
 
@@ -120,7 +121,7 @@ func newBenchRow(what string, batch, tokens int, times []bench.Times, bytes, ful
 }
 
 func (r *benchReport) add(row benchRow) error {
-	return r.words.while(func() error { r.Rows = append(r.Rows, row); return nil })
+	return r.outcome.Update(func() error { r.Rows = append(r.Rows, row); return nil })
 }
 
 // table prints what there is, in full or when interrupted.
@@ -162,7 +163,7 @@ func (r *benchReport) table(markdown bool, w io.Writer) {
 
 func (r *benchReport) print(w io.Writer, f *benchFlags) error {
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	r.table(f.markdown, w)
 	return nil
@@ -207,7 +208,7 @@ func newBenchAttention() *cobra.Command {
 		},
 	}
 	fs := c.Flags()
-	registerBackend(fs, &backend)
+	cli.RegisterBackend(fs, &backend)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
 	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: smollm2, llama2-7b or llama3-8b")
 	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
@@ -248,7 +249,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 			return usererr.New("--shape %q, want smollm2, llama2-7b or llama3-8b", name)
 		}
 	}
-	backend, info, err := openDevice(backendName)
+	backend, info, err := cli.OpenDevice(backendName)
 	if err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (f *benchFlags) attention(c *cobra.Command, backendName string, models []st
 			}
 		}
 	}
-	return report.words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+	return report.outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 // benchDType is what a user would keep a full-precision cache in on the device.

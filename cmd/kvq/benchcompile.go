@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -19,7 +20,7 @@ import (
 // benchCompileFlags are those of bench compile.
 type benchCompileFlags struct {
 	benchFlags
-	model modelFlags
+	model cli.ModelFlags
 }
 
 func newBenchCompile() *cobra.Command {
@@ -35,7 +36,7 @@ both graphs, over all threads.`,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
-	f.model.register(fs)
+	f.model.Register(fs)
 	f.benchFlags.register(fs, []int{16}, []int{1}, 20)
 	fs.Lookup("tokens").Usage, fs.Lookup("steps").Usage = "tokens of the prompt", "new tokens that the cache has room for"
 	fs.Lookup("runs").Usage, fs.Lookup("runs").DefValue = "counted runs of each, in alternation", "3"
@@ -74,7 +75,7 @@ type compileReport struct {
 
 func (r *compileReport) print(w io.Writer, f *benchFlags) error {
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"cache", "weights", "batch", "tokens", "prompt s: min / median", "step s: min / median", "both s: min / median", "CPU s: min / median"})
@@ -92,11 +93,11 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return err
 	}
-	backend, info, err := openDevice(f.model.backend)
+	backend, info, err := cli.OpenDevice(f.model.Backend)
 	if err != nil {
 		return err
 	}
@@ -106,15 +107,15 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 		return err
 	}
 	report := &compileReport{benchHead: newBenchHead(c, info), Runs: f.runs}
-	words := lastWordsOf(c.Context())
-	words.prepare(func() { _ = report.print(c.OutOrStdout(), &f.benchFlags) })
+	outcome := cli.OutcomeOf(c.Context())
+	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), &f.benchFlags) })
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			var requests []llama.Request
 			var rows []compileRow
 			for _, form := range forms {
 				for _, config := range []kvq.Config{cache, {}} {
-					requests = append(requests, llama.Request{Model: files.Config(), DType: f.model.dtypeOn(info.GPU()), Packed: form == "packed", Cache: config,
+					requests = append(requests, llama.Request{Model: files.Config(), DType: f.model.DTypeOn(info.GPU()), Packed: form == "packed", Cache: config,
 						Batch: batch, Prompt: tokens, NewTokens: f.steps})
 					rows = append(rows, compileRow{Cache: config.String(), Weights: form, Batch: batch, Tokens: tokens})
 				}
@@ -122,21 +123,21 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 			if err := f.measure(c.Context(), backend, requests, rows); err != nil {
 				return err
 			}
-			_ = words.while(func() error { report.Rows = append(report.Rows, rows...); return nil })
+			_ = outcome.Update(func() error { report.Rows = append(report.Rows, rows...); return nil })
 		}
 	}
-	return words.finish(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+	return outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
 }
 
 // forms are how the weights are kept: as asked for, or in all ways that can be.
 func (f *benchCompileFlags) forms(files *llama.Files, gpu bool) ([]string, error) {
-	packed, err := f.model.packs(files, gpu, 1)
+	packed, err := f.model.Packs(files, gpu, 1)
 	switch {
 	case err != nil:
 		return nil, err
 	case !packed:
 		return []string{"plain"}, nil
-	case f.model.weights == "packed":
+	case f.model.Weights == "packed":
 		return []string{"packed"}, nil
 	}
 	return []string{"packed", "plain"}, nil

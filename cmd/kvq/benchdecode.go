@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -16,7 +17,7 @@ import (
 // benchDecodeFlags are those of bench decode.
 type benchDecodeFlags struct {
 	benchFlags
-	model   modelFlags
+	model   cli.ModelFlags
 	random  string
 	devices []int
 	files   *llama.Files // nil for a random model
@@ -36,7 +37,7 @@ devices, and each is compared with the first.`,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
-	f.model.register(fs)
+	f.model.Register(fs)
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
 	registerRandom(fs, &f.random)
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to spread the model over")
@@ -69,17 +70,17 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 		return err
 	}
 	for _, n := range f.devices {
-		if err := checkShares(shape, n); err != nil {
+		if err := cli.CheckShares(shape, n); err != nil {
 			return err
 		}
 	}
-	backend, info, err := openDevice(f.model.backend)
+	backend, info, err := cli.OpenDevice(f.model.Backend)
 	if err != nil {
 		return err
 	}
 	defer backend.Finalize()
 	for _, n := range f.devices {
-		if err := checkCount(info, n); err != nil {
+		if err := cli.CheckCount(info, n); err != nil {
 			return err
 		}
 	}
@@ -114,12 +115,12 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			}
 		}
 	}
-	return report.words.finish(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+	return report.outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
 }
 
 // checkFit refuses what does not fit: the models for all numbers of devices are there at once, one cache at a time.
 func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
-	dtype, _ := f.model.parseDType() // checked by loader
+	dtype, _ := f.model.ParseDType() // checked by loader
 	if dtype == dtypes.InvalidDType && f.random != "" {
 		dtype = benchDType(info)
 	}
@@ -131,15 +132,15 @@ func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, s
 			for _, cache := range []kvq.Config{{}, config} {
 				for _, n := range f.devices {
 					one := f.model
-					one.devices = n
+					one.Devices = n
 					r := request(cache, batch, tokens)
 					if f.files != nil {
 						var err error
-						if r.Packed, err = one.packs(f.files, info.GPU(), n); err != nil {
+						if r.Packed, err = one.Packs(f.files, info.GPU(), n); err != nil {
 							return err
 						}
 					}
-					if err := one.checkFit(backend, info, r); err != nil {
+					if err := one.CheckFit(backend, info, r); err != nil {
 						return err
 					}
 				}
@@ -152,21 +153,21 @@ func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, s
 // loader returns what makes the model on n devices, and the model's configuration.
 func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Info, int) (*llama.Model, error), llama.Config, error) {
 	if f.random == "" {
-		f.model.devices = 1 // those wanted are checked later
-		files, err := f.model.open(c)
+		f.model.Devices = 1 // those wanted are checked later
+		files, err := f.model.Open(c)
 		if err != nil {
 			return nil, llama.Config{}, err
 		}
 		f.files = files
 		return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
-			return f.model.loadOn(c.Context(), backend, info, n, files, c.ErrOrStderr())
+			return f.model.LoadOn(c.Context(), backend, info, n, files, c.ErrOrStderr())
 		}, files.Config(), nil
 	}
 	shape, err := randomModel(f.random)
 	if err != nil {
 		return nil, shape, err
 	}
-	dtype, err := f.model.parseDType()
+	dtype, err := f.model.ParseDType()
 	return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
 		return newRandomModel(backend, info, shape, dtype, n)
 	}, shape, err

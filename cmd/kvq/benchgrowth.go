@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -18,7 +19,7 @@ import (
 
 func newBenchGrowth() *cobra.Command {
 	var f benchFlags
-	var model modelFlags
+	var model cli.ModelFlags
 	var random, plots string
 	var join []string
 	c := &cobra.Command{
@@ -44,7 +45,7 @@ nothing, but cost the same. --join measures nothing: it puts together what runs 
 			return f.growth(c, &model, random, plots)
 		},
 	}
-	model.register(c.Flags())
+	model.Register(c.Flags())
 	f.register(c.Flags(), []int{512, 1024, 2048, 4096, 8192, 16384, 32768}, []int{1}, 16)
 	registerRandom(c.Flags(), &random)
 	c.Flags().StringVar(&plots, "plot", "", "draw plots to files that begin with this `prefix`")
@@ -80,7 +81,7 @@ func (r *growthReport) limits() {
 func (r *growthReport) print(w io.Writer, f *benchFlags) error {
 	r.limits()
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"tokens", "batch", "quantized ms", "limit ms", "full ms", "limit ms", "times faster: min / median", "cache MiB", "full MiB", "compile s", "full compile s"})
@@ -95,7 +96,7 @@ func (r *growthReport) print(w io.Writer, f *benchFlags) error {
 	return nil
 }
 
-func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots string) error {
+func (f *benchFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, plots string) error {
 	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots s
 	}
 	defer closeModel()
 	report := &growthReport{benchReport: newReport(c, f, info, config), Weights: m.Bytes()}
-	report.words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	report.outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	size := 1 << 28
 	if info.GPU() {
 		size = 1 << 32
@@ -122,7 +123,7 @@ func (f *benchFlags) growth(c *cobra.Command, flags *modelFlags, random, plots s
 			return err
 		}
 	}
-	return report.words.finish(func() error { return report.finish(c.OutOrStdout(), f, plots) })
+	return report.outcome.Print(func() error { return report.finish(c.OutOrStdout(), f, plots) })
 }
 
 func checkPlot(prefix string) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
 // benchHead says what was run, on what, when: the head of every benchmark's report.
@@ -26,7 +27,7 @@ type benchHead struct {
 
 func newBenchHead(c *cobra.Command, info device.Info) benchHead {
 	h := benchHead{Command: commandLine(c), Device: deviceName(info), CPU: bench.CPU(), Date: time.Now().UTC().Format("2006-01-02")}
-	_, h.Versions, _ = strings.Cut(version(), ", ") // without this library's own, which is that of the file's commit
+	_, h.Versions, _ = strings.Cut(cli.Version(), ", ") // without this library's own, which is that of the file's commit
 	if info.Version != "" {
 		h.Versions += ", PJRT " + info.Version
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -52,7 +53,7 @@ type benchMemoryReport struct {
 
 func (r *benchMemoryReport) print(w io.Writer, f *benchFlags) error {
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"cache", "batch", "tokens", "cache by formula, bytes", "cache alive, bytes", "before MiB", "peak over before MiB", "peak of the process MiB", "device MiB"})
@@ -79,8 +80,8 @@ func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) err
 		return err
 	}
 	report := &benchMemoryReport{Cache: cache.String()}
-	words := lastWordsOf(c.Context())
-	words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	outcome := cli.OutcomeOf(c.Context())
+	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			fill := bench.Request{Op: "fill", Batch: batch, Context: tokens, Tokens: f.steps}
@@ -97,11 +98,11 @@ func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) err
 					return err
 				}
 				row.Batch, row.Tokens = batch, tokens
-				_ = words.while(func() error { report.benchHead, report.Rows = head, append(report.Rows, row); return nil })
+				_ = outcome.Update(func() error { report.benchHead, report.Rows = head, append(report.Rows, row); return nil })
 			}
 		}
 	}
-	return words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+	return outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 func (f *benchFlags) memoryRow(c *cobra.Command, flags *sideFlags, full bool, fill bench.Request) (memoryRow, benchHead, error) {

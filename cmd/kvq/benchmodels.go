@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -30,27 +31,27 @@ func registerRandom(fs *pflag.FlagSet, random *string) {
 }
 
 // benchModel is the model of the flags, or one with random weights, on one device.
-func (f *benchFlags) benchModel(c *cobra.Command, flags *modelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
+func (f *benchFlags) benchModel(c *cobra.Command, flags *cli.ModelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
 	if random == "" {
-		files, err := flags.open(c)
+		files, err := flags.Open(c)
 		if err != nil {
 			return nil, device.Info{}, "", nil, err
 		}
-		m, err := flags.load(c.Context(), files, c.ErrOrStderr())
+		m, err := flags.Load(c.Context(), files, c.ErrOrStderr())
 		if err != nil {
 			return nil, device.Info{}, "", nil, err
 		}
-		return m.Model, device.Describe(m.Backend()), "decode", func() { m.close(c.Context()) }, nil
+		return m.Model, device.Describe(m.Backend()), "decode", func() { m.Close(c.Context()) }, nil
 	}
 	shape, err := randomModel(random)
 	if err != nil {
 		return nil, device.Info{}, "", nil, err
 	}
-	dtype, err := flags.parseDType()
+	dtype, err := flags.ParseDType()
 	if err != nil {
 		return nil, device.Info{}, "", nil, err
 	}
-	backend, info, err := openDevice(flags.backend)
+	backend, info, err := cli.OpenDevice(flags.Backend)
 	if err != nil {
 		return nil, info, "", nil, err
 	}

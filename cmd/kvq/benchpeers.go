@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -52,7 +53,7 @@ internal/bench/side.go; scripts/bench-peers brings transformers and llama.cpp. R
 	fs.StringSliceVar(&f.presets, "presets", []string{"balanced"}, "presets to run beside the tutorial's cache")
 	fs.StringSliceVar(&f.texts, "text", nil, "`files` whose text is the prompt, over and over")
 	fs.BoolVar(&f.markdown, "markdown", false, "print a Markdown table")
-	registerJSON(fs, &f.json)
+	cli.RegisterJSON(fs, &f.json)
 	return c
 }
 
@@ -83,7 +84,7 @@ type peersReport struct {
 
 func (r *peersReport) print(w io.Writer, f *peersFlags) error {
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	t := table.NewWriter()
 	header := table.Row{"what", "tokens", "side", "ms: min", "ms: median"}
@@ -139,13 +140,13 @@ func (f *peersFlags) run(c *cobra.Command) error {
 	for _, s := range sides {
 		report.Sides = append(report.Sides, describeSide(s))
 	}
-	words := lastWordsOf(c.Context())
-	words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	outcome := cli.OutcomeOf(c.Context())
+	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	take := func(rows []peerRow, err error) error {
 		if err != nil {
 			return err
 		}
-		return words.while(func() error {
+		return outcome.Update(func() error {
 			for _, row := range rows {
 				_ = json.NewEncoder(c.ErrOrStderr()).Encode(row)
 			}
@@ -166,7 +167,7 @@ func (f *peersFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	return words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+	return outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 func (f *peersFlags) check(c *cobra.Command) (llama.Config, *llama.Files, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -55,7 +56,7 @@ type prefillReport struct {
 
 func (r *prefillReport) print(w io.Writer, f *benchFlags) error {
 	if f.json {
-		return printJSON(w, r)
+		return cli.PrintJSON(w, r)
 	}
 	t := table.NewWriter()
 	header := table.Row{"cache", "batch", "tokens", "s: min", "s: median", "time of full precision: min / median", "cache MiB", "peak over before MiB", "peak of the process MiB"}
@@ -90,18 +91,18 @@ func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 	}
 	defer closeAll()
 	report := &prefillReport{benchHead: newSideHead(c, sides[0]), Cache: cache.String(), Runs: f.runs}
-	words := lastWordsOf(c.Context())
-	words.prepare(func() { _ = report.print(c.OutOrStdout(), f) })
+	outcome := cli.OutcomeOf(c.Context())
+	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			rows, err := f.prefillRows(c, sides, bench.Request{Op: "prefill", IDs: madeUpPrompt(config, batch, tokens), Limit: 1})
 			if err != nil {
 				return err
 			}
-			_ = words.while(func() error { report.Rows = append(report.Rows, rows...); return nil })
+			_ = outcome.Update(func() error { report.Rows = append(report.Rows, rows...); return nil })
 		}
 	}
-	return words.finish(func() error { return report.print(c.OutOrStdout(), f) })
+	return outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
 func (f *benchFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {

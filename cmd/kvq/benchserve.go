@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -17,8 +18,8 @@ import (
 
 // newBenchServe is this library as a side of comparisons, see [bench.Side]. It is for other benchmarks, not for people, so it is hidden.
 func newBenchServe() *cobra.Command {
-	var model modelFlags
-	var cache cacheFlags
+	var model cli.ModelFlags
+	var cache cli.CacheFlags
 	var random string
 	c := &cobra.Command{
 		Use:    "serve",
@@ -26,20 +27,20 @@ func newBenchServe() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config, err := cache.parse(c.Flags())
+			config, err := cache.Parse(c.Flags())
 			if err != nil {
 				return err
 			}
 			return serveBench(c, &model, random, config)
 		},
 	}
-	model.register(c.Flags())
-	cache.register(c.Flags())
+	model.Register(c.Flags())
+	cache.Register(c.Flags())
 	registerRandom(c.Flags(), &random)
 	return c
 }
 
-func serveBench(c *cobra.Command, flags *modelFlags, random string, config kvq.Config) error {
+func serveBench(c *cobra.Command, flags *cli.ModelFlags, random string, config kvq.Config) error {
 	m, info, _, closeModel, err := (&benchFlags{}).benchModel(c, flags, random)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func serveBench(c *cobra.Command, flags *modelFlags, random string, config kvq.C
 	defer g.Finalize()
 	s := &benchServer{ctx: c.Context(), generator: g}
 	defer s.forget()
-	ready := bench.Reply{Versions: map[string]string{"kvq": version(), "pjrt": info.Version}, Device: deviceName(info), GPU: info.GPU()}
+	ready := bench.Reply{Versions: map[string]string{"kvq": cli.Version(), "pjrt": info.Version}, Device: deviceName(info), GPU: info.GPU()}
 	return bench.Serve(c.Context(), c.InOrStdin(), c.OutOrStdout(), ready, s.handle)
 }
 

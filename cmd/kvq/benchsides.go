@@ -10,18 +10,19 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
 // sideFlags are those of benchmarks whose contestants are processes of their own.
 type sideFlags struct {
-	model  modelFlags
+	model  cli.ModelFlags
 	random string
 }
 
 func (f *sideFlags) register(fs *pflag.FlagSet) {
-	f.model.register(fs)
+	f.model.Register(fs)
 	registerRandom(fs, &f.random)
 }
 
@@ -35,7 +36,7 @@ func (f *sideFlags) args(fs *pflag.FlagSet) (args []string) {
 // cacheArgs are the flags that describe a cache, as they were given.
 func cacheArgs(fs *pflag.FlagSet) []string {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	new(cacheFlags).register(own)
+	new(cli.CacheFlags).Register(own)
 	return given(fs, own)
 }
 
@@ -81,7 +82,7 @@ func (f *sideFlags) config(c *cobra.Command) (llama.Config, *llama.Files, error)
 		}
 		return shape, nil, nil
 	}
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return llama.Config{}, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -40,7 +41,7 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 	}
 	f.register(c.Flags())
 	// The full-precision cache runs in any case: the flag has one value left, which is not worth a line of help.
-	c.Flags().Lookup(kindFlag).Hidden = true
+	c.Flags().Lookup(cli.KindFlag).Hidden = true
 	return c
 }
 
@@ -49,7 +50,7 @@ const tutorialTokens = 20
 
 func (f *jobFlags) runCompare(c *cobra.Command) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	if f.cache.kind == "full" {
+	if f.cache.Kind == "full" {
 		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
 	}
 	if !c.Flags().Changed("min-new-tokens") {
@@ -63,34 +64,34 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 		{config: kvq.Config{}, rows: newRows(job.tok, job.batch)},
 		{config: job.cache, rows: newRows(job.tok, job.batch)},
 	}}
-	words := lastWordsOf(ctx)
+	outcome := cli.OutcomeOf(ctx)
 	finish := func() error {
 		for _, s := range cmp.sides {
 			s.rows.end()
 		}
 		if f.json {
-			return printJSON(out, cmp.json(ctx.Err() != nil))
+			return cli.PrintJSON(out, cmp.json(ctx.Err() != nil))
 		}
 		return cmp.print(out, f.before(job.batch))
 	}
-	words.prepare(func() { _ = finish() })
+	outcome.OnInterrupt(func() { _ = finish() })
 
 	err = func() error {
-		model, err := f.model.load(ctx, job.files, errs, job.request(kvq.Config{}), job.request(job.cache))
+		model, err := f.model.Load(ctx, job.files, errs, job.request(kvq.Config{}), job.request(job.cache))
 		if err != nil {
 			return err
 		}
-		defer model.close(ctx)
-		cmp.device, cmp.devices, cmp.load = model.device, model.devices, model.took
+		defer model.Close(ctx)
+		cmp.device, cmp.devices, cmp.load = model.Device, model.Devices, model.Took
 		for _, s := range cmp.sides {
-			note(errs, "generating with the cache %s", s.config)
-			if err := s.run(ctx, job, model, words); err != nil {
+			cli.Note(errs, "generating with the cache %s", s.config)
+			if err := s.run(ctx, job, model, outcome); err != nil {
 				return err
 			}
 		}
 		return nil
 	}()
-	return words.end(ctx, err, finish)
+	return outcome.End(ctx, err, finish)
 }
 
 // comparison is a run of compare, as far as it is.
@@ -109,9 +110,9 @@ type sideRun struct {
 	result *llama.Result // nil until then
 }
 
-func (s *sideRun) run(ctx context.Context, job *job, model *loaded, words *lastWords) (err error) {
+func (s *sideRun) run(ctx context.Context, job *job, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
 	s.result, err = job.run(ctx, model, s.config, func(fresh [][]int32) error {
-		return words.while(func() error { s.rows.add(fresh); return nil })
+		return outcome.Update(func() error { s.rows.add(fresh); return nil })
 	})
 	return err
 }
@@ -137,12 +138,12 @@ func (c *comparison) partAt(row int) int {
 }
 
 func (c *comparison) print(w io.Writer, before []string) error {
-	t := newTable(w, 2, table.Row{c.sides[0].config.String(), c.sides[1].config.String()})
+	t := cli.NewTable(w, 2, table.Row{c.sides[0].config.String(), c.sides[1].config.String()})
 	t.Style().Options.SeparateRows = true
 	for row := range before {
 		var cells table.Row
 		for _, s := range c.sides {
-			cells = append(cells, printable(before[row]+marked(s.rows.pieces[row], c.partAt(row))))
+			cells = append(cells, cli.Printable(before[row]+marked(s.rows.pieces[row], c.partAt(row))))
 		}
 		t.AppendRow(cells)
 	}
@@ -157,15 +158,15 @@ func (c *comparison) print(w io.Writer, before []string) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	bytes := newTable(w, 0, table.Row{"bytes of the cache", c.sides[0].config.String(), c.sides[1].config.String()})
+	bytes := cli.NewTable(w, 0, table.Row{"bytes of the cache", c.sides[0].config.String(), c.sides[1].config.String()})
 	q, f := parts(quantized.Cache), parts(full.Cache)
 	for i := range f {
 		if f[i].bytes != 0 || q[i].bytes != 0 {
-			bytes.AppendRow(table.Row{f[i].name, byteCount(f[i].bytes), byteCount(q[i].bytes)})
+			bytes.AppendRow(table.Row{f[i].name, cli.ByteCount(f[i].bytes), cli.ByteCount(q[i].bytes)})
 		}
 	}
 	bytes.AppendSeparator()
-	bytes.AppendRow(table.Row{"all", byteCount(full.Cache.Total()), byteCount(quantized.Cache.Total())})
+	bytes.AppendRow(table.Row{"all", cli.ByteCount(full.Cache.Total()), cli.ByteCount(quantized.Cache.Total())})
 	bytes.Render()
 	for _, s := range c.sides {
 		if _, err := fmt.Fprintf(w, "%s: %s\n", s.config, newTimingJSON(c.load, s.result.Timing, len(before))); err != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -25,7 +26,7 @@ func newDevices() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return runDevices(c, backend, asJSON) },
 	}
 	c.Flags().StringVar(&backend, "backend", "", "look at this `device` alone: xla:cpu, xla:cuda or xla:/path/to/plugin.so")
-	registerJSON(c.Flags(), &asJSON)
+	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
 }
 
@@ -69,7 +70,7 @@ func runDevices(c *cobra.Command, backend string, asJSON bool) error {
 		if warning != "" {
 			j.Warnings = append(j.Warnings, warning)
 		}
-		return printJSON(out, j)
+		return cli.PrintJSON(out, j)
 	}
 	for _, info := range infos {
 		line := info.String()

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
 // display shows the texts of a batch while they grow.
@@ -21,9 +23,9 @@ type display interface {
 func newDisplay(w io.Writer, before []string) display {
 	switch {
 	case len(before) == 1:
-		return &flowing{w: w, terminal: isTerminal(w), before: before[0]}
-	case isTerminal(w):
-		return &sharing{whole: whole{w: w, texts: append([]string{}, before...), clean: printable}}
+		return &flowing{w: w, terminal: cli.IsTerminal(w), before: before[0]}
+	case cli.IsTerminal(w):
+		return &sharing{whole: whole{w: w, texts: append([]string{}, before...), clean: cli.Printable}}
 	}
 	return &whole{w: w, texts: append([]string{}, before...), clean: func(s string) string { return s }}
 }
@@ -49,7 +51,7 @@ func (d *flowing) add(fresh []string) error {
 		d.begun = true
 	}
 	if d.terminal {
-		piece = printable(piece)
+		piece = cli.Printable(piece)
 	}
 	_, err := io.WriteString(d.w, piece)
 	return err
@@ -97,12 +99,12 @@ func (d *sharing) add(fresh []string) error {
 	if err := d.whole.add(fresh); err != nil {
 		return err
 	}
-	columns, lines := size(d.w)
+	columns, lines := cli.TerminalSize(d.w)
 	screen := d.back()
 	d.drawn = min(len(d.texts), max(lines-1, 1))
 	for i, t := range d.texts[:d.drawn] {
 		label := fmt.Sprintf("[%d] ", i+1)
-		oneLine := strings.Join(strings.Fields(printable(t)), " ")
+		oneLine := strings.Join(strings.Fields(cli.Printable(t)), " ")
 		screen += "\x1b[K" + label + tail(oneLine, columns-len(label)-1) + "\n"
 	}
 	_, err := io.WriteString(d.w, screen)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
 func TestTail(t *testing.T) {
@@ -24,7 +26,7 @@ func TestTail(t *testing.T) {
 func TestSharing(t *testing.T) {
 	t.Setenv("COLUMNS", "20")
 	var b bytes.Buffer
-	d := &sharing{whole: whole{w: &b, texts: []string{"one", "two"}, clean: printable}}
+	d := &sharing{whole: whole{w: &b, texts: []string{"one", "two"}, clean: cli.Printable}}
 	steps := []struct {
 		do   func() error
 		want string

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -31,19 +32,19 @@ Gated models want a token: kvq login.`,
 			if len(args) != 1 {
 				return usererr.New("download: %d models, want one, such as meta-llama/Llama-2-7b-chat-hf", len(args))
 			}
-			path, err := fetch(c, args[0], revision, offline)
+			path, err := cli.FetchModel(c, args[0], revision, offline)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), downloadJSON{args[0], path})
+				return cli.PrintJSON(c.OutOrStdout(), downloadJSON{args[0], path})
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), path)
 			return err
 		},
 	}
-	registerHub(c.Flags(), &revision, &offline)
-	registerJSON(c.Flags(), &asJSON)
+	cli.RegisterHub(c.Flags(), &revision, &offline)
+	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
 }
 

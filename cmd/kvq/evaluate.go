@@ -11,6 +11,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -21,8 +22,8 @@ func init() { register(newEvaluate) }
 
 // evaluateFlags are those of evaluate.
 type evaluateFlags struct {
-	model              modelFlags
-	cache              cacheFlags
+	model              cli.ModelFlags
+	cache              cli.CacheFlags
 	texts              []string
 	prefill, maxTokens int
 	json               bool
@@ -43,23 +44,23 @@ token most likely. All texts run as one batch; they may differ in length.`,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
-	f.model.register(fs)
-	f.model.registerDevices(fs)
-	f.cache.register(fs)
+	f.model.Register(fs)
+	f.model.RegisterDevices(fs)
+	f.cache.Register(fs)
 	fs.StringArrayVar(&f.texts, "text", nil, "`file` with a text to read; repeat it for a batch")
 	fs.IntVar(&f.prefill, "prefill", 64, "tokens of each text that go in at once and are not scored")
 	fs.IntVar(&f.maxTokens, "max-tokens", 0, "read so many tokens of each text at most, those of --prefill included (0: all)")
-	registerJSON(fs, &f.json)
+	cli.RegisterJSON(fs, &f.json)
 	return c
 }
 
 func (f *evaluateFlags) run(c *cobra.Command) error {
 	ctx, errs := c.Context(), c.ErrOrStderr()
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return err
 	}
-	config, err := f.cache.config(c.Flags(), files.Config())
+	config, err := f.cache.Config(c.Flags(), files.Config())
 	if err != nil {
 		return err
 	}
@@ -71,34 +72,34 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	words := lastWordsOf(ctx)
+	outcome := cli.OutcomeOf(ctx)
 	unfinished := func() error { // half a text has no score worth telling
 		if !f.json {
 			return nil
 		}
-		return printJSON(c.OutOrStdout(), evaluateJSON{Model: files.Path(), Prefill: f.prefill, Rows: []evaluatedJSON{}, Interrupted: true})
+		return cli.PrintJSON(c.OutOrStdout(), evaluateJSON{Model: files.Path(), Prefill: f.prefill, Rows: []evaluatedJSON{}, Interrupted: true})
 	}
-	words.prepare(func() { _ = unfinished() })
+	outcome.OnInterrupt(func() { _ = unfinished() })
 
-	var model *loaded
+	var model *cli.LoadedModel
 	e, err := func() (*llama.Evaluation, error) {
-		if model, err = f.model.load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
+		if model, err = f.model.Load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
 			return nil, err
 		}
 		return evaluate(ctx, model.Model, config, texts, f.prefill, errs)
 	}()
 	if model != nil {
-		defer model.close(ctx)
+		defer model.Close(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
-		_ = words.finish(unfinished)
+		_ = outcome.Print(unfinished)
 	}
 	if err != nil {
 		return err
 	}
-	return words.finish(func() error {
+	return outcome.Print(func() error {
 		if f.json {
-			return printJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
+			return cli.PrintJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
 		}
 		return f.print(c.OutOrStdout(), model, config, texts, e)
 	})
@@ -166,7 +167,7 @@ func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts 
 		}
 	}()
 	var progress func(done, total int) error
-	if isTerminal(errs) {
+	if cli.IsTerminal(errs) {
 		var bar *progressbar.ProgressBar
 		progress = func(done, total int) error {
 			if bar == nil {
@@ -175,7 +176,7 @@ func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts 
 			}
 			return bar.Set(done)
 		}
-		note(errs, "compiling, and reading with the cache %s", config)
+		cli.Note(errs, "compiling, and reading with the cache %s", config)
 	}
 	return llama.Evaluate(ctx, reference, tested, texts, prefill, progress)
 }
@@ -193,8 +194,8 @@ type evaluatedJSON struct {
 
 func newEvaluatedJSON(text string, s, reference llama.Scores) evaluatedJSON {
 	return evaluatedJSON{
-		Text: text, Tokens: len(s.NLL), NLL: number(llama.Mean(s.NLL)), Perplexity: number(s.Perplexity()),
-		KL: number(llama.Mean(s.KL)), Agreement: number(s.Agreement()), FullPerplexity: number(reference.Perplexity()),
+		Text: text, Tokens: len(s.NLL), NLL: cli.NumberOrNull(llama.Mean(s.NLL)), Perplexity: cli.NumberOrNull(s.Perplexity()),
+		KL: cli.NumberOrNull(llama.Mean(s.KL)), Agreement: cli.NumberOrNull(s.Agreement()), FullPerplexity: cli.NumberOrNull(reference.Perplexity()),
 	}
 }
 
@@ -210,8 +211,8 @@ type evaluateJSON struct {
 	Interrupted bool            `json:"interrupted,omitempty"`
 }
 
-func (f *evaluateFlags) result(path string, model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) evaluateJSON {
-	j := evaluateJSON{Model: path, Device: model.device, Prefill: f.prefill, Timing: newTimingJSON(model.took, e.Timing, len(texts))}
+func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) evaluateJSON {
+	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.prefill, Timing: newTimingJSON(model.Took, e.Timing, len(texts))}
 	for i, s := range e.Rows {
 		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, e.Reference[i]))
 	}
@@ -221,25 +222,25 @@ func (f *evaluateFlags) result(path string, model *loaded, config kvq.Config, te
 }
 
 // evaluatedCache describes the cache under test, and a full-precision one for as many tokens.
-func evaluatedCache(model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) cacheJSON {
+func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) cacheJSON {
 	j := cacheJSON{Config: config.String(), Bytes: e.Cache.Total(), Parts: e.Cache}
 	longest := 0
 	for _, t := range texts {
 		longest = max(longest, len(t))
 	}
 	// Both plans were made before, with other sizes.
-	if plan, err := planFor(config, model.Config(), len(texts), longest, model.DType()); err == nil {
+	if plan, err := cli.PlanFor(config, model.Config(), len(texts), longest, model.DType()); err == nil {
 		bits := plan.BitsPerValue()
 		j.BitsPerValue = &bits
 	}
-	if plan, err := planFor(kvq.Config{}, model.Config(), len(texts), longest, model.DType()); err == nil {
+	if plan, err := cli.PlanFor(kvq.Config{}, model.Config(), len(texts), longest, model.DType()); err == nil {
 		j.FullBytes = plan.Memory().Total()
 	}
 	return j
 }
 
-func (f *evaluateFlags) print(w io.Writer, model *loaded, config kvq.Config, texts [][]int32, e *llama.Evaluation) error {
-	t := newTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
+func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) error {
+	t := cli.NewTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
 	row := func(name string, s, reference llama.Scores) table.Row {
 		return table.Row{name, len(s.NLL), fmt.Sprintf("%.4f", s.Perplexity()), fmt.Sprintf("%.4f", reference.Perplexity()),
 			fmt.Sprintf("%.6f", llama.Mean(s.KL)), fmt.Sprintf("%.2f %%", 100*s.Agreement())}
@@ -255,6 +256,6 @@ func (f *evaluateFlags) print(w io.Writer, model *loaded, config kvq.Config, tex
 	if cache.BitsPerValue != nil {
 		line += fmt.Sprintf(": %.4g bits a value", *cache.BitsPerValue)
 	}
-	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.took, e.Timing, len(texts)))
+	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.Took, e.Timing, len(texts)))
 	return err
 }

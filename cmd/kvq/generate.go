@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
@@ -44,38 +45,38 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 		g.display = quiet{}
 	}
 	finish := func() error { return g.finish(out, f.json, ctx.Err() != nil) }
-	words := lastWordsOf(ctx)
-	words.prepare(func() { _ = finish() })
+	outcome := cli.OutcomeOf(ctx)
+	outcome.OnInterrupt(func() { _ = finish() })
 
 	g.result, err = func() (*llama.Result, error) {
-		model, err := f.model.load(ctx, job.files, errs, job.request(job.cache))
+		model, err := f.model.Load(ctx, job.files, errs, job.request(job.cache))
 		if err != nil {
 			return nil, err
 		}
-		defer model.close(ctx)
+		defer model.Close(ctx)
 		g.loaded = model
-		if !isTerminal(out) || len(job.batch.prompts) > 1 {
-			note(errs, "compiling and generating with the cache %s", job.cache)
+		if !cli.IsTerminal(out) || len(job.batch.prompts) > 1 {
+			cli.Note(errs, "compiling and generating with the cache %s", job.cache)
 		}
 		return job.run(ctx, model, job.cache, func(fresh [][]int32) error {
-			return words.while(func() error { return g.add(fresh) })
+			return outcome.Update(func() error { return g.add(fresh) })
 		})
 	}()
 	if err != nil && ctx.Err() == nil {
 		if !f.json {
-			_ = words.finish(g.end)
+			_ = outcome.Print(g.end)
 		}
 		return err
 	}
-	if printErr := words.finish(finish); printErr != nil {
+	if printErr := outcome.Print(finish); printErr != nil {
 		return printErr
 	}
 	if err == nil {
-		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.took, g.result.Timing, len(g.rows.ids)), job.cache, byteCount(g.result.Cache.Total()))
+		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.Took, g.result.Timing, len(g.rows.ids)), job.cache, cli.ByteCount(g.result.Cache.Total()))
 		if job.cache.Quantized() {
-			text += ", in full precision " + byteCount(g.result.FullCacheBytes)
+			text += ", in full precision " + cli.ByteCount(g.result.FullCacheBytes)
 		}
-		note(errs, "%s", text)
+		cli.Note(errs, "%s", text)
 	}
 	return err
 }
@@ -85,8 +86,8 @@ type generation struct {
 	job     *job
 	rows    *rows
 	display display
-	loaded  *loaded       // nil until then
-	result  *llama.Result // nil until then
+	loaded  *cli.LoadedModel // nil until then
+	result  *llama.Result    // nil until then
 }
 
 func (g *generation) add(fresh [][]int32) error { return g.display.add(g.rows.add(fresh)) }
@@ -97,7 +98,7 @@ func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
 		return g.end()
 	}
 	g.rows.end()
-	return printJSON(out, g.json(interrupted))
+	return cli.PrintJSON(out, g.json(interrupted))
 }
 
 // end completes the texts on the display, where there are any.
@@ -119,7 +120,7 @@ type generateJSON struct {
 	Prompts     []generatedJSON  `json:"prompts"`
 	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
 	Timing      timingJSON       `json:"timing"`
-	Memory      *peakJSON        `json:"memory"` // null when interrupted before the model was loaded
+	Memory      *cli.PeakJSON    `json:"memory"` // null when interrupted before the model was loaded
 	Stop        llama.StopReason `json:"stop,omitempty"`
 	Interrupted bool             `json:"interrupted,omitempty"`
 }
@@ -134,9 +135,9 @@ func (g *generation) json(interrupted bool) generateJSON {
 		timing, j.Stop = g.result.Timing, g.result.Stop
 	}
 	if g.loaded != nil {
-		j.Device, j.Devices = g.loaded.device, g.loaded.devices
-		j.Timing = newTimingJSON(g.loaded.took, timing, len(g.rows.ids))
-		j.Memory = g.loaded.peaks(g.job.files)
+		j.Device, j.Devices = g.loaded.Device, g.loaded.Devices
+		j.Timing = newTimingJSON(g.loaded.Took, timing, len(g.rows.ids))
+		j.Memory = g.loaded.Peaks(g.job.files)
 	}
 	return j
 }

@@ -90,31 +90,3 @@ func TestInterruptJSON(t *testing.T) {
 		})
 	}
 }
-
-// The last words are said once, by whoever comes first, and never in the middle of something else.
-func TestLastWords(t *testing.T) {
-	t.Run("nothing prepared", func(t *testing.T) { new(lastWords).say() })
-	t.Run("interrupted first", func(t *testing.T) {
-		var said []string
-		w := &lastWords{}
-		w.prepare(func() { said = append(said, "partial") })
-		_ = w.while(func() error { said = append(said, "token"); return nil })
-		w.say()
-		w.say()
-		_ = w.while(func() error { said = append(said, "late token"); return nil })
-		_ = w.finish(func() error { said = append(said, "late result"); return nil })
-		if got := strings.Join(said, ","); got != "token,partial" {
-			t.Errorf("said %s, want token,partial", got)
-		}
-	})
-	t.Run("finished first", func(t *testing.T) {
-		var said []string
-		w := &lastWords{}
-		w.prepare(func() { said = append(said, "partial") })
-		_ = w.finish(func() error { said = append(said, "result"); return nil })
-		w.say()
-		if got := strings.Join(said, ","); got != "result" {
-			t.Errorf("said %s, want result", got)
-		}
-	})
-}

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -16,24 +16,20 @@ import (
 
 // jobFlags are those of a command that generates text.
 type jobFlags struct {
-	model    modelFlags
-	cache    cacheFlags
+	model    cli.ModelFlags
+	cache    cli.CacheFlags
 	prompts  promptFlags
 	generate generateFlags
 	json     bool
 }
 
 func (f *jobFlags) register(fs *pflag.FlagSet) {
-	f.model.register(fs)
-	f.model.registerDevices(fs)
-	f.cache.register(fs)
+	f.model.Register(fs)
+	f.model.RegisterDevices(fs)
+	f.cache.Register(fs)
 	f.prompts.register(fs)
 	f.generate.register(fs)
-	registerJSON(fs, &f.json)
-}
-
-func registerJSON(fs *pflag.FlagSet, on *bool) {
-	fs.BoolVar(on, "json", false, "print one JSON object and nothing else")
+	cli.RegisterJSON(fs, &f.json)
 }
 
 // job is a checked request to generate text, before any weight is loaded.
@@ -47,12 +43,12 @@ type job struct {
 
 // job checks everything that can be checked without the weights.
 func (f *jobFlags) job(c *cobra.Command) (*job, error) {
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return nil, err
 	}
 	j := &job{files: files}
-	if j.cache, err = f.cache.config(c.Flags(), files.Config()); err != nil {
+	if j.cache, err = f.cache.Config(c.Flags(), files.Config()); err != nil {
 		return nil, err
 	}
 	if j.generate, err = f.generate.config(c.Flags(), files.Config(), c.ErrOrStderr()); err != nil {
@@ -71,7 +67,7 @@ func (j *job) request(cache kvq.Config) llama.Request {
 }
 
 // run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
-func (j *job) run(ctx context.Context, model *loaded, cache kvq.Config, onBlock func([][]int32) error) (*llama.Result, error) {
+func (j *job) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]int32) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)
 	if err != nil {
 		return nil, err
@@ -145,11 +141,4 @@ func newTimingJSON(load time.Duration, t llama.Timing, rows int) timingJSON {
 
 func (t timingJSON) String() string {
 	return fmt.Sprintf("load %.1f s, compile %.1f s, prefill %.2f s, decode %.2f s (%.1f tokens/s)", t.Load, t.Compile, t.Prefill, t.Decode, t.TokensPerSecond)
-}
-
-// note tells a person who watches what is going on.
-func note(errs io.Writer, format string, args ...any) {
-	if isTerminal(errs) {
-		fmt.Fprintf(errs, format+"\n", args...)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kvqbook/kvqbook/hub"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -75,7 +76,7 @@ const maxSecret = 4096
 // readSecret asks on a terminal, without showing what is typed, and else reads a line.
 func readSecret(ctx context.Context, in io.Reader, errs io.Writer) (string, error) {
 	file, ok := in.(*os.File)
-	if !ok || !isTerminal(file) {
+	if !ok || !cli.IsTerminal(file) {
 		line, err := bufio.NewReader(io.LimitReader(in, maxSecret)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", usererr.New("reading the token from standard input: %w", err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -45,9 +46,9 @@ func interruptible(args []string) int {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	words := &lastWords{}
+	outcome := &cli.Outcome{}
 	done := make(chan int, 1)
-	go func() { done <- execute(withLastWords(ctx, words), args, os.Stdin, os.Stdout, os.Stderr) }()
+	go func() { done <- execute(cli.WithOutcome(ctx, outcome), args, os.Stdin, os.Stdout, os.Stderr) }()
 	select {
 	case status := <-done:
 		return status
@@ -60,7 +61,7 @@ func interruptible(args []string) int {
 	case <-signals:
 	case <-time.After(grace):
 	}
-	words.say()
+	outcome.Interrupt()
 	fmt.Fprintln(os.Stderr, "kvq: interrupted")
 	return exitInterrupted
 }
@@ -116,7 +117,7 @@ Exit status: 0, 1 for a failure, 2 for bad input, 130 when interrupted.`,
 		Example: `  kvq devices
   kvq compare
   kvq generate --prompt "Hello, how are you?" --preset balanced`,
-		Version:            version(),
+		Version:            cli.Version(),
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true,

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -29,8 +30,8 @@ const measureBelow = 256 << 20
 
 // memoryFlags are those of memory.
 type memoryFlags struct {
-	model          modelFlags
-	cache          cacheFlags
+	model          cli.ModelFlags
+	cache          cli.CacheFlags
 	batch, context int
 	measure        bool
 	json           bool
@@ -55,22 +56,22 @@ With --devices N every number is that of one of N devices, which share the model
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
-	f.model.register(fs)
-	f.model.registerDevices(fs)
-	f.cache.register(fs)
+	f.model.Register(fs)
+	f.model.RegisterDevices(fs)
+	f.cache.Register(fs)
 	fs.IntVar(&f.batch, "batch", 1, "rows")
 	fs.IntVar(&f.context, "context", 0, "tokens of each row (0: as many as the model reads)")
 	fs.BoolVar(&f.measure, "measure", false, "allocate the cache and measure it, whatever its size (--measure=false: never)")
-	registerJSON(fs, &f.json)
+	cli.RegisterJSON(fs, &f.json)
 	return c
 }
 
 func (f *memoryFlags) run(c *cobra.Command) error {
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return err
 	}
-	config, err := f.cache.config(c.Flags(), files.Config())
+	config, err := f.cache.Config(c.Flags(), files.Config())
 	if err != nil {
 		return err
 	}
@@ -78,17 +79,17 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	words := lastWordsOf(c.Context())
+	outcome := cli.OutcomeOf(c.Context())
 	finish := func() error {
 		if f.json {
-			return printJSON(c.OutOrStdout(), j)
+			return cli.PrintJSON(c.OutOrStdout(), j)
 		}
-		return j.print(c.OutOrStdout(), files.Config().Share(f.model.devices))
+		return j.print(c.OutOrStdout(), files.Config().Share(f.model.Devices))
 	}
-	words.prepare(func() { _ = finish() })
+	outcome.OnInterrupt(func() { _ = finish() })
 	forced := c.Flags().Changed("measure")
 	if f.measure || !forced {
-		if err := f.ask(c.Context(), j, words, files, config, forced); err != nil {
+		if err := f.ask(c.Context(), j, outcome, files, config, forced); err != nil {
 			if forced {
 				return err
 			}
@@ -96,7 +97,7 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 			fmt.Fprintf(c.ErrOrStderr(), "kvq: warning: not measured: %s\n", oneLine(err))
 		}
 	}
-	if err := words.finish(finish); err != nil {
+	if err := outcome.Print(finish); err != nil {
 		return err
 	}
 	return c.Context().Err()
@@ -114,7 +115,7 @@ type memoryJSON struct {
 	Measured       *measuredJSON    `json:"measured"` // null if it was not
 	Needs          llama.Needs      `json:"needs"`    // with the whole context as a prompt
 	Compiled       *llama.Compiled  `json:"compiled"` // XLA's own figures; null without --measure
-	Room           *room            `json:"room"`     // what there is for weights, cache and work; null where it is not known
+	Room           *cli.Room        `json:"room"`     // what there is for weights, cache and work; null where it is not known
 	Fits           *bool            `json:"fits"`     // null where it is not known
 	Configurations []configuredJSON `json:"configurations"`
 
@@ -140,28 +141,28 @@ type measuredJSON struct {
 
 // predict computes all sizes, from headers alone.
 func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSON, error) {
-	model := files.Config().Share(f.model.devices)
+	model := files.Config().Share(f.model.Devices)
 	if f.batch < 1 {
 		return nil, usererr.New("--batch %d, want at least 1", f.batch)
 	}
 	if f.context < 0 || f.context > model.MaxPositions {
 		return nil, usererr.New("--context %d, want 1 to %d, the most that the model reads", f.context, model.MaxPositions)
 	}
-	name := f.model.backend
+	name := f.model.Backend
 	if name == "" {
 		name = device.Default()
 	}
-	j := &memoryJSON{Model: files.Path(), Devices: f.model.devices, Batch: f.batch, Context: f.context, dtype: f.model.dtypeOn(name == device.XLACUDA)}
+	j := &memoryJSON{Model: files.Path(), Devices: f.model.Devices, Batch: f.batch, Context: f.context, dtype: f.model.DTypeOn(name == device.XLACUDA)}
 	if j.Context == 0 {
 		j.Context = model.MaxPositions
 	}
 	parameters := model.ParameterCount()
 	j.DType = strings.ToLower(j.dtype.String())
-	plan, err := planFor(config, model, f.batch, j.Context, j.dtype)
+	plan, err := cli.PlanFor(config, model, f.batch, j.Context, j.dtype)
 	if err != nil {
 		return nil, err
 	}
-	full, err := planFor(kvq.Config{}, model, f.batch, j.Context, j.dtype)
+	full, err := cli.PlanFor(kvq.Config{}, model, f.batch, j.Context, j.dtype)
 	if err != nil {
 		return nil, err
 	}
@@ -169,35 +170,35 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	j.plan = plan
 	j.Cache = cacheJSON{Config: config.String(), Bytes: plan.Memory().Total(), FullBytes: full.Memory().Total(), Parts: plan.Memory(), BitsPerValue: &bits}
 	j.asked, j.widened = config, name != device.XLACUDA
-	j.request = llama.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.devices}
-	if j.request.Packed, err = f.model.packs(files, name == device.XLACUDA, f.model.devices); err != nil {
+	j.request = llama.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.Devices}
+	if j.request.Packed, err = f.model.Packs(files, name == device.XLACUDA, f.model.Devices); err != nil {
 		return nil, err
 	}
 	if j.Needs, err = j.request.Needs(j.widened); err != nil {
 		return nil, err
 	}
 	j.Weights = weightsJSON{parameters, j.Needs.Weights, files.StoredBytes(), j.request.Packed}
-	if limit, _ := f.model.parseMaxMemory(); limit > 0 { // checked by open
-		j.Room = &room{limit, "--max-memory"}
+	if limit, _ := f.model.ParseMaxMemory(); limit > 0 { // checked by open
+		j.Room = &cli.Room{Bytes: limit, Source: "--max-memory"}
 	}
 	j.configure()
 	return j, nil
 }
 
 // ask opens the device, for its memory and to measure the cache if it is small or if forced, which also compiles the model.
-func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, words *lastWords, files *llama.Files, config kvq.Config, forced bool) error {
-	backend, info, err := openDevice(f.model.backend)
+func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outcome, files *llama.Files, config kvq.Config, forced bool) error {
+	backend, info, err := cli.OpenDevice(f.model.Backend)
 	if err != nil {
 		return err
 	}
 	defer backend.Finalize()
 	if j.Room == nil {
-		there, err := f.model.room(backend)
+		there, err := f.model.Room(backend)
 		if err != nil {
 			return err
 		}
 		if there.Bytes > 0 {
-			_ = words.while(func() error { j.Room = &there; j.configure(); return nil })
+			_ = outcome.Update(func() error { j.Room = &there; j.configure(); return nil })
 		}
 	}
 	if !forced && j.Cache.Bytes > measureBelow {
@@ -207,23 +208,23 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, words *lastWords, 
 	if err != nil {
 		return err
 	}
-	_ = words.while(func() error { j.Measured = measured; return nil })
+	_ = outcome.Update(func() error { j.Measured = measured; return nil })
 	if !forced || ctx.Err() != nil {
 		return nil
 	}
-	if err := checkCount(info, f.model.devices); err != nil {
+	if err := cli.CheckCount(info, f.model.Devices); err != nil {
 		return err
 	}
 	compiled, err := j.request.Compile(ctx, backend)
 	if err != nil {
 		return err
 	}
-	return words.while(func() error { j.Compiled = &compiled; return nil })
+	return outcome.Update(func() error { j.Compiled = &compiled; return nil })
 }
 
 // measured allocates an empty cache on the device, as a generation does, and counts its bytes.
 func (f *memoryFlags) measured(backend compute.Backend, info device.Info, files *llama.Files, config kvq.Config, dtype dtypes.DType) (*measuredJSON, error) {
-	plan, err := planFor(config, files.Config().Share(f.model.devices), f.batch, f.contextOf(files), dtype)
+	plan, err := cli.PlanFor(config, files.Config().Share(f.model.Devices), f.batch, f.contextOf(files), dtype)
 	if err != nil {
 		return nil, err
 	}
@@ -263,13 +264,13 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	if j.Weights.Packed {
 		form = "the file packs them"
 	}
-	fmt.Fprintf(w, "weights: %s parameters, %s as %s\n", humanize.Comma(j.Weights.Parameters), byteCount(j.Weights.Bytes), form)
+	fmt.Fprintf(w, "weights: %s parameters, %s as %s\n", humanize.Comma(j.Weights.Parameters), cli.ByteCount(j.Weights.Bytes), form)
 	fmt.Fprintf(w, "cache:   %s, batch %d, context %d\n", j.Cache.Config, j.Batch, j.Context)
 	for _, line := range formula(j.plan, model) {
 		fmt.Fprintf(w, "         %s\n", line)
 	}
 	fmt.Fprintln(w)
-	t := newTable(w, 0, table.Row{"bytes of the cache", "predicted", "measured"})
+	t := cli.NewTable(w, 0, table.Row{"bytes of the cache", "predicted", "measured"})
 	measured := func(i int) string {
 		if j.Measured == nil {
 			return "-"
@@ -278,7 +279,7 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	}
 	for i, p := range parts(j.Cache.Parts) {
 		if p.bytes > 0 || j.Measured != nil && parts(j.Measured.Parts)[i].bytes > 0 {
-			t.AppendRow(table.Row{p.name, byteCount(p.bytes), measured(i)})
+			t.AppendRow(table.Row{p.name, cli.ByteCount(p.bytes), measured(i)})
 		}
 	}
 	all := "-"
@@ -286,7 +287,7 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 		all = humanize.Comma(j.Measured.Bytes)
 	}
 	t.AppendSeparator()
-	t.AppendRow(table.Row{"all", byteCount(j.Cache.Bytes), all})
+	t.AppendRow(table.Row{"all", cli.ByteCount(j.Cache.Bytes), all})
 	t.Render()
 	fmt.Fprintln(w)
 
@@ -295,13 +296,13 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	if j.Room != nil {
 		header = append(header, "longest context", "most rows")
 	}
-	t = newTable(w, 0, header)
+	t = cli.NewTable(w, 0, header)
 	for _, c := range j.Configurations {
 		if c.Error != "" {
 			t.AppendRow(table.Row{c.Name, "-", "not for this model", "-", "-"})
 			continue
 		}
-		row := table.Row{c.Name, fmt.Sprintf("%.4g", c.BitsPerValue), inUnits(c.Bytes), inUnits(c.WithWeights),
+		row := table.Row{c.Name, fmt.Sprintf("%.4g", c.BitsPerValue), cli.InUnits(c.Bytes), cli.InUnits(c.WithWeights),
 			fmt.Sprintf("%.1f %%", 100*float64(c.Bytes)/float64(j.Cache.FullBytes))}
 		if c.LongestContext != nil {
 			row = append(row, mostText(*c.LongestContext, model.MaxPositions, " (all that the model reads)"), mostText(*c.MostRows, mostRows, " or more"))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -61,7 +62,7 @@ func (j *memoryJSON) configure() {
 // configured says what a configuration would take.
 func (j *memoryJSON) configured(name string, config kvq.Config) configuredJSON {
 	c := configuredJSON{Name: name, Config: config.String()}
-	plan, err := planFor(config, j.request.Model.Share(j.Devices), j.Batch, j.Context, j.dtype)
+	plan, err := cli.PlanFor(config, j.request.Model.Share(j.Devices), j.Batch, j.Context, j.dtype)
 	if err != nil {
 		c.Error = oneLine(err)
 		return c
@@ -77,8 +78,8 @@ func (j *memoryJSON) configured(name string, config kvq.Config) configuredJSON {
 		n, err := r.Needs(j.widened)
 		return err == nil && n.Total() <= j.Room.Bytes
 	}
-	longest := mostThatFits(j.request.Model.MaxPositions, func(n int) bool { return fits(j.Batch, n) })
-	rows := mostThatFits(mostRows, func(n int) bool { return fits(n, j.Context) })
+	longest := cli.MostThatFits(j.request.Model.MaxPositions, func(n int) bool { return fits(j.Batch, n) })
+	rows := cli.MostThatFits(mostRows, func(n int) bool { return fits(n, j.Context) })
 	c.LongestContext, c.MostRows = &longest, &rows
 	return c
 }
@@ -100,17 +101,17 @@ func mostText(n, all int, more string) string {
 // printFit tells whether it fits.
 func (j *memoryJSON) printFit(w io.Writer) {
 	n := j.Needs
-	fmt.Fprintf(w, "needs:   weights %s + cache %s + work %s (%s; predicted) = %s\n", inUnits(n.Weights), inUnits(n.Cache.Total()), inUnits(n.Work), n.For, inUnits(n.Total()))
+	fmt.Fprintf(w, "needs:   weights %s + cache %s + work %s (%s; predicted) = %s\n", cli.InUnits(n.Weights), cli.InUnits(n.Cache.Total()), cli.InUnits(n.Work), n.For, cli.InUnits(n.Total()))
 	if c := j.Compiled; c != nil {
 		fmt.Fprintf(w, "XLA:     temporaries of %s for the prompt, %s for a step; %s of the cache written in place\n",
-			byteCount(c.Prompt.Temporary), byteCount(c.Step.Temporary), byteCount(c.Step.Reused))
+			cli.ByteCount(c.Prompt.Temporary), cli.ByteCount(c.Step.Temporary), cli.ByteCount(c.Step.Reused))
 	}
 	if j.Room != nil {
 		verdict := "it fits"
 		if !*j.Fits {
 			verdict = "it does not fit"
 		}
-		fmt.Fprintf(w, "room:    %s (%s): %s\n", inUnits(j.Room.Bytes), j.Room.Source, verdict)
+		fmt.Fprintf(w, "room:    %s (%s): %s\n", cli.InUnits(j.Room.Bytes), j.Room.Source, verdict)
 	}
 	fmt.Fprintln(w)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -19,8 +20,8 @@ func init() { register(newPasskey) }
 
 // passkeyFlags are those of passkey.
 type passkeyFlags struct {
-	model         modelFlags
-	cache         cacheFlags
+	model         cli.ModelFlags
+	cache         cli.CacheFlags
 	lengths       []int
 	trials, batch int
 	seed          uint64
@@ -42,13 +43,13 @@ cache reads the same texts.`,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
-	f.model.register(fs)
-	f.cache.register(fs)
+	f.model.Register(fs)
+	f.cache.Register(fs)
 	fs.IntSliceVar(&f.lengths, "lengths", []int{1024, 2048}, "tokens of the texts, question and answer included")
 	fs.IntVar(&f.trials, "trials", 20, "texts of each length")
 	fs.IntVar(&f.batch, "batch", 5, "texts read at a time: more need more memory")
 	fs.Uint64Var(&f.seed, "seed", 0, "start of the random numbers that make the texts")
-	registerJSON(fs, &f.json)
+	cli.RegisterJSON(fs, &f.json)
 	return c
 }
 
@@ -73,11 +74,11 @@ type passkeyJSON struct {
 
 func (f *passkeyFlags) run(c *cobra.Command) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	files, err := f.model.open(c)
+	files, err := f.model.Open(c)
 	if err != nil {
 		return err
 	}
-	config, err := f.cache.config(c.Flags(), files.Config())
+	config, err := f.cache.Config(c.Flags(), files.Config())
 	if err != nil {
 		return err
 	}
@@ -86,25 +87,25 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		return err
 	}
 	start, j := time.Now(), passkeyJSON{Model: files.Path(), Cache: config.String(), Seed: f.seed, Rows: []passkeyRow{}}
-	words := lastWordsOf(ctx)
+	outcome := cli.OutcomeOf(ctx)
 	finish := func() error {
 		j.Seconds, j.Interrupted = time.Since(start).Seconds(), ctx.Err() != nil
 		if f.json {
-			return printJSON(out, j)
+			return cli.PrintJSON(out, j)
 		}
 		if len(j.Rows) == 0 {
 			return nil
 		}
 		return f.print(out, j)
 	}
-	words.prepare(func() { _ = finish() })
+	outcome.OnInterrupt(func() { _ = finish() })
 	err = func() error {
-		model, err := f.model.load(ctx, files, errs)
+		model, err := f.model.Load(ctx, files, errs)
 		if err != nil {
 			return err
 		}
-		defer model.close(ctx)
-		j.Device = model.device
+		defer model.Close(ctx)
+		j.Device = model.Device
 		// One generator for all lengths: those of one size share what is compiled.
 		full, err := llama.NewGenerator(model.Model, kvq.Config{})
 		if err != nil {
@@ -121,7 +122,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 			}
 		}()
 		for i, trials := range lengths {
-			note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
+			cli.Note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
 			row := passkeyRow{Length: f.lengths[i], Trials: len(trials)}
 			if row.FullFound, err = findKeys(ctx, full, trials, f.batch); err != nil {
 				return err
@@ -129,13 +130,13 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 			if row.Found, err = findKeys(ctx, tested, trials, f.batch); err != nil {
 				return err
 			}
-			if err := words.while(func() error { j.Rows = append(j.Rows, row); return nil }); err != nil {
+			if err := outcome.Update(func() error { j.Rows = append(j.Rows, row); return nil }); err != nil {
 				return err
 			}
 		}
 		return nil
 	}()
-	return words.end(ctx, err, finish)
+	return outcome.End(ctx, err, finish)
 }
 
 // texts makes the trials of every length, before any weight is loaded.
@@ -174,7 +175,7 @@ func findKeys(ctx context.Context, g *llama.Generator, trials []passkey.Trial, b
 }
 
 func (f *passkeyFlags) print(w io.Writer, j passkeyJSON) error {
-	t := newTable(w, 0, table.Row{"tokens", "keys", "found", "found in full precision"})
+	t := cli.NewTable(w, 0, table.Row{"tokens", "keys", "found", "found in full precision"})
 	for _, r := range j.Rows {
 		t.AppendRow(table.Row{r.Length, r.Trials, r.Found, r.FullFound})
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/hub"
+	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
 func init() { register(newWhoAmI) }
@@ -23,13 +24,13 @@ func newWhoAmI() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), whoAmIJSON{account.Name, account.Source})
+				return cli.PrintJSON(c.OutOrStdout(), whoAmIJSON{account.Name, account.Source})
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s (token from %s)\n", account.Name, account.Source)
 			return err
 		},
 	})
-	registerJSON(c.Flags(), &asJSON)
+	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
 }
 

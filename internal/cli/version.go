@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// version names this build and the libraries whose versions decide about results.
-func version() string {
+// Version names this build and the libraries whose versions decide about results.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "of unknown version, " + runtime.Version()

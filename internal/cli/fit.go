@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -17,12 +17,12 @@ import (
 )
 
 // registerMaxMemory is for commands that say or check what fits.
-func (f *modelFlags) registerMaxMemory(fs *pflag.FlagSet) {
+func (f *ModelFlags) registerMaxMemory(fs *pflag.FlagSet) {
 	fs.StringVar(&f.maxMemory, "max-memory", "", "`size` such as 16GiB that weights, cache and work may take on each device (default: what the device has)")
 }
 
-// parseMaxMemory returns the size asked for, 0 for none.
-func (f *modelFlags) parseMaxMemory() (int64, error) {
+// ParseMaxMemory returns the size asked for, 0 for none.
+func (f *ModelFlags) ParseMaxMemory() (int64, error) {
 	if f.maxMemory == "" {
 		return 0, nil
 	}
@@ -33,61 +33,61 @@ func (f *modelFlags) parseMaxMemory() (int64, error) {
 	return int64(limit), nil
 }
 
-// room is how much memory there is for a run on each device; 0: not known.
-type room struct {
+// Room is how much memory there is for a run on each device; 0: not known.
+type Room struct {
 	Bytes  int64  `json:"bytes"`
 	Source string `json:"source"`
 }
 
-// room asks the user's flag, else the device.
-func (f *modelFlags) room(backend compute.Backend) (room, error) {
-	limit, err := f.parseMaxMemory()
+// Room asks the user's flag, else the device.
+func (f *ModelFlags) Room(backend compute.Backend) (Room, error) {
+	limit, err := f.ParseMaxMemory()
 	if err != nil || limit > 0 {
-		return room{limit, "--max-memory"}, err
+		return Room{limit, "--max-memory"}, err
 	}
 	m := device.MemoryOf(backend, 0)
-	for n := 1; n < f.devices; n++ {
+	for n := 1; n < f.Devices; n++ {
 		if other := device.MemoryOf(backend, compute.DeviceNum(n)); other.Limit-other.InUse < m.Limit-m.InUse {
 			m = other
 		}
 	}
 	if m.Limit == 0 {
-		return room{}, nil
+		return Room{}, nil
 	}
 	left := m.Limit - m.InUse
 	if info := device.Describe(backend); !info.GPU() {
-		left /= int64(max(1, f.devices)) // XLA's devices on a CPU share the machine's memory
+		left /= int64(max(1, f.Devices)) // XLA's devices on a CPU share the machine's memory
 	}
-	return room{left, m.Source}, nil
+	return Room{left, m.Source}, nil
 }
 
 // widens tells whether a device multiplies 16-bit matrices as float32.
 func widens(info device.Info) bool { return !info.GPU() }
 
-// checkFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several are there one after the other.
-func (f *modelFlags) checkFit(backend compute.Backend, info device.Info, runs ...llama.Request) error {
-	there, err := f.room(backend)
+// CheckFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several are there one after the other.
+func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ...llama.Request) error {
+	there, err := f.Room(backend)
 	if err != nil || there.Bytes == 0 {
 		return err
 	}
 	for _, r := range runs {
-		r.Devices = f.devices
+		r.Devices = f.Devices
 		if r.DType == dtypes.InvalidDType {
-			r.DType = f.dtypeOn(info.GPU())
+			r.DType = f.DTypeOn(info.GPU())
 		}
 		n, err := r.Needs(widens(info))
 		if err != nil {
 			return err
 		}
 		if n.Total() > there.Bytes {
-			return usererr.New("the run does not fit: weights %s, cache %s and work %s are %s, %s has %s (%s); %s", inUnits(n.Weights), inUnits(n.Cache.Total()+n.Beside),
-				inUnits(n.Work), inUnits(n.Total()), info.Name, inUnits(there.Bytes), there.Source, advice(r, there.Bytes, widens(info)))
+			return usererr.New("the run does not fit: weights %s, cache %s and work %s are %s, %s has %s (%s); %s", InUnits(n.Weights), InUnits(n.Cache.Total()+n.Beside),
+				InUnits(n.Work), InUnits(n.Total()), info.Name, InUnits(there.Bytes), there.Source, advice(r, there.Bytes, widens(info)))
 		}
 	}
 	return nil
 }
 
-func inUnits(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
+func InUnits(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
 
 // advice says what would fit instead.
 func advice(r llama.Request, limit int64, widened bool) string {
@@ -110,10 +110,10 @@ func advice(r llama.Request, limit int64, widened bool) string {
 			}
 		}
 	}
-	if n := mostThatFits(r.Batch, func(n int) bool { o := r; o.Batch = n; return fits(o) }); n > 0 {
+	if n := MostThatFits(r.Batch, func(n int) bool { o := r; o.Batch = n; return fits(o) }); n > 0 {
 		list = append(list, fmt.Sprintf("a batch of %d", n))
 	}
-	if n := mostThatFits(r.NewTokens, func(n int) bool { o := r; o.NewTokens = n; return fits(o) }); n > 0 {
+	if n := MostThatFits(r.NewTokens, func(n int) bool { o := r; o.NewTokens = n; return fits(o) }); n > 0 {
 		list = append(list, fmt.Sprintf("%d new tokens", n))
 	}
 	if len(list) == 0 {
@@ -122,8 +122,8 @@ func advice(r llama.Request, limit int64, widened bool) string {
 	return "this fits: " + strings.Join(list, ", or ")
 }
 
-// mostThatFits is the largest number up to most that fits, 0 if none does. What fits once fits for all smaller ones.
-func mostThatFits(most int, fits func(int) bool) int {
+// MostThatFits is the largest number up to most that fits, 0 if none does. What fits once fits for all smaller ones.
+func MostThatFits(most int, fits func(int) bool) int {
 	low, high := 0, most
 	for low < high {
 		if middle := (low + high + 1) / 2; fits(middle) {
@@ -135,18 +135,18 @@ func mostThatFits(most int, fits func(int) bool) int {
 	return low
 }
 
-// peakJSON is the most memory that a run took, in bytes, and how fast the weights came.
-type peakJSON struct {
+// PeakJSON is the most memory that a run took, in bytes, and how fast the weights came.
+type PeakJSON struct {
 	HostPeak   int64   `json:"host_peak_bytes"`             // of the process: resident pages
 	DevicePeak *int64  `json:"device_peak_bytes,omitempty"` // of the first device; absent where it uses the host's memory
 	Weights    int64   `json:"weights_bytes"`               // on all devices together
 	LoadRate   float64 `json:"load_bytes_per_s"`            // of the files, opening the device included
 }
 
-func (l *loaded) peaks(files *llama.Files) *peakJSON {
-	p := &peakJSON{HostPeak: device.HostPeak(), Weights: l.weights}
-	if l.took > 0 {
-		p.LoadRate = float64(files.StoredBytes()) / l.took.Seconds()
+func (l *LoadedModel) Peaks(files *llama.Files) *PeakJSON {
+	p := &PeakJSON{HostPeak: device.HostPeak(), Weights: l.weights}
+	if l.Took > 0 {
+		p.LoadRate = float64(files.StoredBytes()) / l.Took.Seconds()
 	}
 	if l.peak > 0 {
 		p.DevicePeak = &l.peak

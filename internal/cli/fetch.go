@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -17,14 +17,14 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// registerHub adds the flags of models that come from the hub.
-func registerHub(fs *pflag.FlagSet, revision *string, offline *bool) {
+// RegisterHub adds the flags of models that come from the hub.
+func RegisterHub(fs *pflag.FlagSet, revision *string, offline *bool) {
 	fs.StringVar(revision, "revision", "", "`branch`, tag or commit of a model of the hub (default main)")
 	fs.BoolVar(offline, "offline", false, "do not ask the hub, use what was fetched before")
 }
 
 // path is where the model's files are. What exists here comes first, so that a file never turns into a download.
-func (f *modelFlags) path(c *cobra.Command) (string, error) {
+func (f *ModelFlags) path(c *cobra.Command) (string, error) {
 	here := f.model == ""
 	if !here {
 		_, err := os.Stat(f.model)
@@ -42,7 +42,7 @@ func (f *modelFlags) path(c *cobra.Command) (string, error) {
 	case here:
 		return f.model, nil
 	}
-	path, err := fetch(c, f.model, f.revision, f.offline)
+	path, err := FetchModel(c, f.model, f.revision, f.offline)
 	if errors.Is(err, hub.ErrNoModel) || errors.Is(err, hub.ErrOffline) {
 		return "", usererr.New("%w; there is no file or folder %s either", err, f.model)
 	}
@@ -56,13 +56,13 @@ func hubName(model string) bool {
 	return err == nil && strings.Contains(id.Repo, "/") && !strings.HasSuffix(id.Repo, ".gguf")
 }
 
-// fetch fetches a model of the hub, with a progress bar on a terminal and a line now and then elsewhere.
-func fetch(c *cobra.Command, id, revision string, offline bool) (string, error) {
+// FetchModel fetches a model of the hub, with a progress bar on a terminal and a line now and then elsewhere.
+func FetchModel(c *cobra.Command, id, revision string, offline bool) (string, error) {
 	errs := c.ErrOrStderr()
 	show := hub.Lines(errs, id)
 	clear := func() {}
-	if isTerminal(errs) {
-		show, clear = progress(errs, id)
+	if IsTerminal(errs) {
+		show, clear = fetchProgress(errs, id)
 	}
 	defer func() { clear() }()
 	return hub.Fetch(c.Context(), id, hub.Options{Revision: revision, Offline: offline, Progress: show, Log: func(line string) {
@@ -71,8 +71,8 @@ func fetch(c *cobra.Command, id, revision string, offline bool) (string, error) 
 	}})
 }
 
-// progress shows a bar, which clear takes away until the next bytes come.
-func progress(w io.Writer, id string) (show func(hub.Progress), clear func()) {
+// fetchProgress shows a bar, which clear takes away until the next bytes come.
+func fetchProgress(w io.Writer, id string) (show func(hub.Progress), clear func()) {
 	var bar *progressbar.ProgressBar
 	show = func(p hub.Progress) {
 		if bar == nil {

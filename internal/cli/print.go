@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -13,26 +13,32 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
-// printJSON prints one object on one line.
-func printJSON(w io.Writer, v any) error {
+// PrintJSON prints one object on one line.
+func PrintJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
 
-// number is x for JSON, which has no NaN and no infinity: these become null.
-func number(x float64) *float64 {
+// RegisterJSON adds --json.
+func RegisterJSON(fs *pflag.FlagSet, on *bool) {
+	fs.BoolVar(on, "json", false, "print one JSON object and nothing else")
+}
+
+// NumberOrNull is x for JSON, which has no NaN and no infinity: these become null.
+func NumberOrNull(x float64) *float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return nil
 	}
 	return &x
 }
 
-// isTerminal tells whether a person watches.
-func isTerminal(w any) bool {
+// IsTerminal tells whether a person watches.
+func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
@@ -40,8 +46,8 @@ func isTerminal(w any) bool {
 // otherwiseWide is the width of lines that go to no terminal.
 const otherwiseWide = 100
 
-// size returns columns and lines of the terminal that w is.
-func size(w any) (columns, lines int) {
+// TerminalSize returns columns and lines of the terminal that w is.
+func TerminalSize(w any) (columns, lines int) {
 	if f, ok := w.(*os.File); ok {
 		if c, l, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && l > 0 {
 			return c, l
@@ -53,16 +59,16 @@ func size(w any) (columns, lines int) {
 	return otherwiseWide, 24
 }
 
-// byteCount is a number of bytes in full, and in a unit that says something.
-func byteCount(n int64) string {
+// ByteCount is a number of bytes in full, and in a unit that says something.
+func ByteCount(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d", n)
 	}
 	return fmt.Sprintf("%s (%s)", humanize.Comma(n), humanize.IBytes(uint64(n)))
 }
 
-// printable takes control characters out of a text that a model wrote: a terminal would obey them.
-func printable(s string) string {
+// Printable takes control characters out of a text that a model wrote: a terminal would obey them.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && unicode.IsControl(r) {
 			return unicode.ReplacementChar
@@ -71,9 +77,9 @@ func printable(s string) string {
 	}, s)
 }
 
-// newTable returns a table of plain lines whose columns wrap where they would be wider than the terminal.
-func newTable(w io.Writer, columns int, header table.Row) table.Writer {
-	wide, _ := size(w)
+// NewTable returns a table of plain lines whose columns wrap where they would be wider than the terminal.
+func NewTable(w io.Writer, columns int, header table.Row) table.Writer {
+	wide, _ := TerminalSize(w)
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	style := table.StyleLight
@@ -90,4 +96,11 @@ func newTable(w io.Writer, columns int, header table.Row) table.Writer {
 		t.SetColumnConfigs(configs)
 	}
 	return t
+}
+
+// Note tells a person who watches what is going on.
+func Note(errs io.Writer, format string, args ...any) {
+	if IsTerminal(errs) {
+		fmt.Fprintf(errs, format+"\n", args...)
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -16,44 +16,44 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// modelFlags say which model runs where.
-type modelFlags struct {
-	backend, model, dtype, weights string
+// ModelFlags say which model runs where.
+type ModelFlags struct {
+	Backend, model, dtype, Weights string
 	revision                       string
 	offline                        bool
-	devices                        int
+	Devices                        int
 	maxMemory                      string
 }
 
-func (f *modelFlags) register(fs *pflag.FlagSet) {
-	f.devices = 1 // unless registerDevices offers more
-	registerBackend(fs, &f.backend)
+func (f *ModelFlags) Register(fs *pflag.FlagSet) {
+	f.Devices = 1 // unless registerDevices offers more
+	RegisterBackend(fs, &f.Backend)
 	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
-	registerHub(fs, &f.revision, &f.offline)
+	RegisterHub(fs, &f.revision, &f.offline)
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
-	fs.StringVar(&f.weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
+	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
 }
 
-// registerDevices is for commands that run one model.
-func (f *modelFlags) registerDevices(fs *pflag.FlagSet) {
-	fs.IntVar(&f.devices, "devices", 1, "spread the model over the first `n` devices of the backend, by key/value heads")
+// RegisterDevices is for commands that run one model.
+func (f *ModelFlags) RegisterDevices(fs *pflag.FlagSet) {
+	fs.IntVar(&f.Devices, "devices", 1, "spread the model over the first `n` devices of the backend, by key/value heads")
 }
 
-func registerBackend(fs *pflag.FlagSet, backend *string) {
+func RegisterBackend(fs *pflag.FlagSet, backend *string) {
 	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
 }
 
-// open reads the headers of the model, and fetches it before where it is one of the hub.
-func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
-	if _, err := f.parseDType(); err != nil {
+// Open reads the headers of the model, and fetches it before where it is one of the hub.
+func (f *ModelFlags) Open(c *cobra.Command) (*llama.Files, error) {
+	if _, err := f.ParseDType(); err != nil {
 		return nil, err
 	}
-	if _, err := f.parseMaxMemory(); err != nil {
+	if _, err := f.ParseMaxMemory(); err != nil {
 		return nil, err
 	}
-	if f.weights != "auto" && f.weights != "packed" && f.weights != "plain" {
-		return nil, usererr.New("--weights %q, want packed, plain or auto", f.weights)
+	if f.Weights != "auto" && f.Weights != "packed" && f.Weights != "plain" {
+		return nil, usererr.New("--weights %q, want packed, plain or auto", f.Weights)
 	}
 	path, err := f.path(c)
 	if err != nil {
@@ -63,45 +63,45 @@ func (f *modelFlags) open(c *cobra.Command) (*llama.Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	return files, checkShares(files.Config(), f.devices)
+	return files, CheckShares(files.Config(), f.Devices)
 }
 
-// checkShares tells whether so many devices can share a model.
-func checkShares(config llama.Config, devices int) error {
+// CheckShares tells whether so many devices can share a model.
+func CheckShares(config llama.Config, devices int) error {
 	if err := config.CheckDevices(devices); err != nil {
 		return usererr.New("--devices %d: %w", devices, err)
 	}
 	return nil
 }
 
-// checkCount tells whether a backend has so many devices.
-func checkCount(info device.Info, devices int) error {
+// CheckCount tells whether a backend has so many devices.
+func CheckCount(info device.Info, devices int) error {
 	if has := len(info.Devices); devices > has {
 		return usererr.New("--devices %d: %s has %d; kvq devices lists them", devices, info.Name, has)
 	}
 	return nil
 }
 
-// packs tells whether weights stay packed: the one place that chooses by device. On a GPU products of 16-bit weights are faster.
-func (f *modelFlags) packs(files *llama.Files, gpu bool, devices int) (bool, error) {
+// Packs tells whether weights stay packed: the one place that chooses by device. On a GPU products of 16-bit weights are faster.
+func (f *ModelFlags) Packs(files *llama.Files, gpu bool, devices int) (bool, error) {
 	fits := files.Packable()
 	switch {
-	case f.weights == "plain":
+	case f.Weights == "plain":
 		return false, nil
-	case f.weights == "auto":
-		return !gpu && devices == 1 && f.dtypeOn(gpu) == dtypes.Float32 && fits == nil, nil
+	case f.Weights == "auto":
+		return !gpu && devices == 1 && f.DTypeOn(gpu) == dtypes.Float32 && fits == nil, nil
 	case devices > 1:
 		return false, usererr.New("--weights packed is for one device, want plain or auto with --devices %d", devices)
 	case gpu:
 		return false, usererr.New("--weights packed is for CPUs, want plain or auto on a GPU")
-	case f.dtypeOn(gpu) != dtypes.Float32:
+	case f.DTypeOn(gpu) != dtypes.Float32:
 		return false, usererr.New("--weights packed computes in float32, want no --dtype %s with it", f.dtype)
 	}
 	return true, fits
 }
 
-// parseDType returns the dtype asked for, InvalidDType for auto.
-func (f *modelFlags) parseDType() (dtypes.DType, error) {
+// ParseDType returns the dtype asked for, InvalidDType for auto.
+func (f *ModelFlags) ParseDType() (dtypes.DType, error) {
 	switch f.dtype {
 	case "auto":
 		return dtypes.InvalidDType, nil
@@ -115,9 +115,9 @@ func (f *modelFlags) parseDType() (dtypes.DType, error) {
 	return dtypes.InvalidDType, usererr.New("--dtype %q, want float32, float16, bfloat16 or auto", f.dtype)
 }
 
-// dtypeOn is the dtype asked for, on a device.
-func (f *modelFlags) dtypeOn(gpu bool) dtypes.DType {
-	dtype, _ := f.parseDType() // checked by open
+// DTypeOn is the dtype asked for, on a device.
+func (f *ModelFlags) DTypeOn(gpu bool) dtypes.DType {
+	dtype, _ := f.ParseDType() // checked by open
 	switch {
 	case dtype != dtypes.InvalidDType:
 		return dtype
@@ -127,8 +127,8 @@ func (f *modelFlags) dtypeOn(gpu bool) dtypes.DType {
 	return dtypes.Float32
 }
 
-// openDevice opens a device. One that cannot be had was the wrong one to ask for: bad input.
-func openDevice(name string) (compute.Backend, device.Info, error) {
+// OpenDevice opens a device. One that cannot be had was the wrong one to ask for: bad input.
+func OpenDevice(name string) (compute.Backend, device.Info, error) {
 	backend, err := device.Open(name)
 	if err != nil {
 		return nil, device.Info{}, usererr.New("%w", err)
@@ -136,72 +136,72 @@ func openDevice(name string) (compute.Backend, device.Info, error) {
 	return backend, device.Describe(backend), nil
 }
 
-// loaded is a model on its device.
-type loaded struct {
+// LoadedModel is a model on its device.
+type LoadedModel struct {
 	*llama.Model
 	backend compute.Backend
-	device  string
-	devices []string // those it is spread over, as XLA describes them
-	took    time.Duration
+	Device  string
+	Devices []string // those it is spread over, as XLA describes them
+	Took    time.Duration
 	weights int64 // bytes on all devices together
 	peak    int64 // the first device's memory at its fullest; 0: unknown, or the host's. Set by close
 }
 
-// load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
-func (f *modelFlags) load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...llama.Request) (*loaded, error) {
+// Load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
+func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...llama.Request) (*LoadedModel, error) {
 	start := time.Now()
-	backend, info, err := openDevice(f.backend)
+	backend, info, err := OpenDevice(f.Backend)
 	if err != nil {
 		return nil, err
 	}
 	if info.Platform == device.PureGo {
 		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
 	}
-	if err := checkCount(info, f.devices); err != nil {
+	if err := CheckCount(info, f.Devices); err != nil {
 		return nil, err
 	}
-	packed, err := f.packs(files, info.GPU(), f.devices)
+	packed, err := f.Packs(files, info.GPU(), f.Devices)
 	if err != nil {
 		return nil, err
 	}
 	for i := range runs {
 		runs[i].Packed = packed
 	}
-	if err := f.checkFit(backend, info, runs...); err != nil {
+	if err := f.CheckFit(backend, info, runs...); err != nil {
 		return nil, err
 	}
-	model, err := f.loadOn(ctx, backend, info, f.devices, files, errs)
+	model, err := f.LoadOn(ctx, backend, info, f.Devices, files, errs)
 	if err != nil {
 		return nil, err
 	}
-	return &loaded{Model: model, backend: backend, device: info.Name, devices: info.Devices[:f.devices], took: time.Since(start), weights: model.Bytes()}, nil
+	return &LoadedModel{Model: model, backend: backend, Device: info.Name, Devices: info.Devices[:f.Devices], Took: time.Since(start), weights: model.Bytes()}, nil
 }
 
-// loadOn loads the weights onto the first n devices of a backend.
-func (f *modelFlags) loadOn(ctx context.Context, backend compute.Backend, info device.Info, n int, files *llama.Files, errs io.Writer) (*llama.Model, error) {
+// LoadOn loads the weights onto the first n devices of a backend.
+func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info device.Info, n int, files *llama.Files, errs io.Writer) (*llama.Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	options := []llama.LoadOption{llama.WithContext(ctx)}
-	if isTerminal(errs) {
+	if IsTerminal(errs) {
 		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true),
 			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 		defer func() { _ = bar.Clear() }() // also when it is not full
 		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
 	}
-	packed, err := f.packs(files, info.GPU(), n)
+	packed, err := f.Packs(files, info.GPU(), n)
 	if err != nil {
 		return nil, err
 	}
 	if packed {
 		return files.LoadPacked(backend, options...)
 	}
-	return files.LoadModel(backend, f.dtypeOn(info.GPU()), n, options...)
+	return files.LoadModel(backend, f.DTypeOn(info.GPU()), n, options...)
 }
 
-// close frees model and device. After an interruption calls may still be under way on them, and the process is about
+// Close frees model and device. After an interruption calls may still be under way on them, and the process is about
 // to end: then it does nothing.
-func (l *loaded) close(ctx context.Context) {
+func (l *LoadedModel) Close(ctx context.Context) {
 	if ctx.Err() == nil {
 		if device.Describe(l.backend).GPU() {
 			l.peak = device.MemoryOf(l.backend, 0).Peak

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"strings"
@@ -11,9 +11,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// cacheFlags describe a cache. Without any, it is the tutorial's.
-type cacheFlags struct {
-	kind, backend, preset, layerBits string
+// CacheFlags describe a cache. Without any, it is the tutorial's.
+type CacheFlags struct {
+	Kind, backend, preset, layerBits string
 	nbits, nbitsKey, nbitsValue      int
 	group, groupKey, groupValue      int
 	residual, sinks                  int
@@ -25,14 +25,14 @@ type cacheFlags struct {
 	quantizedOnly []string // flags that make no sense with a full-precision cache
 }
 
-// kindFlag chooses between the two kinds of cache.
-const kindFlag = "cache"
+// KindFlag chooses between the two kinds of cache.
+const KindFlag = "cache"
 
 // presetFlag starts from a named configuration instead of the tutorial's.
 const presetFlag = "preset"
 
-func (f *cacheFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.kind, kindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
+func (f *CacheFlags) Register(fs *pflag.FlagSet) {
+	fs.StringVar(&f.Kind, KindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	own.StringVar(&f.preset, presetFlag, "", "start from a named `configuration` instead of the tutorial's: "+strings.Join(kvq.Presets(), ", "))
 	own.StringVar(&f.backend, "cache-backend", "quanto", "who makes the codes: quanto, hqq (both as in transformers) or blocks (this library's own)")
@@ -58,23 +58,23 @@ func (f *cacheFlags) register(fs *pflag.FlagSet) {
 	fs.AddFlagSet(own)
 }
 
-// config returns the cache that the flags describe, checked for a model.
-func (f *cacheFlags) config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, error) {
-	c, err := f.parse(fs)
+// Config returns the cache that the flags describe, checked for a model.
+func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, error) {
+	c, err := f.Parse(fs)
 	if err != nil {
 		return kvq.Config{}, err
 	}
 	// A small plan, so that what is wrong shows before any weight is loaded.
-	if _, err := planFor(c, model, 1, 1, dtypes.Float32); err != nil {
+	if _, err := PlanFor(c, model, 1, 1, dtypes.Float32); err != nil {
 		return kvq.Config{}, err
 	}
 	return c, nil
 }
 
-// parse builds the configuration: the preset or the tutorial's, and over it the flags that were given. A flag for keys
+// Parse builds the configuration: the preset or the tutorial's, and over it the flags that were given. A flag for keys
 // and values both clears what the preset says for one of them.
-func (f *cacheFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
-	switch f.kind {
+func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
+	switch f.Kind {
 	case "full":
 		for _, name := range f.quantizedOnly {
 			if fs.Changed(name) {
@@ -84,7 +84,7 @@ func (f *cacheFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 		return kvq.Config{}, nil
 	case "quantized":
 	default:
-		return kvq.Config{}, usererr.New("--cache %q, want quantized or full", f.kind)
+		return kvq.Config{}, usererr.New("--cache %q, want quantized or full", f.Kind)
 	}
 	c := kvq.Tutorial()
 	if f.preset != "" || fs.Changed(presetFlag) {
@@ -154,8 +154,8 @@ func rangeOf(name string) kvq.Range {
 	return kvq.Range(name)
 }
 
-// planFor lays out a cache for a model. What the library refuses is bad input here.
-func planFor(c kvq.Config, model llama.Config, batch, tokens int, dtype dtypes.DType) (*kvq.Plan, error) {
+// PlanFor lays out a cache for a model. What the library refuses is bad input here.
+func PlanFor(c kvq.Config, model llama.Config, batch, tokens int, dtype dtypes.DType) (*kvq.Plan, error) {
 	plan, err := kvq.New(c, kvq.Shape{
 		Layers: model.Layers, Batch: batch, KVHeads: model.KVHeads, HeadDim: model.HeadDim,
 		Capacity: tokens, DType: dtype, SlidingWindow: model.SlidingWindow,
