@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"encoding/json"
@@ -31,7 +31,7 @@ type peersFlags struct {
 	json     bool
 }
 
-func newBenchPeers() *cobra.Command {
+func newPeers() *cobra.Command {
 	var f peersFlags
 	c := &cobra.Command{
 		Use:   "peers",
@@ -74,7 +74,7 @@ type peerRow struct {
 
 // peersReport is what peers prints.
 type peersReport struct {
-	benchHead
+	reportHead
 	Runs  int       `json:"runs"`
 	Steps int       `json:"steps"`
 	Sides []string  `json:"sides"` // with versions
@@ -99,7 +99,7 @@ func (r *peersReport) print(w io.Writer, f *peersFlags) error {
 		}
 		t.AppendRow(append(line, mib(row.Over), mib(row.Peak), mib(row.Device), fmt.Sprintf("%d of %d", row.Same, row.Made)))
 	}
-	r.benchHead.print(w)
+	r.reportHead.print(w)
 	fmt.Fprintf(w, "Batch 1, %d tokens a run, %d runs in alternation. %s.\n\n", r.Steps, r.Runs, strings.Join(r.Sides, "; "))
 	renderTable(w, t, f.markdown)
 	return nil
@@ -136,7 +136,7 @@ func (f *peersFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report.benchHead = newSideHead(c, sides[0])
+	report.reportHead = newSideHead(c, sides[0])
 	for _, s := range sides {
 		report.Sides = append(report.Sides, describeSide(s))
 	}
@@ -191,7 +191,7 @@ func (f *peersFlags) check(c *cobra.Command) (llama.Config, *llama.Files, error)
 	return config, files, nil
 }
 
-// startAll starts our own sides and then the peers. On an error, those that it started are returned too.
+// startAll starts our own sides and then the peers. On an error it returns those that it started.
 func (f *peersFlags) startAll(c *cobra.Command) (sides []*bench.Side, err error) {
 	model := f.args(c.Flags())
 	ours := [][2]string{{fullSide, "--cache=full"}, {tutorialSide, "--cache=quantized"}}
@@ -243,11 +243,11 @@ func (f *peersFlags) prefillRows(c *cobra.Command, sides []*bench.Side, ours []s
 	return tally.rows(times, ours), nil
 }
 
-// decodeRows lets every side read the prompt, and then go on in turns.
+// decodeRows lets every side read the prompt. Then the sides decode in alternation.
 func (f *peersFlags) decodeRows(c *cobra.Command, sides []*bench.Side, ours []string, ids []int32, config llama.Config) ([]peerRow, error) {
 	tally := newTally("decode", len(ids), sides)
-	// A call of the device may make more tokens than a run asks for, a quarter of a second's worth; on a GPU, where that is more than a run,
-	// a call makes just one run.
+	// A call of the device may make more tokens than a run asks for: those of a quarter of a second.
+	// On a GPU that is more than a run, so there a call makes just one run.
 	block := 0
 	if sides[0].Ready.GPU {
 		block = min(f.steps, 128)

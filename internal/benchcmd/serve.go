@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -16,8 +16,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// newBenchServe is this library as a side of comparisons, see [bench.Side]. It is for other benchmarks, not for people, so it is hidden.
-func newBenchServe() *cobra.Command {
+// newServe is this library as a side of comparisons, see [bench.Side]. Other benchmarks start it, so
+// it is hidden from people.
+func newServe() *cobra.Command {
 	var model cli.ModelFlags
 	var cache cli.CacheFlags
 	var random string
@@ -31,7 +32,7 @@ func newBenchServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serveBench(c, &model, random, config)
+			return serve(c, &model, random, config)
 		},
 	}
 	model.Register(c.Flags())
@@ -40,8 +41,8 @@ func newBenchServe() *cobra.Command {
 	return c
 }
 
-func serveBench(c *cobra.Command, flags *cli.ModelFlags, random string, config kvq.Config) error {
-	m, info, _, closeModel, err := (&benchFlags{}).benchModel(c, flags, random)
+func serve(c *cobra.Command, flags *cli.ModelFlags, random string, config kvq.Config) error {
+	m, info, _, closeModel, err := (&commonFlags{}).benchModel(c, flags, random)
 	if err != nil {
 		return err
 	}
@@ -51,14 +52,14 @@ func serveBench(c *cobra.Command, flags *cli.ModelFlags, random string, config k
 		return err
 	}
 	defer g.Finalize()
-	s := &benchServer{ctx: c.Context(), generator: g}
+	s := &server{ctx: c.Context(), generator: g}
 	defer s.forget()
 	ready := bench.Reply{Versions: map[string]string{"kvq": cli.Version(), "pjrt": info.Version}, Device: deviceName(info), GPU: info.GPU()}
 	return bench.Serve(c.Context(), c.InOrStdin(), c.OutOrStdout(), ready, s.handle)
 }
 
-// benchServer holds at most one generation under way, or one timer over a made-up cache.
-type benchServer struct {
+// server holds at most one generation under way, or one timer over a made-up cache.
+type server struct {
 	ctx       context.Context
 	generator *llama.Generator
 	running   *pausedGeneration
@@ -67,7 +68,7 @@ type benchServer struct {
 	before    int64
 }
 
-func (s *benchServer) handle(r bench.Request) (reply bench.Reply, err error) {
+func (s *server) handle(r bench.Request) (reply bench.Reply, err error) {
 	switch r.Op {
 	case "prefill":
 		reply, err = s.prefill(r)
@@ -85,7 +86,7 @@ func (s *benchServer) handle(r bench.Request) (reply bench.Reply, err error) {
 }
 
 // fresh gives back what there was, so that the peak which follows is that of the new work.
-func (s *benchServer) fresh() error {
+func (s *server) fresh() error {
 	if _, err := s.forget(); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func (s *benchServer) fresh() error {
 	return nil
 }
 
-func (s *benchServer) prefill(r bench.Request) (bench.Reply, error) {
+func (s *server) prefill(r bench.Request) (bench.Reply, error) {
 	if err := s.fresh(); err != nil {
 		return bench.Reply{}, err
 	}
@@ -104,8 +105,9 @@ func (s *benchServer) prefill(r bench.Request) (bench.Reply, error) {
 	return bench.Reply{Seconds: time.Since(start).Seconds(), Tokens: tokens}, err
 }
 
-// decode goes on by whole calls of the device until there are enough tokens: a call may make more than were asked for.
-func (s *benchServer) decode(r bench.Request) (bench.Reply, error) {
+// decode runs whole calls of the device until there are enough tokens. A call may make more than were
+// asked for.
+func (s *server) decode(r bench.Request) (bench.Reply, error) {
 	if s.timer != nil {
 		took, err := s.timer.Run(s.ctx)
 		return bench.Reply{Seconds: took.Seconds() * float64(s.steps), Made: s.steps}, err
@@ -132,7 +134,7 @@ func (s *benchServer) decode(r bench.Request) (bench.Reply, error) {
 	return reply, nil
 }
 
-func (s *benchServer) fill(r bench.Request) (bench.Reply, error) {
+func (s *server) fill(r bench.Request) (bench.Reply, error) {
 	if err := s.fresh(); err != nil {
 		return bench.Reply{}, err
 	}
@@ -147,7 +149,7 @@ func (s *benchServer) fill(r bench.Request) (bench.Reply, error) {
 }
 
 // forget ends what is under way and returns the bytes that its cache took.
-func (s *benchServer) forget() (int64, error) {
+func (s *server) forget() (int64, error) {
 	if s.timer != nil {
 		s.timer.Finalize()
 		s.timer = nil
@@ -163,7 +165,7 @@ func (s *benchServer) forget() (int64, error) {
 	return result.Cache.Total(), err
 }
 
-// pausedGeneration is a generation that stands still after each block of tokens until the next one is wanted.
+// pausedGeneration is a generation that waits after each block of tokens until the next one is wanted.
 type pausedGeneration struct {
 	blocks chan [][]int32
 	goOn   chan struct{} // closed: end

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -14,17 +14,17 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// benchDecodeFlags are those of bench decode.
-type benchDecodeFlags struct {
-	benchFlags
+// decodeFlags are those of bench decode.
+type decodeFlags struct {
+	commonFlags
 	model   cli.ModelFlags
 	random  string
 	devices []int
 	files   *llama.Files // nil for a random model
 }
 
-func newBenchDecode() *cobra.Command {
-	var f benchDecodeFlags
+func newDecode() *cobra.Command {
+	var f decodeFlags
 	c := &cobra.Command{
 		Use:   "decode",
 		Short: "A token of the whole model",
@@ -59,7 +59,7 @@ func (m *decodePair) close() {
 	m.model.Finalize()
 }
 
-func (f *benchDecodeFlags) run(c *cobra.Command) error {
+func (f *decodeFlags) run(c *cobra.Command) error {
 	ctx := c.Context()
 	config, err := f.parse(c.Flags())
 	if err != nil {
@@ -107,7 +107,7 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	report := newReport(c, &f.benchFlags, info, config)
+	report := newRatioReport(c, &f.commonFlags, info, config)
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			if err := f.row(ctx, report, models, batch, tokens); err != nil {
@@ -115,14 +115,15 @@ func (f *benchDecodeFlags) run(c *cobra.Command) error {
 			}
 		}
 	}
-	return report.outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+	return report.outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.commonFlags) })
 }
 
-// checkFit refuses what does not fit: the models for all numbers of devices are there at once, one cache at a time.
-func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
+// checkFit refuses what does not fit. The models for all numbers of devices are there at the same
+// time, the caches one after the other.
+func (f *decodeFlags) checkFit(backend compute.Backend, info device.Info, shape llama.Config, config kvq.Config) error {
 	dtype, _ := f.model.ParseDType() // checked by loader
 	if dtype == dtypes.InvalidDType && f.random != "" {
-		dtype = benchDType(info)
+		dtype = dtypeOn(info)
 	}
 	request := func(cache kvq.Config, batch, tokens int) llama.Request {
 		return llama.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
@@ -151,7 +152,7 @@ func (f *benchDecodeFlags) checkFit(backend compute.Backend, info device.Info, s
 }
 
 // loader returns what makes the model on n devices, and the model's configuration.
-func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Info, int) (*llama.Model, error), llama.Config, error) {
+func (f *decodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Info, int) (*llama.Model, error), llama.Config, error) {
 	if f.random == "" {
 		f.model.Devices = 1 // those wanted are checked later
 		files, err := f.model.Open(c)
@@ -174,7 +175,7 @@ func (f *benchDecodeFlags) loader(c *cobra.Command) (func(compute.Backend, devic
 }
 
 // row times both caches of all models in alternation.
-func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models []*decodePair, batch, tokens int) error {
+func (f *decodeFlags) row(ctx context.Context, report *ratioReport, models []*decodePair, batch, tokens int) error {
 	what := "decode"
 	if f.random != "" {
 		what += " " + f.random
@@ -183,7 +184,7 @@ func (f *benchDecodeFlags) row(ctx context.Context, report *benchReport, models 
 }
 
 // decodeRows adds a row for each model.
-func (f *benchFlags) decodeRows(ctx context.Context, report *benchReport, what string, models []*decodePair, batch, tokens int) error {
+func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what string, models []*decodePair, batch, tokens int) error {
 	var timers []*llama.DecodeTimer
 	var runs []bench.Run
 	for _, m := range models {
@@ -202,7 +203,7 @@ func (f *benchFlags) decodeRows(ctx context.Context, report *benchReport, what s
 	}
 	for i, m := range models {
 		own, timer := times[2*i:2*i+2], timers[2*i:2*i+2]
-		row := newBenchRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
+		row := newRatioRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
 		row.Compile, row.FullCompile = timer[0].Compile.Seconds(), timer[1].Compile.Seconds()
 		row.Devices = m.model.Devices()
 		if i > 0 {

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"maps"
@@ -16,7 +16,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// randomModels are shapes of known models, for benchmarks with random weights: far longer contexts than the models were made for.
+// randomModels are shapes of known models, for benchmarks with random weights. They allow far longer
+// contexts than the models were made for.
 var randomModels = map[string]llama.Config{
 	"smollm2": {Architecture: "llama", VocabSize: 49152, HiddenSize: 576, IntermediateSize: 1536, Layers: 30, Heads: 9, KVHeads: 3,
 		HeadDim: 64, RopeTheta: 100000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}, TieEmbeddings: true},
@@ -31,7 +32,7 @@ func registerRandom(fs *pflag.FlagSet, random *string) {
 }
 
 // benchModel is the model of the flags, or one with random weights, on one device.
-func (f *benchFlags) benchModel(c *cobra.Command, flags *cli.ModelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
+func (f *commonFlags) benchModel(c *cobra.Command, flags *cli.ModelFlags, random string) (*llama.Model, device.Info, string, func(), error) {
 	if random == "" {
 		files, err := flags.Open(c)
 		if err != nil {
@@ -70,14 +71,22 @@ func randomModel(name string) (llama.Config, error) {
 	return shape, nil
 }
 
-// newRandomModel has random weights made on n devices; dtype may be none, for what suits the device.
+// newRandomModel makes random weights on n devices. InvalidDType stands for what suits the device.
 func newRandomModel(backend compute.Backend, info device.Info, shape llama.Config, dtype dtypes.DType, n int) (*llama.Model, error) {
 	if dtype == dtypes.InvalidDType {
-		dtype = benchDType(info)
+		dtype = dtypeOn(info)
 	}
 	weights, err := llama.RandomWeights(backend, shape, dtype, 1)
 	if err != nil {
 		return nil, err
 	}
 	return llama.NewModel(backend, shape, weights, llama.WithDevices(n))
+}
+
+// dtypeOn is what a user would keep a full-precision cache in on the device.
+func dtypeOn(info device.Info) dtypes.DType {
+	if info.GPU() {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
 }

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
-// benchHead says what was run, on what, when: the head of every benchmark's report.
-type benchHead struct {
+// reportHead says what was run, on what, when: the head of every benchmark's report.
+type reportHead struct {
 	Command  string `json:"command"`
 	Device   string `json:"device"`
 	CPU      string `json:"cpu"`
@@ -25,8 +25,8 @@ type benchHead struct {
 	Date     string `json:"date"`
 }
 
-func newBenchHead(c *cobra.Command, info device.Info) benchHead {
-	h := benchHead{Command: commandLine(c), Device: deviceName(info), CPU: bench.CPU(), Date: time.Now().UTC().Format("2006-01-02")}
+func newReportHead(c *cobra.Command, info device.Info) reportHead {
+	h := reportHead{Command: commandLine(c), Device: deviceName(info), CPU: bench.CPU(), Date: time.Now().UTC().Format("2006-01-02")}
 	_, h.Versions, _ = strings.Cut(cli.Version(), ", ") // without this library's own, which is that of the file's commit
 	if info.Version != "" {
 		h.Versions += ", PJRT " + info.Version
@@ -42,7 +42,8 @@ func deviceName(info device.Info) string {
 	return info.Name
 }
 
-// commandLine is what to type to run the command again: its flags as given, but those that say how to print, and files by name alone.
+// commandLine is what to type to run the command again: its flags as given, without those that say
+// how to print. Files are given by name alone.
 func commandLine(c *cobra.Command) string {
 	line := []string{c.CommandPath()}
 	c.Flags().Visit(func(f *pflag.Flag) {
@@ -64,11 +65,12 @@ func commandLine(c *cobra.Command) string {
 	return strings.Join(line, " ")
 }
 
-func (h benchHead) print(w io.Writer) {
+func (h reportHead) print(w io.Writer) {
 	fmt.Fprintf(w, "`%s`, %s; %s; %s; %s. ", h.Command, h.Date, h.Device, h.CPU, h.Versions)
 }
 
-// renderTable prints a table for people, or as Markdown, without columns that are empty in all rows.
+// renderTable prints a table for people, or as Markdown. It leaves out columns that are empty in all
+// rows.
 func renderTable(w io.Writer, t table.Writer, markdown bool) {
 	t.SuppressEmptyColumns()
 	if markdown {
@@ -87,6 +89,6 @@ func orNothing(format string, x float64) string {
 }
 
 // newSideHead is the head of a report about processes that this program started.
-func newSideHead(c *cobra.Command, s *bench.Side) benchHead {
-	return newBenchHead(c, device.Info{Name: s.Ready.Device, Version: s.Ready.Versions["pjrt"]})
+func newSideHead(c *cobra.Command, s *bench.Side) reportHead {
+	return newReportHead(c, device.Info{Name: s.Ready.Device, Version: s.Ready.Versions["pjrt"]})
 }

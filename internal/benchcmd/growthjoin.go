@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"cmp"
@@ -12,7 +12,7 @@ import (
 // joinGrowth makes one report of several that bench growth --json wrote, each of its own contexts.
 func joinGrowth(paths []string) (*growthReport, error) {
 	type pair struct {
-		row   benchRow
+		row   ratioRow
 		limit growthLimit
 	}
 	var joined *growthReport
@@ -22,7 +22,7 @@ func joinGrowth(paths []string) (*growthReport, error) {
 		if err != nil {
 			return nil, usererr.New("--join: %w", err)
 		}
-		part := &growthReport{benchReport: &benchReport{}}
+		part := &growthReport{ratioReport: &ratioReport{}}
 		if err := json.Unmarshal(data, part); err != nil || len(part.Rows) == 0 || len(part.Limits) != len(part.Rows) {
 			return nil, usererr.New("--join %s: want what kvq bench growth --json prints, with at least one row", path)
 		}

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -127,7 +127,7 @@ func textPrompt(files *llama.Files, paths []string, tokens int) ([]int32, error)
 	return row, nil
 }
 
-// alternate runs the requests of all sides in turn, see [bench.Alternate].
+// alternate runs the requests of all sides in alternation, see [bench.Alternate].
 func alternate(ctx context.Context, runs int, sides []*bench.Side, request func() bench.Request, seen func(side int, r bench.Reply)) ([]bench.Times, error) {
 	contestants := make([]bench.Run, len(sides))
 	for i, s := range sides {

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-func newBenchPrefill() *cobra.Command {
-	var f benchFlags
+func newPrefill() *cobra.Command {
+	var f commonFlags
 	var sides sideFlags
 	c := &cobra.Command{
 		Use:   "prefill",
@@ -48,13 +48,13 @@ type sideRow struct {
 
 // prefillReport is what prefill prints.
 type prefillReport struct {
-	benchHead
+	reportHead
 	Cache string    `json:"cache"`
 	Runs  int       `json:"runs"`
 	Rows  []sideRow `json:"rows"`
 }
 
-func (r *prefillReport) print(w io.Writer, f *benchFlags) error {
+func (r *prefillReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -65,13 +65,13 @@ func (r *prefillReport) print(w io.Writer, f *benchFlags) error {
 		t.AppendRow(table.Row{row.Side, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Min), fmt.Sprintf("%.3f", row.Median), row.Ratio.String(),
 			mib(row.Cache), mib(row.Over), mib(row.Peak), mib(row.Device)})
 	}
-	r.benchHead.print(w)
+	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s, %d runs in alternation\n\n", r.Cache, r.Runs)
 	renderTable(w, t, f.markdown)
 	return nil
 }
 
-func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
+func (f *commonFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 	cache, err := f.parse(c.Flags())
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 		return err
 	}
 	defer closeAll()
-	report := &prefillReport{benchHead: newSideHead(c, sides[0]), Cache: cache.String(), Runs: f.runs}
+	report := &prefillReport{reportHead: newSideHead(c, sides[0]), Cache: cache.String(), Runs: f.runs}
 	outcome := cli.OutcomeOf(c.Context())
 	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	for _, batch := range f.batches {
@@ -105,7 +105,7 @@ func (f *benchFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 	return outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
-func (f *benchFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
+func (f *commonFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
 	rows, reads := make([]sideRow, len(sides)), make([]int, len(sides))
 	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
 		row := &rows[side]

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"fmt"
@@ -17,8 +17,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-func newBenchGrowth() *cobra.Command {
-	var f benchFlags
+func newGrowth() *cobra.Command {
+	var f commonFlags
 	var model cli.ModelFlags
 	var random, plots string
 	var join []string
@@ -55,7 +55,7 @@ nothing, but cost the same. --join measures nothing: it puts together what runs 
 
 // growthReport adds the limit to the rows.
 type growthReport struct {
-	*benchReport
+	*ratioReport
 	Weights int64         `json:"weight_bytes"`
 	Limits  []growthLimit `json:"limits"` // one for each row
 }
@@ -66,7 +66,7 @@ type growthLimit struct {
 	Full      float64 `json:"full_ms"`
 }
 
-func (r *growthReport) limit(row benchRow) growthLimit {
+func (r *growthReport) limit(row ratioRow) growthLimit {
 	ms := func(bytes int64) float64 { return 1e3 * float64(r.Weights+bytes) / r.Bandwidth }
 	return growthLimit{ms(row.Bytes), ms(row.FullBytes)}
 }
@@ -78,7 +78,7 @@ func (r *growthReport) limits() {
 	}
 }
 
-func (r *growthReport) print(w io.Writer, f *benchFlags) error {
+func (r *growthReport) print(w io.Writer, f *commonFlags) error {
 	r.limits()
 	if f.json {
 		return cli.PrintJSON(w, r)
@@ -90,13 +90,13 @@ func (r *growthReport) print(w io.Writer, f *benchFlags) error {
 		t.AppendRow(table.Row{row.Tokens, row.Batch, fmt.Sprintf("%.2f", row.Quantized), fmt.Sprintf("%.2f", limit.Quantized), fmt.Sprintf("%.2f", row.Full),
 			fmt.Sprintf("%.2f", limit.Full), row.Ratio.String(), mib(row.Bytes), mib(row.FullBytes), orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile)})
 	}
-	r.benchHead.print(w)
+	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s against full precision, %d runs in alternation; weights %s MiB, memory bandwidth %.1f GB/s\n\n", r.Cache, r.Runs, mib(r.Weights), r.Bandwidth/1e9)
 	renderTable(w, t, f.markdown)
 	return nil
 }
 
-func (f *benchFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, plots string) error {
+func (f *commonFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, plots string) error {
 	config, err := f.parse(c.Flags())
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (f *benchFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, plo
 		return err
 	}
 	defer closeModel()
-	report := &growthReport{benchReport: newReport(c, f, info, config), Weights: m.Bytes()}
+	report := &growthReport{ratioReport: newRatioReport(c, f, info, config), Weights: m.Bytes()}
 	report.outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	size := 1 << 28
 	if info.GPU() {
@@ -137,7 +137,7 @@ func checkPlot(prefix string) error {
 }
 
 // finish draws, if a prefix for plots is given, and prints.
-func (r *growthReport) finish(w io.Writer, f *benchFlags, plots string) error {
+func (r *growthReport) finish(w io.Writer, f *commonFlags, plots string) error {
 	if plots != "" {
 		if err := r.plot(plots); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (r *growthReport) finish(w io.Writer, f *benchFlags, plots string) error {
 }
 
 // growthRow has generators of its own, so that compiled graphs of other lengths take no memory.
-func (f *benchFlags) growthRow(c *cobra.Command, report *growthReport, m *llama.Model, config kvq.Config, name string, tokens int) error {
+func (f *commonFlags) growthRow(c *cobra.Command, report *growthReport, m *llama.Model, config kvq.Config, name string, tokens int) error {
 	full, err := llama.NewGenerator(m, kvq.Config{})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (f *benchFlags) growthRow(c *cobra.Command, report *growthReport, m *llama.
 		return err
 	}
 	defer quantized.Finalize()
-	return f.decodeRows(c.Context(), report.benchReport, name, []*decodePair{{model: m, quantized: quantized, full: full}}, f.batches[0], tokens)
+	return f.decodeRows(c.Context(), report.ratioReport, name, []*decodePair{{model: m, quantized: quantized, full: full}}, f.batches[0], tokens)
 }
 
 func (r *growthReport) plot(prefix string) error {

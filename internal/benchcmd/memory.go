@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-func newBenchMemory() *cobra.Command {
-	var f benchFlags
+func newMemory() *cobra.Command {
+	var f commonFlags
 	var sides sideFlags
 	var prompt bool
 	c := &cobra.Command{
@@ -44,14 +44,14 @@ type memoryRow struct {
 	Device  int64  `json:"device_bytes,omitempty"`
 }
 
-// benchMemoryReport is what bench memory prints.
-type benchMemoryReport struct {
-	benchHead
+// memoryReport is what bench memory prints.
+type memoryReport struct {
+	reportHead
 	Cache string      `json:"cache"`
 	Rows  []memoryRow `json:"rows"`
 }
 
-func (r *benchMemoryReport) print(w io.Writer, f *benchFlags) error {
+func (r *memoryReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -64,13 +64,13 @@ func (r *benchMemoryReport) print(w io.Writer, f *benchFlags) error {
 		}
 		t.AppendRow(table.Row{row.Side, row.Batch, row.Tokens, formula, row.Cache, mib(row.Before), mib(row.Peak - row.Before), mib(row.Peak), mib(row.Device)})
 	}
-	r.benchHead.print(w)
+	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s\n\n", r.Cache)
 	renderTable(w, t, f.markdown)
 	return nil
 }
 
-func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) error {
+func (f *commonFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) error {
 	cache, err := f.parse(c.Flags())
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) err
 	if err != nil {
 		return err
 	}
-	report := &benchMemoryReport{Cache: cache.String()}
+	report := &memoryReport{Cache: cache.String()}
 	outcome := cli.OutcomeOf(c.Context())
 	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	for _, batch := range f.batches {
@@ -98,28 +98,28 @@ func (f *benchFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) err
 					return err
 				}
 				row.Batch, row.Tokens = batch, tokens
-				_ = outcome.Update(func() error { report.benchHead, report.Rows = head, append(report.Rows, row); return nil })
+				_ = outcome.Update(func() error { report.reportHead, report.Rows = head, append(report.Rows, row); return nil })
 			}
 		}
 	}
 	return outcome.Print(func() error { return report.print(c.OutOrStdout(), f) })
 }
 
-func (f *benchFlags) memoryRow(c *cobra.Command, flags *sideFlags, full bool, fill bench.Request) (memoryRow, benchHead, error) {
+func (f *commonFlags) memoryRow(c *cobra.Command, flags *sideFlags, full bool, fill bench.Request) (memoryRow, reportHead, error) {
 	name, args := "quantized", cacheArgs(c.Flags())
 	if full {
 		name, args = "full precision", []string{"--cache=full"}
 	}
 	s, err := kvqSide(c, name, append(flags.args(c.Flags()), args...)...)
 	if err != nil {
-		return memoryRow{}, benchHead{}, err
+		return memoryRow{}, reportHead{}, err
 	}
 	defer s.Close()
 	var replies []bench.Reply
 	for _, r := range []bench.Request{fill, {Op: "decode", Tokens: f.steps}, {Op: "end"}} {
 		reply, err := s.Do(r)
 		if err != nil {
-			return memoryRow{}, benchHead{}, err
+			return memoryRow{}, reportHead{}, err
 		}
 		replies = append(replies, reply)
 	}

@@ -1,4 +1,4 @@
-package main
+package benchcmd
 
 import (
 	"context"
@@ -17,14 +17,14 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// benchCompileFlags are those of bench compile.
-type benchCompileFlags struct {
-	benchFlags
+// compileFlags are those of bench compile.
+type compileFlags struct {
+	commonFlags
 	model cli.ModelFlags
 }
 
-func newBenchCompile() *cobra.Command {
-	var f benchCompileFlags
+func newCompile() *cobra.Command {
+	var f compileFlags
 	c := &cobra.Command{
 		Use:   "compile",
 		Short: "What XLA takes to compile a generation",
@@ -37,7 +37,7 @@ both graphs, over all threads.`,
 	}
 	fs := c.Flags()
 	f.model.Register(fs)
-	f.benchFlags.register(fs, []int{16}, []int{1}, 20)
+	f.commonFlags.register(fs, []int{16}, []int{1}, 20)
 	fs.Lookup("tokens").Usage, fs.Lookup("steps").Usage = "tokens of the prompt", "new tokens that the cache has room for"
 	fs.Lookup("runs").Usage, fs.Lookup("runs").DefValue = "counted runs of each, in alternation", "3"
 	f.runs = 3
@@ -68,12 +68,12 @@ func (s seconds) String() string { return fmt.Sprintf("%.1f / %.1f", s.Min, s.Me
 
 // compileReport is what compile prints.
 type compileReport struct {
-	benchHead
+	reportHead
 	Runs int          `json:"runs"`
 	Rows []compileRow `json:"rows"`
 }
 
-func (r *compileReport) print(w io.Writer, f *benchFlags) error {
+func (r *compileReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -82,13 +82,13 @@ func (r *compileReport) print(w io.Writer, f *benchFlags) error {
 	for _, row := range r.Rows {
 		t.AppendRow(table.Row{row.Cache, row.Weights, row.Batch, row.Tokens, row.Prompt, row.Step, row.Both, row.CPU})
 	}
-	r.benchHead.print(w)
+	r.reportHead.print(w)
 	fmt.Fprintf(w, "%d runs in alternation\n\n", r.Runs)
 	renderTable(w, t, f.markdown)
 	return nil
 }
 
-func (f *benchCompileFlags) run(c *cobra.Command) error {
+func (f *compileFlags) run(c *cobra.Command) error {
 	cache, err := f.parse(c.Flags())
 	if err != nil {
 		return err
@@ -106,9 +106,9 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	report := &compileReport{benchHead: newBenchHead(c, info), Runs: f.runs}
+	report := &compileReport{reportHead: newReportHead(c, info), Runs: f.runs}
 	outcome := cli.OutcomeOf(c.Context())
-	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), &f.benchFlags) })
+	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), &f.commonFlags) })
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
 			var requests []llama.Request
@@ -126,11 +126,11 @@ func (f *benchCompileFlags) run(c *cobra.Command) error {
 			_ = outcome.Update(func() error { report.Rows = append(report.Rows, rows...); return nil })
 		}
 	}
-	return outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.benchFlags) })
+	return outcome.Print(func() error { return report.print(c.OutOrStdout(), &f.commonFlags) })
 }
 
 // forms are how the weights are kept: as asked for, or in all ways that can be.
-func (f *benchCompileFlags) forms(files *llama.Files, gpu bool) ([]string, error) {
+func (f *compileFlags) forms(files *llama.Files, gpu bool) ([]string, error) {
 	packed, err := f.model.Packs(files, gpu, 1)
 	switch {
 	case err != nil:
@@ -144,7 +144,7 @@ func (f *benchCompileFlags) forms(files *llama.Files, gpu bool) ([]string, error
 }
 
 // measure fills rows with the times of requests.
-func (f *benchCompileFlags) measure(ctx context.Context, backend compute.Backend, requests []llama.Request, rows []compileRow) error {
+func (f *compileFlags) measure(ctx context.Context, backend compute.Backend, requests []llama.Request, rows []compileRow) error {
 	var runs []bench.Run
 	cpu := make([]bench.Times, len(requests))
 	for i, r := range requests {
