@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // BenchmarkDecode is one turn of the decode loop on the small model, after a prompt of 256 tokens a row.
@@ -36,7 +37,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			var last Timing
 			for b.Loop() {
-				r, err := g.Generate(context.Background(), ids, nil, GenerateConfig{MaxNewTokens: 129, EOS: []int{}, BlockSize: maxBlock}, nil)
+				r, err := g.Generate(context.Background(), ids, nil, GenerateConfig{MaxNewTokens: 129, EOS: []tokenizer.Token{}, BlockSize: maxBlock}, nil)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -90,7 +91,7 @@ func BenchmarkPrefill(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			g := mustGenerator(b, m, cache)
 			read := func() {
-				if _, err := g.Generate(context.Background(), [][]int32{ids}, nil, GenerateConfig{MaxNewTokens: 1, EOS: []int{}}, nil); err != nil {
+				if _, err := g.Generate(context.Background(), [][]int32{ids}, nil, GenerateConfig{MaxNewTokens: 1, EOS: []tokenizer.Token{}}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Candidate is a cache that Cheapest looked at.
@@ -24,7 +25,7 @@ type Candidate struct {
 //
 // Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says little about another kind. Where no candidate
 // passes, the error says so, and the measurements come with it.
-func Cheapest(ctx context.Context, model *Model, texts [][]int32, prefill int, budget float64, candidates []kvq.Config) (kvq.Config, []Candidate, error) {
+func Cheapest(ctx context.Context, model *Model, texts [][]tokenizer.Token, prefill int, budget float64, candidates []kvq.Config) (kvq.Config, []Candidate, error) {
 	if budget <= 0 {
 		return kvq.Config{}, nil, usererr.New("a KL budget of %g: want more than 0, since only the full-precision cache costs nothing", budget)
 	}
@@ -66,7 +67,7 @@ func Cheapest(ctx context.Context, model *Model, texts [][]int32, prefill int, b
 		budget, len(seen), slices.MinFunc(seen, func(a, b Candidate) int { return cmp.Compare(a.KL, b.KL) }).KL)
 }
 
-func (c *Candidate) measure(ctx context.Context, model *Model, full *Generator, texts [][]int32, prefill int) error {
+func (c *Candidate) measure(ctx context.Context, model *Model, full *Generator, texts [][]tokenizer.Token, prefill int) error {
 	g, err := NewGenerator(model, c.Config)
 	if err != nil {
 		return err

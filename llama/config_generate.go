@@ -2,6 +2,7 @@ package llama
 
 import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // GenerateConfig says how tokens are picked and when to stop, by the names that transformers gives these settings. It
@@ -25,9 +26,9 @@ type GenerateConfig struct {
 	// MinNewTokens forbids end-of-sequence tokens before a row has so many new tokens; 0 means no minimum.
 	MinNewTokens int
 	// EOS are the tokens that end a row. nil means those of the model's configuration; an empty slice means none.
-	EOS []int
+	EOS []tokenizer.Token
 	// PadID fills rows that ended before the others; 0 means that of the model's configuration.
-	PadID int
+	PadID tokenizer.Token
 
 	// BlockSize fixes how many tokens a call on the device generates, after the first token, which comes alone. 0 lets
 	// the generator choose, so that a call takes about a quarter of a second; at most 128.
@@ -37,7 +38,7 @@ type GenerateConfig struct {
 	KeepLogits bool
 	// Forced gives the new tokens instead of picking them, rows of one length: with KeepLogits, what the model thinks
 	// of a given text. MaxNewTokens, MinNewTokens and EOS are not used then.
-	Forced [][]int32
+	Forced [][]tokenizer.Token
 }
 
 // DefaultGenerateConfig returns greedy generation of 20 tokens, with the sampling settings of transformers filled in
@@ -64,11 +65,11 @@ func (gc GenerateConfig) Validate(c Config) error {
 		return usererr.New("top_k = %d, want 0 (no limit) or more", gc.TopK)
 	}
 	for _, id := range gc.EOS {
-		if id < 0 || id >= c.VocabSize {
+		if id < 0 || int(id) >= c.VocabSize {
 			return usererr.New("eos token id %d, want 0 to %d", id, c.VocabSize-1)
 		}
 	}
-	if gc.PadID < 0 || gc.PadID >= c.VocabSize {
+	if gc.PadID < 0 || int(gc.PadID) >= c.VocabSize {
 		return usererr.New("pad token id %d, want 0 to %d", gc.PadID, c.VocabSize-1)
 	}
 	if gc.BlockSize < 0 || gc.BlockSize > maxBlock {
@@ -81,12 +82,15 @@ func (gc GenerateConfig) Validate(c Config) error {
 const maxTemperature = 1e6
 
 // endings are the tokens that end a row, the model's own where none are given.
-func (gc GenerateConfig) endings(c Config) []int {
+func (gc GenerateConfig) endings(c Config) (list []tokenizer.Token) {
 	if gc.Forced != nil {
 		return nil
 	}
-	if gc.EOS == nil {
-		return c.EOS
+	if gc.EOS != nil {
+		return gc.EOS
 	}
-	return gc.EOS
+	for _, id := range c.EOS {
+		list = append(list, tokenizer.Token(id))
+	}
+	return list
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // maxBlock is the most tokens of one call of the decode loop, and the size of its buffers. How many a call really makes
@@ -159,9 +160,9 @@ func (g *Generator) startPick(batch int, kind pickKind) *program {
 // decoded is what one call of the decode loop made.
 type decoded struct {
 	turns  int
-	tokens []int32 // [N, B], the first turns rows
-	sound  []bool  // [B]: the logits were numbers
-	logits spread  // [N, B, V] on the device, or nothing; the caller frees it
+	tokens []tokenizer.Token // [N, B], the first turns rows
+	sound  []bool            // [B]: the logits were numbers
+	logits spread            // [N, B, V] on the device, or nothing; the caller frees it
 }
 
 // decode runs the loop once.

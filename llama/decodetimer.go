@@ -10,6 +10,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // DecodeTimer measures what a token costs at a given context, without reading a prompt of that length first: its cache has made-up
@@ -36,7 +37,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 		return nil, err
 	}
 	t := &DecodeTimer{g: g, plan: plan, steps: steps}
-	gc := GenerateConfig{MaxNewTokens: maxBlock, EOS: []int{}}
+	gc := GenerateConfig{MaxNewTokens: maxBlock, EOS: []tokenizer.Token{}}
 	pick := newPicking(gc, g.model.config, batch)
 	t.key = decodeKey{pick: pick.kind, batch: batch, capacity: plan.Shape().Capacity}
 	start := time.Now()

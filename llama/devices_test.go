@@ -16,6 +16,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // spreadModel loads a tiny model onto n devices, once for all tests. XLA's CPU shows several.
@@ -155,7 +156,7 @@ func TestDevicesScoreAndSample(t *testing.T) {
 		}
 	}
 	ids, mask := raggedBatch()
-	gc := GenerateConfig{MaxNewTokens: 12, EOS: []int{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
+	gc := GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
 	drawn, wanted := mustGenerate(t, spreadGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
 	if !slices.EqualFunc(drawn.Tokens, wanted.Tokens, slices.Equal) {
 		t.Errorf("drew %v, on one device %v", drawn.Tokens, wanted.Tokens)

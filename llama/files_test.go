@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // The configuration as the goldens' README states it: made by transformers from the same file.
@@ -327,7 +328,7 @@ func TestFilesTokenizer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := tok.Encode("ab"); !slices.Equal(got, []int{0, 10}) {
+	if got := tok.Encode("ab"); !slices.Equal(got, []tokenizer.Token{0, 10}) {
 		t.Errorf("ids %v, want [0 10]", got)
 	}
 }

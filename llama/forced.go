@@ -8,6 +8,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Scores say how well a model with its cache predicts one text, token by token, from the first token after the
@@ -66,7 +67,7 @@ type Evaluation struct {
 //
 // progress, if not nil, is told the tokens of the longest text that are scored, and how many there are; an error from
 // it, or the end of ctx, ends the evaluation.
-func Evaluate(ctx context.Context, reference, tested *Generator, texts [][]int32, prefill int, progress func(done, total int) error) (*Evaluation, error) {
+func Evaluate(ctx context.Context, reference, tested *Generator, texts [][]tokenizer.Token, prefill int, progress func(done, total int) error) (*Evaluation, error) {
 	if reference != nil && reference.model.config.VocabSize != tested.model.config.VocabSize {
 		return nil, usererr.New("reference with a vocabulary of %d, the tested model has %d", reference.model.config.VocabSize, tested.model.config.VocabSize)
 	}
@@ -122,21 +123,21 @@ func Evaluate(ctx context.Context, reference, tested *Generator, texts [][]int32
 
 // forcing is the texts of an evaluation and how far it is.
 type forcing struct {
-	texts   [][]int32
+	texts   [][]tokenizer.Token
 	prefill int
 	total   int // tokens of the longest text to score
 	scored  int // of these, how many are
-	padID   int32
+	padID   tokenizer.Token
 }
 
-func newForcing(c Config, texts [][]int32, prefill int) (*forcing, error) {
+func newForcing(c Config, texts [][]tokenizer.Token, prefill int) (*forcing, error) {
 	if len(texts) == 0 {
 		return nil, usererr.New("no text to score, want at least one")
 	}
 	if prefill < 1 {
 		return nil, usererr.New("%d tokens to go in at once, want at least 1", prefill)
 	}
-	f := &forcing{texts: texts, prefill: prefill, padID: int32(c.PadID)}
+	f := &forcing{texts: texts, prefill: prefill, padID: tokenizer.Token(c.PadID)}
 	for i, text := range texts {
 		if len(text) <= prefill {
 			return nil, usererr.New("text %d has %d tokens, want more than the %d that go in at once", i, len(text), prefill)
@@ -163,8 +164,8 @@ func (f *forcing) next() int {
 }
 
 // column gives the tokens at a place counted from the end of the prefilled part; padding past the end of a text.
-func (f *forcing) column(place int) []int32 {
-	out := make([]int32, len(f.texts))
+func (f *forcing) column(place int) []tokenizer.Token {
+	out := make([]tokenizer.Token, len(f.texts))
 	for i, text := range f.texts {
 		if out[i] = f.padID; f.prefill+place < len(text) {
 			out[i] = text[f.prefill+place]
@@ -175,7 +176,7 @@ func (f *forcing) column(place int) []int32 {
 
 // columns gives n columns, with room for size.
 func (f *forcing) columns(from, n, size int) *tensors.Tensor {
-	flat := make([]int32, 0, size*len(f.texts))
+	flat := make([]tokenizer.Token, 0, size*len(f.texts))
 	for i := range n {
 		flat = append(flat, f.column(from+i)...)
 	}
@@ -198,7 +199,7 @@ type forcedRun struct {
 // start takes the first tokens in.
 func (f *forcing) start(ctx context.Context, g *Generator, kind scoreKind) (*forcedRun, error) {
 	r := &forcedRun{forcing: f, g: g, kind: kind, rows: make([]Scores, len(f.texts))}
-	first := make([][]int32, len(f.texts))
+	first := make([][]tokenizer.Token, len(f.texts))
 	for i, text := range f.texts {
 		first[i] = text[:f.prefill]
 	}
@@ -250,7 +251,7 @@ func (r *forcedRun) scorePrompt(ctx context.Context, reference *forcedRun) ([]sp
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
 	}
-	inputs := []any{r.logits, [][]int32{r.column(0)}}
+	inputs := []any{r.logits, [][]tokenizer.Token{r.column(0)}}
 	if reference != nil {
 		inputs = append(inputs, reference.predictions)
 	}

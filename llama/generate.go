@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Generate continues each row of a batch: ids [B][T] are padded on the left where mask [B][T] is 0 (nil: no padding).
@@ -18,7 +19,7 @@ import (
 //
 // When ctx ends, or onBlock or the device fails, the Result holds what was generated so far, together with the error.
 // Errors of the input come before anything is compiled, with a nil Result (usererr.Is reports true).
-func (g *Generator) Generate(ctx context.Context, ids, mask [][]int32, gc GenerateConfig, onBlock func(tokens [][]int32) error) (*Result, error) {
+func (g *Generator) Generate(ctx context.Context, ids [][]tokenizer.Token, mask [][]int32, gc GenerateConfig, onBlock func(tokens [][]tokenizer.Token) error) (*Result, error) {
 	run, err := g.newRun(ids, mask, gc, onBlock)
 	if err != nil {
 		return nil, err
@@ -36,19 +37,19 @@ type run struct {
 	stop    StopReason // if limit is reached
 	pick    picking
 	pace    pace
-	onBlock func([][]int32) error
+	onBlock func([][]tokenizer.Token) error
 
 	plan    *kvq.Plan
-	cache   *session  // nil before prefill
-	rows    [][]int32 // new tokens, padding included
-	lengths []int     // without padding
+	cache   *session            // nil before prefill
+	rows    [][]tokenizer.Token // new tokens, padding included
+	lengths []int               // without padding
 	done    []bool
 	logits  [][][]float32
 	clock   Timing
 }
 
 // newRun checks all input.
-func (g *Generator) newRun(ids, mask [][]int32, gc GenerateConfig, onBlock func([][]int32) error) (*run, error) {
+func (g *Generator) newRun(ids [][]tokenizer.Token, mask [][]int32, gc GenerateConfig, onBlock func([][]tokenizer.Token) error) (*run, error) {
 	c := g.model.config
 	if err := gc.Validate(c); err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func (g *Generator) newRun(ids, mask [][]int32, gc GenerateConfig, onBlock func(
 		r.limit, r.stop = possible, StopContext
 	}
 	r.prompt = p.resize(promptBucket(p.length))
-	r.rows, r.lengths, r.done = make([][]int32, len(ids)), make([]int, len(ids)), make([]bool, len(ids))
+	r.rows, r.lengths, r.done = make([][]tokenizer.Token, len(ids)), make([]int, len(ids)), make([]bool, len(ids))
 	r.pick = newPicking(gc, c, len(ids))
 	r.pace = pace{fixed: gc.BlockSize, most: r.key().block()}
 	r.plan, err = g.Plan(len(ids), firstCapacity(r.prompt.length, r.limit))
@@ -137,7 +138,7 @@ func (r *run) first(ctx context.Context) error {
 	return r.take(tokens, 1)
 }
 
-func (r *run) pickFirst(ctx context.Context, logits spread) ([]int32, error) {
+func (r *run) pickFirst(ctx context.Context, logits spread) ([]tokenizer.Token, error) {
 	program := r.g.startPick(len(r.rows), r.pick.kind)
 	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (r *run) pickFirst(ctx context.Context, logits spread) ([]int32, error) {
 	if err := r.checkNumbers(sound); err != nil {
 		return nil, err
 	}
-	return read[int32](out[0])
+	return read[tokenizer.Token](out[0])
 }
 
 // checkNumbers refuses to go on from logits that are not numbers, instead of writing nonsense.
@@ -176,11 +177,11 @@ func (r *run) more(ctx context.Context) error {
 	}
 	key := r.key()
 	n := min(r.pace.next(), wanted, r.cache.room())
-	newest := make([]int32, len(r.rows))
+	newest := make([]tokenizer.Token, len(r.rows))
 	for i, row := range r.rows {
 		newest[i] = row[len(row)-1]
 	}
-	inputs := []any{[]int32{int32(n)}, newest, r.done, []int32{int32(r.padID())}}
+	inputs := []any{[]int32{int32(n)}, newest, r.done, []tokenizer.Token{r.padID()}}
 	if key.forced {
 		inputs = append(inputs, tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.rows)))
 	} else {
@@ -226,8 +227,8 @@ func (r *run) makeRoom(ctx context.Context, wanted int) error {
 }
 
 // forced are the next given tokens [n, B]; past their end, zeros.
-func (r *run) forced(n int) []int32 {
-	out := make([]int32, n*len(r.rows))
+func (r *run) forced(n int) []tokenizer.Token {
+	out := make([]tokenizer.Token, n*len(r.rows))
 	for i, row := range r.gc.Forced {
 		for j, token := range row[len(r.rows[i]):min(len(row), len(r.rows[i])+n)] {
 			out[j*len(r.rows)+i] = token
@@ -237,8 +238,8 @@ func (r *run) forced(n int) []int32 {
 }
 
 // take adds new tokens [turns, B] to the rows and shows them to the callback.
-func (r *run) take(tokens []int32, turns int) error {
-	fresh := make([][]int32, len(r.rows))
+func (r *run) take(tokens []tokenizer.Token, turns int) error {
+	fresh := make([][]tokenizer.Token, len(r.rows))
 	for i := range r.rows {
 		for j := range turns {
 			token := tokens[j*len(r.rows)+i]
@@ -270,11 +271,11 @@ func (r *run) keep(logits spread, turns int) error {
 	})
 }
 
-func (r *run) padID() int {
+func (r *run) padID() tokenizer.Token {
 	if r.gc.PadID != 0 {
 		return r.gc.PadID
 	}
-	return r.g.model.config.PadID
+	return tokenizer.Token(r.g.model.config.PadID)
 }
 
 // finish frees the device's memory and sums up.

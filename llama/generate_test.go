@@ -17,6 +17,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // caches are the configurations that every test of the seam runs over; head dim 16.
@@ -53,7 +54,7 @@ func mustGenerate(t testing.TB, g *Generator, ids, mask [][]int32, gc GenerateCo
 
 // greedy12 is twelve tokens with their logits, which no token ends.
 func greedy12() GenerateConfig {
-	return GenerateConfig{MaxNewTokens: 12, EOS: []int{}, KeepLogits: true}
+	return GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, KeepLogits: true}
 }
 
 // A row in a batch gives what it gives alone, in each cache.
@@ -123,7 +124,7 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
 	mustGenerate(t, g, ids, mask, gc)
 	compiled := len(g.programs.known)
-	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []int{7, 8}, PadID: 9, BlockSize: 5}
+	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []tokenizer.Token{7, 8}, PadID: 9, BlockSize: 5}
 	if r := mustGenerate(t, g, ids, mask, gc); r.Timing.Compile.Seconds() > 1e-2 && len(g.programs.known) == compiled {
 		t.Logf("waited %v for compiled graphs", r.Timing.Compile)
 	}
@@ -135,7 +136,7 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 func TestSeedDecidesTheText(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	gc := GenerateConfig{DoSample: true, Temperature: 1.5, TopP: 0.95, MaxNewTokens: 24, EOS: []int{}, Seed: 5}
+	gc := GenerateConfig{DoSample: true, Temperature: 1.5, TopP: 0.95, MaxNewTokens: 24, EOS: []tokenizer.Token{}, Seed: 5}
 	first := mustGenerate(t, g, ids, mask, gc)
 	gc.BlockSize = 7
 	if again := mustGenerate(t, g, ids, mask, gc); !slices.EqualFunc(first.Tokens, again.Tokens, slices.Equal) {
@@ -149,7 +150,7 @@ func TestSeedDecidesTheText(t *testing.T) {
 		t.Errorf("seeds 5 and 6 both give %v", first.Tokens)
 	}
 	gc.TopK, gc.Temperature = 1, 10
-	greedy := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 24, EOS: []int{}})
+	greedy := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 24, EOS: []tokenizer.Token{}})
 	if one := mustGenerate(t, g, ids, mask, gc); !slices.EqualFunc(greedy.Tokens, one.Tokens, slices.Equal) {
 		t.Errorf("top_k = 1 gives %v, greedy %v", one.Tokens, greedy.Tokens)
 	}
@@ -159,11 +160,11 @@ func TestSeedDecidesTheText(t *testing.T) {
 func TestRowsEndAtEOS(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	free := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []int{}})
+	free := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}})
 	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those end there.
 	end := free.Tokens[1][3]
 	var streamed [3][]int32
-	r, err := g.Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []int{int(end)}, PadID: 200},
+	r, err := g.Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{end}, PadID: 200},
 		func(tokens [][]int32) error {
 			for i := range tokens {
 				streamed[i] = append(streamed[i], tokens[i]...)
@@ -196,7 +197,7 @@ func TestRowsEndAtEOS(t *testing.T) {
 		t.Errorf("%d columns, want %d", len(r.Tokens[0]), longest)
 	}
 	// min_new_tokens forbids the end: the row takes the next best token there.
-	later := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, MinNewTokens: 8, EOS: []int{int(end)}})
+	later := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, MinNewTokens: 8, EOS: []tokenizer.Token{end}})
 	for row := range ids {
 		if i := slices.Index(later.Tokens[row], end); i >= 0 && i < 8 {
 			t.Errorf("row %d ends after %d tokens, min_new_tokens is 8", row, i+1)
@@ -208,9 +209,9 @@ func TestRowsEndAtEOS(t *testing.T) {
 func TestAllRowsEnded(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	every := make([]int, 256)
+	every := make([]tokenizer.Token, 256)
 	for i := range every {
-		every[i] = i
+		every[i] = tokenizer.Token(i)
 	}
 	r := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: every})
 	if r.Stop != StopEOS || !slices.Equal(r.Lengths, []int{1, 1, 1}) || r.Timing.Steps != 0 {
@@ -224,7 +225,7 @@ func TestAllRowsEnded(t *testing.T) {
 func TestCancelKeepsTheTextSoFar(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	gc := GenerateConfig{MaxNewTokens: 100, EOS: []int{}, BlockSize: 4}
+	gc := GenerateConfig{MaxNewTokens: 100, EOS: []tokenizer.Token{}, BlockSize: 4}
 	want := mustGenerate(t, g, ids, mask, gc)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -264,7 +265,7 @@ func TestGenerationEndsWithTheContext(t *testing.T) {
 	for i := range prompt {
 		prompt[i] = int32(3 + i*37%250)
 	}
-	r := mustGenerate(t, g, [][]int32{prompt}, nil, GenerateConfig{MaxNewTokens: 100, EOS: []int{}})
+	r := mustGenerate(t, g, [][]int32{prompt}, nil, GenerateConfig{MaxNewTokens: 100, EOS: []tokenizer.Token{}})
 	if r.Stop != StopContext || len(r.Tokens[0]) != 13 {
 		t.Errorf("stopped by %q after %d tokens, want by context after 13", r.Stop, len(r.Tokens[0]))
 	}
@@ -335,7 +336,7 @@ func TestNaNWeightsAreAnError(t *testing.T) {
 func TestConcurrentGenerations(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	gc := GenerateConfig{MaxNewTokens: 30, EOS: []int{}, BlockSize: 5}
+	gc := GenerateConfig{MaxNewTokens: 30, EOS: []tokenizer.Token{}, BlockSize: 5}
 	results := make([]*Result, 4)
 	var all sync.WaitGroup
 	for i := range results {

@@ -5,22 +5,22 @@ import (
 	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // picking is the host's side of picking tokens: it turns settings into the inputs of pickKind.
 type picking struct {
 	kind   pickKind
 	gc     GenerateConfig
-	eos    []int32 // kind.endings of them, -1 where unused
+	eos    []tokenizer.Token // kind.endings of them, -1 where unused
 	vocab  int
 	random []*rand.Rand // one per row; nil when greedy
 }
 
 func newPicking(gc GenerateConfig, c Config, batch int) picking {
 	p := picking{gc: gc, vocab: c.VocabSize}
-	for _, id := range gc.endings(c) {
-		p.eos = append(p.eos, int32(id))
-	}
+	p.eos = slices.Clone(gc.endings(c))
 	// A multiple of four, so that one more ending does not need another graph.
 	for len(p.eos) == 0 || len(p.eos)%4 != 0 {
 		p.eos = append(p.eos, -1)
@@ -56,4 +56,6 @@ func (p *picking) inputs(generated, n, size int) []any {
 }
 
 // ends tells whether a token ends a row.
-func (p *picking) ends(token int32) bool { return token >= 0 && slices.Contains(p.eos, token) }
+func (p *picking) ends(token tokenizer.Token) bool {
+	return token >= 0 && slices.Contains(p.eos, token)
+}

@@ -4,11 +4,12 @@ import (
 	"fmt"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // prompt is a checked batch: rows of equal length, padded on the left with masked tokens.
 type prompt struct {
-	ids     [][]int32
+	ids     [][]tokenizer.Token
 	start   []int32 // padding of each row
 	length  int     // columns, padding included
 	longest int     // most tokens of a row, padding left out
@@ -16,7 +17,7 @@ type prompt struct {
 
 // newPrompt checks ids [B][T] and mask [B][T] (1: token, 0: padding; nil: no padding) for a model, and drops columns
 // that are padding in every row. Errors are one line: what was wanted, what came.
-func newPrompt(ids, mask [][]int32, c Config) (*prompt, error) {
+func newPrompt(ids [][]tokenizer.Token, mask [][]int32, c Config) (*prompt, error) {
 	if len(ids) == 0 {
 		return nil, usererr.New("no prompt, want at least one")
 	}
@@ -54,7 +55,7 @@ func newPrompt(ids, mask [][]int32, c Config) (*prompt, error) {
 }
 
 // checkForced checks tokens that are given instead of picked: nil, or a row of one length for each prompt.
-func checkForced(forced [][]int32, batch int, c Config) error {
+func checkForced(forced [][]tokenizer.Token, batch int, c Config) error {
 	if forced == nil {
 		return nil
 	}
@@ -98,7 +99,7 @@ func (p *prompt) resize(length int) *prompt {
 	more := length - p.length
 	q := &prompt{length: length, longest: p.longest}
 	for i, row := range p.ids {
-		wider := make([]int32, length) // padding is masked: any valid id will do
+		wider := make([]tokenizer.Token, length) // padding is masked: any valid id will do
 		copy(wider[max(0, more):], row[max(0, -more):])
 		q.ids = append(q.ids, wider)
 		q.start = append(q.start, p.start[i]+int32(more))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 func TestPromptBucket(t *testing.T) {
@@ -78,7 +79,7 @@ func TestBadSettings(t *testing.T) {
 		"top_p = 1.5, want above 0 and at most 1":          func(gc *GenerateConfig) { gc.TopP = 1.5 },
 		"top_p = NaN, want above 0 and at most 1":          func(gc *GenerateConfig) { gc.TopP = nan() },
 		"top_k = -1, want 0 (no limit) or more":            func(gc *GenerateConfig) { gc.TopK = -1 },
-		"eos token id 10, want 0 to 9":                     func(gc *GenerateConfig) { gc.EOS = []int{2, 10} },
+		"eos token id 10, want 0 to 9":                     func(gc *GenerateConfig) { gc.EOS = []tokenizer.Token{2, 10} },
 		"pad token id -1, want 0 to 9":                     func(gc *GenerateConfig) { gc.PadID = -1 },
 		"block size 129, want 0 (chosen by time) to 128":   func(gc *GenerateConfig) { gc.BlockSize = 129 },
 	} {

@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Result is what a generation gave, also when it ended early.
 type Result struct {
 	// Tokens are the new tokens of each row [B][n], all of one length as in transformers: a row that ended before the
 	// others is filled up with the padding token.
-	Tokens [][]int32
+	Tokens [][]tokenizer.Token
 	// Lengths says how many of them are the row's own, its end-of-sequence token included.
 	Lengths []int
 	// Stop says why the generation ended.
@@ -26,7 +27,7 @@ type Result struct {
 }
 
 // Row returns the tokens of row i without padding.
-func (r *Result) Row(i int) []int32 { return r.Tokens[i][:r.Lengths[i]] }
+func (r *Result) Row(i int) []tokenizer.Token { return r.Tokens[i][:r.Lengths[i]] }
 
 // StopReason says why a generation ended.
 type StopReason string

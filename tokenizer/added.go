@@ -10,7 +10,7 @@ import (
 // addedToken is a token that is found in the text before anything else: special ones such as <s>, and words that were
 // added to a vocabulary later.
 type addedToken struct {
-	id         int
+	id         Token
 	content    string
 	singleWord bool // only between characters that belong to no word
 	lstrip     bool // takes the blanks before it along
@@ -22,14 +22,14 @@ type addedToken struct {
 // addedTokens finds added tokens, in two passes as Hugging Face's tokenizers do: first those of the raw text, then, in
 // the pieces between them after these were normalized, the others.
 type addedTokens struct {
-	byID      map[int]addedToken
+	byID      map[Token]addedToken
 	byContent map[string]addedToken
 	raw       finder
 	inNormal  finder
 }
 
 func newAddedTokens(list []addedToken, normalize normalizer) *addedTokens {
-	a := &addedTokens{byID: make(map[int]addedToken), byContent: make(map[string]addedToken)}
+	a := &addedTokens{byID: make(map[Token]addedToken), byContent: make(map[string]addedToken)}
 	for _, token := range list {
 		if token.content == "" {
 			continue
@@ -52,7 +52,7 @@ func newAddedTokens(list []addedToken, normalize normalizer) *addedTokens {
 
 // segment is an added token, or text between added tokens.
 type segment struct {
-	id    int    // of the added token, -1 for text
+	id    Token  // of the added token, -1 for text
 	text  string // normalized
 	first bool   // the segment begins where the whole text does
 }

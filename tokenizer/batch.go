@@ -18,13 +18,13 @@ const (
 // Padding says how the rows of a batch become equally long.
 type Padding struct {
 	Side         PaddingSide // "" means PadLeft
-	ID           int         // the padding token, usually the end of sequence
+	ID           Token       // the padding token, usually the end of sequence
 	ToMultipleOf int         // rows grow to a multiple of this many tokens; 0 and 1 leave the longest as it is
 }
 
 // EncodeBatch encodes texts into rows of one length. mask is 1 for a token and 0 for padding. A text that has no
 // tokens is refused: nothing could continue it.
-func (t *Tokenizer) EncodeBatch(texts []string, padding Padding, options ...Option) (ids, mask [][]int32, err error) {
+func (t *Tokenizer) EncodeBatch(texts []string, padding Padding, options ...Option) (ids [][]Token, mask [][]int32, err error) {
 	if padding.Side == "" {
 		padding.Side = PadLeft
 	}
@@ -34,10 +34,10 @@ func (t *Tokenizer) EncodeBatch(texts []string, padding Padding, options ...Opti
 	if padding.ToMultipleOf < 0 {
 		return nil, nil, usererr.New("padding to a multiple of %d, want 1 or more (0 for none)", padding.ToMultipleOf)
 	}
-	if padding.ID < 0 || padding.ID >= t.VocabSize() {
+	if padding.ID < 0 || int(padding.ID) >= t.VocabSize() {
 		return nil, nil, usererr.New("padding token %d, want 0 to %d", padding.ID, t.VocabSize()-1)
 	}
-	rows := make([][]int, len(texts))
+	rows := make([][]Token, len(texts))
 	width := 0
 	for i, text := range texts {
 		if rows[i] = t.Encode(text, options...); len(rows[i]) == 0 {
@@ -50,15 +50,10 @@ func (t *Tokenizer) EncodeBatch(texts []string, padding Padding, options ...Opti
 	}
 	for _, row := range rows {
 		fill := width - len(row)
-		tokens, marks := make([]int32, 0, width), make([]int32, 0, width)
-		for _, id := range row {
-			tokens, marks = append(tokens, int32(id)), append(marks, 1)
-		}
-		pad, zero := slices.Repeat([]int32{int32(padding.ID)}, fill), make([]int32, fill)
-		if padding.Side == PadLeft {
-			tokens, marks = append(pad, tokens...), append(zero, marks...)
-		} else {
-			tokens, marks = append(tokens, pad...), append(marks, zero...)
+		pad, zeros, ones := slices.Repeat([]Token{padding.ID}, fill), make([]int32, fill), slices.Repeat([]int32{1}, len(row))
+		tokens, marks := slices.Concat(pad, row), slices.Concat(zeros, ones)
+		if padding.Side == PadRight {
+			tokens, marks = slices.Concat(row, pad), slices.Concat(ones, zeros)
 		}
 		ids, mask = append(ids, tokens), append(mask, marks)
 	}

@@ -11,15 +11,15 @@ import (
 type bpe struct {
 	tokens []string         // by id; "" where there is none
 	used   []bool           // by id: the vocabulary has it
-	ids    map[string]int32 // of tokens
+	ids    map[string]Token // of tokens
 	merges map[pair]merge
 
 	// symbols that may be joined but are no tokens themselves (only in SentencePiece: a character that occurs inside
 	// pieces alone); their ids follow after those of tokens.
 	inner map[string]int32
 
-	byteIDs      *[256]int32 // ids of <0x00> to <0xFF>; nil without byte fallback
-	unknown      int32       // -1: unknown characters vanish
+	byteIDs      *[256]Token // ids of <0x00> to <0xFF>; nil without byte fallback
+	unknown      Token       // -1: unknown characters vanish
 	fuseUnknown  bool        // several unknown characters in a row make one unknown token
 	ignoreMerges bool        // a word that is a token is that token, whether merges lead to it or not (Llama-3)
 }
@@ -63,13 +63,13 @@ func (c *candidates) Pop() any {
 }
 
 // encode appends the ids of one word, in O(n log n): Llama-2 has no pre-tokenizer, so a word may be a whole book.
-func (m *bpe) encode(ids []int, word string) []int {
+func (m *bpe) encode(ids []Token, word string) []Token {
 	if word == "" {
 		return ids
 	}
 	if m.ignoreMerges {
 		if id, found := m.ids[word]; found {
-			return append(ids, int(id))
+			return append(ids, id)
 		}
 	}
 	symbols := m.join(m.split(word))
@@ -77,20 +77,20 @@ func (m *bpe) encode(ids []int, word string) []int {
 	for i := int32(0); i >= 0; i = symbols[i].next {
 		s := symbols[i]
 		if s.id >= 0 && int(s.id) < len(m.tokens) {
-			ids = append(ids, int(s.id))
+			ids = append(ids, s.id)
 			unknowns = false
 			continue
 		}
 		text := word[s.start:s.end]
 		if m.byteIDs != nil {
 			for _, b := range []byte(text) {
-				ids = append(ids, int(m.byteIDs[b]))
+				ids = append(ids, m.byteIDs[b])
 			}
 			unknowns = false
 			continue
 		}
 		if m.unknown >= 0 && !(unknowns && m.fuseUnknown) {
-			ids = append(ids, int(m.unknown))
+			ids = append(ids, m.unknown)
 			unknowns = true
 		}
 	}

@@ -36,9 +36,9 @@ func (t *Tokenizer) ApplyChatTemplate(messages []Message, addGenerationPrompt bo
 	if len(messages) == 0 {
 		return "", usererr.New("a conversation without messages, want at least one")
 	}
-	name := func(id int) string {
-		token, _ := t.Token(id)
-		return token
+	name := func(id Token) string {
+		piece, _ := t.Piece(id)
+		return piece
 	}
 	return renderChat(t.chatTemplate, messages, addGenerationPrompt, map[string]any{
 		"bos_token": name(t.bos), "eos_token": name(t.eos), "pad_token": name(t.pad), "unk_token": name(t.unknown),
@@ -46,7 +46,7 @@ func (t *Tokenizer) ApplyChatTemplate(messages []Message, addGenerationPrompt bo
 }
 
 // EncodeChat renders a conversation and encodes it. The template has written the special tokens, so none are added.
-func (t *Tokenizer) EncodeChat(messages []Message, addGenerationPrompt bool) ([]int, error) {
+func (t *Tokenizer) EncodeChat(messages []Message, addGenerationPrompt bool) ([]Token, error) {
 	text, err := t.ApplyChatTemplate(messages, addGenerationPrompt)
 	if err != nil {
 		return nil, err

@@ -25,20 +25,20 @@ type compareCases struct {
 	Tokenizers map[string]struct {
 		Base          string // whose vocabulary
 		Patch         map[string]json.RawMessage
-		IDs           [][]int
-		BareIDs       [][]int           `json:"bare_ids"` // without special tokens, of the first texts
+		IDs           [][]Token
+		BareIDs       [][]Token         `json:"bare_ids"` // without special tokens, of the first texts
 		Decoded       map[string]string // of IDs, by index, where it is not the text
 		Skipped       map[string]string // the same, special tokens left out
-		RandomIDs     [][]int           `json:"random_ids"`
+		RandomIDs     [][]Token         `json:"random_ids"`
 		RandomDecoded []string          `json:"random_decoded"`
 	}
-	SentencePiece [][]int
+	SentencePiece [][]Token
 	Chat          []chatCase
 }
 
 type ownCase struct {
 	Text string
-	IDs  []int
+	IDs  []Token
 }
 
 func testdata(t testing.TB, name string) []byte {
@@ -98,7 +98,7 @@ func smollm2JSON(t testing.TB) []byte {
 	for id, token := range tokens.Strings() {
 		vocabulary[token] = id
 		if types[id] == typeControl {
-			added = append(added, addedJSON{ID: id, Content: token, Special: true})
+			added = append(added, addedJSON{ID: Token(id), Content: token, Special: true})
 		}
 	}
 	data, err := json.Marshal(map[string]any{
@@ -197,7 +197,7 @@ func TestCompareHuggingFace(t *testing.T) {
 }
 
 // streamed decodes token by token, and checks that no piece holds a part of a character.
-func streamed(tok *Tokenizer, ids []int, skipSpecial bool) string {
+func streamed(tok *Tokenizer, ids []Token, skipSpecial bool) string {
 	s := tok.Stream(skipSpecial)
 	var out strings.Builder
 	for _, id := range ids {

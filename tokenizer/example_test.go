@@ -34,7 +34,7 @@ func Example() {
 		panic(err)
 	}
 	fmt.Println(ids, mask)
-	fmt.Println(t.BatchDecode([][]int{{2, 3, 2, 4}}, true))
+	fmt.Println(t.BatchDecode([][]tokenizer.Token{{2, 3, 2, 4}}, true))
 	// Output:
 	// [[4 4 4 2] [0 3 1 0]] [[0 0 0 1] [1 1 1 1]]
 	// [ab ab]

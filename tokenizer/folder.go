@@ -175,7 +175,7 @@ func (t *Tokenizer) apply(config settings) error {
 	for _, n := range []struct {
 		what string
 		name *tokenName
-		to   *int
+		to   *Token
 	}{
 		{"bos_token", config.BOS, &t.bos},
 		{"eos_token", config.EOS, &t.eos},

@@ -45,20 +45,20 @@ func TestTinyBPE(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string][]int{
+	for text, want := range map[string][]Token{
 		"": nil, "abcd": {6}, "bcd": {1, 5}, "aab": {0, 4}, "abab": {4, 4}, "acd</s>ab": {0, 5, 8, 4}, "aeb": {0, 1}, "<s>": {7},
 	} {
 		if got := tok.Encode(text); !slices.Equal(got, want) {
 			t.Errorf("Encode(%q) = %v, want %v", text, got, want)
 		}
 	}
-	if got := tok.Encode("a</s>b", SplitSpecialTokens); !slices.Equal(got, []int{0, 1}) {
+	if got := tok.Encode("a</s>b", SplitSpecialTokens); !slices.Equal(got, []Token{0, 1}) {
 		t.Errorf("special tokens split: %v, want [0 1]", got)
 	}
-	if got, want := tok.Decode([]int{7, 6, 99, -1, 8}, false), "<s>abcd</s>"; got != want {
+	if got, want := tok.Decode([]Token{7, 6, 99, -1, 8}, false), "<s>abcd</s>"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := tok.BatchDecode([][]int{{7, 6, 8}, {}}, true), []string{"abcd", ""}; !slices.Equal(got, want) {
+	if got, want := tok.BatchDecode([][]Token{{7, 6, 8}, {}}, true), []string{"abcd", ""}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if tok.VocabSize() != 9 || !tok.IsSpecial(7) || tok.IsSpecial(6) {
@@ -79,13 +79,13 @@ func TestBeginOfSequenceRules(t *testing.T) {
 		name     string
 		file     map[string]any
 		settings string
-		want     []int
+		want     []Token
 	}{
-		{"no settings", nil, "", []int{0}},
-		{"template of the file", template, `{"tokenizer_class": "PreTrainedTokenizerFast", ` + names + `}`, []int{0, 8}},
-		{"Llama's default", template, `{"tokenizer_class": "LlamaTokenizerFast", ` + names + `}`, []int{7, 0}},
-		{"Llama with both", nil, `{"tokenizer_class": "LlamaTokenizer", "add_eos_token": true, ` + names + `}`, []int{7, 0, 8}},
-		{"Llama with none", template, `{"tokenizer_class": "LlamaTokenizer", "add_bos_token": false, ` + names + `}`, []int{0}},
+		{"no settings", nil, "", []Token{0}},
+		{"template of the file", template, `{"tokenizer_class": "PreTrainedTokenizerFast", ` + names + `}`, []Token{0, 8}},
+		{"Llama's default", template, `{"tokenizer_class": "LlamaTokenizerFast", ` + names + `}`, []Token{7, 0}},
+		{"Llama with both", nil, `{"tokenizer_class": "LlamaTokenizer", "add_eos_token": true, ` + names + `}`, []Token{7, 0, 8}},
+		{"Llama with none", template, `{"tokenizer_class": "LlamaTokenizer", "add_bos_token": false, ` + names + `}`, []Token{0}},
 	} {
 		tok, err := FromFolder(tinyFolder(t, c.file, c.settings))
 		if err != nil {
@@ -94,7 +94,7 @@ func TestBeginOfSequenceRules(t *testing.T) {
 		if got := tok.Encode("a"); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
-		if got := tok.Encode("a", WithoutSpecialTokens); !slices.Equal(got, []int{0}) {
+		if got := tok.Encode("a", WithoutSpecialTokens); !slices.Equal(got, []Token{0}) {
 			t.Errorf("%s: without special tokens %v, want [0]", c.name, got)
 		}
 	}
@@ -109,10 +109,10 @@ func TestFolderSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := tok.Encode("a<pad>word"); !slices.Equal(got, []int{0, 9, 10}) || tok.Pad() != 9 || tok.VocabSize() != 11 {
+	if got := tok.Encode("a<pad>word"); !slices.Equal(got, []Token{0, 9, 10}) || tok.Pad() != 9 || tok.VocabSize() != 11 {
 		t.Errorf("ids %v, pad %d, size %d; want [0 9 10], 9, 11", got, tok.Pad(), tok.VocabSize())
 	}
-	if got := tok.Decode([]int{9, 10}, true); got != "word" {
+	if got := tok.Decode([]Token{9, 10}, true); got != "word" {
 		t.Errorf("%q, want %q", got, "word")
 	}
 	if tok.ChatTemplate() != "yes" {

@@ -58,15 +58,15 @@ func fromGGUF(file *gguf.File) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := func(key string) int {
+	id := func(key string) Token {
 		v := value(key)
 		if n := v.Int64(); v.Raw() != nil && n >= 0 && n < int64(len(pieces)) {
-			return int(n)
+			return Token(n)
 		}
 		return -1
 	}
 	t.bos, t.eos, t.pad = id("ggml.bos_token_id"), id("ggml.eos_token_id"), id("ggml.padding_token_id")
-	if t.unknown = int(t.model.unknown); t.unknown < 0 {
+	if t.unknown = t.model.unknown; t.unknown < 0 {
 		t.unknown = id("ggml.unknown_token_id")
 	}
 	if set, found := value("ggml.add_bos_token").Raw().(bool); found {
@@ -82,10 +82,10 @@ func fromGGUF(file *gguf.File) (*Tokenizer, error) {
 func (t *Tokenizer) setTemplate(addBOS, addEOS bool) {
 	t.prefix, t.suffix = nil, nil
 	if addBOS && t.bos >= 0 {
-		t.prefix = []int{t.bos}
+		t.prefix = []Token{t.bos}
 	}
 	if addEOS && t.eos >= 0 {
-		t.suffix = []int{t.eos}
+		t.suffix = []Token{t.eos}
 	}
 }
 
@@ -139,7 +139,7 @@ func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t
 		}
 		vocabulary[piece] = id
 	}
-	t = &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[int]bool), decoder: decoder{byteLevel: true}}
+	t = &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[Token]bool), decoder: decoder{byteLevel: true}}
 	if t.model, err = newBPE(vocabulary); err != nil {
 		return nil, false, err
 	}
@@ -173,9 +173,9 @@ func addedByType(pieces []string, types []int) []addedToken {
 	for id, piece := range pieces {
 		switch types[id] {
 		case typeUnknown, typeControl:
-			list = append(list, addedToken{id: id, content: piece, special: true})
+			list = append(list, addedToken{id: Token(id), content: piece, special: true})
 		case typeUserDefined:
-			list = append(list, addedToken{id: id, content: piece})
+			list = append(list, addedToken{id: Token(id), content: piece})
 		}
 	}
 	return list

@@ -60,8 +60,8 @@ func TestTutorialPrompts(t *testing.T) {
 		IDs      [][]int32 `json:"input_ids"`
 		Mask     [][]int32 `json:"attention_mask"`
 		Variants map[string]struct {
-			Generated [][]int  `json:"generated_ids"`
-			Texts     []string `json:"text_new"`
+			Generated [][]Token `json:"generated_ids"`
+			Texts     []string  `json:"text_new"`
 		}
 	}
 	tok := smallModel(t)
@@ -96,7 +96,7 @@ func TestQualityTexts(t *testing.T) {
 	tok := smallModel(t)
 	var tokens struct {
 		Names []string
-		IDs   [][]int
+		IDs   [][]Token
 	}
 	readJSON(t, goldens(t, "quality", "tokens.json"), &tokens)
 	if len(tokens.Names) != 4 || len(tokens.IDs) != 4 {
@@ -139,7 +139,7 @@ func TestGGUFRefuses(t *testing.T) {
 		}
 		return FromGGUF(file)
 	}
-	if tok, err := open(nil); err != nil || !slices.Equal(tok.Encode("aab"), []int{0, 2}) {
+	if tok, err := open(nil); err != nil || !slices.Equal(tok.Encode("aab"), []Token{0, 2}) {
 		t.Fatalf("the good file: %v", err)
 	}
 	for _, c := range []struct {
@@ -176,8 +176,8 @@ func TestGGUFLlama3(t *testing.T) {
 	metadata["tokenizer.ggml.token_type"] = append(metadata["tokenizer.ggml.token_type"].([]int32), 1)
 	for _, c := range []struct {
 		addBOS any
-		want   []int
-	}{{nil, []int{4, 3}}, {false, []int{3}}, {true, []int{4, 3}}} {
+		want   []Token
+	}{{nil, []Token{4, 3}}, {false, []Token{3}}, {true, []Token{4, 3}}} {
 		if c.addBOS != nil {
 			metadata["tokenizer.ggml.add_bos_token"] = c.addBOS
 		}

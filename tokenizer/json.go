@@ -19,7 +19,7 @@ type fileJSON struct {
 }
 
 type addedJSON struct {
-	ID         int    `json:"id"`
+	ID         Token  `json:"id"`
 	Content    string `json:"content"`
 	SingleWord bool   `json:"single_word"`
 	Lstrip     bool   `json:"lstrip"`
@@ -55,7 +55,7 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	if file.Model == nil {
 		return nil, usererr.New("field %q is absent", "model")
 	}
-	t := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[int]bool)}
+	t := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[Token]bool)}
 	var err error
 	if t.model, err = file.Model.bpe(); err != nil {
 		return nil, err
@@ -76,14 +76,14 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	for _, a := range file.AddedTokens {
 		token := a.token()
 		if id, found := t.model.ids[token.content]; found { // the vocabulary's id counts, as in Hugging Face's tokenizers
-			token.id = int(id)
+			token.id = id
 		}
 		list = append(list, token)
 	}
 	if err := t.setAdded(append(list, more...)); err != nil {
 		return nil, err
 	}
-	t.unknown = int(t.model.unknown)
+	t.unknown = t.model.unknown
 	return t, nil
 }
 
@@ -165,7 +165,7 @@ func parseMerge(raw json.RawMessage) (left, right string, err error) {
 const maxVocabulary = 1 << 24
 
 func newBPE(vocabulary map[string]int) (*bpe, error) {
-	b := &bpe{ids: make(map[string]int32, len(vocabulary)), unknown: -1}
+	b := &bpe{ids: make(map[string]Token, len(vocabulary)), unknown: -1}
 	size := 0
 	for token, id := range vocabulary {
 		if id < 0 || id >= maxVocabulary {
@@ -181,7 +181,7 @@ func newBPE(vocabulary map[string]int) (*bpe, error) {
 		if b.used[id] {
 			return nil, usererr.New("model: tokens %q and %q have the same id %d", min(token, b.tokens[id]), max(token, b.tokens[id]), id)
 		}
-		b.tokens[id], b.used[id], b.ids[token] = token, true, int32(id)
+		b.tokens[id], b.used[id], b.ids[token] = token, true, Token(id)
 	}
 	return b, nil
 }
@@ -201,7 +201,7 @@ func (m *bpe) addMerge(left, right string, rank int32) error {
 
 // findBytes finds the tokens <0x00> to <0xFF>.
 func (m *bpe) findBytes() error {
-	m.byteIDs = new([256]int32)
+	m.byteIDs = new([256]Token)
 	for b := range m.byteIDs {
 		name := fmt.Sprintf("<0x%02X>", b)
 		id, found := m.ids[name]

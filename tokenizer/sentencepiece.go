@@ -47,7 +47,7 @@ func newSentencePiece(pieces []string, scores []float64, types []int, scheme pre
 		}
 		vocabulary[piece] = id
 	}
-	t := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[int]bool)}
+	t := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[Token]bool)}
 	var err error
 	if t.model, err = newBPE(vocabulary); err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func newSentencePiece(pieces []string, scores []float64, types []int, scheme pre
 		}
 	}
 	if id := slices.Index(types, typeUnknown); id >= 0 {
-		t.model.unknown = int32(id)
+		t.model.unknown = Token(id)
 	}
 	t.decoder = decoder{replacement: spaceMark, byteFallback: true}
 	switch scheme {
@@ -137,7 +137,7 @@ type sentencePieceFile struct {
 	modelType                 uint64 // 1 unigram, 2 BPE
 	suffixSpace               bool   // treat_whitespace_as_suffix
 	byteFallback              bool
-	unknown, bos, eos, pad    int
+	unknown, bos, eos, pad    Token
 	normalizer                string
 	charsMap                  []byte // a compiled table of replacements
 	dummyPrefix, removeSpaces bool
@@ -204,13 +204,13 @@ func (f *sentencePieceFile) trainerField(number int, v fieldValue) error {
 	case 35:
 		f.byteFallback = v.number != 0
 	case 40:
-		f.unknown = int(int32(v.number))
+		f.unknown = Token(v.number)
 	case 41:
-		f.bos = int(int32(v.number))
+		f.bos = Token(v.number)
 	case 42:
-		f.eos = int(int32(v.number))
+		f.eos = Token(v.number)
 	case 43:
-		f.pad = int(int32(v.number))
+		f.pad = Token(v.number)
 	}
 	return nil
 }
@@ -282,8 +282,8 @@ func fromSentencePiece(data []byte, scheme prefixed) (*Tokenizer, error) {
 	if !f.byteFallback {
 		t.model.byteIDs = nil
 	}
-	exists := func(id int) int {
-		if id < 0 || id >= len(f.pieces) {
+	exists := func(id Token) Token {
+		if id < 0 || int(id) >= len(f.pieces) {
 			return -1
 		}
 		return id

@@ -49,7 +49,7 @@ type templateItem struct {
 }
 
 type templateID struct {
-	IDs []int `json:"ids"`
+	IDs []Token `json:"ids"`
 }
 
 // isNull says that a stage is absent.
@@ -222,7 +222,7 @@ func parseDecoderSequence(parts []json.RawMessage) (decoder, error) {
 }
 
 // parsePostProcessor reads what the template puts before and behind a single text.
-func parsePostProcessor(raw json.RawMessage) (prefix, suffix []int, err error) {
+func parsePostProcessor(raw json.RawMessage) (prefix, suffix []Token, err error) {
 	if isNull(raw) {
 		return nil, nil, nil
 	}

@@ -19,7 +19,7 @@ func (t *Tokenizer) Stream(skipSpecial bool) *Stream {
 }
 
 // Push takes the next ids and returns the text that is certain now; it may be empty.
-func (s *Stream) Push(ids ...int) string {
+func (s *Stream) Push(ids ...Token) string {
 	var out strings.Builder
 	for _, piece := range s.tokenizer.pieces(ids, s.skipSpecial) {
 		s.waiting = s.tokenizer.decoder.appendBytes(s.waiting, piece, !s.begun)

@@ -15,7 +15,7 @@ func TestStreamWaitsForWholeCharacters(t *testing.T) {
 	}
 	s := tok.Stream(true)
 	var got []string
-	for _, id := range []int{1, 15043, 29871, 243, 162, 169, 156, 29889} { // <s> ▁Hello ▁ 🦙 .
+	for _, id := range []Token{1, 15043, 29871, 243, 162, 169, 156, 29889} { // <s> ▁Hello ▁ 🦙 .
 		got = append(got, s.Push(id))
 	}
 	got = append(got, s.Flush())
@@ -56,9 +56,9 @@ func TestStreamAnyPieces(t *testing.T) {
 	}
 	for name, tok := range map[string]*Tokenizer{"llama2": llama2, "smollm2": smallModel(t)} {
 		for range 300 {
-			ids := make([]int, random.IntN(30))
+			ids := make([]Token, random.IntN(30))
 			for i := range ids {
-				ids[i] = random.IntN(min(tok.VocabSize(), 1+random.IntN(60000)))
+				ids[i] = Token(random.IntN(min(tok.VocabSize(), 1+random.IntN(60000))))
 			}
 			whole := tok.Stream(false)
 			want := whole.Push(ids...) + whole.Flush()

@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// Token is the id of a token in a model's vocabulary. Where there may be none, -1 says so.
+type Token = int32
+
 // Tokenizer turns text into ids and back. Make one with FromGGUF or FromFolder. Safe for concurrent use.
 type Tokenizer struct {
 	model        *bpe
@@ -12,11 +15,11 @@ type Tokenizer struct {
 	preTokenize  preTokenizer // nil: each piece of text is one word
 	added        *addedTokens
 	decoder      decoder
-	prefix       []int // ids that the template puts before every text, such as <s>
-	suffix       []int // ids that it puts after
-	special      map[int]bool
-	bos, eos     int // -1 when there is none
-	pad, unknown int
+	prefix       []Token // ids that the template puts before every text, such as <s>
+	suffix       []Token // ids that it puts after
+	special      map[Token]bool
+	bos, eos     Token // -1 when there is none
+	pad, unknown Token
 	chatTemplate string
 }
 
@@ -35,8 +38,8 @@ const (
 // Encode returns the ids of text. As in transformers, names of added and special tokens in the text become those
 // tokens, and the model's template is applied (Llama-2 puts <s> first; SmolLM2 adds nothing). Bytes that are not
 // UTF-8 count as U+FFFD.
-func (t *Tokenizer) Encode(text string, options ...Option) []int {
-	var ids []int
+func (t *Tokenizer) Encode(text string, options ...Option) []Token {
+	var ids []Token
 	bare := slices.Contains(options, WithoutSpecialTokens)
 	if !bare {
 		ids = append(ids, t.prefix...)
@@ -48,7 +51,7 @@ func (t *Tokenizer) Encode(text string, options ...Option) []int {
 	return ids
 }
 
-func (t *Tokenizer) encode(ids []int, text string, splitSpecial bool) []int {
+func (t *Tokenizer) encode(ids []Token, text string, splitSpecial bool) []Token {
 	for _, s := range t.added.split(text, t.normalize, splitSpecial) {
 		if s.id >= 0 {
 			ids = append(ids, s.id)
@@ -68,12 +71,12 @@ func (t *Tokenizer) encode(ids []int, text string, splitSpecial bool) []int {
 // Decode returns the text of ids. Ids that the vocabulary does not have are left out, and special tokens too if
 // skipSpecial is set. Bytes that form no character become U+FFFD. Spaces are left as they are
 // (clean_up_tokenization_spaces=False).
-func (t *Tokenizer) Decode(ids []int, skipSpecial bool) string {
+func (t *Tokenizer) Decode(ids []Token, skipSpecial bool) string {
 	return t.decoder.decode(t.pieces(ids, skipSpecial))
 }
 
 // BatchDecode decodes every row.
-func (t *Tokenizer) BatchDecode(rows [][]int, skipSpecial bool) []string {
+func (t *Tokenizer) BatchDecode(rows [][]Token, skipSpecial bool) []string {
 	texts := make([]string, len(rows))
 	for i, row := range rows {
 		texts[i] = t.Decode(row, skipSpecial)
@@ -81,13 +84,13 @@ func (t *Tokenizer) BatchDecode(rows [][]int, skipSpecial bool) []string {
 	return texts
 }
 
-func (t *Tokenizer) pieces(ids []int, skipSpecial bool) []string {
+func (t *Tokenizer) pieces(ids []Token, skipSpecial bool) []string {
 	pieces := make([]string, 0, len(ids))
 	for _, id := range ids {
 		if skipSpecial && t.special[id] {
 			continue
 		}
-		if piece, found := t.Token(id); found {
+		if piece, found := t.Piece(id); found {
 			pieces = append(pieces, piece)
 		}
 	}
@@ -98,43 +101,43 @@ func (t *Tokenizer) pieces(ids []int, skipSpecial bool) []string {
 func (t *Tokenizer) VocabSize() int {
 	size := len(t.model.tokens)
 	for id := range t.added.byID {
-		size = max(size, id+1)
+		size = max(size, int(id)+1)
 	}
 	return size
 }
 
 // BOS is the token that begins a sequence, -1 when there is none. Whether Encode adds it is the model's choice.
-func (t *Tokenizer) BOS() int { return t.bos }
+func (t *Tokenizer) BOS() Token { return t.bos }
 
 // EOS is the token that ends a sequence, -1 when there is none.
-func (t *Tokenizer) EOS() int { return t.eos }
+func (t *Tokenizer) EOS() Token { return t.eos }
 
 // Pad is the padding token that the model's files name, -1 when there is none; then EOS serves as well, because
 // padding is masked.
-func (t *Tokenizer) Pad() int { return t.pad }
+func (t *Tokenizer) Pad() Token { return t.pad }
 
 // ID returns the id of a token by its name in the vocabulary, such as "<s>" or "Ġthe".
-func (t *Tokenizer) ID(token string) (id int, found bool) {
-	if a, found := t.added.byContent[token]; found {
+func (t *Tokenizer) ID(piece string) (id Token, found bool) {
+	if a, found := t.added.byContent[piece]; found {
 		return a.id, true
 	}
-	n, found := t.model.ids[token]
-	return int(n), found
+	id, found = t.model.ids[piece]
+	return id, found
 }
 
-// Token returns the name of an id in the vocabulary.
-func (t *Tokenizer) Token(id int) (token string, found bool) {
+// Piece returns the name of a token in the vocabulary, such as "Ġthe".
+func (t *Tokenizer) Piece(id Token) (piece string, found bool) {
 	if a, found := t.added.byID[id]; found {
 		return a.content, true
 	}
-	if id < 0 || id >= len(t.model.tokens) || !t.model.used[id] {
+	if id < 0 || int(id) >= len(t.model.tokens) || !t.model.used[id] {
 		return "", false
 	}
 	return t.model.tokens[id], true
 }
 
 // IsSpecial says whether an id steers the model rather than standing for text, such as </s>.
-func (t *Tokenizer) IsSpecial(id int) bool { return t.special[id] }
+func (t *Tokenizer) IsSpecial(id Token) bool { return t.special[id] }
 
 // validUTF8 is Python's view of text: no byte that belongs to no character.
 func validUTF8(text string) string { return lossyUTF8([]byte(text)) }

@@ -24,9 +24,9 @@ func TestUpstreamFaults(t *testing.T) {
 		}
 		return tok
 	}
-	differs := func(t *testing.T, tok tokenizers.Tokenizer, text string, want []int, why string) {
+	differs := func(t *testing.T, tok tokenizers.Tokenizer, text string, want []Token, why string) {
 		t.Helper()
-		if got := tok.Encode(text); slices.Equal(got, want) {
+		if got := tok.Encode(text); slices.EqualFunc(got, want, func(a int, b Token) bool { return a == int(b) }) {
 			t.Errorf("upstream gives %v for %q too: the fault is gone (%s)", got, text, why)
 		}
 	}
@@ -56,7 +56,11 @@ func TestUpstreamFaults(t *testing.T) {
 			differs(t, theirs, text, ours.Encode(text), why)
 		}
 		ids := ours.Encode("Hello \U0001F999 there")
-		if got, want := theirs.Decode(ids[1:]), ours.Decode(ids, true); got == want {
+		var ints []int
+		for _, id := range ids[1:] {
+			ints = append(ints, int(id))
+		}
+		if got, want := theirs.Decode(ints), ours.Decode(ids, true); got == want {
 			t.Errorf("upstream decodes %q too: the fault is gone (Strip takes blanks at both ends of all)", got)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 func init() { register(newCompare) }
@@ -111,7 +112,7 @@ type sideRun struct {
 }
 
 func (s *sideRun) run(ctx context.Context, job *job, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
-	s.result, err = job.run(ctx, model, s.config, func(fresh [][]int32) error {
+	s.result, err = job.run(ctx, model, s.config, func(fresh [][]tokenizer.Token) error {
 		return outcome.Update(func() error { s.rows.add(fresh); return nil })
 	})
 	return err
@@ -231,17 +232,17 @@ type compareJSON struct {
 }
 
 type comparedJSON struct {
-	Prompt    string   `json:"prompt"`
-	InputIDs  []int32  `json:"input_ids"`
-	Mask      []int32  `json:"attention_mask"`
-	Full      textJSON `json:"full"`
-	Quantized textJSON `json:"quantized"`
-	PartAt    *int     `json:"part_at"`
+	Prompt    string            `json:"prompt"`
+	InputIDs  []tokenizer.Token `json:"input_ids"`
+	Mask      []int32           `json:"attention_mask"`
+	Full      textJSON          `json:"full"`
+	Quantized textJSON          `json:"quantized"`
+	PartAt    *int              `json:"part_at"`
 }
 
 type textJSON struct {
-	OutputIDs []int32 `json:"output_ids"`
-	Text      string  `json:"text"`
+	OutputIDs []tokenizer.Token `json:"output_ids"`
+	Text      string            `json:"text"`
 }
 
 type compareTimingJSON struct {

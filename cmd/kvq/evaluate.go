@@ -106,7 +106,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 }
 
 // request is the memory of the cache under test, with that of the reference beside it.
-func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]int32) llama.Request {
+func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]tokenizer.Token) llama.Request {
 	r := llama.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.prefill}
 	for _, t := range texts {
 		r.NewTokens = max(r.NewTokens, len(t)-f.prefill)
@@ -115,7 +115,7 @@ func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][
 }
 
 // read returns the tokens of each text.
-func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]int32, error) {
+func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]tokenizer.Token, error) {
 	if len(f.texts) == 0 {
 		return nil, usererr.New("no text to read, want --text FILE at least once")
 	}
@@ -125,7 +125,7 @@ func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]
 	if f.maxTokens != 0 && f.maxTokens <= f.prefill {
 		return nil, usererr.New("--max-tokens %d, want more than the %d tokens of --prefill, or 0 for all", f.maxTokens, f.prefill)
 	}
-	var list [][]int32
+	var list [][]tokenizer.Token
 	for _, path := range f.texts {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -141,17 +141,13 @@ func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]
 		case n > model.MaxPositions:
 			return nil, usererr.New("--text %s has %d tokens, the model reads at most %d: cap it with --max-tokens", path, n, model.MaxPositions)
 		}
-		row := make([]int32, len(ids))
-		for i, id := range ids {
-			row[i] = int32(id)
-		}
-		list = append(list, row)
+		list = append(list, ids)
 	}
 	return list, nil
 }
 
 // evaluate scores texts with a cache against the full-precision one, which runs beside it.
-func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]int32, prefill int, errs io.Writer) (*llama.Evaluation, error) {
+func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, errs io.Writer) (*llama.Evaluation, error) {
 	reference, err := llama.NewGenerator(model, kvq.Config{})
 	if err != nil {
 		return nil, err
@@ -211,7 +207,7 @@ type evaluateJSON struct {
 	Interrupted bool            `json:"interrupted,omitempty"`
 }
 
-func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) evaluateJSON {
+func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) evaluateJSON {
 	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.prefill, Timing: newTimingJSON(model.Took, e.Timing, len(texts))}
 	for i, s := range e.Rows {
 		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, e.Reference[i]))
@@ -222,7 +218,7 @@ func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.C
 }
 
 // evaluatedCache describes the cache under test, and a full-precision one for as many tokens.
-func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) cacheJSON {
+func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) cacheJSON {
 	j := cacheJSON{Config: config.String(), Bytes: e.Cache.Total(), Parts: e.Cache}
 	longest := 0
 	for _, t := range texts {
@@ -239,7 +235,7 @@ func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]int32, 
 	return j
 }
 
-func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]int32, e *llama.Evaluation) error {
+func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) error {
 	t := cli.NewTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
 	row := func(name string, s, reference llama.Scores) table.Row {
 		return table.Row{name, len(s.NLL), fmt.Sprintf("%.4f", s.Perplexity()), fmt.Sprintf("%.4f", reference.Perplexity()),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 func init() { register(newGenerate) }
@@ -58,7 +59,7 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 		if !cli.IsTerminal(out) || len(job.batch.prompts) > 1 {
 			cli.Note(errs, "compiling and generating with the cache %s", job.cache)
 		}
-		return job.run(ctx, model, job.cache, func(fresh [][]int32) error {
+		return job.run(ctx, model, job.cache, func(fresh [][]tokenizer.Token) error {
 			return outcome.Update(func() error { return g.add(fresh) })
 		})
 	}()
@@ -90,7 +91,7 @@ type generation struct {
 	result  *llama.Result    // nil until then
 }
 
-func (g *generation) add(fresh [][]int32) error { return g.display.add(g.rows.add(fresh)) }
+func (g *generation) add(fresh [][]tokenizer.Token) error { return g.display.add(g.rows.add(fresh)) }
 
 // finish prints what is left to print.
 func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {

@@ -67,7 +67,7 @@ func (j *job) request(cache kvq.Config) llama.Request {
 }
 
 // run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
-func (j *job) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]int32) error) (*llama.Result, error) {
+func (j *job) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]tokenizer.Token) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)
 	if err != nil {
 		return nil, err
@@ -92,11 +92,11 @@ func (f *jobFlags) before(b *batch) []string {
 
 // generatedJSON is one row of generate's output.
 type generatedJSON struct {
-	Prompt    string  `json:"prompt"`
-	InputIDs  []int32 `json:"input_ids"`      // with padding
-	Mask      []int32 `json:"attention_mask"` // 1 for a token, 0 for padding
-	OutputIDs []int32 `json:"output_ids"`     // new tokens alone
-	Text      string  `json:"text"`           // of the new tokens
+	Prompt    string            `json:"prompt"`
+	InputIDs  []tokenizer.Token `json:"input_ids"`      // with padding
+	Mask      []int32           `json:"attention_mask"` // 1 for a token, 0 for padding
+	OutputIDs []tokenizer.Token `json:"output_ids"`     // new tokens alone
+	Text      string            `json:"text"`           // of the new tokens
 }
 
 // cacheJSON is what a cache took.

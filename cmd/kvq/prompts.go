@@ -29,16 +29,17 @@ func (f *promptFlags) register(fs *pflag.FlagSet) {
 
 // batch is the prompts as tokens, padded on the left.
 type batch struct {
-	prompts   []string
-	ids, mask [][]int32
+	prompts []string
+	ids     [][]tokenizer.Token
+	mask    [][]int32
 }
 
 // row returns the tokens of a row without padding.
-func (b *batch) row(i int) []int {
-	var ids []int
+func (b *batch) row(i int) []tokenizer.Token {
+	var ids []tokenizer.Token
 	for j, id := range b.ids[i] {
 		if b.mask[i][j] != 0 {
-			ids = append(ids, int(id))
+			ids = append(ids, id)
 		}
 	}
 	return ids
@@ -50,7 +51,7 @@ func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.
 	if err != nil {
 		return nil, err
 	}
-	rows := make([][]int, len(prompts))
+	rows := make([][]tokenizer.Token, len(prompts))
 	for i, prompt := range prompts {
 		if f.chat {
 			if rows[i], err = tok.EncodeChat([]tokenizer.Message{{Role: "user", Content: prompt}}, true); err != nil {
@@ -68,10 +69,10 @@ func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.
 	}
 	pad := tok.EOS()
 	if pad < 0 {
-		pad = model.PadID
+		pad = tokenizer.Token(model.PadID)
 	}
 	b := &batch{prompts: prompts}
-	b.ids, b.mask = padLeft(rows, int32(pad))
+	b.ids, b.mask = padLeft(rows, pad)
 	return b, nil
 }
 
@@ -107,18 +108,15 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 }
 
 // padLeft makes rows equally long. The mask is 1 for a token and 0 for padding.
-func padLeft(rows [][]int, pad int32) (ids, mask [][]int32) {
+func padLeft(rows [][]tokenizer.Token, pad tokenizer.Token) (ids [][]tokenizer.Token, mask [][]int32) {
 	width := 0
 	for _, row := range rows {
 		width = max(width, len(row))
 	}
 	for _, row := range rows {
 		fill := width - len(row)
-		tokens, marks := slices.Repeat([]int32{pad}, fill), make([]int32, fill)
-		for _, id := range row {
-			tokens, marks = append(tokens, int32(id)), append(marks, 1)
-		}
-		ids, mask = append(ids, tokens), append(mask, marks)
+		ids = append(ids, slices.Concat(slices.Repeat([]tokenizer.Token{pad}, fill), row))
+		mask = append(mask, slices.Concat(make([]int32, fill), slices.Repeat([]int32{1}, len(row))))
 	}
 	return ids, mask
 }

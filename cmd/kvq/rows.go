@@ -8,7 +8,7 @@ import (
 
 // rows are the new tokens of a batch and their text, as they come. Not safe for concurrent use.
 type rows struct {
-	ids     [][]int32
+	ids     [][]tokenizer.Token
 	pieces  [][]string // text that became certain with each token, "" where its character is not complete yet
 	streams []*tokenizer.Stream
 }
@@ -16,9 +16,9 @@ type rows struct {
 // newRows begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
 // blank of a first word.
 func newRows(tok *tokenizer.Tokenizer, b *batch) *rows {
-	r := &rows{ids: make([][]int32, len(b.ids)), pieces: make([][]string, len(b.ids))}
+	r := &rows{ids: make([][]tokenizer.Token, len(b.ids)), pieces: make([][]string, len(b.ids))}
 	for i := range b.ids {
-		r.ids[i] = []int32{} // [] in JSON, not null
+		r.ids[i] = []tokenizer.Token{} // [] in JSON, not null
 		s := tok.Stream(true)
 		s.Push(b.row(i)...)
 		s.Flush()
@@ -28,11 +28,11 @@ func newRows(tok *tokenizer.Tokenizer, b *batch) *rows {
 }
 
 // add takes the next tokens of each row and returns their text.
-func (r *rows) add(fresh [][]int32) []string {
+func (r *rows) add(fresh [][]tokenizer.Token) []string {
 	texts := make([]string, len(r.ids))
 	for i, tokens := range fresh {
 		for _, id := range tokens {
-			piece := r.streams[i].Push(int(id))
+			piece := r.streams[i].Push(id)
 			r.ids[i], r.pieces[i] = append(r.ids[i], id), append(r.pieces[i], piece)
 			texts[i] += piece
 		}

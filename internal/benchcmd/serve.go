@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // newServe is this library as a side of comparisons, see [bench.Side]. Other benchmarks start it, so
@@ -100,7 +101,7 @@ func (s *server) prefill(r bench.Request) (bench.Reply, error) {
 		return bench.Reply{}, err
 	}
 	start := time.Now()
-	s.running = startPaused(s.ctx, s.generator, r.IDs, llama.GenerateConfig{MaxNewTokens: max(1, r.Limit), EOS: []int{}, BlockSize: r.Block})
+	s.running = startPaused(s.ctx, s.generator, r.IDs, llama.GenerateConfig{MaxNewTokens: max(1, r.Limit), EOS: []tokenizer.Token{}, BlockSize: r.Block})
 	tokens, err := s.running.next()
 	return bench.Reply{Seconds: time.Since(start).Seconds(), Tokens: tokens}, err
 }

@@ -113,9 +113,7 @@ func textPrompt(files *llama.Files, paths []string, tokens int) ([]int32, error)
 		if err != nil {
 			return nil, usererr.New("--text: %w", err)
 		}
-		for _, id := range tok.Encode(string(text)) {
-			ids = append(ids, int32(id))
-		}
+		ids = append(ids, tok.Encode(string(text))...)
 	}
 	if len(ids) == 0 {
 		return nil, usererr.New("--text: no text in %d files, want at least a word", len(paths))

@@ -110,16 +110,12 @@ func (t *Trial) encode(tok *tokenizer.Tokenizer, sentences []string) (int, error
 		}
 		whole = prompt + answer
 	}
-	encode := func(s string) []int32 {
-		var ids []int32
+	encode := func(s string) []tokenizer.Token {
 		options := []tokenizer.Option{tokenizer.WithoutSpecialTokens}
 		if tok.ChatTemplate() == "" {
 			options = nil
 		}
-		for _, id := range tok.Encode(s, options...) {
-			ids = append(ids, int32(id))
-		}
-		return ids
+		return tok.Encode(s, options...)
 	}
 	all, asked, read := encode(whole+t.Key), encode(whole), encode(before+text)
 	if !startsWith(all, asked) || !startsWith(asked, read) {
@@ -129,6 +125,6 @@ func (t *Trial) encode(tok *tokenizer.Tokenizer, sentences []string) (int, error
 	return len(all), nil
 }
 
-func startsWith(ids, prefix []int32) bool {
+func startsWith(ids, prefix []tokenizer.Token) bool {
 	return len(ids) > len(prefix) && slices.Equal(ids[:len(prefix)], prefix)
 }

@@ -34,12 +34,8 @@ func smallModel(t testing.TB) (*llama.Files, *tokenizer.Tokenizer) {
 	return files, tok
 }
 
-func words(tok *tokenizer.Tokenizer, ids []int32) string {
-	var list []int
-	for _, id := range ids {
-		list = append(list, int(id))
-	}
-	return tok.Decode(list, false)
+func words(tok *tokenizer.Tokenizer, ids []tokenizer.Token) string {
+	return tok.Decode(ids, false)
 }
 
 // A trial is as long as it may be, has its key once in a sentence at its depth, and the question, without the key, where it ends.

@@ -26,12 +26,3 @@ func comparison(what string, got, want []float64) string {
 	}
 	return fmt.Sprintf("%s: not yet. Case %d: yours %.4g, wanted %.4g", what, at+1, got[at], want[at])
 }
-
-// Ints converts token ids from the model's type to the tokenizer's.
-func Ints(ids []int32) []int {
-	out := make([]int, len(ids))
-	for i, id := range ids {
-		out[i] = int(id)
-	}
-	return out
-}

@@ -24,7 +24,7 @@ const (
 // text is one text's name and tokens.
 type text struct {
 	set, name string
-	ids       []int32
+	ids       []tokenizer.Token
 }
 
 // readTexts returns the first tokens of every .txt file in a folder.
@@ -41,16 +41,14 @@ func readTexts(tok *tokenizer.Tokenizer, set, dir string) ([]text, error) {
 		}
 		t := text{set: set, name: strings.TrimSuffix(filepath.Base(path), ".txt")}
 		ids := tok.Encode(string(data))
-		for _, id := range ids[:min(len(ids), tokensPerText)] {
-			t.ids = append(t.ids, int32(id))
-		}
+		t.ids = ids[:min(len(ids), tokensPerText)]
 		list = append(list, t)
 	}
 	return list, nil
 }
 
 // hashOf tells apart what was read.
-func hashOf(rows ...[]int32) string {
+func hashOf(rows ...[]tokenizer.Token) string {
 	h := sha256.New()
 	for _, ids := range rows {
 		_ = binary.Write(h, binary.LittleEndian, int64(len(ids))) // a hash takes everything
