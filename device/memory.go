@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute"
+
+	"github.com/kvqbook/kvqbook/internal/pjrt"
 )
 
 // Memory is a device's memory in bytes, as far as it can be told; 0: unknown.
@@ -24,13 +26,22 @@ type Memory struct {
 // so its limit is what this process has plus what is available: MemAvailable of /proc/meminfo, or less where a control
 // group allows less.
 func MemoryOf(backend compute.Backend, device compute.DeviceNum) Memory {
-	if a, err := allocatorOf(backend, device); err == nil && a.limit > 0 {
-		return Memory{Limit: a.limit, InUse: a.inUse, Peak: a.peak, Source: "XLA's allocator"}
+	if a, err := allocatorOf(backend, device); err == nil && a.Limit > 0 {
+		return Memory{Limit: a.Limit, InUse: a.InUse, Peak: a.Peak, Source: "XLA's allocator"}
 	}
 	if info := Describe(backend); info.Platform != "cpu" && info.Platform != PureGo {
 		return Memory{}
 	}
 	return hostMemory("/")
+}
+
+// allocatorOf is what XLA's allocator says of a device's memory.
+func allocatorOf(backend compute.Backend, device compute.DeviceNum) (pjrt.MemoryStats, error) {
+	d, err := pjrt.Of(backend, device)
+	if err != nil {
+		return pjrt.MemoryStats{}, err
+	}
+	return d.MemoryStats()
 }
 
 // HostPeak is the most memory that this process has had at a time (VmHWM: resident pages, in bytes); 0 where the system

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/kvqbook/kvqbook/internal/gpu"
 )
 
 // Functions are parts of one graph that GoMLX builds once, however often they are called, and that XLA does not fuse with what is around them. The zero value is ready for use, in one graph; not safe for
@@ -63,16 +65,12 @@ func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*grap
 	return out
 }
 
-// OnGPU tells whether a graph is for a GPU. It is the one place that asks: what XLA makes of a graph differs, not what the graph computes.
-func OnGPU(g *graph.Graph) bool {
-	name := deviceName(g)
-	return OnCUDA(g) || strings.Contains(name, "rocm") || strings.Contains(name, "gpu")
-}
+// OnGPU reports whether a graph is for a GPU: what XLA makes of a graph differs there, not what the
+// graph computes.
+func OnGPU(g *graph.Graph) bool { return gpu.Of(g.Backend()).GPU() }
 
-// OnCUDA tells whether it is one of NVIDIA's.
-func OnCUDA(g *graph.Graph) bool { return strings.Contains(deviceName(g), "cuda") }
-
-func deviceName(g *graph.Graph) string { return strings.ToLower(g.Backend().DeviceDescription(0)) }
+// OnCUDA reports whether a graph is for a GPU of NVIDIA.
+func OnCUDA(g *graph.Graph) bool { return gpu.Of(g.Backend()).CUDA() }
 
 // notInlined is the attribute as go-xla writes it: it asks every attribute that it does not know for its text.
 type notInlined struct{}
