@@ -9,8 +9,9 @@ import (
 
 var figure = regexp.MustCompile(`\d+\.\d\d+( / \d+\.\d\d+)?`)
 
-// What docs/benchmarks.md quotes with two places or more, times and pairs of ratios, stands in the section that its row
-// links to; a row without a link has that of the row before. Goals, in the second column, are no quotations.
+// What docs/benchmarks.md quotes with two places or more, times and pairs of ratios, stands in the
+// section that its row links to; a row without a link has that of the row before. Goals, in the
+// second column, are no quotations.
 func TestBenchmarksQuoteTheirSections(t *testing.T) {
 	section, n := "", 0
 	for line := range strings.Lines(read(t, "docs/benchmarks.md")) {

@@ -14,7 +14,8 @@ import (
 // root is the clone.
 const root = "../.."
 
-// walk calls visit for every file of the clone that set-up did not put there, with its path from the root.
+// walk calls visit for every file of the clone that set-up did not put there, with its path from
+// the root.
 func walk(t *testing.T, visit func(name string)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -46,8 +47,8 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// documents returns the text of every Markdown file. A log names what was there on its day, and so do changelogs of
-// releases and printed sections: those are left out where current is set.
+// documents returns the text of every Markdown file. The log and the printed sections name what was
+// there on their day: current leaves them out.
 func documents(t *testing.T, current bool) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
