@@ -24,6 +24,7 @@ import (
 	"github.com/pkg/errors"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // Names of devices. Besides these, "xla:PATH" names a PJRT plugin by its file.
@@ -55,9 +56,17 @@ func init() {
 //
 // The caller owns the backend and ends it with Finalize. Open may be called from several goroutines.
 //
-// Its errors are one line each: the name is not one of these, or the plugin is missing, is cut off, is no plugin, does
-// not load, or finds no device.
+// Its errors are one line each, and [ErrInput], since a device that cannot be had was the wrong one to ask for: the name
+// is not one of these, or the plugin is missing, is cut off, is no plugin, does not load, or finds no device.
 func Open(name string) (compute.Backend, error) {
+	backend, err := open(name)
+	if err != nil {
+		return nil, usererr.New("%w", err)
+	}
+	return backend, nil
+}
+
+func open(name string) (compute.Backend, error) {
 	if name == "" {
 		name = Default()
 	}

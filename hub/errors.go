@@ -31,6 +31,11 @@ var (
 	ErrCache    = errors.New("hub: cache folder not writable")
 )
 
+// ErrInput is what errors.Is finds, besides the kind, in every error that the caller can mend: [ErrID], [ErrGated], [ErrToken],
+// [ErrNoModel], [ErrNoFile], [ErrOffline] and [ErrCache]. The other kinds are failures of network, hub or disk. It is one value in
+// all packages of this module.
+var ErrInput = usererr.ErrInput
+
 // failure is an error of this package: one line, a kind, maybe a cause.
 type failure struct {
 	kind, cause error

@@ -17,5 +17,5 @@
 // V vocabulary, N turns of a loop.
 //
 // Functions that build graphs panic, through package exceptions; all others return errors. An error that bad input
-// caused is one line, and usererr.Is recognizes it. The package imports no backend: the caller chooses one.
+// caused is one line, and errors.Is(err, ErrInput) recognizes it. The package imports no backend: the caller chooses one.
 package llama

@@ -58,7 +58,7 @@ type tensorReader interface {
 // Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout (config.json with
 // model.safetensors or its shards). It checks the configuration, that every tensor is there with the shape that
 // the configuration implies and a dtype that can be read, and that no file is cut off. Bad input is an error of one
-// line that names file and tensor or field, what was wanted and what came (usererr.Is reports true).
+// line that names file and tensor or field, what was wanted and what came; it is [ErrInput].
 func Open(path string) (*Files, error) {
 	info, err := os.Stat(path)
 	switch {

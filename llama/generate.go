@@ -18,7 +18,7 @@ import (
 // row's own new tokens (none for rows that have ended); an error from it ends the generation.
 //
 // When ctx ends, or onBlock or the device fails, the Result holds what was generated so far, together with the error.
-// Errors of the input come before anything is compiled, with a nil Result (usererr.Is reports true).
+// Errors of the input come before anything is compiled, with a nil Result; they are [ErrInput].
 func (g *Generator) Generate(ctx context.Context, ids [][]tokenizer.Token, mask [][]int32, gc GenerateConfig, onBlock func(tokens [][]tokenizer.Token) error) (*Result, error) {
 	run, err := g.newRun(ids, mask, gc, onBlock)
 	if err != nil {

@@ -11,5 +11,5 @@
 // A file that asks for a stage this package does not have is refused by name; nothing is approximated. The results
 // are compared with Hugging Face's tokenizers and with SentencePiece by scripts/compare-tokenizers.
 //
-// Errors that the input caused are one line each; a Tokenizer, once made, is safe for concurrent use.
+// Errors that bad input caused are one line each, and [ErrInput]; a Tokenizer, once made, is safe for concurrent use.
 package tokenizer

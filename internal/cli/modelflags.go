@@ -127,11 +127,11 @@ func (f *ModelFlags) DTypeOn(gpu bool) dtypes.DType {
 	return dtypes.Float32
 }
 
-// OpenDevice opens a device. One that cannot be had was the wrong one to ask for: bad input.
+// OpenDevice opens a device.
 func OpenDevice(name string) (compute.Backend, device.Info, error) {
 	backend, err := device.Open(name)
 	if err != nil {
-		return nil, device.Info{}, usererr.New("%w", err)
+		return nil, device.Info{}, err
 	}
 	return backend, device.Describe(backend), nil
 }

@@ -23,6 +23,9 @@ func TestIs(t *testing.T) {
 		if got := Is(c.err); got != c.want {
 			t.Errorf("Is(%s) = %v, want %v", c.name, got, c.want)
 		}
+		if got := errors.Is(c.err, ErrInput); got != c.want {
+			t.Errorf("errors.Is(%s, ErrInput) = %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

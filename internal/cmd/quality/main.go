@@ -211,7 +211,7 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 	}
 	backend, err := device.Open(o.backend)
 	if err != nil {
-		return key{}, usererr.New("%w", err)
+		return key{}, err
 	}
 	info := device.Describe(backend)
 	b.base = key{Model: filepath.Base(o.model), Device: info.String(), Version: version}
