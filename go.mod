@@ -1,6 +1,8 @@
 module github.com/kvqbook/kvqbook
 
-go 1.27.1
+go 1.27
+
+toolchain go1.27.1
 
 require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect

@@ -8,8 +8,8 @@ export KVQ_ROOT
 KVQ_SETUP=$KVQ_ROOT/.setup
 KVQ_PYTHON=$KVQ_SETUP/venv/bin/python
 
-# One toolchain, the one of go.mod, whatever the machine's own settings are. cgo loads XLA.
-GOTOOLCHAIN=go$(sed -n 's/^go //p' "$KVQ_ROOT/go.mod")
+# One toolchain, the one of go.mod's toolchain line, whatever the machine's own settings are. cgo loads XLA.
+GOTOOLCHAIN=$(sed -n 's/^toolchain //p' "$KVQ_ROOT/go.mod")
 export GOTOOLCHAIN
 export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=1 GOOS=linux GOARCH=amd64
 export GOMLX_NO_AUTO_INSTALL=1

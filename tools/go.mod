@@ -1,7 +1,9 @@
 // Tools that the set-up builds into bin/. They have a module of their own so that the library does not depend on them.
 module github.com/kvqbook/kvqbook/tools
 
-go 1.27.1
+go 1.27
+
+toolchain go1.27.1
 
 tool (
 	github.com/janpfeifer/gonb

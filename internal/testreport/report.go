@@ -2,12 +2,16 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // event is one line of `go test -json`, see `go doc test2json`; build events carry ImportPath instead of Package.
@@ -27,20 +31,30 @@ type pkg struct {
 	running map[string]bool     // tests that have started and not ended
 	ran     int                 // top-level tests that ended, whichever way
 	skipped int                 // top-level tests that were skipped
+	left    int                 // top-level tests that the lane left out
 	failed  int                 // tests that failed, at any level
+}
+
+// timed is how long a test or a package took.
+type timed struct {
+	name    string
+	seconds float64
 }
 
 // report counts tests, subtests among them.
 type report struct {
 	out                     io.Writer
 	passed, failed, skipped int
+	leftOut                 int // by the lane, see package testlane
 	packages                map[string]*pkg
 	builds                  map[string][]string // compiler's output by import path
 	reasons                 []string            // one line for each skipped test
+	leftOf                  map[string]int      // tests left out, by package
+	tests, took             []timed             // top-level tests, and packages
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, packages: map[string]*pkg{}, builds: map[string][]string{}}
+	return &report{out: out, packages: map[string]*pkg{}, builds: map[string][]string{}, leftOf: map[string]int{}}
 }
 
 // read takes in the whole stream. A line that is no event (go's own complaints) is shown as it is.
@@ -94,19 +108,27 @@ func (r *report) add(e event) {
 
 func (r *report) endTest(e event, p *pkg) {
 	delete(p.running, e.Test)
+	left := e.Action == "skip" && strings.Contains(strings.Join(p.output[e.Test], ""), testlane.LeftOut)
 	if !strings.Contains(e.Test, "/") {
 		p.ran++
-		if e.Action == "skip" {
+		switch {
+		case left:
+			p.left++
+		case e.Action == "skip":
 			p.skipped++
 		}
+		r.tests = append(r.tests, timed{short(e.Package) + " " + e.Test, e.Elapsed})
 	}
-	switch e.Action {
-	case "pass":
+	switch {
+	case e.Action == "pass":
 		r.passed++
-	case "skip":
+	case left:
+		r.leftOut++
+		r.leftOf[short(e.Package)]++
+	case e.Action == "skip":
 		r.skipped++
 		r.reasons = append(r.reasons, fmt.Sprintf("%s %s: %s", e.Package, e.Test, said(p.output[e.Test])))
-	case "fail":
+	case e.Action == "fail":
 		r.failed++
 		p.failed++
 		fmt.Fprintf(r.out, "FAIL %s %s (%.1f s)\n", e.Package, e.Test, e.Elapsed)
@@ -116,6 +138,9 @@ func (r *report) endTest(e event, p *pkg) {
 }
 
 func (r *report) endPackage(e event, p *pkg) {
+	if p.ran > 0 {
+		r.took = append(r.took, timed{short(e.Package), e.Elapsed})
+	}
 	switch {
 	case e.Action == "fail" && e.FailedBuild != "":
 		r.failed++
@@ -132,11 +157,13 @@ func (r *report) endPackage(e event, p *pkg) {
 		}
 	case e.Action == "fail":
 		fmt.Fprintf(r.out, "FAIL %s (%.1f s)\n", e.Package, e.Elapsed)
-	case p.ran > 0 && p.ran == p.skipped:
+	case p.skipped > 0 && p.ran == p.skipped+p.left:
 		r.failed++
-		fmt.Fprintf(r.out, "FAIL %s: all of its %d tests were skipped\n", e.Package, p.ran)
+		fmt.Fprintf(r.out, "FAIL %s: all of its %d tests were skipped%s\n", e.Package, p.ran-p.left, leftOut(p.left))
+	case p.ran > 0 && p.ran == p.left:
+		fmt.Fprintf(r.out, "-    %s (all of its %d tests left out of this lane)\n", e.Package, p.ran)
 	case p.ran > 0:
-		fmt.Fprintf(r.out, "ok   %s (%d tests, %.1f s)\n", e.Package, p.ran, e.Elapsed)
+		fmt.Fprintf(r.out, "ok   %s (%d tests, %.1f s%s)\n", e.Package, p.ran-p.left, e.Elapsed, leftOut(p.left))
 	}
 }
 
@@ -148,12 +175,67 @@ func (r *report) finish() {
 			fmt.Fprintln(r.out, "  "+reason)
 		}
 	}
+	r.showTimes()
+	if r.leftOut > 0 {
+		var list []string
+		for _, name := range slices.Sorted(maps.Keys(r.leftOf)) {
+			list = append(list, fmt.Sprintf("%s %d", name, r.leftOf[name]))
+		}
+		fmt.Fprintf(r.out, "left out of this lane, %d: %s\n", r.leftOut, strings.Join(list, ", "))
+	}
 	if r.passed+r.failed == 0 {
 		r.failed++
 		fmt.Fprintln(r.out, "FAIL no test ran")
 	}
-	fmt.Fprintf(r.out, "go test: %d passed, %d failed, %d skipped, subtests counted\n", r.passed, r.failed, r.skipped)
+	fmt.Fprintf(r.out, "go test: %d passed, %d failed, %d skipped, %d left out, subtests counted\n", r.passed, r.failed, r.skipped, r.leftOut)
 }
+
+const (
+	slowest = 10  // tests that are listed with their seconds
+	notable = 1.0 // seconds from which a test or a package is listed
+)
+
+// showTimes lists the slowest tests, and the packages with their shares. Packages run side by side, so
+// the seconds of all together are more than the run takes.
+func (r *report) showTimes() {
+	all := 0.0
+	for _, p := range r.took {
+		all += p.seconds
+	}
+	if list := longest(r.tests, slowest); len(list) > 0 {
+		fmt.Fprintf(r.out, "slowest tests:\n")
+		for _, t := range list {
+			fmt.Fprintf(r.out, "  %7.1f s  %s\n", t.seconds, t.name)
+		}
+	}
+	if list := longest(r.took, len(r.took)); len(list) > 0 {
+		fmt.Fprintf(r.out, "packages, %.1f min in all, some of them at the same time:\n", all/60)
+		for _, p := range list {
+			fmt.Fprintf(r.out, "  %7.1f s  %2.0f %%  %s\n", p.seconds, 100*p.seconds/all, p.name)
+		}
+	}
+}
+
+// longest returns the n entries that took longest, without those that are not worth a line.
+func longest(list []timed, n int) []timed {
+	list = slices.SortedStableFunc(slices.Values(list), func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	list = list[:min(n, len(list))]
+	if i := slices.IndexFunc(list, func(t timed) bool { return t.seconds < notable }); i >= 0 {
+		list = list[:i]
+	}
+	return list
+}
+
+// leftOut says how many tests a lane left out, "" for none.
+func leftOut(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d left out of this lane", n)
+}
+
+// short is a package's path without the module's.
+func short(path string) string { return strings.TrimPrefix(path, asset.Module+"/") }
 
 func (r *report) show(lines []string) {
 	for line := range strings.Lines(strings.Join(lines, "")) {

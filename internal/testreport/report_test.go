@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // run feeds a stream to a report and returns it with what it printed.
@@ -22,6 +24,7 @@ func TestReport(t *testing.T) {
 		name                    string
 		stream                  string
 		passed, failed, skipped int
+		leftOut                 int
 		shows                   []string
 	}{
 		{
@@ -64,6 +67,38 @@ func TestReport(t *testing.T) {
 			shows: []string{"FAIL m/a: all of its 1 tests were skipped", "no reason given"},
 		},
 		{
+			name: "tests that the lane leaves out are not skipped ones",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"pass","Package":"m/a","Test":"TestX","Elapsed":3.21}
+{"Action":"run","Package":"m/a","Test":"TestY"}
+{"Action":"output","Package":"m/a","Test":"TestY","Output":"    a_test.go:9: ` + testlane.LeftOut + `a big model\n"}
+{"Action":"skip","Package":"m/a","Test":"TestY","Elapsed":0}
+{"Action":"pass","Package":"m/a","Elapsed":4}
+{"Action":"run","Package":"m/b","Test":"TestX"}
+{"Action":"output","Package":"m/b","Test":"TestX","Output":"    b_test.go:9: ` + testlane.LeftOut + `every field\n"}
+{"Action":"skip","Package":"m/b","Test":"TestX","Elapsed":0}
+{"Action":"pass","Package":"m/b","Elapsed":0}
+`,
+			passed: 1, leftOut: 2,
+			shows: []string{"ok   m/a (1 tests, 4.0 s, 1 left out of this lane)", "-    m/b (all of its 1 tests left out of this lane)",
+				"left out of this lane, 2: m/a 1, m/b 1", "3.2 s  m/a TestX", "4.0 s  100 %  m/a"},
+		},
+		{
+			name: "a package in which the lane leaves the rest and all others are skipped has failed",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"skip","Package":"m/a","Test":"TestX","Elapsed":0}
+{"Action":"run","Package":"m/a","Test":"TestY"}
+{"Action":"output","Package":"m/a","Test":"TestY","Output":"    a_test.go:9: ` + testlane.LeftOut + `a big model\n"}
+{"Action":"skip","Package":"m/a","Test":"TestY","Elapsed":0}
+{"Action":"pass","Package":"m/a","Elapsed":0}
+{"Action":"run","Package":"m/b","Test":"TestX"}
+{"Action":"pass","Package":"m/b","Test":"TestX","Elapsed":0}
+{"Action":"pass","Package":"m/b","Elapsed":0}
+`,
+			passed: 1, failed: 1, skipped: 1, leftOut: 1,
+			shows: []string{"FAIL m/a: all of its 1 tests were skipped, 1 left out of this lane"},
+		},
+		{
 			name: "a package without tests is no failure",
 			stream: `{"Action":"output","Package":"m/c","Output":"?   \tm/c\t[no test files]\n"}
 {"Action":"skip","Package":"m/c","Elapsed":0}
@@ -102,9 +137,9 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, out := run(t, test.stream)
-			if r.passed != test.passed || r.failed != test.failed || r.skipped != test.skipped {
-				t.Errorf("%d passed, %d failed, %d skipped; want %d, %d, %d\n%s",
-					r.passed, r.failed, r.skipped, test.passed, test.failed, test.skipped, out)
+			if r.passed != test.passed || r.failed != test.failed || r.skipped != test.skipped || r.leftOut != test.leftOut {
+				t.Errorf("%d passed, %d failed, %d skipped, %d left out; want %d, %d, %d, %d\n%s",
+					r.passed, r.failed, r.skipped, r.leftOut, test.passed, test.failed, test.skipped, test.leftOut, out)
 			}
 			for _, text := range test.shows {
 				if !strings.Contains(out, text) {
