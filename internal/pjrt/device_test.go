@@ -1,4 +1,4 @@
-package pjrt
+package pjrt_test
 
 import (
 	"fmt"
@@ -8,17 +8,18 @@ import (
 
 	"github.com/gomlx/compute"
 
+	"github.com/kvqbook/kvqbook/internal/pjrt"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
 // A list of attributes is read as go-xla reads it.
 func TestAttributes(t *testing.T) {
 	backend := testbackend.XLA(t)
-	d, err := Of(backend, 0)
+	d, err := pjrt.Of(backend, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := d.pluginAttributes()
+	got, err := pjrt.PluginAttributes(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestAttributes(t *testing.T) {
 
 func TestDevice(t *testing.T) {
 	backend := testbackend.XLA(t)
-	d, err := Of(backend, 0)
+	d, err := pjrt.Of(backend, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,11 +61,11 @@ func TestDevice(t *testing.T) {
 		t.Errorf("MemoryStats() = %+v, want XLA's own answer that the CPU has none", stats)
 	}
 	for _, n := range []compute.DeviceNum{-1, compute.DeviceNum(backend.NumDevices())} {
-		if _, err := Of(backend, n); err != ErrNoDevice {
+		if _, err := pjrt.Of(backend, n); err != pjrt.ErrNoDevice {
 			t.Errorf("Of device %d: %v, want ErrNoDevice", n, err)
 		}
 	}
-	if _, err := Of(testbackend.Go(t), 0); err != ErrNoDevice {
+	if _, err := pjrt.Of(testbackend.Go(t), 0); err != pjrt.ErrNoDevice {
 		t.Errorf("Of the pure-Go backend: %v, want ErrNoDevice", err)
 	}
 }
