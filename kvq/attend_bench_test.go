@@ -56,8 +56,8 @@ func newAttendBench(b *testing.B, config Config, fused bool, heads, kvHeads, dim
 				c, q := plan.From(st[2:]), st[1]
 				for layer := range layers {
 					token := Slice(q, AxisRange(), AxisRange(0, kvHeads))
-					c.Append(layer, token, token)
-					q = gx.MulScalar(Add(q, c.Attend(layer, q)), 0.5)
+					c.Layer(layer).Append(token, token)
+					q = gx.MulScalar(Add(q, c.Layer(layer).Attend(q)), 0.5)
 				}
 				c.Advance()
 				return append([]*Node{gx.AddScalar(st[0], 1), q}, c.Nodes()...)

@@ -23,7 +23,7 @@ func (c *quantizedCache) stepMasks() *stepMasks {
 	return c.masks
 }
 
-func (c *quantizedCache) Attend(layer int, queries *Node) *Node {
+func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	checkAttend(c.plan.shape, c.step, queries)
 	keys, values := c.newKeys[layer], c.newValues[layer]
 	if c.fresh {

@@ -4,11 +4,19 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
-// Cache is what attention needs of a key/value cache inside a graph. The full-precision cache and the quantized one both satisfy it, so a
-// model does not know which of the two it runs on.
+// Cache is what attention needs of a key/value cache inside a graph. The full-precision cache and the
+// quantized one both satisfy it, so a model does not know which of the two it runs on.
 //
-// One step of a model is: for each layer Append, then Attend; after the last layer Advance. The nodes of a Cache belong to one graph
-// function: to carry it through a While or from call to call, flatten it with Nodes and rebuild it with [Plan.From].
+// A step of a model goes through its layers in order, each of which appends to its [LayerCache] and
+// attends to it; then comes Advance:
+//
+//	for i, layer := range layers {
+//		x = layer(x, cache.Layer(i))
+//	}
+//	cache.Advance()
+//
+// The nodes of a Cache belong to one graph function: to carry it through a While or from call to call,
+// flatten it with Nodes and rebuild it with [Plan.From].
 //
 // All methods build graph operations and panic with an error of package exceptions on wrong shapes.
 // A Cache is not safe for concurrent use.
@@ -19,28 +27,44 @@ type Cache interface {
 	// Length returns an int32 scalar: slots filled so far, padding included, equal for all rows.
 	Length() *Node
 
-	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the row's padding, at least 0.
+	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the row's
+	// padding, at least 0.
 	Positions(t int) *Node
 
-	// Append adds t new tokens to one layer: keys (rotary embedding applied) and values, both [B, K, t, D].
-	// t is the same for all layers of a step.
-	Append(layer int, keys, values *Node)
+	// Layer returns one layer, for the step under way.
+	Layer(layer int) LayerCache
 
-	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached and, causally, at one another.
-	// It returns [B, H, t, D] in the dtype of the queries. H is a multiple of K: query head h reads key/value head h / (H/K).
-	// Scores are scaled by 1/sqrt(D).
-	Attend(layer int, queries *Node) *Node
-
-	// Layer takes layer out of a step of t tokens, for a function of its own: in the place of Append and Attend for it. false where
-	// that cannot be; then these have to be called.
-	Layer(layer, t int) (Layer, bool)
+	// Through returns decoder(Layer(layer), x, inputs) and may put it into an XLA function, which equal
+	// layers share: the graph is the same, and XLA compiles it faster.
+	//
+	// x is [B, t, ...] for the t new tokens; decoder appends and attends once each and returns the
+	// layer's output. inputs are the layer's weights and all else that decoder needs: it may use no
+	// other nodes than its arguments. It has to do the same for all layers whose inputs have equal
+	// shapes.
+	Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node
 
 	// Advance ends a step: the new tokens become history, and the window gives up what it no longer holds.
 	Advance()
 
-	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does with rejected drafts.
+	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does with
+	// rejected drafts.
 	Crop(n *Node)
 
 	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does.
 	Reorder(rows *Node)
 }
+
+// LayerCache is one layer of a [Cache] in the step under way.
+type LayerCache interface {
+	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D].
+	// t is the same for all layers of a step.
+	Append(keys, values *Node)
+
+	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached and,
+	// causally, at one another. It returns [B, H, t, D] in the dtype of the queries. H is a multiple of
+	// K: query head h reads key/value head h / (H/K). Scores are scaled by 1/sqrt(D).
+	Attend(queries *Node) *Node
+}
+
+// Decoder is one decoder layer of a model: x [B, t, ...] to the layer's output. See [Cache.Through].
+type Decoder func(cache LayerCache, x *Node, inputs []*Node) *Node

@@ -22,10 +22,11 @@
 //	plan, err := kvq.New(kvq.Tutorial(), kvq.Shape{Layers: 30, Batch: 2, KVHeads: 3, HeadDim: 64, Capacity: 1024, DType: dtypes.Float32})
 //	...
 //	cache := plan.Init(start)                    // in a graph; start [B] int32: padding on the left of each row
-//	for layer := range layers {
+//	for i := range layers {
+//		layer := cache.Layer(i)
 //		// queries [B, H, t, D]; keys and values [B, K, t, D], rotary embedding of positions cache.Positions(t) applied
-//		cache.Append(layer, keys, values)
-//		out := cache.Attend(layer, queries)      // [B, H, t, D], causal, padding masked, scale 1/sqrt(D)
+//		layer.Append(keys, values)
+//		out := layer.Attend(queries)             // [B, H, t, D], causal, padding masked, scale 1/sqrt(D)
 //	}
 //	cache.Advance()                              // the new tokens are history now
 //	state := cache.Nodes()                       // to loop state or outputs; plan.From(state) is the way back

@@ -30,8 +30,9 @@ func attention(cache kvq.Cache, x *Node) *Node {
 		return TransposeAllAxes(Reshape(y, b, t, 2, 32), 0, 2, 1, 3)
 	}
 	queries, keys, values := project(1.1), project(1.2), project(1.3) // a rotary embedding would take cache.Positions(t)
-	cache.Append(0, keys, values)
-	out := cache.Attend(0, queries)
+	layer := cache.Layer(0)
+	layer.Append(keys, values)
+	out := layer.Attend(queries)
 	cache.Advance()
 	return Reshape(TransposeAllAxes(out, 0, 2, 1, 3), b, t, 64)
 }

@@ -22,6 +22,8 @@ type fullCache struct {
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
 	mask               *Node // of the step, [B, t, Capacity]
+
+	wholeLayers gx.Functions // see Through
 }
 
 func newFullCache(s Shape, nodes []*Node) *fullCache {
@@ -46,7 +48,7 @@ func (c *fullCache) Length() *Node { return c.length }
 
 func (c *fullCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
 
-func (c *fullCache) Append(layer int, keys, values *Node) {
+func (c *fullCache) appendTo(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
 	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
 	put := func(x, more *Node) *Node {
@@ -57,7 +59,7 @@ func (c *fullCache) Append(layer int, keys, values *Node) {
 	c.newKeys[layer], c.newValues[layer] = keys, values
 }
 
-func (c *fullCache) Attend(layer int, queries *Node) *Node {
+func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 	checkAttend(c.shape, c.step, queries)
 	if c.fresh {
 		return attendPrompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)

@@ -1,27 +1,74 @@
 package kvq
 
 import (
+	"slices"
+
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Layer is what one layer has of a cache in the step under way, taken out of it, so that a model can make a function of the layer that all
-// layers of equal Kind call: [Cache.Layer].
-type Layer struct {
-	Kind  any     // comparable; the graphs of layers of equal kind are the same
-	Nodes []*Node // what goes into the function
-
-	within func(nodes []*Node) (Cache, func() []*Node)
-	put    func(nodes []*Node)
+// oneLayer is a [LayerCache]: a layer of a cache by its number.
+type oneLayer struct {
+	cache interface {
+		appendTo(layer int, keys, values *Node)
+		attendTo(layer int, queries *Node) *Node
+	}
+	layer int
 }
 
-// Within rebuilds the layer from its Nodes as parameters of a function: a cache to Append to and to Attend to as its layer 0, once each, and
-// what the function returns of it then.
-func (l Layer) Within(nodes []*Node) (cache Cache, results func() []*Node) { return l.within(nodes) }
+func (l oneLayer) Append(keys, values *Node)  { l.cache.appendTo(l.layer, keys, values) }
+func (l oneLayer) Attend(queries *Node) *Node { return l.cache.attendTo(l.layer, queries) }
 
-// Put takes over what the function returned, in the place of Append and Attend.
-func (l Layer) Put(results []*Node) { l.put(results) }
+func (c *fullCache) Layer(layer int) LayerCache      { return oneLayer{c, layer} }
+func (c *quantizedCache) Layer(layer int) LayerCache { return oneLayer{c, layer} }
+
+// part is one layer, taken out of a cache for a step, as the inputs and results of a function.
+type part struct {
+	kind  any     // comparable; layers of equal kind are the same inside
+	nodes []*Node // what goes into the function
+
+	// within makes a cache of one layer from parameters in the place of nodes. results are what the
+	// function returns of it, once the layer is done.
+	within func(nodes []*Node) (cache Cache, results func() []*Node)
+	// put takes the results over.
+	put func(results []*Node)
+}
+
+// through is [Cache.Through] with a layer that can be taken out of its cache.
+//
+// 16-bit activations come with 16-bit weights, and these stay in one graph: XLA's CPU compiler takes
+// their conversion out of a loop of steps, which it cannot take out of a function.
+func through(functions *gx.Functions, p part, x *Node, inputs []*Node, decoder Decoder) *Node {
+	out := functions.Call(p.kind, slices.Concat([]*Node{x}, inputs, p.nodes), func(in []*Node) []*Node {
+		x, inputs, nodes := in[0], in[1:1+len(inputs)], in[1+len(inputs):]
+		cache, results := p.within(nodes)
+		x = decoder(cache.Layer(0), x, inputs)
+		return append([]*Node{x}, results()...)
+	})
+	p.put(out[1:])
+	return out[0]
+}
+
+// ofItsOwn tells whether layers may become functions: see through.
+func ofItsOwn(x *Node) bool { return x.DType() == dtypes.Float32 }
+
+func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
+	if !ofItsOwn(x) {
+		return decoder(c.Layer(layer), x, inputs)
+	}
+	return through(&c.wholeLayers, c.part(layer, dims(x)[1]), x, inputs, decoder)
+}
+
+func (c *quantizedCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
+	t := dims(x)[1]
+	// Advance stores a chunk and needs the new tokens of all layers.
+	if chunk := t > 1 && !c.fresh; chunk || !ofItsOwn(x) {
+		return decoder(c.Layer(layer), x, inputs)
+	}
+	return through(&c.wholeLayers, c.part(layer, t), x, inputs, decoder)
+}
 
 // layerKind tells layers of one cache and step apart.
 type layerKind struct {
@@ -29,20 +76,21 @@ type layerKind struct {
 	fresh bool
 }
 
-func (c *fullCache) Layer(layer, t int) (Layer, bool) {
+// part takes a layer out of a step of t tokens.
+func (c *fullCache) part(layer, t int) part {
 	c.step = t
 	one := c.shape
 	one.Layers = 1
-	l := Layer{Kind: layerKind{fresh: c.fresh}, Nodes: []*Node{c.length, c.start}}
+	p := part{kind: layerKind{fresh: c.fresh}, nodes: []*Node{c.length, c.start}}
 	if !c.fresh {
-		l.Nodes = append(l.Nodes, c.stepMask(), c.keys[layer], c.values[layer])
+		p.nodes = append(p.nodes, c.stepMask(), c.keys[layer], c.values[layer])
 	}
 	arrays := shapes.Shape{}
 	if c.fresh {
 		arrays = c.keys[layer].Shape()
 	}
 	fresh := c.fresh
-	l.within = func(nodes []*Node) (Cache, func() []*Node) {
+	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		g := nodes[0].Graph()
 		inner := &fullCache{shape: one, length: nodes[0], start: nodes[1], fresh: fresh, newKeys: make([]*Node, 1), newValues: make([]*Node, 1)}
 		if fresh {
@@ -52,25 +100,23 @@ func (c *fullCache) Layer(layer, t int) (Layer, bool) {
 		}
 		return inner, func() []*Node { return []*Node{inner.keys[0], inner.values[0]} }
 	}
-	l.put = func(nodes []*Node) { c.keys[layer], c.values[layer] = nodes[0], nodes[1] }
-	return l, true
+	p.put = func(nodes []*Node) { c.keys[layer], c.values[layer] = nodes[0], nodes[1] }
+	return p
 }
 
-func (c *quantizedCache) Layer(layer, t int) (Layer, bool) {
-	if t > 1 && !c.fresh {
-		return Layer{}, false // Advance needs the tokens of all layers
-	}
+// part takes a layer out of a step of t tokens: one, or the first.
+func (c *quantizedCache) part(layer, t int) part {
 	c.begin(t)
 	of := c.plan.layers[layer]
 	one := *c.plan
 	one.shape.Layers, one.layers = 1, []layerPlan{of}
-	l := Layer{Kind: layerKind{of, c.fresh}, Nodes: []*Node{c.length, c.start, c.used}}
+	p := part{kind: layerKind{of, c.fresh}, nodes: []*Node{c.length, c.start, c.used}}
 	if !c.fresh {
 		m := c.stepMasks()
-		l.Nodes = append(append(l.Nodes, m.codes, m.exact), c.layers[layer].nodes()...)
+		p.nodes = append(append(p.nodes, m.codes, m.exact), c.layers[layer].nodes()...)
 	}
 	fresh := c.fresh
-	l.within = func(nodes []*Node) (Cache, func() []*Node) {
+	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
 			newKeys: make([]*Node, 1), newValues: make([]*Node, 1)}
 		if fresh {
@@ -87,6 +133,6 @@ func (c *quantizedCache) Layer(layer, t int) (Layer, bool) {
 		}
 		return inner, func() []*Node { return inner.layers[0].nodes() }
 	}
-	l.put = func(nodes []*Node) { c.layers[layer], _ = of.take(nodes) }
-	return l, true
+	p.put = func(nodes []*Node) { c.layers[layer], _ = of.take(nodes) }
+	return p
 }

@@ -28,7 +28,8 @@ type quantizedCache struct {
 	newKeys, newValues []*Node // of the step, per layer, [B, K, t, D] in the cache's dtype
 	masks              *stepMasks
 
-	functions gx.Functions // of all layers
+	wholeLayers gx.Functions // see Through
+	functions   gx.Functions // of parts of layers
 }
 
 type layerState struct {
@@ -75,10 +76,10 @@ func (c *quantizedCache) Length() *Node { return c.length }
 
 func (c *quantizedCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
 
-// Append writes the new tokens before anything reads the window in this step, and the first Append of a step lets the window give up
+// appendTo writes the new tokens before anything reads the window in this step, and the first one of a step lets the window give up
 // blocks before that. In this order every array is written first and read after, so that XLA updates all of them in place: a write that
 // came after a read it does not depend on would cost a copy of the array.
-func (c *quantizedCache) Append(layer int, keys, values *Node) {
+func (c *quantizedCache) appendTo(layer int, keys, values *Node) {
 	t := checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
 	c.begin(t)
 	if c.fresh {
@@ -144,7 +145,7 @@ func (c *quantizedCache) storeChunk(t int) {
 			}
 			layers := c.plan.shape.Layers
 			for layer := range layers {
-				inner.Append(layer, token(chunk[layer]), token(chunk[layers+layer]))
+				inner.appendTo(layer, token(chunk[layer]), token(chunk[layers+layer]))
 			}
 			inner.Advance()
 			return append([]*Node{gx.AddScalar(i, 1)}, inner.Nodes()...)

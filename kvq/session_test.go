@@ -192,8 +192,8 @@ func (s *session) run(name string, build func(state, args []*Node) []*Node, stat
 func attendAll(c Cache, qkv []*Node) []*Node {
 	var out []*Node
 	for layer := range len(qkv) / 3 {
-		c.Append(layer, qkv[3*layer+1], qkv[3*layer+2])
-		out = append(out, ConvertDType(c.Attend(layer, qkv[3*layer]), dtypes.Float32))
+		c.Layer(layer).Append(qkv[3*layer+1], qkv[3*layer+2])
+		out = append(out, ConvertDType(c.Layer(layer).Attend(qkv[3*layer]), dtypes.Float32))
 	}
 	c.Advance()
 	return append(out, c.Nodes()...)

@@ -2,6 +2,8 @@ package llama
 
 import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // blockNodes are the packed parameters of one block, as nodes; see packedLayer for the layout.
@@ -43,14 +45,14 @@ func (w blockNodes) with(nodes []*Node) blockNodes {
 // block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].
 //
 //	x += attention(norm(x));  x += feedForward(norm(x))
-func (c Config) block(layer int, w blockNodes, x *Node, turn rotation, cache Cache) *Node {
-	x = Add(x, c.attention(layer, w, rmsNorm(x, inside(w.attnNorm), c.RMSNormEps), turn, cache))
+func (c Config) block(w blockNodes, x *Node, turn rotation, cache kvq.LayerCache) *Node {
+	x = Add(x, c.attention(w, rmsNorm(x, inside(w.attnNorm), c.RMSNormEps), turn, cache))
 	return Add(x, feedForward(w, rmsNorm(x, inside(w.mlpNorm), c.RMSNormEps)))
 }
 
 // attention projects x [B, t, hidden] to queries, keys and values, turns queries and keys, and leaves the rest to the
 // cache. Query head h reads key/value head h / (H/K).
-func (c Config) attention(layer int, w blockNodes, x *Node, turn rotation, cache Cache) *Node {
+func (c Config) attention(w blockNodes, x *Node, turn rotation, cache kvq.LayerCache) *Node {
 	b, t := x.Shape().Dim(0), x.Shape().Dim(1)
 	group := c.Heads / c.KVHeads
 
@@ -66,8 +68,8 @@ func (c Config) attention(layer int, w blockNodes, x *Node, turn rotation, cache
 	heads := func(x *Node, n int) *Node { // [B, t, K, n/K, D] -> [B, n, t, D]
 		return TransposeAllAxes(Reshape(x, b, t, n, c.HeadDim), 0, 2, 1, 3)
 	}
-	cache.Append(layer, heads(keys, c.KVHeads), heads(values, c.KVHeads))
-	mixed := cache.Attend(layer, heads(queries, c.Heads)) // [B, H, t, D]
+	cache.Append(heads(keys, c.KVHeads), heads(values, c.KVHeads))
+	mixed := cache.Attend(heads(queries, c.Heads)) // [B, H, t, D]
 	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)
 	return linear(mixed, w.o)
 }

@@ -10,8 +10,8 @@
 //
 // The way of a token: newPrompt checks ids and mask; Generator.prefill runs the whole prompt in one call, which fills
 // the cache and gives the first logits; Generator.decode is a loop inside one graph, whose turns are append, attend,
-// logits, pick, stop test, with the cache as state that XLA updates in place. The model knows the cache only as the
-// interface Cache.
+// logits, pick, stop test, with the cache as state that XLA updates in place. The model knows the cache only as
+// the interface kvq.Cache.
 //
 // Letters of shapes: B rows, H query heads, K key/value heads, T columns of a prompt, t new tokens of a call, D head dim,
 // V vocabulary, N turns of a loop.

@@ -131,20 +131,17 @@ func worst(t testing.TB, got, want []float32) float64 {
 	return most
 }
 
-// seenKV is a cache that remembers the keys and values it was given, for TestPromptMatchesTransformers.
-type seenKV struct {
-	kvq.Cache
-	seen observer
+// heldKV shows the keys and values of every layer, [B, K, T, D], that a full cache holds whose capacity is the prompt's.
+func heldKV(cache kvq.Cache, s kvq.Shape, seen observer) {
+	arrays := cache.Nodes()[2:] // length and start come first, then keys and values by layer, [K*B, T, D]
+	for i, x := range arrays {
+		x = Transpose(Reshape(x, s.KVHeads, s.Batch, s.Capacity, s.HeadDim), 0, 1)
+		seen.see(x, "layer%d.%c", i/2, "kv"[i%2])
+	}
 }
 
-func (c seenKV) Append(layer int, keys, values *Node) {
-	c.seen.see(keys, "layer%d.k", layer)
-	c.seen.see(values, "layer%d.v", layer)
-	c.Cache.Append(layer, keys, values)
-}
-
-// The whole prompt against transformers: hidden states, keys after rotary embedding, values, and logits of all
-// positions. Positions under padding are left out: transformers lets them see one another, no result depends on them.
+// The whole prompt against transformers, in the graph that prefill runs: hidden states, keys after rotary embedding,
+// values, and logits of all positions. Positions under padding are left out: transformers lets them see one another, no result depends on them.
 func TestPromptMatchesTransformers(t *testing.T) {
 	for _, name := range tinyNames {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +167,9 @@ func TestPromptMatchesTransformers(t *testing.T) {
 					names, results = append(names, name), append(results, n)
 				})
 				w, rest := m.nodes(nodes)
-				hidden := m.hidden(w, rest[0], seenKV{plan.Init(rest[1]), see}, see)
+				cache := plan.Init(rest[1])
+				hidden := m.hidden(w, rest[0], cache, see)
+				heldKV(cache, plan.Shape(), see)
 				see.see(w.logits(hidden), "prefill_logits")
 				return results
 			}, append(args, p.ids, p.start)...)

@@ -154,7 +154,7 @@ func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
 	return w, parameters
 }
 
-// observer is shown intermediate values while a graph is built; nil ones are not called. For tests.
+// observer is shown what goes from layer to layer while a graph is built; nil ones are not called. For tests.
 type observer func(name string, n *Node)
 
 func (o observer) see(n *Node, format string, args ...any) {
@@ -164,15 +164,16 @@ func (o observer) see(n *Node, format string, args ...any) {
 }
 
 // hidden runs the tokens ids [B, t] (int32) through all blocks and the last norm: [B, t, hidden]. The cache takes the
-// tokens in and has advanced afterwards.
-func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Node {
-	s := ids.Shape()
+// tokens in and has advanced afterwards. The graph is the same with an observer and without.
+func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) *Node {
 	x := w.embedded(ids) // [B, t, hidden]
 	seen.see(x, "hidden_0")
-	turn := newRotation(cache.Positions(s.Dim(1)), m.rope)
-	var functions gx.Functions
+	rope := newRotation(cache.Positions(ids.Shape().Dim(1)), m.rope)
 	for i, block := range w.blocks {
-		x = m.layer(&functions, i, block, x, turn, cache, seen)
+		inputs := append([]*Node{rope.cos, rope.sin}, block.nodes()...)
+		x = cache.Through(i, x, inputs, func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
+			return m.config.block(block.with(in[2:]), x, rotation{in[0], in[1]}, layer)
+		})
 		if i+1 < len(w.blocks) {
 			seen.see(x, "hidden_%d", i+1)
 		}
@@ -181,33 +182,6 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache Cache, seen observer) *Nod
 	x = rmsNorm(x, inside(w.norm), m.config.RMSNormEps)
 	seen.see(x, "hidden_%d", len(w.blocks))
 	return x
-}
-
-// layered is a cache whose layers can be taken out of it.
-type layered interface {
-	Layer(layer, t int) (kvq.Layer, bool)
-}
-
-// layer is block i, as a function that equal blocks share where the cache allows it and nobody observes: XLA then makes each of its passes over less.
-// 16-bit weights stay in one graph: XLA's CPU compiler takes their conversion out of the decode loop, which it cannot out of a function.
-func (m *Model) layer(functions *gx.Functions, i int, w blockNodes, x *Node, turn rotation, cache Cache, seen observer) *Node {
-	whole, ok := cache.(layered)
-	if !ok || seen != nil || m.dtype != dtypes.Float32 {
-		return m.config.block(i, w, x, turn, cache)
-	}
-	part, ok := whole.Layer(i, x.Shape().Dim(1))
-	if !ok {
-		return m.config.block(i, w, x, turn, cache)
-	}
-	weights := w.nodes()
-	out := functions.Call(part.Kind, slices.Concat([]*Node{x, turn.cos, turn.sin}, weights, part.Nodes), func(in []*Node) []*Node {
-		x, turn := in[0], rotation{in[1], in[2]}
-		cache, results := part.Within(in[3+len(weights):])
-		x = m.config.block(0, w.with(in[3:3+len(weights)]), x, turn, cache)
-		return append([]*Node{x}, results()...)
-	})
-	part.Put(out[1:])
-	return out[0]
 }
 
 // embedded are the embeddings of tokens [B, t]: [B, t, hidden].

@@ -41,7 +41,7 @@ func cached(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) *graph.Node
 	x := m.EmbedTokens(tokens)
 	for layer := range layerCount {
 		scope := scope.In("layer_%d", layer)
-		x = graph.Add(x, attend(scope.In("attn").In("MultiHeadAttention"), cache, layer, x, positions))
+		x = graph.Add(x, attend(scope.In("attn").In("MultiHeadAttention"), cache.Layer(layer), x, positions))
 		x = norm.LayerNorm(scope.In("norm1"), x, -1).Epsilon(m.NormEpsilon).Done()
 		inner := activation.Apply(m.Activation, layers.Dense(scope.In("ff1"), x, m.UseBias, m.FFNDim))
 		x = graph.Add(x, layers.Dense(scope.In("ff2"), inner, m.UseBias, m.EmbedDim))
@@ -52,15 +52,15 @@ func cached(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) *graph.Node
 }
 
 // attend is a layer's attention: GoMLX's projections and rotary embedding, and between them the cache.
-func attend(scope *model.Scope, cache kvq.Cache, layer int, x, positions *graph.Node) *graph.Node {
+func attend(scope *model.Scope, cache kvq.LayerCache, x, positions *graph.Node) *graph.Node {
 	query := layers.Dense(scope.In("query"), x, true, heads, headDim) // [B, t, H, D]
 	key := layers.Dense(scope.In("key"), x, true, kvHeads, headDim)
 	value := layers.Dense(scope.In("value"), x, true, kvHeads, headDim)
 	query, key = pos.NewRoPE(ropeBase).EncodeQK(query, key, positions, 1)
 
 	headsFirst := func(n *graph.Node) *graph.Node { return graph.TransposeAllAxes(n, 0, 2, 1, 3) } // and back
-	cache.Append(layer, headsFirst(key), headsFirst(value))
-	out := headsFirst(cache.Attend(layer, headsFirst(query)))
+	cache.Append(headsFirst(key), headsFirst(value))
+	out := headsFirst(cache.Attend(headsFirst(query)))
 
 	d := x.Shape().Dimensions
 	return layers.Dense(scope.In("output"), graph.Reshape(out, d[0], d[1], heads*headDim), true, d[2])

@@ -78,9 +78,9 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 				cache, query := plan.From(st[2:]), st[1]
 				for layer := range layers {
 					token := Slice(query, AxisRange(), AxisRange(0, shape.KVHeads))
-					cache.Append(layer, token, token)
+					cache.Layer(layer).Append(token, token)
 					// Half of the old query stays, so that the loop cannot settle.
-					query = gx.MulScalar(Add(query, cache.Attend(layer, query)), 0.5)
+					query = gx.MulScalar(Add(query, cache.Layer(layer).Attend(query)), 0.5)
 				}
 				cache.Advance()
 				return append([]*Node{gx.AddScalar(st[0], 1), query}, cache.Nodes()...)

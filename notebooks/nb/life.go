@@ -36,7 +36,7 @@ func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Mome
 	feed := func(c kvq.Cache, tokens int) []*graph.Node {
 		g := c.Length().Graph()
 		made := graph.IotaFull(g, shapes.Make(dtypes.Float32, 1, 1, tokens, 64))
-		c.Append(0, made, made)
+		c.Layer(0).Append(made, made)
 		c.Advance()
 		return append(c.Nodes(), held(c.Nodes()))
 	}
