@@ -5,6 +5,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // role says what an array of the state is, for counting bytes and for filling an empty cache.
@@ -27,8 +28,12 @@ type array struct {
 	name  string // "layer0.key.codes": used in files and messages
 	role  role
 	shape shapes.Shape
-	// tokens is the axis that grows with the capacity, and per the number of token slots behind one entry of it; tokens < 0: none.
+	// tokens is the axis that grows with the capacity, and per the number of token slots behind one
+	// entry of it; tokens < 0: none.
 	tokens, per int
+	// heads is the axis of key/value heads, which may be folded with others: heads are its major part.
+	// Negative: none.
+	heads int
 }
 
 // rows is the axis of the batch; negative: none.
@@ -46,20 +51,20 @@ func (a array) rows() int {
 func (p *Plan) arrays() []array {
 	s := p.shape
 	fixed := func(name string, r role, dims ...int) array {
-		return array{name: name, role: r, shape: shapes.Make(dtypes.Int32, dims...), tokens: -1}
+		return array{name: name, role: r, shape: shapes.Make(dtypes.Int32, dims...), tokens: -1, heads: -1}
 	}
 	out := []array{fixed("length", roleLength), fixed("start", roleStart, s.Batch)}
 	if !p.config.Quantized() {
 		for layer := range s.Layers {
 			for _, name := range []string{"keys", "values"} {
 				out = append(out, array{fmt.Sprintf("layer%d.%s", layer, name), roleExact,
-					shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim), 1, 1}) // [K*B, C, D]
+					shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim), 1, 1, 0}) // [K*B, C, D]
 			}
 		}
 		return out
 	}
 	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
-	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1})
+	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1, -1})
 	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))
 	for layer := range p.layers {
 		out = append(out, p.layerArrays(layer)...)
@@ -73,12 +78,18 @@ func (p *Plan) layerArrays(layer int) []array {
 	s, l := p.shape, p.layers[layer]
 	exact := shapes.Make(s.DType, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
 	for _, name := range []string{"keys", "values"} {
-		out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", layer, name), role: roleExact, shape: exact, tokens: -1})
+		out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", layer, name), role: roleExact, shape: exact, tokens: -1, heads: 1})
 	}
-	for _, sd := range []side{l.key, l.value} {
-		for _, a := range sd.arrays(s, p.codeSlots) {
-			a.name = fmt.Sprintf("layer%d.%s.%s", layer, sd.name, a.name)
-			out = append(out, a)
+	for _, side := range []struct {
+		name   string
+		format codes.Format
+	}{{"key", l.key}, {"value", l.value}} {
+		for i, a := range side.format.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
+			part := []struct {
+				name string
+				role role
+			}{{"codes", roleCodes}, {"scales", roleScales}, {"zeros", roleZeros}}[i]
+			out = append(out, array{fmt.Sprintf("layer%d.%s.%s", layer, side.name, part.name), part.role, a.Shape, 0, a.Slots, 2})
 		}
 	}
 	return out

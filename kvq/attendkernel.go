@@ -40,11 +40,11 @@ func (p *Plan) kernelOf(l layerPlan, queries *Node) (kernelShape, bool) {
 func (c *quantizedCache) kernelInputs(layer int, q *Node, k kernelShape) []*Node {
 	s := c.layers[layer]
 	inputs := []*Node{q}
-	if k.key.rotate {
+	if k.key.Rotate {
 		inputs = append(inputs, Rotate(gx.MulScalar(matchFloat32(q), k.scoreScale())))
 	}
-	inputs = append(append(inputs, c.newIndex(), c.used, c.codeIndex), s.key.nodes()...)
-	return append(append(inputs, s.value.nodes()...), c.exactIndex, s.exactKeys, s.exactValues)
+	inputs = append(append(inputs, c.newIndex(), c.used, c.codeIndex), s.key.Nodes()...)
+	return append(append(inputs, s.value.Nodes()...), c.exactIndex, s.exactKeys, s.exactValues)
 }
 
 // attendKernel is attention of single tokens over all that a layer holds, as kernels. q [B, K, Q, D], as it came.
@@ -59,7 +59,7 @@ func (c *quantizedCache) attendKernel(layer int, q *Node, k kernelShape) partial
 	parts := call(k.build(), k.warps, k.batch*k.heads*k.queries/k.together, k.programs(), c.kernelInputs(layer, q, k), 1, k.programs())
 	out := call(k.buildMerge(), mergeWarps, k.batch*k.heads*k.queries, k.dim/mergeChannels, parts, k.outputs())
 	sum := partial{out[0], out[1], out[2]}
-	if k.value.rotate {
+	if k.value.Rotate {
 		sum.out = Add(Rotate(sum.out), out[3])
 	}
 	return sum

@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // stepMasks are what is added to scores in this step, the same for all layers. [B, t, ·] float32.
@@ -48,7 +49,7 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 	l := c.plan.layers[layer]
 	q = matchFloat32(q)
-	if l.key.rotate {
+	if l.key.Rotate {
 		q = Rotate(q)
 	}
 	attend := c.attendTiles
@@ -56,7 +57,7 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 		attend = c.attendBlocks
 	}
 	sum := attend(layer, q)
-	if l.value.rotate {
+	if l.value.Rotate {
 		sum.out = Rotate(sum.out)
 	}
 	return sum
@@ -65,8 +66,8 @@ func (c *quantizedCache) attendCodes(layer int, q *Node) partial {
 // onePass tells whether single tokens attend by attendBlocks. Codes of a byte each are not summed well on a CPU, and codes of two groups in one
 // word not at all.
 func (p *Plan) onePass(l layerPlan, gpu bool) bool {
-	for _, s := range []side{l.key, l.value} {
-		if s.packed() && !s.words(p.shape.HeadDim).whole || !s.packed() && !gpu && !p.fused {
+	for _, s := range []codes.Format{l.key, l.value} {
+		if s.Packed && !s.Words().Whole || !s.Packed && !gpu && !p.fused {
 			return false
 		}
 	}
@@ -75,7 +76,7 @@ func (p *Plan) onePass(l layerPlan, gpu bool) bool {
 
 // scoresOfCodes and tokenOf are keys of functions.
 type (
-	scoresOfCodes struct{ side }
+	scoresOfCodes struct{ codes.Format }
 	tokenOf       struct{}
 )
 
@@ -83,14 +84,14 @@ type (
 // one over values. Between them are only the scores.
 func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	l, s := c.plan.layers[layer], c.layers[layer]
-	o := newOneLoop(c.length)
+	o := codes.NewSums(c.length)
 	// A function, whose result is stored: otherwise XLA's CPU compiler makes the scores twice, for the largest and for the weights.
-	in := append([]*Node{q, c.length, c.stepMasks().codes}, s.key.nodes()...) // mask: [B, 1, N*32]
+	in := append([]*Node{q, c.length, c.stepMasks().codes}, s.key.Nodes()...) // mask: [B, 1, N*32]
 	scores := c.functions.Call(scoresOfCodes{l.key}, in, func(in []*Node) []*Node {
-		keys, _ := l.key.take(in[3:])
-		scores := l.key.scores(in[0], keys, newOneLoop(in[1])) // [N, B, K, Q, 32]
+		keys, _ := l.key.Take(in[3:])
+		scores := l.key.Scores(in[0], keys, codes.NewSums(in[1])) // [N, B, K, Q, 32]
 		d := dims(scores)
-		mask := Reshape(TransposeAllAxes(Reshape(in[2], d[1], d[0], blockTokens), 1, 0, 2), d[0], d[1], 1, 1, blockTokens)
+		mask := Reshape(TransposeAllAxes(Reshape(in[2], d[1], d[0], codes.BlockTokens), 1, 0, 2), d[0], d[1], 1, 1, codes.BlockTokens)
 		return []*Node{Add(scores, gx.BroadcastToDims(mask, d...))}
 	})[0]
 	d := dims(scores)
@@ -99,8 +100,8 @@ func (c *quantizedCache) attendBlocks(layer int, q *Node) partial {
 	weights := Exp(Sub(scores, top))
 	return partial{
 		max: column(top),
-		sum: column(gx.ReduceSum(o.sumBlocks(weights), 3)),
-		out: l.value.weighedSum(weights, s.value, o),
+		sum: column(gx.ReduceSum(o.Blocks(weights), 3)),
+		out: l.value.WeightedSum(weights, s.value, o),
 	}
 }
 
@@ -110,10 +111,10 @@ func (c *quantizedCache) attendTiles(layer int, q *Node) partial {
 	p, m, g := c.plan, c.stepMasks(), q.Graph()
 	l, s := p.layers[layer], c.layers[layer]
 	b, kv, n, d, t := p.shape.Batch, p.shape.KVHeads, dims(q)[2], p.shape.HeadDim, c.step
-	tile, last := p.tileBlocks(), p.codeSlots/blockTokens-p.tileBlocks()
-	tiles := Div(gx.AddScalar(gx.ReduceMax(c.used), tile*blockTokens-1), gx.Scalar(g, dtypes.Int32, tile*blockTokens))
+	tile, last := p.tileBlocks(), p.codeSlots/codes.BlockTokens-p.tileBlocks()
+	tiles := Div(gx.AddScalar(gx.ReduceMax(c.used), tile*codes.BlockTokens-1), gx.Scalar(g, dtypes.Int32, tile*codes.BlockTokens))
 	column := shapes.Make(dtypes.Float32, b, kv, n, 1)
-	captured := append([]*Node{q, m.codes}, append(s.key.nodes(), s.value.nodes()...)...)
+	captured := append([]*Node{q, m.codes}, append(s.key.Nodes(), s.value.Nodes()...)...)
 	out := gx.LoopOver(captured,
 		[]*Node{gx.Scalar(g, dtypes.Int32, 0), tiles, gx.Fill(g, column, masked), gx.Zeros(g, column), gx.Zeros(g, shapes.Make(dtypes.Float32, b, kv, n, d))},
 		func(st []*Node) *Node { return LessThan(st[0], st[1]) },
@@ -124,14 +125,14 @@ func (c *quantizedCache) attendTiles(layer int, q *Node) partial {
 			// The last tile is shifted back so that it is whole; what the tile before it covered is masked.
 			first := gx.MulScalar(i, tile)
 			block := gx.MinScalar(first, last)
-			token := gx.MulScalar(block, blockTokens)
-			mask := DynamicSlice(codesMask, []*Node{zero, zero, token}, []int{b, t, tile * blockTokens})
-			slot := Add(Iota(i.Graph(), shapes.Make(dtypes.Int32, b, t, tile*blockTokens), 2), token)
-			mask = Where(LessThan(slot, gx.MulScalar(first, blockTokens)), gx.Fill(i.Graph(), mask.Shape(), masked), mask)
-			keyArrays, arrays := l.key.take(arrays)
-			valueArrays, _ := l.value.take(arrays)
-			keys := l.key.decode(l.key.tile(keyArrays, block, tile))
-			values := l.value.decode(l.value.tile(valueArrays, block, tile))
+			token := gx.MulScalar(block, codes.BlockTokens)
+			mask := DynamicSlice(codesMask, []*Node{zero, zero, token}, []int{b, t, tile * codes.BlockTokens})
+			slot := Add(Iota(i.Graph(), shapes.Make(dtypes.Int32, b, t, tile*codes.BlockTokens), 2), token)
+			mask = Where(LessThan(slot, gx.MulScalar(first, codes.BlockTokens)), gx.Fill(i.Graph(), mask.Shape(), masked), mask)
+			keyArrays, arrays := l.key.Take(arrays)
+			valueArrays, _ := l.value.Take(arrays)
+			keys := l.key.Decode(l.key.Tile(keyArrays, block, tile))
+			values := l.value.Decode(l.value.Tile(valueArrays, block, tile))
 			scores := Add(scoresOf(q, keys), foldBias(mask, n))
 			sum = sum.merge(newPartial(scores, func(w *Node) *Node { return weighedSum(w, values) }))
 			return []*Node{gx.AddScalar(i, 1), tiles, sum.max, sum.sum, sum.out}
@@ -141,9 +142,9 @@ func (c *quantizedCache) attendTiles(layer int, q *Node) partial {
 
 // tileBlocks is how many blocks are unpacked at once: about tileRows rows of D over all heads, in whole groups.
 func (p *Plan) tileBlocks() int {
-	unit := p.block / blockTokens
-	n := max(tileRows/(p.shape.KVHeads*p.shape.Batch*blockTokens)/unit, 1) * unit
-	return min(n, p.codeSlots/blockTokens)
+	unit := p.block / codes.BlockTokens
+	n := max(tileRows/(p.shape.KVHeads*p.shape.Batch*codes.BlockTokens)/unit, 1) * unit
+	return min(n, p.codeSlots/codes.BlockTokens)
 }
 
 // tileRows of float32 with D = 128 are 4 MB: what fits a processor's cache.

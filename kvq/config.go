@@ -3,6 +3,8 @@ package kvq
 import (
 	"fmt"
 
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 	"github.com/pkg/errors"
 )
 
@@ -130,12 +132,8 @@ func (c Config) Validate(headDim int) error {
 	if c.Sinks < 0 || c.Sinks > 0 && !own {
 		return errors.Errorf("kvq.Config.Sinks: want 0%s, got %d", map[bool]string{true: " or more", false: " (sinks need backend \"blocks\")"}[own], c.Sinks)
 	}
-	if err := c.Scales.validate(); err != nil {
-		return err
-	}
-	if c.Scales == Scale8 && c.Backend == HQQ {
-		return errors.Errorf("kvq.Config.Scales: backend hqq searches zero points that a byte cannot hold; want %q, %q, %q or nothing, got %q",
-			ScaleFloat32, ScaleFloat16, ScaleBFloat16, c.Scales)
+	if err := c.Scales.Check(); err != nil {
+		return errors.WithMessage(err, "kvq.Config.Scales")
 	}
 	overrides, err := parseLayerBits(c.LayerBits)
 	if err != nil {
@@ -167,6 +165,28 @@ type side struct {
 	rotate bool
 	fit    Range
 	hqq    bool
+}
+
+// quantizer is the one that the settings choose.
+func (s side) quantizer() *numbers.Quantizer {
+	switch {
+	case s.code != Affine:
+		return numbers.ByName(string(s.code))
+	case s.fit != MinMax:
+		return numbers.ByName(string(s.fit))
+	case s.hqq:
+		return numbers.HQQ
+	}
+	return numbers.MinMax
+}
+
+// format is how codes are made and how they lie, for heads of headDim elements. The settings are valid.
+func (s side) format(headDim int) codes.Format {
+	return codes.New(s.spec(), headDim, s.group, s.axis == PerChannel, s.rotate)
+}
+
+func (s side) spec() numbers.Spec {
+	return numbers.Spec{Quantizer: s.quantizer(), Bits: s.bits, Scales: s.scales, Keys: s.keys, WholeRow: s.hqq}
 }
 
 // side resolves the settings for keys or values of a layer (-1: a layer without an override of its own).
@@ -208,7 +228,7 @@ func (c Config) side(keys bool, layer int) side {
 }
 
 // perHead tells whether the side has one scale per token and head, whatever the group size says.
-func (s side) perHead() bool { return s.code == Float8 || s.code == Int8 }
+func (s side) perHead() bool { q := s.quantizer(); return q != nil && !q.Packed() }
 
 func (s side) validate(c Config, headDim int) error {
 	title := map[string]string{"key": "Key", "value": "Value"}[s.name]
@@ -230,8 +250,13 @@ func (s side) validate(c Config, headDim int) error {
 	if c.Backend != Blocks && (s.code != Affine || s.rotate || s.fit != MinMax) {
 		return errors.Errorf("kvq.Config: symmetric codes, rotation and range search need backend %q, got %q", Blocks, c.Backend)
 	}
-	if planes(s.bits) == nil {
-		return errors.Errorf("kvq.Config.NBits%s: want 2, 3, 4, 5, 6 or 8, got %d", title, s.bits)
+	if check := s.quantizer().Check; check != nil {
+		if err := check(s.spec()); err != nil {
+			return errors.Errorf("kvq.Config.%v", err)
+		}
+	}
+	if !codes.IsWidth(s.bits) {
+		return errors.Errorf("kvq.Config.NBits%s: want %s, got %d", title, codes.WidthList(), s.bits)
 	}
 	if headDim%8 != 0 {
 		return errors.Errorf("kvq: head dimension %d: want a multiple of 8, so that codes fill whole bytes", headDim)
@@ -248,22 +273,14 @@ func (s side) validate(c Config, headDim int) error {
 	if s.axis == PerToken && !s.perHead() && headDim%s.group != 0 {
 		return errors.Errorf("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d", title, headDim, s.group)
 	}
-	if s.axis == PerChannel && s.group%blockTokens != 0 {
-		return errors.Errorf("kvq.Config.QGroupSize%s: want a multiple of %d tokens for per-channel groups, got %d", title, blockTokens, s.group)
+	if s.axis == PerChannel && s.group%codes.BlockTokens != 0 {
+		return errors.Errorf("kvq.Config.QGroupSize%s: want a multiple of %d tokens for per-channel groups, got %d", title, codes.BlockTokens, s.group)
 	}
 	if s.axis == PerChannel && c.Backend != Blocks && c.ResidualLength%s.group != 0 {
 		return errors.Errorf("kvq.Config.ResidualLength: want a multiple of the per-channel group of %d tokens, got %d: a shorter window would "+
 			"never fill a group", s.group, c.ResidualLength)
 	}
 	return nil
-}
-
-// groups is the number of scales of one token and head (per token).
-func (s side) groups(headDim int) int {
-	if s.perHead() || s.axis == PerChannel {
-		return 1
-	}
-	return headDim / s.group
 }
 
 // String names the configuration in a few words, for tables: "quanto 4 bit g32 r64".

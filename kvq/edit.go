@@ -35,7 +35,7 @@ func (c *quantizedCache) Reorder(rows *Node) {
 	for i := range c.layers {
 		s := &c.layers[i]
 		s.exactKeys, s.exactValues = takeRows(s.exactKeys, rows, 0), takeRows(s.exactValues, rows, 0)
-		reorder := func(x, _ *Node) *Node { return takeRows(x, rows, 1) }
-		s.key, s.value = s.key.each(reorder, coded{}), s.value.each(reorder, coded{})
+		reorder := func(x *Node) *Node { return takeRows(x, rows, 1) }
+		s.key, s.value = s.key.Each(reorder), s.value.Each(reorder)
 	}
 }

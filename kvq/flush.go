@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // flush moves the oldest tokens from the window to codes, row by row and block by block, as far as the policy wants it.
@@ -54,7 +55,7 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	count := Min(Sub(of(target), next), Sub(gx.Scalar(g, dtypes.Int32, p.block), filled))
 	slot := Iota(g, shapes.Make(dtypes.Int32, p.block), 0)
 	fresh := And(GreaterOrEqual(slot, filled), LessThan(slot, Add(filled, count)))
-	block := Div(Sub(used, filled), gx.Scalar(g, dtypes.Int32, blockTokens))
+	block := Div(Sub(used, filled), gx.Scalar(g, dtypes.Int32, codes.BlockTokens))
 
 	// Token next is to come to slot filled.
 	w := gx.Scalar(g, dtypes.Int32, p.windowSlots)
@@ -82,39 +83,39 @@ type blockPlace struct {
 // storeBlocks codes tokens of the window of all layers into a block of each. Layers that are coded alike are coded as if they were rows of one batch,
 // since a quantizer for each would be most of what XLA has to compile.
 func (c *quantizedCache) storeBlocks(b blockPlace) {
-	alike := map[side][]sided{}
-	var order []side
-	add := func(s side, exact *Node, to *coded) {
-		if alike[s] == nil {
-			order = append(order, s)
+	alike := map[codes.Format][]sided{}
+	var order []codes.Format
+	add := func(f codes.Format, exact *Node, to *codes.Blocks) {
+		if alike[f] == nil {
+			order = append(order, f)
 		}
-		alike[s] = append(alike[s], sided{exact, to})
+		alike[f] = append(alike[f], sided{exact, to})
 	}
 	for i, l := range c.plan.layers {
 		s := &c.layers[i]
 		add(l.key, s.exactKeys, &s.key)
 		add(l.value, s.exactValues, &s.value)
 	}
-	for _, s := range order {
-		c.plan.storeBlock(s, alike[s], b)
+	for _, f := range order {
+		c.plan.storeBlock(f, alike[f], b)
 	}
 }
 
 // sided is the keys or the values of a layer: the window [B, K, E, D], and where its tokens go.
 type sided struct {
 	exact *Node
-	to    *coded
+	to    *codes.Blocks
 }
 
 // storeBlock is storeBlocks for layers that are coded alike.
-func (p *Plan) storeBlock(s side, layers []sided, b blockPlace) {
+func (p *Plan) storeBlock(f codes.Format, layers []sided, b blockPlace) {
 	var rings, olds []*Node
 	zero := gx.Scalar(b.row.Graph(), dtypes.Int32, 0)
 	for _, l := range layers {
 		d := dims(l.exact)
 		rings = append(rings, DynamicSlice(l.exact, []*Node{b.row, zero, gx.Scalar(b.row.Graph(), dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]}))
 		if p.unit == 1 {
-			olds = append(olds, s.read(*l.to, 1, b.block, b.row).nodes()...)
+			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
 		}
 	}
 	ring := concat(rings, 0)
@@ -126,9 +127,9 @@ func (p *Plan) storeBlock(s side, layers []sided, b blockPlace) {
 	d := dims(ring)
 	tokens := DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
 	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), d[0], p.block)
-	blocks := s.encode(tokens, valid)
+	blocks := f.Encode(tokens, valid)
 	if p.unit == 1 {
-		arrays := blocks.nodes()
+		arrays := blocks.Nodes()
 		for i := range arrays {
 			var parts []*Node
 			for j := i; j < len(olds); j += len(arrays) {
@@ -136,30 +137,30 @@ func (p *Plan) storeBlock(s side, layers []sided, b blockPlace) {
 			}
 			arrays[i] = concat(parts, 1)
 		}
-		old, _ := s.take(arrays)
-		blocks = s.mergeTokens(blocks, old, b.fresh)
+		old, _ := f.Take(arrays)
+		blocks = f.Merge(blocks, old, b.fresh)
 	}
 	// The place of a layer in blocks goes from call to call, counted from a number that XLA cannot know: as a constant it would make the loops of each
 	// layer others to compile.
 	var functions gx.Functions
 	place := gx.MinScalar(b.row, 0)
 	for _, l := range layers {
-		out := functions.Call(s, slices.Concat([]*Node{place, b.block, b.row}, blocks.nodes(), l.to.nodes()), func(in []*Node) []*Node {
+		out := functions.Call(f, slices.Concat([]*Node{place, b.block, b.row}, blocks.Nodes(), l.to.Nodes()), func(in []*Node) []*Node {
 			place, block, row := in[0], in[1], in[2]
-			blocks, rest := s.take(in[3:])
-			to, _ := s.take(rest)
-			own := blocks.each(func(x, _ *Node) *Node {
+			blocks, rest := f.Take(in[3:])
+			to, _ := f.Take(rest)
+			own := blocks.Each(func(x *Node) *Node {
 				start, size := make([]*Node, x.Rank()), slices.Clone(dims(x))
 				for i := range start {
 					start[i] = gx.Scalar(x.Graph(), dtypes.Int32, 0)
 				}
 				start[1], size[1] = place, 1
 				return DynamicSlice(x, start, size)
-			}, coded{})
-			return append([]*Node{gx.AddScalar(place, 1)}, s.write(to, own, block, row).nodes()...)
+			})
+			return append([]*Node{gx.AddScalar(place, 1)}, f.Write(to, own, block, row).Nodes()...)
 		})
 		place = out[0]
-		*l.to, _ = s.take(out[1:])
+		*l.to, _ = f.Take(out[1:])
 	}
 }
 
@@ -169,32 +170,6 @@ func concat(parts []*Node, axis int) *Node {
 		return parts[0]
 	}
 	return Concatenate(parts, axis)
-}
-
-// mergeTokens takes the tokens where fresh (bool [32]) from blocks and the others from old, codes and scales alike.
-func (s side) mergeTokens(blocks, old coded, fresh *Node) coded {
-	pick := func(x, y *Node, tokenAxis int) *Node {
-		d := make([]int, x.Rank())
-		for i := range d {
-			d[i] = 1
-		}
-		d[tokenAxis] = blockTokens
-		return Where(gx.BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
-	}
-	tokenAxis := 3
-	if s.keys {
-		tokenAxis = 4
-	}
-	return blocks.each(func(x, y *Node) *Node {
-		if x != blocks.codes {
-			return pick(x, y, 4)
-		}
-		if !s.packed() {
-			return pick(x, y, tokenAxis)
-		}
-		dim := s.headDim(blocks)
-		return s.pack(pick(s.unpack(x, dim), s.unpack(y, dim), tokenAxis), dim)
-	}, old)
 }
 
 // forgetCoded takes tokens before next [B] out of the window's index; sinks stay.
@@ -211,7 +186,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
 	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
-	store := func(sd side, x *Node, to coded) (*Node, coded) {
+	store := func(f codes.Format, x *Node, to codes.Blocks) (*Node, codes.Blocks) {
 		x = narrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
 		n := p.promptSlots(t)
@@ -221,7 +196,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		return exact, sd.storeCodes(to, tokens, valid, p.block)
+		return exact, storeCodes(f, to, tokens, valid, p.block)
 	}
 	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
 	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)

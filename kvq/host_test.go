@@ -9,6 +9,8 @@ import (
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // The state of a cache read in plain Go, from the descriptions of the layouts in codes.go, window.go, planes.go, words.go and scale.go: what
@@ -55,21 +57,21 @@ func hostArrayOf(t testing.TB, x *tensors.Tensor) hostArray {
 	x.MustConstFlatData(func(flat any) {
 		switch v := flat.(type) {
 		case []float32:
-			a.floats = numbers(v, func(x float32) float64 { return float64(x) })
+			a.floats = elements(v, func(x float32) float64 { return float64(x) })
 		case []float16.Float16:
-			a.floats = numbers(v, func(x float16.Float16) float64 { return float64(x.Float32()) })
+			a.floats = elements(v, func(x float16.Float16) float64 { return float64(x.Float32()) })
 		case []bfloat16.BFloat16:
-			a.floats = numbers(v, func(x bfloat16.BFloat16) float64 { return float64(x.Float32()) })
+			a.floats = elements(v, func(x bfloat16.BFloat16) float64 { return float64(x.Float32()) })
 		case []int32:
-			a.floats = numbers(v, func(x int32) float64 { return float64(x) })
+			a.floats = elements(v, func(x int32) float64 { return float64(x) })
 		case []int8:
-			a.floats = numbers(v, func(x int8) float64 { return float64(x) })
+			a.floats = elements(v, func(x int8) float64 { return float64(x) })
 		case []uint8:
-			a.floats = numbers(v, func(x uint8) float64 { return float64(x) })
+			a.floats = elements(v, func(x uint8) float64 { return float64(x) })
 		case []uint16:
-			a.floats = numbers(v, func(x uint16) float64 { return float64(x) })
+			a.floats = elements(v, func(x uint16) float64 { return float64(x) })
 		case []uint32:
-			a.floats = numbers(v, func(x uint32) float64 { return float64(x) })
+			a.floats = elements(v, func(x uint32) float64 { return float64(x) })
 		default:
 			t.Fatalf("an array of %T in the state of a cache", flat)
 		}
@@ -77,7 +79,7 @@ func hostArrayOf(t testing.TB, x *tensors.Tensor) hostArray {
 	return a
 }
 
-func numbers[T any](x []T, convert func(T) float64) []float64 {
+func elements[T any](x []T, convert func(T) float64) []float64 {
 	out := make([]float64, len(x))
 	for i, v := range x {
 		out[i] = convert(v)
@@ -142,14 +144,14 @@ func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 		}
 		tok, l := &heldToken{place: inCodes, slot: slot}, p.layers[layer]
 		for head := range p.shape.KVHeads {
-			for i, s := range []side{l.key, l.value} {
-				at := [3]int{slot / blockTokens, head, i}
+			for i, s := range []codes.Format{l.key, l.value} {
+				at := [3]int{slot / codes.BlockTokens, head, i}
 				if blocks[at] == nil {
 					blocks[at] = h.codedBlock(s, layer, row, head, at[0])
 				}
-				b, token := blocks[at], slot%blockTokens
+				b, token := blocks[at], slot%codes.BlockTokens
 				tok.raw += b.raw[token]
-				if s.keys {
+				if s.Keys {
 					tok.keys, tok.stepKeys = append(tok.keys, b.values[token]), append(tok.stepKeys, b.steps[token])
 				} else {
 					tok.values, tok.stepValues = append(tok.values, b.values[token]), append(tok.stepValues, b.steps[token])
@@ -180,55 +182,55 @@ func (h hostState) exactToken(prefix string, row, slot int) (keys, values [][]fl
 
 // decodedBlock is keys or values of one block and head, [32][D].
 type decodedBlock struct {
-	values, steps [blockTokens][]float64
-	raw           [blockTokens]string
+	values, steps [codes.BlockTokens][]float64
+	raw           [codes.BlockTokens]string
 }
 
 // codedBlock decodes keys or values of one block of one row and head; steps are the sizes of a code step for each element.
-func (h hostState) codedBlock(s side, layer, row, head, block int) *decodedBlock {
-	part := func(name string) hostArray { return h.arrays[fmt.Sprintf("layer%d.%s.%s", layer, s.name, name)] }
-	codes, scales, zeros := part("codes"), part("scales"), part("zeros")
+func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *decodedBlock {
+	part := func(name string) hostArray { return h.arrays[fmt.Sprintf("layer%d.%s.%s", layer, sideName(s), name)] }
+	packed, scales, zeros := part("codes"), part("scales"), part("zeros")
 	dim := h.plan.shape.HeadDim
-	_, lanes := s.matrix(dim)
+	_, lanes := s.Matrix()
 	number := make([][]float64, lanes) // what the codes stand for, before scale and zero point; a lane is a token of keys, a channel of values
 	for lane := range number {
-		rows, _ := s.matrix(dim)
+		rows, _ := s.Matrix()
 		column := make([]uint8, rows)
 		for i := range column {
-			if s.packed() {
-				column[i] = hostCode(s, codes, dim, block, row, head, i, lane)
+			if s.Packed {
+				column[i] = hostCode(s, packed, block, row, head, i, lane)
 			} else {
-				column[i] = uint8(int(codes.at(block, row, head, i, lane)))
+				column[i] = uint8(int(packed.at(block, row, head, i, lane)))
 			}
 		}
 		for _, c := range column {
-			number[lane] = append(number[lane], s.hostNumber(c))
+			number[lane] = append(number[lane], hostNumber(s, c))
 		}
 	}
 	out := &decodedBlock{}
-	for token := range blockTokens {
+	for token := range codes.BlockTokens {
 		values, steps, raw := make([]float64, dim), make([]float64, dim), make([]byte, 0, 16*dim)
 		keep := func(x float64) { raw = binary.LittleEndian.AppendUint64(raw, math.Float64bits(x)) }
 		for d := range dim {
-			at := []int{block, row, head, d / (dim / s.groups(dim)), token}
-			if s.axis == PerChannel {
-				at = []int{block * blockTokens / s.group, row, head, d}
+			at := []int{block, row, head, d / (dim / s.Groups()), token}
+			if s.PerChannel {
+				at = []int{block * codes.BlockTokens / s.Group, row, head, d}
 			}
-			if s.keys {
+			if s.Keys {
 				values[d] = number[token][d]
 			} else {
 				values[d] = number[d][token]
 			}
 			keep(values[d])
-			steps[d] = hostScale(s.scales, scales.at(at...))
+			steps[d] = hostScale(s.Spec.Scales, scales.at(at...))
 			keep(steps[d])
 			values[d] *= steps[d]
-			if s.code == Affine {
+			if s.HasZeros() {
 				values[d] += hostZero(s, zeros.at(at...), steps[d])
 				keep(zeros.at(at...))
 			}
 		}
-		if s.rotate {
+		if s.Rotate {
 			values = turn(values)
 		}
 		out.values[token], out.steps[token], out.raw[token] = values, steps, string(raw)
@@ -236,28 +238,41 @@ func (h hostState) codedBlock(s side, layer, row, head, block int) *decodedBlock
 	return out
 }
 
+// sideName is what messages and arrays call keys or values.
+func sideName(s codes.Format) string {
+	if s.Keys {
+		return "key"
+	}
+	return "value"
+}
+
 // hostCode reads the code of a row and lane from its words: plane after plane, each with its first row in the lowest bits.
-func hostCode(s side, codes hostArray, dim, block, row, head, i, lane int) (code uint8) {
-	l := s.words(dim)
+func hostCode(s codes.Format, packed hostArray, block, row, head, i, lane int) (code uint8) {
+	l := s.Words()
 	first, low := 0, 0
-	for _, width := range planes(s.bits) {
-		perWord := l.bits / width
-		at := i % l.rows
-		word := uint64(codes.at(block, row, head*l.parts+i/l.rows, first+at/perWord, lane))
-		code |= uint8(word>>(at%perWord*width)&(1<<width-1)) << low
-		first, low = first+l.rows/perWord, low+width
+	for _, w := range codes.Widths {
+		if w.Bits != s.Bits {
+			continue
+		}
+		for _, width := range w.Planes {
+			perWord := l.Bits / width
+			at := i % l.Rows
+			word := uint64(packed.at(block, row, head*l.Parts+i/l.Rows, first+at/perWord, lane))
+			code |= uint8(word>>(at%perWord*width)&(1<<width-1)) << low
+			first, low = first+l.Rows/perWord, low+width
+		}
 	}
 	return code
 }
 
 // hostNumber is what a code stands for in steps, before the zero point.
-func (s side) hostNumber(code uint8) float64 {
-	switch s.code {
-	case Symmetric:
-		return float64(code) - math.Ldexp(1, s.bits-1)
-	case Float8:
+func hostNumber(s codes.Format, code uint8) float64 {
+	switch s.Spec.Quantizer {
+	case numbers.Symmetric:
+		return float64(code) - math.Ldexp(1, s.Bits-1)
+	case numbers.Float8:
 		return e4m3(code)
-	case Int8:
+	case numbers.Int8:
 		return float64(int8(code))
 	}
 	return float64(code)
@@ -287,11 +302,11 @@ func hostScale(f ScaleFormat, stored float64) float64 {
 }
 
 // hostZero is what a stored zero point stands for.
-func hostZero(s side, stored, scale float64) float64 {
-	if s.scales != Scale8 {
+func hostZero(s codes.Format, stored, scale float64) float64 {
+	if s.Spec.Scales != Scale8 {
 		return stored
 	}
-	return (stored - 128) * math.Ldexp(scale, -max(0, 6-s.bits))
+	return (stored - 128) * math.Ldexp(scale, -max(0, 6-s.Bits))
 }
 
 // turn multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two, by sums and differences in float64.

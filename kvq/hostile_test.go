@@ -122,8 +122,8 @@ func requireFiniteAndNear(t *testing.T, s *session, name string) {
 func TestNotANumberIsSeenAndThenContained(t *testing.T) {
 	c := suiteCase{config: blocks(8, func(c *Config) { c.ResidualLength = 2 }), dtype: dtypes.Float32, dim: 32}
 	s := c.short(t, 128)
-	s.in.rows[0].values[0][35][1][7] = nan
-	s.in.rows[0].keys[0][3][0][9] = inf
+	s.in.rows[0].values[0][35][1][7] = float32(math.NaN())
+	s.in.rows[0].keys[0][3][0][9] = float32(math.Inf(1))
 	s.prompt(34)
 	for s.slots < 75 {
 		s.step(1)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // The kernel is attention of single tokens over codes in one pass on a GPU, in Triton's language: flash decoding (Dao et al. 2023). A program is one warp; it
@@ -32,10 +34,10 @@ const (
 
 // kernelShape is what a kernel is made for.
 type kernelShape struct {
-	key, value            side
+	key, value            codes.Format
 	batch, heads, queries int // rows, key/value heads, queries of each
 	dim, blocks           int
-	storage               ScaleFormat // of scales, resolved
+	storage               numbers.ScaleFormat // of scales, resolved
 	sliding               int
 	splits, tile, warps   int // programs that share a head's blocks, blocks that one reads in a turn, its warps
 	exact                 int // slots of sinks and window
@@ -59,8 +61,8 @@ const exactTile = 16
 // queries of a key/value head; dtype: of theirs.
 func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelShape, bool) {
 	s := p.shape
-	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / blockTokens,
-		storage: l.key.scales.storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1,
+	k := kernelShape{key: l.key, value: l.value, batch: s.Batch, heads: s.KVHeads, queries: queries, dim: s.HeadDim, blocks: p.codeSlots / codes.BlockTokens,
+		storage: l.key.Spec.Scales.Storage(s.DType), sliding: s.SlidingWindow, tile: 1, warps: 1,
 		exact: p.exactSlots(), exactType: s.DType, queryType: dtype}
 	powerOf2 := func(n int) bool { return n > 0 && n&(n-1) == 0 }
 	// What takes codes out of words serves several queries; more of them do not fit a thread's registers.
@@ -70,12 +72,12 @@ func (p *Plan) kernelFor(l layerPlan, queries int, dtype dtypes.DType) (kernelSh
 		}
 	}
 	ok := powerOf2(s.HeadDim) && s.HeadDim >= mergeChannels && s.HeadDim <= 256 && (dtype == dtypes.Float32 || dtype == dtypes.Float16 || dtype == dtypes.BFloat16)
-	for _, sd := range []side{l.key, l.value} {
-		for _, a := range sd.arrays(s, p.codeSlots) {
-			ok = ok && a.shape.Size() <= math.MaxInt32 // the kernel counts in int32
+	for _, f := range []codes.Format{l.key, l.value} {
+		for _, a := range f.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
+			ok = ok && a.Shape.Size() <= math.MaxInt32 // the kernel counts in int32
 		}
-		w := sd.words(s.HeadDim)
-		ok = ok && sd.packed() && w.bits == 32 && w.whole && (sd.axis == PerChannel || powerOf2(sd.group))
+		w := f.Words()
+		ok = ok && f.Packed && w.Bits == 32 && w.Whole && (f.PerChannel || powerOf2(f.Group))
 	}
 	k.splits = k.sharers()
 	return k, ok
@@ -119,25 +121,25 @@ func (k kernelShape) resident() int {
 
 // name tells kernels apart in a profile.
 func (k kernelShape) name() string {
-	return fmt.Sprintf("attend_%d_%d_codes", k.key.bits, k.value.bits)
+	return fmt.Sprintf("attend_%d_%d_codes", k.key.Bits, k.value.Bits)
 }
 
 // kernelSide is what one side reads.
 type kernelSide struct {
-	side
+	codes.Format
 	k                    kernelShape
 	codes, scales, zeros ttir.Value
 }
 
-func (k kernelShape) side(t *ttir.Kernel, s side) kernelSide {
-	ks := kernelSide{side: s, k: k, codes: t.Pointer(ttir.I32), scales: t.Pointer(k.scaleElem())}
-	if s.code == Affine {
+func (k kernelShape) side(t *ttir.Kernel, s codes.Format) kernelSide {
+	ks := kernelSide{Format: s, k: k, codes: t.Pointer(ttir.I32), scales: t.Pointer(k.scaleElem())}
+	if s.HasZeros() {
 		ks.zeros = t.Pointer(k.scaleElem())
 	}
 	return ks
 }
 
-func (k kernelShape) scaleElem() ttir.Elem { return elemOf(k.storage.dtype(dtypes.InvalidDType)) }
+func (k kernelShape) scaleElem() ttir.Elem { return elemOf(k.storage.DType(dtypes.InvalidDType)) }
 
 func elemOf(dtype dtypes.DType) ttir.Elem {
 	switch dtype {
@@ -162,7 +164,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	t := ttir.New(k.name())
 	q := t.Pointer(elemOf(k.queryType))
 	turned := q
-	if k.key.rotate {
+	if k.key.Rotate {
 		turned = t.Pointer(ttir.F32)
 	}
 	position, used, index := t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
@@ -173,7 +175,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	part, split := t.ProgramID(0), t.ProgramID(1)
 	head, query := part.DivInt(k.queries/k.together), part.MulInt(k.together)
 	row := head.DivInt(k.heads)
-	blocks := ttir.Load(used, row).AddInt(blockTokens - 1).DivInt(blockTokens)
+	blocks := ttir.Load(used, row).AddInt(codes.BlockTokens - 1).DivInt(codes.BlockTokens)
 	share := blocks.AddInt(k.splits*k.tile - 1).DivInt(k.splits * k.tile).MulInt(k.tile)
 	first := ttir.Mul(split, share)
 	last := ttir.Min(ttir.Add(first, share), blocks)
@@ -191,7 +193,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	rows := k.together
 	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
 	var carried []ttir.Value
-	slots := []int{k.tile, blockTokens}
+	slots := []int{k.tile, codes.BlockTokens}
 	for r := range rows {
 		state := value.initial(t)
 		out := &state[len(state)-1]
@@ -203,8 +205,8 @@ func (k kernelShape) build() *ttir.Kernel {
 		tile := ttir.Add(i, t.Range(k.tile, 0, 2)) // [tile, 1]
 		ours := ttir.Less(tile, last)
 		block := ttir.Min(tile, t.Int(k.blocks-1))
-		slot := ttir.Add(block.MulInt(blockTokens), t.Range(blockTokens, 1, 2))
-		token := ttir.Load(index, ttir.Add(slot, row.MulInt(k.blocks*blockTokens)))
+		slot := ttir.Add(block.MulInt(codes.BlockTokens), t.Range(codes.BlockTokens, 1, 2))
+		token := ttir.Load(index, ttir.Add(slot, row.MulInt(k.blocks*codes.BlockTokens)))
 		seen := visible(token)
 		words := value.load(t, block, head)
 		scores := key.scores(t, queries, block, head)
@@ -213,7 +215,7 @@ func (k kernelShape) build() *ttir.Kernel {
 			state := carried[r*each : (r+1)*each]
 			score := ttir.Select(seen, scores[r], t.Float(kernelMasked))
 			score = ttir.Select(ours, score, t.Float(beyond))
-			best := ttir.Max(state[0], score.Reshape(k.tile*blockTokens).Max(0))
+			best := ttir.Max(state[0], score.Reshape(k.tile*codes.BlockTokens).Max(0))
 			fade := ttir.Sub(state[0], best).Exp2()
 			weight := ttir.Sub(score, best).Exp2()
 			next = append(next, best, ttir.MulAdd(state[1], fade, weight))
@@ -226,7 +228,7 @@ func (k kernelShape) build() *ttir.Kernel {
 	for r := range rows {
 		state, at := carried[r*each:(r+1)*each], place.AddInt(r)
 		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
-		ttir.Store(sum, at, ttir.Add(state[1].Reshape(k.tile*blockTokens).Sum(0), exact[r].sum))
+		ttir.Store(sum, at, ttir.Add(state[1].Reshape(k.tile*codes.BlockTokens).Sum(0), exact[r].sum))
 		result := value.finish(state[2:])
 		ttir.Store(out, ttir.Add(at.MulInt(k.dim), t.Range(k.dim, 0, 1)), result)
 	}
@@ -257,50 +259,32 @@ func (k kernelShape) blockBase(block, head ttir.Value) ttir.Value {
 
 // groupBase is blockBase for what belongs to a group of tokens.
 func (s kernelSide) groupBase(block, head ttir.Value) ttir.Value {
-	return s.k.blockBase(block.DivInt(s.group/blockTokens), head)
+	return s.k.blockBase(block.DivInt(s.Group/codes.BlockTokens), head)
 }
 
 // decode gives scales and zero points as float32 from where they lie; zero is an invalid Value where there is none.
 func (s kernelSide) decode(t *ttir.Kernel, offset ttir.Value) (scale, zero ttir.Value) {
 	scale = ttir.Load(s.scales, offset)
-	if s.k.storage != Scale8 {
+	if s.k.storage != numbers.Scale8 {
 		scale = scale.ToFloat()
-		if s.code == Affine {
+		if s.HasZeros() {
 			return scale, ttir.Load(s.zeros, offset).ToFloat()
 		}
-		return scale, scale.MulFloat(-float32(s.middle()))
+		return scale, scale.MulFloat(-float32(s.Spec.Middle()))
 	}
 	code := scale.Wide()
-	normal := code.AddInt(byteScaleOffset).ShiftLeft(23 - byteScale.mantissa).Bitcast(ttir.F32)
-	scale = ttir.Select(ttir.Less(code, t.Int(1<<byteScale.mantissa)), code.ToFloat().MulFloat(byteScaleUnit), normal)
-	if s.code == Affine {
-		ratio := ttir.Load(s.zeros, offset).ToFloat().AddFloat(-byteZeroOffset)
-		return scale, ttir.Mul(ratio, scale.MulFloat(float32(zeroUnit(s.bits))))
+	normal := code.AddInt(numbers.ByteScaleOffset).ShiftLeft(23 - numbers.ByteScaleMantissa).Bitcast(ttir.F32)
+	scale = ttir.Select(ttir.Less(code, t.Int(1<<numbers.ByteScaleMantissa)), code.ToFloat().MulFloat(numbers.ByteScaleUnit), normal)
+	if s.HasZeros() {
+		ratio := ttir.Load(s.zeros, offset).ToFloat().AddFloat(-numbers.ByteZeroOffset)
+		return scale, ttir.Mul(ratio, scale.MulFloat(float32(numbers.ZeroUnit(s.Bits))))
 	}
-	return scale, scale.MulFloat(-float32(s.middle()))
-}
-
-// planeOf is a plane of codes in a head's words.
-type planeOf struct {
-	width, low int
-	first      int // word of a part that the plane begins with
-	count      int // words of a part
-	fields     int // codes of a word
+	return scale, scale.MulFloat(-float32(s.Spec.Middle()))
 }
 
 // lift is what rows of a block have to be multiplied by, by their numbers: 2^(lift + low - at) for a code that begins at bit at of its word.
-func (p planeOf) lift(t *ttir.Kernel, row ttir.Value) ttir.Value {
-	at := row.RemInt(p.fields).MulInt(p.width)
+func lift(t *ttir.Kernel, p codes.Plane, row ttir.Value) ttir.Value {
+	at := row.RemInt(p.Fields).MulInt(p.Width)
 	at = ttir.Sub(at, at.DivInt(kernelHigh).MulInt(kernelShift))
-	return ttir.Sub(t.Int(127+kernelLift+p.low), at).ShiftLeft(23).Bitcast(ttir.F32)
-}
-
-func (s kernelSide) planes() (list []planeOf, layout wordLayout, wordsOfPart int) {
-	layout = s.words(s.k.dim)
-	low := 0
-	for _, w := range planes(s.bits) {
-		list = append(list, planeOf{w, low, wordsOfPart, layout.count(w), layout.bits / w})
-		wordsOfPart, low = wordsOfPart+layout.count(w), low+w
-	}
-	return list, layout, wordsOfPart
+	return ttir.Sub(t.Int(127+kernelLift+p.Low), at).ShiftLeft(23).Bitcast(ttir.F32)
 }

@@ -242,11 +242,11 @@ func (k kernelShape) runOnHost(inputs []*tensors.Tensor) parts {
 	k.build().Run([3]int{rows / k.together, k.programs(), 1}, append(memory, all.max, all.sum, all.out))
 	joined := ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out}
 	exact := make([]float32, len(merged.out))
-	if k.value.rotate {
+	if k.value.Rotate {
 		joined = append(joined, exact)
 	}
 	k.buildMerge().Run([3]int{rows, k.dim / mergeChannels, 1}, joined)
-	if k.value.rotate { // turned back, and added
+	if k.value.Rotate { // turned back, and added
 		h := Hadamard(k.dim)
 		for at := 0; at < len(exact); at += k.dim {
 			turned := merged.out[at : at+k.dim]

@@ -81,7 +81,7 @@ func (k kernelShape) buildMerge() *ttir.Kernel {
 	ttir.Store(out[1], row, ttir.Mul(weight, ttir.Load(in[1], at)).Sum(0))
 	place := ttir.Add(ttir.Add(row.MulInt(k.dim), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
 	weights := []ttir.Value{weight}
-	if k.value.rotate {
+	if k.value.Rotate {
 		coded := ttir.Less(part, t.Int(k.splits))
 		weights = []ttir.Value{ttir.Select(coded, weight, t.Float(0)), ttir.Select(coded, t.Float(0), weight)}
 	}
@@ -93,7 +93,7 @@ func (k kernelShape) buildMerge() *ttir.Kernel {
 
 // outputs is how many the merge has: those of turned values have to be turned back before those of exact ones are added.
 func (k kernelShape) outputs() int {
-	if k.value.rotate {
+	if k.value.Rotate {
 		return 2
 	}
 	return 1

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A thread adds the codes of its slice for a few
@@ -12,11 +13,11 @@ import (
 // slices is the number of slices: the groups of a head, and at least four where each then still has a whole word of every plane, so that a few threads
 // share the queries between them.
 func (s kernelSide) slices() int {
-	n := s.groups(s.k.dim)
-	planes, layout, _ := s.planes()
+	n := s.Groups()
+	planes, layout := s.Planes(), s.Words()
 	for n < 4 {
 		for _, p := range planes {
-			if layout.parts*p.count%(2*n) != 0 {
+			if layout.Parts*p.Count%(2*n) != 0 {
 				return n
 			}
 		}
@@ -34,12 +35,12 @@ type keyQueries struct {
 
 // queries loads the queries of a program, which begin with query; those of turned keys come multiplied by scoreScale.
 func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
-	list, _, _ := s.planes()
+	list := s.Planes()
 	n := s.slices()
 	channels := s.k.dim / n
 	channel := t.Range(channels, 2, 3)
 	scale := math.Log2E // exponentials become powers of two
-	if !s.rotate {
+	if !s.Rotate {
 		scale *= s.k.scoreScale()
 	}
 	out := make([]keyQueries, s.k.together)
@@ -48,9 +49,9 @@ func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 		x = x.MulFloat(float32(scale))
 		out[r].plain = x
 		for _, p := range list {
-			lifted := ttir.Mul(x, p.lift(t, channel))
+			lifted := ttir.Mul(x, lift(t, p, channel))
 			out[r].lifted = append(out[r].lifted, lifted)
-			if s.axis == PerToken {
+			if !s.PerChannel {
 				out[r].fields = append(out[r].fields, lifted.Columns())
 			}
 		}
@@ -60,27 +61,27 @@ func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 
 // scores are the products of queries with the keys of a tile, times log2(e): [tile, 32] for each query.
 func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
-	list, layout, wordsOfPart := s.planes()
+	list, layout, wordsOfPart := s.Planes(), s.Words(), s.WordsOfPart()
 	n := s.slices()
-	base := s.k.blockBase(block, head).MulInt(layout.parts * wordsOfPart * blockTokens).Expand(2) // [tile, 1, 1]
-	slice, lane := t.Range(n, 1, 3), t.Range(blockTokens, 2, 3)
+	base := s.k.blockBase(block, head).MulInt(layout.Parts * wordsOfPart * codes.BlockTokens).Expand(2) // [tile, 1, 1]
+	slice, lane := t.Range(n, 1, 3), t.Range(codes.BlockTokens, 2, 3)
 	var scale, zero ttir.Value
-	if s.axis == PerChannel { // [tile, slices, channels of a slice]
+	if s.PerChannel { // [tile, slices, channels of a slice]
 		channels := s.k.dim / n
 		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim).Expand(2),
 			ttir.Add(slice.MulInt(channels), t.Range(channels, 2, 3))))
 	} else { // [tile, slices, 32]
-		groups := s.groups(s.k.dim)
-		offset := s.k.blockBase(block, head).MulInt(groups * blockTokens).Expand(2)
-		scale, zero = s.decode(t, ttir.Add(ttir.Add(offset, slice.DivInt(n/groups).MulInt(blockTokens)), lane))
+		groups := s.Groups()
+		offset := s.k.blockBase(block, head).MulInt(groups * codes.BlockTokens).Expand(2)
+		scale, zero = s.decode(t, ttir.Add(ttir.Add(offset, slice.DivInt(n/groups).MulInt(codes.BlockTokens)), lane))
 	}
 	sums := make([]ttir.Value, len(queries))
 	for i, p := range list {
-		fields := p.fields
-		perSlice := layout.parts * p.count / n
+		fields := p.Fields
+		perSlice := layout.Parts * p.Count / n
 		weights := make([][]ttir.Value, len(queries)) // by channel of a slice, [.., slices]
 		for r, q := range queries {
-			if s.axis == PerChannel {
+			if s.PerChannel {
 				weights[r] = ttir.Mul(q.lifted[i], scale).Columns()
 			} else {
 				weights[r] = q.fields[i]
@@ -89,14 +90,14 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 		for w := range perSlice {
 			// Word of the head, counted over all parts, as word of a part.
 			word := slice.MulInt(perSlice).AddInt(w)
-			if layout.parts > 1 && wordsOfPart != p.count {
-				word = ttir.Add(word.DivInt(p.count).MulInt(wordsOfPart), word.RemInt(p.count))
+			if layout.Parts > 1 && wordsOfPart != p.Count {
+				word = ttir.Add(word.DivInt(p.Count).MulInt(wordsOfPart), word.RemInt(p.Count))
 			}
-			word = word.AddInt(p.first)
-			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(blockTokens)), lane))
+			word = word.AddInt(p.First)
+			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(codes.BlockTokens)), lane))
 			high := x.ShiftRight(kernelShift)
 			for f := range fields {
-				code := field(x, high, f, p.width)
+				code := field(x, high, f, p.Width)
 				for r := range queries {
 					weight := weights[r][w*fields+f].Expand(2)
 					if i+w+f == 0 {
@@ -110,7 +111,7 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 	}
 	back := t.Float(float32(math.Ldexp(1, unlift)))
 	for r, q := range queries {
-		if s.axis == PerChannel {
+		if s.PerChannel {
 			sums[r] = ttir.MulAdd(sums[r].Sum(1), back, ttir.Mul(q.plain, zero).Sum(2).Sum(1).Expand(1))
 		} else {
 			sums[r] = ttir.MulAdd(sums[r], ttir.Mul(scale, back), ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)

@@ -4,22 +4,23 @@ import (
 	"math"
 
 	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // Values in the kernel: a thread has a few channels and adds the codes of all tokens of a tile, by weights that it shares with the other threads. Blocks of
 // words are [tile, words, groups, channels of a group]; a group per channel is the whole head.
 
 // valueGroups is what the lanes are cut into.
-func (s kernelSide) valueGroups() int { return s.groups(s.k.dim) }
+func (s kernelSide) valueGroups() int { return s.Groups() }
 
 // initial is what is carried from turn to turn for one query: sums of zero points [tile, groups, 32] (per token alone), and outputs [groups, D/groups].
 func (s kernelSide) initial(t *ttir.Kernel) []ttir.Value {
 	g := s.valueGroups()
 	out := t.Fill(t.Float(0), g, s.k.dim/g)
-	if s.axis == PerChannel {
+	if s.PerChannel {
 		return []ttir.Value{out}
 	}
-	return []ttir.Value{t.Fill(t.Float(0), s.k.tile, g, blockTokens), out}
+	return []ttir.Value{t.Fill(t.Float(0), s.k.tile, g, codes.BlockTokens), out}
 }
 
 // valueTile is what is read of a tile.
@@ -29,17 +30,17 @@ type valueTile struct {
 }
 
 func (s kernelSide) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
-	list, _, words := s.planes()
+	list, words := s.Planes(), s.WordsOfPart()
 	g := s.valueGroups()
 	lanes := s.k.dim / g
 	base := s.k.blockBase(block, head).MulInt(words * s.k.dim).Expand(2).Expand(3)
 	for _, p := range list {
-		word := t.Range(p.count, 1, 4).AddInt(p.first).MulInt(s.k.dim)
+		word := t.Range(p.Count, 1, 4).AddInt(p.First).MulInt(s.k.dim)
 		lane := ttir.Add(t.Range(g, 2, 4).MulInt(lanes), t.Range(lanes, 3, 4))
 		x.words = append(x.words, ttir.Load(s.codes, ttir.Add(ttir.Add(base, word), lane)))
 	}
-	per, offset := blockTokens, s.k.blockBase(block, head)
-	if s.axis == PerChannel {
+	per, offset := codes.BlockTokens, s.k.blockBase(block, head)
+	if s.PerChannel {
 		per, offset = lanes, s.groupBase(block, head)
 	}
 	offset = ttir.Add(offset.MulInt(g*per).Expand(2), ttir.Add(t.Range(g, 1, 3).MulInt(per), t.Range(per, 2, 3)))
@@ -49,34 +50,34 @@ func (s kernelSide) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
 
 // weigh adds a tile to what is carried, by weights [tile, 32] of one query; fade is what older tokens count less now.
 func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade ttir.Value, state []ttir.Value) []ttir.Value {
-	list, _, _ := s.planes()
+	list := s.Planes()
 	g := s.valueGroups()
 	lanes := s.k.dim / g
 	weight = weight.Expand(1) // [tile, 1, 32]
 	var next []ttir.Value
 	out, scaled, runs := state[len(state)-1], weight, 1
-	if s.axis == PerToken {
+	if !s.PerChannel {
 		next = append(next, ttir.MulAdd(state[0], fade, ttir.Mul(weight, x.zero)))
 		scaled, runs = ttir.Mul(weight, x.scale), g
 	}
 	var sum ttir.Value
 	for i, p := range list {
-		fields := p.fields
-		weights := ttir.Mul(scaled, p.lift(t, t.Range(blockTokens, 2, 3))).Reshape(s.k.tile, runs, p.count, fields).Columns() // [tile, runs, words] by field
+		fields := p.Fields
+		weights := ttir.Mul(scaled, lift(t, p, t.Range(codes.BlockTokens, 2, 3))).Reshape(s.k.tile, runs, p.Count, fields).Columns() // [tile, runs, words] by field
 		high := x.words[i].ShiftRight(kernelShift)
 		var part ttir.Value
 		for f, w := range weights {
-			code, w := field(x.words[i], high, f, p.width), w.Transpose(0, 2, 1).Expand(3)
+			code, w := field(x.words[i], high, f, p.Width), w.Transpose(0, 2, 1).Expand(3)
 			if f == 0 {
 				part = ttir.Mul(code, w)
 			} else {
 				part = ttir.MulAdd(code, w, part)
 			}
 		}
-		if s.axis == PerChannel {
+		if s.PerChannel {
 			part = part.Sum(1) // [tile, 1, D]
 		} else {
-			part = part.Reshape(s.k.tile*p.count, g, lanes).Sum(0) // [groups, D/groups]
+			part = part.Reshape(s.k.tile*p.Count, g, lanes).Sum(0) // [groups, D/groups]
 		}
 		if i == 0 {
 			sum = part
@@ -85,7 +86,7 @@ func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade t
 		}
 	}
 	back := t.Float(float32(math.Ldexp(1, unlift)))
-	if s.axis == PerChannel {
+	if s.PerChannel {
 		total := weight.Sum(2).Expand(2) // [tile, 1, 1]
 		sum = ttir.MulAdd(ttir.Mul(sum, back), x.scale, ttir.Mul(total, x.zero)).Sum(0)
 		return append(next, ttir.MulAdd(out, fade, sum))
@@ -96,7 +97,7 @@ func (s kernelSide) weigh(t *ttir.Kernel, weight ttir.Value, x valueTile, fade t
 // finish is the output of one query [D].
 func (s kernelSide) finish(state []ttir.Value) ttir.Value {
 	out := state[len(state)-1]
-	if s.axis == PerToken {
+	if !s.PerChannel {
 		out = ttir.Add(out, state[0].Sum(2).Sum(0).Expand(1))
 	}
 	return out.Reshape(s.k.dim)

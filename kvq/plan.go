@@ -6,6 +6,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // Plan is a checked configuration for a shape: the sizes of every array of a cache, known before anything is allocated.
@@ -30,7 +31,7 @@ type Plan struct {
 
 // layerPlan is how a layer is coded. Every layer has arrays of its own rather than a share of a stack of all layers: the loops that XLA
 // makes of two layers are then the same code, which it compiles once.
-type layerPlan struct{ key, value side }
+type layerPlan struct{ key, value codes.Format }
 
 // New checks a configuration against a shape. The zero Config gives a full-precision cache.
 func New(config Config, shape Shape) (*Plan, error) {
@@ -46,15 +47,15 @@ func New(config Config, shape Shape) (*Plan, error) {
 	}
 	p.unit = 1
 	for layer := range shape.Layers {
-		key, value := config.side(true, layer), config.side(false, layer)
-		for _, s := range []side{key, value} {
-			if s.axis == PerChannel {
-				p.unit = max(p.unit, s.group)
+		l := layerPlan{config.side(true, layer).format(shape.HeadDim), config.side(false, layer).format(shape.HeadDim)}
+		for _, f := range []codes.Format{l.key, l.value} {
+			if f.PerChannel {
+				p.unit = max(p.unit, f.Group)
 			}
 		}
-		p.layers = append(p.layers, layerPlan{key, value})
+		p.layers = append(p.layers, l)
 	}
-	p.block = max(p.unit, blockTokens)
+	p.block = max(p.unit, codes.BlockTokens)
 	keep := 0 // tokens that are never coded
 	if config.Backend == Blocks {
 		p.sinks = config.Sinks

@@ -9,6 +9,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // A prompt coded in pieces gets the codes, scales and zero points that it gets at once; the last piece overlaps the one before it.
@@ -16,24 +17,24 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const tokens, unit = 704, 64
 	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, RangeKey: Unbiased, RangeValue: Unbiased}
-	for _, s := range []side{config.side(true, 0), config.side(false, 0)} {
+	for _, s := range []codes.Format{config.side(true, 0).format(64), config.side(false, 0).format(64)} {
 		d := []int{1, 2, tokens, 64}
-		if piece := s.promptPiece(d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
-			t.Fatalf("%s: pieces of %d tokens, want whole units that do not divide %d", s.name, piece, tokens)
+		if piece := promptPiece(s.Spec.Candidates(), d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
+			t.Fatalf("%s: pieces of %d tokens, want whole units that do not divide %d", sideName(s), piece, tokens)
 		}
 		out := MustNewExec(backend, func(seed *Node) []*Node {
 			g := seed.Graph()
 			x := Mul(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, d...)), dtypes.Float32), Scalar(g, dtypes.Float32, 0.7))
 			x = Mul(Sin(x), Add(gx.AddScalar(Cos(gx.MulScalar(x, 0.013)), 1), seed))
 			valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, 1, tokens), 1), gx.Fill(g, shapes.Make(dtypes.Int32, 1, tokens), tokens-40))
-			whole := s.encode(x, valid)
-			empty := whole.each(func(x, _ *Node) *Node { return gx.ZerosLike(x) }, coded{})
-			return append(whole.nodes(), s.storeCodes(empty, x, valid, unit).nodes()...)
+			whole := s.Encode(x, valid)
+			empty := whole.Each(func(x *Node) *Node { return gx.ZerosLike(x) })
+			return append(whole.Nodes(), storeCodes(s, empty, x, valid, unit).Nodes()...)
 		}).MustExec(float32(0.25))
 		for i := range out[:len(out)/2] {
 			want, got := out[i], out[len(out)/2+i]
 			if !slices.Equal(bytesOf(t, want), bytesOf(t, got)) {
-				t.Errorf("%s: array %d %s differs", s.name, i, want.Shape())
+				t.Errorf("%s: array %d %s differs", sideName(s), i, want.Shape())
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // quantizedCache holds old tokens as codes, recent ones and sinks exactly.
@@ -34,7 +35,7 @@ type quantizedCache struct {
 
 type layerState struct {
 	exactKeys, exactValues *Node // [B, K, E, D]
-	key, value             coded
+	key, value             codes.Blocks
 }
 
 // newQuantizedCache takes the state apart in the order of [Plan.arrays].
@@ -60,15 +61,15 @@ func (c *quantizedCache) Nodes() []*Node {
 }
 
 func (s layerState) nodes() []*Node {
-	nodes := append([]*Node{s.exactKeys, s.exactValues}, s.key.nodes()...)
-	return append(nodes, s.value.nodes()...)
+	nodes := append([]*Node{s.exactKeys, s.exactValues}, s.key.Nodes()...)
+	return append(nodes, s.value.Nodes()...)
 }
 
 // take reads one layer off the front of a flattened state and returns the rest: the way back from nodes.
 func (l layerPlan) take(nodes []*Node) (s layerState, rest []*Node) {
 	s.exactKeys, s.exactValues = nodes[0], nodes[1]
-	s.key, nodes = l.key.take(nodes[2:])
-	s.value, nodes = l.value.take(nodes)
+	s.key, nodes = l.key.Take(nodes[2:])
+	s.value, nodes = l.value.Take(nodes)
 	return s, nodes
 }
 

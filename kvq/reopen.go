@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // reopen takes the groups along tokens that a crop has cut, and moves what is left of them back into the window with the values that their codes
@@ -55,9 +56,9 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 		mask := gx.BroadcastToDims(Reshape(back, 1, 1, p.windowSlots, 1), size...)
 		return DynamicUpdateSlice(exact, Where(mask, picked, DynamicSlice(exact, at, size)), at)
 	}
-	values := func(s side, from coded) *Node {
-		x := s.decode(s.read(from, p.unit/blockTokens, Div(first, gx.Scalar(g, dtypes.Int32, blockTokens)), row))
-		if s.rotate {
+	values := func(f codes.Format, from codes.Blocks) *Node {
+		x := f.Decode(f.Read(from, p.unit/codes.BlockTokens, Div(first, gx.Scalar(g, dtypes.Int32, codes.BlockTokens)), row))
+		if f.Rotate {
 			x = Rotate(x)
 		}
 		return narrowTo(x, p.shape.DType)

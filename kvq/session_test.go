@@ -346,4 +346,4 @@ func (s *session) uncached(layer, t int) oracle.Tensor {
 	return s.expected(layer, t, held)
 }
 
-func wide(x []float32) []float64 { return numbers(x, func(v float32) float64 { return float64(v) }) }
+func wide(x []float32) []float64 { return elements(x, func(v float32) float64 { return float64(v) }) }

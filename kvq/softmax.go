@@ -6,6 +6,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // partial is attention over a part of the tokens, before it is divided by the sum of its weights: parts computed apart are merged
@@ -73,15 +74,5 @@ func weighedSum(weights, values *Node) *Node {
 // matchDType converts x to the dtype of like.
 func matchDType(x, like *Node) *Node { return narrowTo(x, like.DType()) }
 
-// narrowTo converts x to dtype. What is finite and too large for it becomes its largest number, not infinite: an infinite key or value, and then the
-// difference of two, would make answers NaN.
-func narrowTo(x *Node, dtype dtypes.DType) *Node {
-	if x.DType() == dtype {
-		return x
-	}
-	if f, narrower := narrowFormat(dtype); narrower && x.DType() == dtypes.Float32 {
-		clamped := gx.ClampScalar(x, -f.largest, f.largest)
-		x = Where(IsFinite(x), clamped, x)
-	}
-	return ConvertDType(x, dtype)
-}
+// narrowTo converts x to dtype; what is finite stays finite.
+func narrowTo(x *Node, dtype dtypes.DType) *Node { return numbers.NarrowTo(x, dtype) }

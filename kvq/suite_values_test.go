@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // checkCodedValues compares coded tokens with what they were. Min-max codes in a cache of float32 must be those of an ideal cache, made from each
@@ -14,27 +16,27 @@ func checkCodedValues(t *testing.T, r *recording) {
 	for layer, l := range r.plan.layers {
 		for row, data := range r.in.rows {
 			for head := range r.plan.shape.KVHeads {
-				for _, s := range []side{l.key, l.value} {
+				for _, s := range []codes.Format{l.key, l.value} {
 					tokens := headOf(data.values[layer], head)
-					if s.keys {
+					if s.Keys {
 						tokens = headOf(data.keys[layer], head)
 					}
 					last := r.moments[len(r.moments)-1]
 					of := func(tok *heldToken) (values, steps []float64) {
-						if s.keys {
+						if s.Keys {
 							return tok.keys[head], tok.stepKeys[head]
 						}
 						return tok.values[head], tok.stepValues[head]
 					}
-					if s.ideal() {
-						r.seen(r.line(s.idealCoder(r.plan)), tokens, row, func(m moment, seen [][]float32, _ int) {
+					if ideal(s) {
+						r.seen(r.line(idealCoder(s, r.plan)), tokens, row, func(m moment, seen [][]float32, _ int) {
 							for i, tok := range m.held[layer][row] {
 								if tok.place != inCodes {
 									continue
 								}
 								values, _ := of(tok)
 								if e := worstOf(values, wide(seen[i])); e > 1e-5 {
-									t.Fatalf("slot %d, layer %d, row %d, head %d, %s of token %d: %.2g from the ideal cache's", m.slots, layer, row, head, s.name, i, e)
+									t.Fatalf("slot %d, layer %d, row %d, head %d, %s of token %d: %.2g from the ideal cache's", m.slots, layer, row, head, sideName(s), i, e)
 								}
 							}
 						})
@@ -44,8 +46,8 @@ func checkCodedValues(t *testing.T, r *recording) {
 							continue
 						}
 						values, steps := of(tok)
-						if e, bound := s.error(values, steps, wide(tokens[i])); e > bound*s.slack(r.plan) {
-							t.Fatalf("layer %d, row %d, head %d, %s of token %d: error %.3g, wanted at most %.3g", layer, row, head, s.name, i, e, bound)
+						if e, bound := decodedError(s, values, steps, wide(tokens[i])); e > bound*slack(s, r.plan) {
+							t.Fatalf("layer %d, row %d, head %d, %s of token %d: error %.3g, wanted at most %.3g", layer, row, head, sideName(s), i, e, bound)
 						}
 					}
 				}
@@ -55,32 +57,32 @@ func checkCodedValues(t *testing.T, r *recording) {
 }
 
 // ideal tells whether the oracle has this quantizer, and scales in float32 keep its values.
-func (s side) ideal() bool {
-	return s.code == Affine && !s.hqq && !s.rotate && s.fit == MinMax && (s.scales == ScaleFloat32 || s.scales == "")
+func ideal(s codes.Format) bool {
+	return s.Spec.Quantizer == numbers.MinMax && !s.Rotate && (s.Spec.Scales == ScaleFloat32 || s.Spec.Scales == "")
 }
 
-func (s side) idealCoder(p *Plan) oracle.Coder {
+func idealCoder(s codes.Format, p *Plan) oracle.Coder {
 	round := map[int]oracle.Rounder{4: oracle.Exact}[p.shape.DType.Size()]
 	if round == nil {
 		round = map[string]oracle.Rounder{"Float16": oracle.Float16, "BFloat16": oracle.BFloat16}[p.shape.DType.String()]
 	}
-	return oracle.Coder{Group: s.group, PerChannel: s.axis == PerChannel, Quantize: func(x []float32) []float32 {
-		codes, scale, zero := oracle.MinMax(x, s.bits, round)
-		return oracle.DequantizeMinMax(codes, scale, zero, oracle.Exact) // the cache reads its codes in float32
+	return oracle.Coder{Group: s.Group, PerChannel: s.PerChannel, Quantize: func(x []float32) []float32 {
+		made, scale, zero := oracle.MinMax(x, s.Bits, round)
+		return oracle.DequantizeMinMax(made, scale, zero, oracle.Exact) // the cache reads its codes in float32
 	}}
 }
 
-// error measures decoded values of a token against what they were, and the bound that the format keeps. Rotated values are compared as a
+// decodedError measures decoded values of a token against what they were, and the bound that the format keeps. Rotated values are compared as a
 // whole, because their steps belong to rotated channels.
-func (s side) error(values, steps, want []float64) (worst, bound float64) {
+func decodedError(s codes.Format, values, steps, want []float64) (worst, bound float64) {
 	half := 0.5
 	switch {
-	case s.hqq, s.fit != MinMax:
-		half = math.Ldexp(1, s.bits) // what is cut off, or a shifted zero point: no farther than the range
-	case s.code == Float8:
+	case s.HasZeros() && s.Spec.Quantizer != numbers.MinMax:
+		half = math.Ldexp(1, s.Bits) // what is cut off, or a shifted zero point: no farther than the range
+	case s.Spec.Quantizer == numbers.Float8:
 		half = 16 // neighbours among the largest of 448 are 32 apart
 	}
-	if !s.rotate {
+	if !s.Rotate {
 		for d := range values {
 			e := math.Abs(values[d]-want[d]) - 1e-6*math.Abs(want[d])
 			if limit := half*1.02*steps[d] + 1e-6; e-limit > worst-bound || d == 0 {
@@ -97,12 +99,12 @@ func (s side) error(values, steps, want []float64) (worst, bound float64) {
 }
 
 // slack is for quanto's arithmetic in narrow dtypes: positions in a range of 2^bits steps, rounded three times to the dtype's precision.
-func (s side) slack(p *Plan) float64 {
+func slack(s codes.Format, p *Plan) float64 {
 	precision := map[string]int{"Float16": 11, "BFloat16": 8}[p.shape.DType.String()]
 	if p.config.Backend != Quanto || precision == 0 {
 		return 1
 	}
-	return 1 + 3*math.Ldexp(1, s.bits-precision)
+	return 1 + 3*math.Ldexp(1, s.Bits-precision)
 }
 
 func worstOf(a, b []float64) (worst float64) {
@@ -124,15 +126,15 @@ func checkBitsUsed(t *testing.T, r *recording) {
 	var want float64
 	last := r.moments[len(r.moments)-1]
 	for layer, l := range r.plan.layers {
-		for _, s := range []side{l.key, l.value} {
-			scaleBits, group, bits := map[ScaleFormat]float64{ScaleFloat32: 32, ScaleFloat16: 16, ScaleBFloat16: 16, Scale8: 8}[s.scales], s.group, s.bits
-			if s.scales == "" {
+		for _, s := range []codes.Format{l.key, l.value} {
+			scaleBits, group, bits := map[ScaleFormat]float64{ScaleFloat32: 32, ScaleFloat16: 16, ScaleBFloat16: 16, Scale8: 8}[s.Spec.Scales], s.Group, s.Bits
+			if s.Spec.Scales == "" {
 				scaleBits = float64(8 * r.plan.shape.DType.Size())
 			}
-			if s.perHead() {
+			if !s.Packed {
 				group, bits = r.plan.shape.HeadDim, 8
 			}
-			if s.code == Affine {
+			if s.HasZeros() {
 				scaleBits *= 2 // and a zero point
 			}
 			want += (float64(bits) + scaleBits/float64(group)) / float64(2*len(r.plan.layers))
@@ -149,7 +151,7 @@ func checkBitsUsed(t *testing.T, r *recording) {
 }
 
 // requireCodesVary fails where a group of coded values uses few of the codes it has.
-func requireCodesVary(t *testing.T, r *recording, s side, held map[int]*heldToken, head int) {
+func requireCodesVary(t *testing.T, r *recording, s codes.Format, held map[int]*heldToken, head int) {
 	t.Helper()
 	type group struct{ slots, channels int }
 	found, size := map[group]map[int]bool{}, map[group]int{}
@@ -158,16 +160,16 @@ func requireCodesVary(t *testing.T, r *recording, s side, held map[int]*heldToke
 			continue
 		}
 		values, steps := tok.values[head], tok.stepValues
-		if s.keys {
+		if s.Keys {
 			values, steps = tok.keys[head], tok.stepKeys
 		}
-		if s.rotate {
+		if s.Rotate {
 			values = turn(values)
 		}
 		for d, v := range values {
-			g := group{tok.slot, d / (len(values) / s.groups(len(values)))}
-			if s.axis == PerChannel {
-				g = group{tok.slot / s.group, d}
+			g := group{tok.slot, d / (len(values) / s.Groups())}
+			if s.PerChannel {
+				g = group{tok.slot / s.Group, d}
 			}
 			if found[g] == nil {
 				found[g] = map[int]bool{}
@@ -176,9 +178,9 @@ func requireCodesVary(t *testing.T, r *recording, s side, held map[int]*heldToke
 			found[g][int(math.Round(v/steps[head][d]*1e3))] = true
 		}
 	}
-	for g, codes := range found {
-		if want := max(2, min(1<<s.bits, size[g])/4); size[g] >= 8 && len(codes) < want {
-			t.Fatalf("%s group %+v of %d values uses %d codes, wanted %d at least", s.name, g, size[g], len(codes), want)
+	for g, used := range found {
+		if want := max(2, min(1<<s.Bits, size[g])/4); size[g] >= 8 && len(used) < want {
+			t.Fatalf("%s group %+v of %d values uses %d codes, wanted %d at least", sideName(s), g, size[g], len(used), want)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (p *Plan) Synthetic(g *Graph, tokens int) Cache {
 		case roleCodes:
 			nodes = append(nodes, ConvertDType(pattern(g, a.shape), a.shape.DType))
 		case roleScales:
-			nodes = append(nodes, madeUpScale(g, p.config.Scales, a.shape))
+			nodes = append(nodes, p.layers[0].key.Spec.Scales.Storage(p.shape.DType).EncodeScale(gx.Fill(g, shapes.Make(dtypes.Float32, a.shape.Dimensions...), 1.0/64), 1))
 		case roleZeros:
 			nodes = append(nodes, gx.Zeros(g, a.shape))
 		case roleExact:
@@ -59,13 +59,4 @@ func pattern(g *Graph, shape shapes.Shape) *Node {
 	x := Iota(g, shapes.Make(dtypes.Int32, shape.Size()), 0)
 	mixed := gx.AndScalar(Add(gx.MulScalar(x, 37), gx.MulScalar(BitwiseShiftRightLogical(x, gx.Fill(g, x.Shape(), 7)), 11)), 255)
 	return Reshape(mixed, shape.Dimensions...)
-}
-
-// madeUpScale is a scale of 1/64 everywhere, as it is stored.
-func madeUpScale(g *Graph, format ScaleFormat, shape shapes.Shape) *Node {
-	scale := gx.Fill(g, shapes.Make(dtypes.Float32, shape.Dimensions...), 1.0/64)
-	if format == Scale8 {
-		return toByteScale(scale)
-	}
-	return ConvertDType(scale, shape.DType)
 }

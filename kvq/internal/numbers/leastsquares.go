@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"github.com/gomlx/compute/dtypes"
@@ -7,25 +7,34 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// rangeFitter chooses the range [low', high'] that codes of a group cover from the minimum and maximum of its usable elements. All float32;
-// x has the group along axis, low and high have size 1 there.
-type rangeFitter func(x *Node, axis, bits int, usable, low, high *Node) (fitLow, fitHigh *Node)
+// LeastSquares shrinks the range to where the squared error is least.
+var LeastSquares = &Quantizer{
+	Name:       "least-squares",
+	Zeros:      true,
+	candidates: func(int) int { return searchSteps },
+	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+		return quantizeStored(x, axis, s.Bits, valid, s.Scales, searchRange(nil))
+	},
+}
 
-// The clipping search tries ranges from the whole one down to this part of it. Fewer levels gain more from clipping: for
-// normally distributed values the best 4 levels cover 3 standard deviations, where minimum and maximum of 32 values lie 4.1 apart.
+// The clipping search tries ranges from the whole one down to this part of it. Fewer levels gain
+// more from clipping: for normally distributed values the best 4 levels cover 3 standard
+// deviations, where minimum and maximum of 32 values lie 4.1 apart.
 const (
 	searchSteps    = 24
 	searchSmallest = 0.4
 )
 
-// searchRange shrinks the range of every group, about its middle, to the one of searchSteps candidates that gives the least sum of squared
-// errors over the usable elements. weight, where not nil, multiplies the squares; it broadcasts to x. Among equals the widest wins, so a
-// constant group keeps its range.
+// searchRange shrinks the range of every group, about its middle, to the one of searchSteps
+// candidates that gives the least sum of squared errors over the usable elements. weight, where not
+// nil, multiplies the squares; it broadcasts to x. Among equals the widest wins, so a constant
+// group keeps its range.
 func searchRange(weight *Node) rangeFitter {
 	return func(x *Node, axis, bits int, usable, low, high *Node) (fitLow, fitHigh *Node) {
 		g := x.Graph()
 		front := func(n *Node) *Node { return InsertAxes(n, 0) }
-		// Candidates lie along a new first axis; XLA fuses it into the sum, so that x is never stored for each of them.
+		// Candidates lie along a new first axis; XLA fuses it into the sum, so that x is never
+		// stored for each of them.
 		ones := make([]int, x.Rank()+1)
 		for i := range ones {
 			ones[i] = 1
@@ -56,7 +65,8 @@ func shrink(index, low, high *Node) (candidateLow, candidateHigh *Node) {
 	return Add(low, cut), Sub(high, cut)
 }
 
-// leastIndex returns the index of the least element along the first axis, which is gone in the result; the first of equals.
+// leastIndex returns the index of the least element along the first axis, which is gone in the
+// result; the first of equals.
 func leastIndex(x *Node) *Node {
 	least := gx.ReduceMinAndKeep(x, 0)
 	position := Iota(x.Graph(), shapes.Make(dtypes.Int32, x.Shape().Dimensions...), 0)

@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"math"
@@ -8,8 +8,9 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
-// Codes can lie nearer to the keys and still ruin the attention: least squares cut off the one channel that the query looks at, to be nearer to
-// the thirty-one that it does not. Caches are therefore judged by what the model says (docs/quality.md), and not by this error.
+// Codes can lie nearer to the keys and still ruin the attention: least squares cut off the one
+// channel that the query looks at, to be nearer to the thirty-one that it does not. Caches are
+// therefore judged by what the model says (docs/quality.md), and not by this error.
 func TestSmallerErrorCanRuinAttention(t *testing.T) {
 	const tokens, g, loud, bits = 24, 32, 5, 2
 	r := rand.New(rand.NewPCG(5, 8))

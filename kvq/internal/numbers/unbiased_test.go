@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"math"
@@ -22,8 +22,8 @@ func moments(x, y []float32) (slope, wrong float64) {
 	return xy / xx, wrong
 }
 
-// The decoded group varies with the original one for one, where a least-squares range shrinks it; and it is nearer than with minimum and
-// maximum.
+// The decoded group varies with the original one for one, where a least-squares range shrinks it;
+// and it is nearer than with minimum and maximum.
 func TestUnbiasedRangeHasSlopeOne(t *testing.T) {
 	x := groupsForTest(32)
 	got := evaluate(t, func(xs []*Node) []*Node {

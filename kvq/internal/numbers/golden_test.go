@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"fmt"
@@ -24,9 +24,10 @@ func (v variant) dtype() dtypes.DType {
 	return map[string]dtypes.DType{"f32": dtypes.Float32, "bf16": dtypes.BFloat16, "f16": dtypes.Float16}[v.DType]
 }
 
-// grouped lays x out as the backend did before it looked for ranges: a matrix, and the axis along which groups run.
-// quanto axis 0: [N/g, g], groups are rows. quanto axis -1 of [.., C]: [g, C·N/C/g], column c·(N/C/g)+j holds channel c of rows
-// j·g .. j·g+g-1. hqq axis 1: [N/g, g], groups are rows; axis 0: [g, N/g], groups are columns.
+// grouped lays x out as the backend did before it looked for ranges: a matrix, and the axis along
+// which groups run. quanto axis 0: [N/g, g], groups are rows. quanto axis -1 of [.., C]: [g,
+// C·N/C/g], column c·(N/C/g)+j holds channel c of rows j·g .. j·g+g-1. hqq axis 1: [N/g, g], groups
+// are rows; axis 0: [g, N/g], groups are columns.
 func (v variant) grouped(x golden.Array) (matrix golden.Array, axis int) {
 	n, g := len(x.Floats), v.Group
 	switch {
@@ -70,8 +71,8 @@ func (c quantCase) read(t *testing.T) map[string]golden.Array {
 	return golden.Npz(t, c.dir, "quant", c.File)
 }
 
-// runVariants runs one graph for many inputs at once: the graph function gets each input with its variant and returns what the test wants to see,
-// which comes back as float32.
+// runVariants runs one graph for many inputs at once: the graph function gets each input with its
+// variant and returns what the test wants to see, which comes back as float32.
 func runVariants(t *testing.T, inputs []golden.Array, variants []variant, build func(x *Node, v variant) []*Node) [][][]float32 {
 	t.Helper()
 	args := make([]any, len(inputs))
@@ -102,10 +103,12 @@ func runVariants(t *testing.T, inputs []golden.Array, variants []variant, build 
 	return results
 }
 
-// Codes, scales, zero points and dequantized values of optimum-quanto, bit for bit, in float32, bfloat16 and float16, along both axes.
+// Codes, scales, zero points and dequantized values of optimum-quanto, bit for bit, in float32,
+// bfloat16 and float16, along both axes.
 //
-// Two kinds of goldens are not followed: a tensor that is one single group along axis 0, which quanto stores unquantized by a quirk, and
-// ranges that overflow, where quanto gives NaN. Denormal numbers are in TestDenormals.
+// Two kinds of goldens are not followed: a tensor that is one single group along axis 0, which
+// quanto stores unquantized by a quirk, and ranges that overflow, where quanto gives NaN. Denormal
+// numbers are in TestDenormals.
 func TestQuantoGoldens(t *testing.T) {
 	checked := 0
 	for name, c := range quantCases(t) {
@@ -117,7 +120,8 @@ func TestQuantoGoldens(t *testing.T) {
 			var inputs []golden.Array
 			var variants []variant
 			for _, v := range c.Variants {
-				// In bfloat16 and float16, groups of 32 are enough: each graph takes its time to compile.
+				// In bfloat16 and float16, groups of 32 are enough: each graph takes its time to
+				// compile.
 				if v.Backend == "quanto" && v.Error == "" && (v.Group == 32 || v.DType == "f32") {
 					x, _ := v.grouped(want["x"])
 					inputs, variants = append(inputs, x), append(variants, v)
@@ -135,7 +139,8 @@ func TestQuantoGoldens(t *testing.T) {
 				requireSame(t, v.Key+".shift", want[v.Key+".shift"].Floats, results[i][2])
 				codes := want[v.Key+".codes"].Floats
 				for j := range codes {
-					// 0/0 makes quanto's code in a constant group; its value is not used, as the scale is 0.
+					// 0/0 makes quanto's code in a constant group; its value is not used, as the
+					// scale is 0.
 					if scale[v.groupOf(j, inputs[i].Shape)] == 0 {
 						codes[j] = 0
 					}
@@ -176,7 +181,8 @@ func requireSame(t *testing.T, name string, want, got []float32) {
 	}
 }
 
-// The oracle's plain-Go emulation is held to the same goldens, so that it can stand in for them where there are none.
+// The oracle's plain-Go emulation is held to the same goldens, so that it can stand in for them
+// where there are none.
 func TestOracleQuantoGoldens(t *testing.T) {
 	rounders := map[string]oracle.Rounder{"f32": oracle.Exact, "bf16": oracle.BFloat16, "f16": oracle.Float16}
 	for name, c := range quantCases(t) {
@@ -222,10 +228,11 @@ func groupsOf(shape []int, axis int) [][]int {
 
 // hqq's codes, inverse scales, zero points and dequantized values, axis 1 and axis 0.
 //
-// Scales and codes are equal. Zero points are not bit for bit: they come from means and powers that torch computes in another order, and the
-// search multiplies small errors by |e|^-0.3, without limit near e = 0. In 99 of 100 groups they agree to 5e-7 of their size or of the
-// code range (float32 holds a number to 6e-8), in all to 1e-4. A code could differ where an element lies on the border of two; none of
-// these does.
+// Scales and codes are equal. Zero points are not bit for bit: they come from means and powers that
+// torch computes in another order, and the search multiplies small errors by |e|^-0.3, without
+// limit near e = 0. In 99 of 100 groups they agree to 5e-7 of their size or of the code range
+// (float32 holds a number to 6e-8), in all to 1e-4. A code could differ where an element lies on
+// the border of two; none of these does.
 func TestHQQGoldens(t *testing.T) {
 	cases := quantCases(t)
 	for _, name := range []string{"normal_1x2x16x64", "constants_1x2x32x32", "outlier_channels_2x3x32x64", "all_positive_1x2x32x32", "headdim80_1x2x8x80",
@@ -239,7 +246,8 @@ func TestHQQGoldens(t *testing.T) {
 			var inputs []golden.Array
 			var variants []variant
 			for _, v := range c.Variants {
-				// Both axes are the same algorithm on a transposed matrix: one case for the other axis is enough.
+				// Both axes are the same algorithm on a transposed matrix: one case for the other
+				// axis is enough.
 				if v.Backend == "hqq" && v.Error == "" && (v.Axis == 1 || name == "normal_1x2x16x64") {
 					x, _ := v.grouped(want["x"])
 					inputs, variants = append(inputs, x), append(variants, v)
@@ -265,8 +273,9 @@ func TestHQQGoldens(t *testing.T) {
 						t.Errorf("%s: zero point %d is %v, wanted %v", v.Key, j, gotZ[j], z[j])
 					}
 				}
-				// With hqq's own zero points, its values come out bit for bit: the codes are the same. Where x lies on the border of two
-				// codes, the last place of the zero point decides, which differs from processor to processor: one value in a thousand may
+				// With hqq's own zero points, its values come out bit for bit: the codes are the
+				// same. Where x lies on the border of two codes, the last place of the zero point
+				// decides, which differs from processor to processor: one value in a thousand may
 				// be a step away.
 				values, border := make([]float32, len(codes)), 0
 				for j := range codes {

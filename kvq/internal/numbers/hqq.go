@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"math"
@@ -7,7 +7,31 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/pkg/errors"
 )
+
+// HQQ searches the zero point by half-quadratic splitting.
+var HQQ = &Quantizer{
+	Name:  "hqq",
+	Zeros: true,
+	Check: func(s Spec) error {
+		if s.Scales == Scale8 {
+			return errors.Errorf("Scales: hqq searches zero points that a byte cannot hold; want %q, %q, %q or nothing, got %q",
+				ScaleFloat32, ScaleFloat16, ScaleBFloat16, s.Scales)
+		}
+		return nil
+	},
+	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+		stopAxes := []int{axis}
+		if s.WholeRow { // the stop rule sees one row: rows stay independent
+			stopAxes = nil
+			for i := 1; i < x.Rank(); i++ {
+				stopAxes = append(stopAxes, i)
+			}
+		}
+		return quantizeHQQ(x, axis, s.Bits, valid, stopAxes, s.Scales)
+	},
+}
 
 // Constants of hqq 0.2.8: Quantizer.quantize and optimize_weights_proximal_legacy.
 const (
@@ -19,8 +43,9 @@ const (
 	smallestNormal  = 0x1p-126
 )
 
-// solveHQQ is hqq's quantizer: the scale of the whole range, and a zero point found by half-quadratic splitting, which lowers the
-// l_0.7 norm of the error. Source: hqq 0.2.8, Quantizer.quantize with optimize_weights_proximal_legacy, on the CPU (float32).
+// solveHQQ is hqq's quantizer: the scale of the whole range, and a zero point found by
+// half-quadratic splitting, which lowers the l_0.7 norm of the error. Source: hqq 0.2.8,
+// Quantizer.quantize with optimize_weights_proximal_legacy, on the CPU (float32).
 //
 //	x         [..., G, ...] with groups along axis, any float dtype, solved in float32
 //	valid     nil, or booleans that broadcast to x: others have no vote
@@ -30,8 +55,9 @@ const (
 //
 //	value = (code - z)·factor
 //
-// Each z is a mean that torch sums in another order, and its powers differ in the last place, so z agrees with hqq's to 5e-7 of the code
-// range as a rule and to 1e-4 always rather than bit for bit; a code may then differ where x lies on the border of two.
+// Each z is a mean that torch sums in another order, and its powers differ in the last place, so z
+// agrees with hqq's to 5e-7 of the code range as a rule and to 1e-4 always rather than bit for bit;
+// a code may then differ where x lies on the border of two.
 func solveHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int) (codes, factor, z *Node) {
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
@@ -49,7 +75,8 @@ func solveHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int) (codes, fact
 	return ConvertDType(codes, dtypes.Uint8), Div(gx.OnesLike(scale), scale), z
 }
 
-// searchZero runs the iterations: x without votes is 0 and not usable. Groups whose stop rule has fired keep their zero point.
+// searchZero runs the iterations: x without votes is 0 and not usable. Groups whose stop rule has
+// fired keep their zero point.
 func searchZero(x, usable, scale, z *Node, axis int, top float64, stopAxes []int) *Node {
 	g := x.Graph()
 	if stopAxes == nil {
@@ -74,7 +101,8 @@ func searchZero(x, usable, scale, z *Node, axis int, top float64, stopAxes []int
 			target := Mul(Sub(x, shrinkError(wrong)), scale)
 			next := Div(gx.ReduceSumAndKeep(Mul(Sub(codes, target), count), axis), inGroup)
 			mean := Div(gx.ReduceSumAndKeep(Mul(Abs(wrong), count), stopAxes...), inRow)
-			// hqq moves the zero point first and stops afterwards: the one of the iteration that did no better stays.
+			// hqq moves the zero point first and stops afterwards: the one of the iteration that
+			// did no better stays.
 			active := gx.GreaterThanScalar(running, 0)
 			z = Where(gx.BroadcastToDims(active, z.Shape().Dimensions...), next, z)
 			better := LessThan(mean, best)
@@ -89,7 +117,8 @@ func hqqCodes(x, scale, z *Node, top float64) *Node {
 	return gx.ClampScalar(Round(Add(Mul(x, scale), z)), 0, top)
 }
 
-// shrinkError is the proximal step of the l_p norm: what is left of an error e when |e|^(p-1)/beta is taken off its size.
+// shrinkError is the proximal step of the l_p norm: what is left of an error e when |e|^(p-1)/beta
+// is taken off its size.
 func shrinkError(e *Node) *Node {
 	size := Abs(e)
 	left := gx.MaxScalar(Sub(size, gx.DivScalar(gx.PowScalar(size, hqqNorm-1), hqqBeta)), 0)
@@ -100,15 +129,16 @@ func shrinkError(e *Node) *Node {
 //
 //	value = scale·code + zero, with scale = factor, zero = -z·factor
 //
-// It differs from hqq's (code - z)·factor by rounding only. scale and zero are stored in format, to nearest: the zero point is the
-// best one for this scale, so rounding it outward would undo the search.
+// It differs from hqq's (code - z)·factor by rounding only. scale and zero are stored in format, to
+// nearest: the zero point is the best one for this scale, so rounding it outward would undo the
+// search.
 func quantizeHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int, format ScaleFormat) (codes, scale, zero *Node) {
-	format = format.storage(x.DType())
+	format = format.Storage(x.DType())
 	if format == Scale8 {
 		exceptions.Panicf("kvq: backend hqq with scales in 8 bits, want float32, float16 or bfloat16")
 	}
 	codes, scale, z := solveHQQ(x, axis, bits, valid, stopAxes)
-	dtype := format.dtype(dtypes.InvalidDType)
+	dtype := format.DType(dtypes.InvalidDType)
 	f, _ := narrowFormat(dtype)
 	store := func(n *Node) *Node {
 		return ConvertDType(gx.ClampScalar(roundTo(n, dtype), -f.largest, f.largest), dtype)

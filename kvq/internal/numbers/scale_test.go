@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"math"
@@ -13,8 +13,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// numbersToRound are float32 of all sizes that are normal numbers: random ones, ties and neighbours of float16 and bfloat16 numbers, the
-// borders of both formats.
+// numbersToRound are float32 of all sizes that are normal numbers: random ones, ties and neighbours
+// of float16 and bfloat16 numbers, the borders of both formats.
 func numbersToRound() []float32 {
 	random := rand.New(rand.NewPCG(7, 8))
 	var out []float32
@@ -44,7 +44,8 @@ func numbersToRound() []float32 {
 	return out
 }
 
-// Rounding on the bits is the same as conversion in software, for float16 with its small numbers and for bfloat16.
+// Rounding on the bits is the same as conversion in software, for float16 with its small numbers
+// and for bfloat16.
 func TestRoundTo(t *testing.T) {
 	x := numbersToRound()
 	got := evaluate(t, func(xs []*Node) []*Node {
@@ -79,7 +80,8 @@ func TestDirectedRounding(t *testing.T) {
 		if down > clamped || up < clamped || isNumber(clamped) && (up != clamped || down != clamped) {
 			t.Errorf("%s: %x is rounded to %x and %x", name, x, down, up)
 		}
-		// Nothing lies between the two: their middle is no number of the format, unless they are the same.
+		// Nothing lies between the two: their middle is no number of the format, unless they are
+		// the same.
 		if middle := down/2 + up/2; up != down && isNumber(middle) {
 			t.Errorf("%s: %x is rounded to %x and %x, but %x lies between", name, x, down, up, middle)
 		}
@@ -90,7 +92,8 @@ func TestDirectedRounding(t *testing.T) {
 	}
 }
 
-// The scale in a byte, by the definition of its format: all its 256 numbers come back, and other scales go to the next one above.
+// The scale in a byte, by the definition of its format: all its 256 numbers come back, and other
+// scales go to the next one above.
 func TestByteScale(t *testing.T) {
 	var numbers []float32
 	for code := range 256 {
@@ -119,7 +122,8 @@ func TestByteScale(t *testing.T) {
 	}
 }
 
-// divideByConstant is the correctly rounded quotient, which XLA's own division by a constant is not.
+// divideByConstant is the correctly rounded quotient, which XLA's own division by a constant is
+// not.
 func TestDivideByConstant(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
 	x := make([]float32, 20000)
@@ -142,7 +146,8 @@ func TestDivideByConstant(t *testing.T) {
 	}
 }
 
-// Values that float16 cannot hold saturate: scale and zero point stay finite, and values in reach stay right.
+// Values that float16 cannot hold saturate: scale and zero point stay finite, and values in reach
+// stay right.
 func TestFloat16ScalesSaturate(t *testing.T) {
 	x := [][]float32{{1e30, -1e30, 0, 5}, {-1e6, -1e6, -1e6, -1e6}, {1e6, 70000, 1e6, 70001}, {-60000, 60000, 0, 30000}}
 	got := evaluate(t, func(xs []*Node) []*Node {
@@ -170,16 +175,16 @@ func TestScaleFormatBytes(t *testing.T) {
 	for format, bytes := range map[ScaleFormat]int{ScaleFloat32: 4, ScaleFloat16: 2, ScaleBFloat16: 2, Scale8: 1} {
 		evaluate(t, func(xs []*Node) []*Node {
 			codes, scale, zero := quantizeStored(xs[0], 1, 4, nil, format, nil)
-			if int(scale.Shape().ByteSize()) != 2*bytes || int(zero.Shape().ByteSize()) != 2*bytes || scale.DType() != format.dtype(dtypes.Float32) {
+			if int(scale.Shape().ByteSize()) != 2*bytes || int(zero.Shape().ByteSize()) != 2*bytes || scale.DType() != format.DType(dtypes.Float32) {
 				t.Errorf("%s: scale %s, zero point %s", format, scale.Shape(), zero.Shape())
 			}
 			return []*Node{codes}
 		}, x)
-		if err := format.validate(); err != nil {
+		if err := format.Check(); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := ScaleFormat("float9").validate(); err == nil {
+	if err := ScaleFormat("float9").Check(); err == nil {
 		t.Error("float9 is taken for a format")
 	}
 }

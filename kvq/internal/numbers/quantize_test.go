@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"fmt"
@@ -72,7 +72,8 @@ func TestQuantizeSymmetricByHand(t *testing.T) {
 	requireSame(t, "values", []float32{-6, 0, 4, 0, 4}, got[2])
 }
 
-// groupsForTest are 40 groups of g values: normal, shifted, tiny, large, with outliers, and constant ones.
+// groupsForTest are 40 groups of g values: normal, shifted, tiny, large, with outliers, and
+// constant ones.
 func groupsForTest(g int) [][]float32 {
 	random := rand.New(rand.NewPCG(3, uint64(g)))
 	groups := make([][]float32, 40)
@@ -95,7 +96,8 @@ func groupsForTest(g int) [][]float32 {
 	return groups
 }
 
-// Every value lies within half a step of its code, whatever the format of scale and zero point: rounding those costs range, not accuracy.
+// Every value lies within half a step of its code, whatever the format of scale and zero point:
+// rounding those costs range, not accuracy.
 func TestErrorIsAtMostHalfAStep(t *testing.T) {
 	const g = 32
 	x := groupsForTest(g)
@@ -104,8 +106,8 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 			got := evaluate(t, func(xs []*Node) (out []*Node) {
 				for _, bits := range allBits {
 					codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, format, nil)
-					step := format.decodeScale(scale)
-					out = append(out, codes, step, format.decodeZero(zero, step, bits), dequantizeStored(codes, scale, zero, bits, format))
+					step := format.DecodeScale(scale)
+					out = append(out, codes, step, format.DecodeZero(zero, step, bits), dequantizeStored(codes, scale, zero, bits, format))
 				}
 				return out
 			}, x)
@@ -128,8 +130,8 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 					// Rounding must not cost much range either.
 					span := float64(slices.Max(group)-slices.Min(group)) / float64(int(1)<<bits-1)
 					slack := map[ScaleFormat]float64{ScaleFloat32: 1e-6, ScaleFloat16: 0.01, ScaleBFloat16: 0.1, Scale8: 0.25}[format]
-					offset := largest * map[ScaleFormat]float64{ScaleFloat32: 0, ScaleFloat16: 0x1p-9, ScaleBFloat16: 0x1p-6, Scale8: 1.2 / (127 * zeroUnit(bits))}[format]
-					if float64(step[i]) > span*(1+slack)+offset+byteScaleUnit {
+					offset := largest * map[ScaleFormat]float64{ScaleFloat32: 0, ScaleFloat16: 0x1p-9, ScaleBFloat16: 0x1p-6, Scale8: 1.2 / (127 * ZeroUnit(bits))}[format]
+					if float64(step[i]) > span*(1+slack)+offset+ByteScaleUnit {
 						t.Errorf("%d bits: group %d has a step of %v, wanted about %v", bits, i, step[i], span)
 					}
 				}
@@ -145,7 +147,8 @@ func largestOf(group []float32) (largest float64) {
 	return largest
 }
 
-// All that can be in a cache by accident. Finite input never comes back as NaN or infinity, in any format and any quantizer.
+// All that can be in a cache by accident. Finite input never comes back as NaN or infinity, in any
+// format and any quantizer.
 func TestNeverNaN(t *testing.T) {
 	x := [][]float32{
 		{0, 0, 0, 0},
@@ -176,7 +179,7 @@ func TestNeverNaN(t *testing.T) {
 				codes, scale, zero := quantizeMinMax(x, 1, bits, nil)
 				add(fmt.Sprintf("min-max %d", bits), dequantize(codes, scale, zero))
 				for _, format := range []ScaleFormat{"", ScaleFloat16, Scale8} {
-					format = format.storage(dtype)
+					format = format.Storage(dtype)
 					codes, scale, zero = quantizeStored(x, 1, bits, nil, format, nil)
 					add(fmt.Sprintf("stored %d %s", bits, format), dequantizeStored(codes, scale, zero, bits, format))
 					codes, scale = quantizeSymmetric(x, 1, bits, nil, format)
@@ -205,7 +208,8 @@ func TestNeverNaN(t *testing.T) {
 	}
 }
 
-// What single odd values become, next to ordinary ones 1 and 4 that span the range, with 2 bits: levels 1 2 3 4.
+// What single odd values become, next to ordinary ones 1 and 4 that span the range, with 2 bits:
+// levels 1 2 3 4.
 func TestOddValues(t *testing.T) {
 	got := evaluate(t, func(xs []*Node) []*Node {
 		codes, scale, zero := quantizeMinMax(xs[0], 1, 2, nil)
@@ -217,7 +221,8 @@ func TestOddValues(t *testing.T) {
 		1, 4, 1, 3}, got[0])
 }
 
-// Numbers below float32's normal ones: XLA's CPU code counts them as 0, so they may vanish, but no further off than they are large.
+// Numbers below float32's normal ones: XLA's CPU code counts them as 0, so they may vanish, but no
+// further off than they are large.
 func TestDenormals(t *testing.T) {
 	x := [][]float32{{1e-40, -1e-40, 3e-41, 0}, {1e-40, 1, 0.5, 0}, {1e-30, -1e-30, 5e-31, 0}}
 	got := evaluate(t, func(xs []*Node) []*Node {
@@ -232,7 +237,8 @@ func TestDenormals(t *testing.T) {
 	}
 }
 
-// An element that is not valid changes nothing for the others and gets code 0; the group is quantized as if it were not there.
+// An element that is not valid changes nothing for the others and gets code 0; the group is
+// quantized as if it were not there.
 func TestInvalidElementsHaveNoVote(t *testing.T) {
 	clean := groupsForTest(8)
 	dirty, valid := make([][]float32, len(clean)), make([][]bool, len(clean))
@@ -370,13 +376,15 @@ func TestSearchLowersTheError(t *testing.T) {
 	}
 }
 
-// Weights say which elements matter: with all weight on half of them, the range is chosen for that half.
+// Weights say which elements matter: with all weight on half of them, the range is chosen for that
+// half.
 func TestSearchFollowsWeights(t *testing.T) {
 	got := evaluate(t, func(xs []*Node) []*Node {
 		codes, scale, zero := quantizeStored(xs[0], 1, 2, nil, ScaleFloat32, searchRange(xs[1]))
 		return []*Node{Abs(Sub(dequantizeStored(codes, scale, zero, 2, ScaleFloat32), xs[0]))}
 	}, [][]float32{{-1, 1, -1, 1, 1.9, -1.9}, {-1, 1, -1, 1, 1.9, -1.9}}, [][]float32{{1, 1, 1, 1, 0, 0}, {0, 0, 0, 0, 1, 1}})
-	// Candidates shrink the range 3.8 in steps of 0.6/23. With the weight on ±1 the end levels can come within half a step of them.
+	// Candidates shrink the range 3.8 in steps of 0.6/23. With the weight on ±1 the end levels can
+	// come within half a step of them.
 	if e := slices.Max(got[0][:4]); e > 0.05 {
 		t.Errorf("weight on ±1: they are off by up to %v", e)
 	}
@@ -410,9 +418,10 @@ func TestPerHeadFormats(t *testing.T) {
 	}
 }
 
-// e4m3 by hand, with a scale of 1: 448 = 1.75·2^8 is 0 1111 110, 1 is 0 0111 000, 1.0625 is a tie between 1 and 1.125 and goes to 1, 0.3 is
-// 1.25·2^-2 = 0.3125 (0 0101 010, nearer than 0.28125), -17 is a tie between 16 and 18 and goes to 16 (1 1011 000), 2^-9 is the smallest
-// number, 0 0000 001, and 2^-10 a tie that goes to 0.
+// e4m3 by hand, with a scale of 1: 448 = 1.75·2^8 is 0 1111 110, 1 is 0 0111 000, 1.0625 is a tie
+// between 1 and 1.125 and goes to 1, 0.3 is 1.25·2^-2 = 0.3125 (0 0101 010, nearer than 0.28125),
+// -17 is a tie between 16 and 18 and goes to 16 (1 1011 000), 2^-9 is the smallest number, 0 0000
+// 001, and 2^-10 a tie that goes to 0.
 func TestFloat8ByHand(t *testing.T) {
 	x := [][]float32{{448, 1, 1.0625, 0.3, -17, 0x1p-9, 0x1p-10, -0x1.8p-7, nan}}
 	got := evaluate(t, func(xs []*Node) []*Node {
@@ -424,7 +433,8 @@ func TestFloat8ByHand(t *testing.T) {
 	requireSame(t, "values", []float32{448, 1, 1, 0.3125, -16, 0x1p-9, 0, -0x1.8p-7, 0}, got[2])
 }
 
-// All 254 numbers of e4m3 survive: decoded from their bits as the format defines them, coded and decoded again.
+// All 254 numbers of e4m3 survive: decoded from their bits as the format defines them, coded and
+// decoded again.
 func TestFloat8HoldsAllItsNumbers(t *testing.T) {
 	var x []float32
 	for code := range 0x7f {
@@ -442,7 +452,8 @@ func TestFloat8HoldsAllItsNumbers(t *testing.T) {
 	requireSame(t, "values", x, got[0])
 }
 
-// hqq in float32 against the oracle in float64, with hqq's own stop rule over all groups, and row by row.
+// hqq in float32 against the oracle in float64, with hqq's own stop rule over all groups, and row
+// by row.
 func TestHQQOracle(t *testing.T) {
 	x := groupsForTest(32)[:7] // comparable sizes: the stop rule is a mean over all
 	wide := make([][]float64, len(x))
@@ -459,8 +470,9 @@ func TestHQQOracle(t *testing.T) {
 		}, x)
 		check := func(name string, codes, z []float32, groups [][]float64, first int) {
 			wantCodes, _, wantZ, gap := oracle.HQQ(groups, bits)
-			// Where two iterations have the same mean error, its rounding to float32, which differs from processor to processor, decides
-			// which of them is the last: their zero points are not far apart.
+			// Where two iterations have the same mean error, its rounding to float32, which differs
+			// from processor to processor, decides which of them is the last: their zero points are
+			// not far apart.
 			near := 1e-4
 			if gap < 1e-5 {
 				near = 1e-2

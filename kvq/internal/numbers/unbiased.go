@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"github.com/gomlx/compute/dtypes"
@@ -7,21 +7,37 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
+// Unbiased shrinks the range, and then widens the scale so that the decoded group varies as the
+// original does.
+var Unbiased = &Quantizer{
+	Name:  "unbiased",
+	Zeros: true,
+	candidates: func(bits int) int {
+		n := cutsOf(bits).n
+		return n * n
+	},
+	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+		return quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
+	},
+}
+
 // quantizeUnbiased clips a group where that costs least, and makes up for it in the scale.
 //
-// Cutting a range makes steps finer and pulls outliers in. A least-squares search stops there; but then the decoded group varies less than
-// the original, and by the same part in every channel or token: a bias that attention's sums do not average away. So for every candidate
-// range the codes are made first and then the scale is multiplied by the gain that undoes the shrinking,
+// Cutting a range makes steps finer and pulls outliers in. A least-squares search stops there; but
+// then the decoded group varies less than the original, and by the same part in every channel or
+// token: a bias that attention's sums do not average away. So for every candidate range the codes
+// are made first and then the scale is multiplied by the gain that undoes the shrinking,
 //
 //	gain = Σ (x - mean)² / Σ (x - mean)·(x' - mean'),    x' the decoded values
 //
-// which makes the regression of x' on x one of slope 1. Only then errors are compared. Candidates cut both ends apart, see unbiasedCuts.
+// which makes the regression of x' on x one of slope 1. Only then errors are compared. Candidates
+// cut both ends apart, see [cuts].
 //
 //	x as in [quantizeMinMax]; scale and zero as stored in format, rounded to nearest: the codes were made with others
 //
 // Errors of keys are compared by their cubes: a key that is far off is what a softmax notices.
 func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero *Node) {
-	format = format.storage(x.DType())
+	format = format.Storage(x.DType())
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
 	// In units of the largest magnitude, so that no square or cube leaves float32.
@@ -38,23 +54,34 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	half := float64(int(1)<<bits-1) / 2
 	step, middle = Mul(step, unit), Mul(middle, unit)
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
-	stored := format.decodeScale(scale)
+	stored := format.DecodeScale(scale)
 	codes = codesOf(gx.AddScalar(steps, half), stored, bits, valid)
 	return codes, scale, zero
 }
 
-// unbiasedCuts says what may be cut off a range at either end: n parts 0, step, 2·step …; the fewer the levels, the more there is to gain.
+// cuts are the parts of a range that may be cut off at either end: n of them, 0, step, 2·step …
 // Part 0 is the first, and the first of equals wins, so a constant group keeps its range.
-var unbiasedCuts = map[int]struct {
+type cuts struct {
 	n    int
 	step float64
-}{2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}, 5: {1, 0}, 6: {1, 0}, 8: {1, 0}}
+}
 
-// search returns the parts of each group's range to cut off at its ends. All candidates lie along a new first axis, so that the graph is as
-// large for sixteen as for one.
+// unbiasedCuts has the widths where a cut pays: the fewer the levels, the more there is to gain.
+var unbiasedCuts = map[int]cuts{2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}}
+
+// cutsOf are the cuts for codes of so many bits: none where there is nothing to gain.
+func cutsOf(bits int) cuts {
+	if c, ok := unbiasedCuts[bits]; ok {
+		return c
+	}
+	return cuts{n: 1}
+}
+
+// search returns the parts of each group's range to cut off at its ends. All candidates lie along a
+// new first axis, so that the graph is as large for sixteen as for one.
 func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 	g := f.x.Graph()
-	cuts := unbiasedCuts[f.bits]
+	cuts := cutsOf(f.bits)
 	if cuts.n == 1 {
 		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
 	}
@@ -63,8 +90,8 @@ func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 		part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), cuts.step) }
 		return part(Div(index, n)), part(Rem(index, n))
 	}
-	candidates := append([]int{cuts.n * cuts.n}, dims(f.low)...)
-	all := append([]int{cuts.n * cuts.n}, dims(f.x)...)
+	candidates := append([]int{cuts.n * cuts.n}, f.low.Shape().Dimensions...)
+	all := append([]int{cuts.n * cuts.n}, f.x.Shape().Dimensions...)
 	spread := func(x *Node, to []int) *Node { return gx.BroadcastToDims(InsertAxes(x, 0), to...) }
 	each := f
 	each.low, each.high = spread(f.low, candidates), spread(f.high, candidates)
@@ -84,8 +111,8 @@ func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 // tiny keeps a division by nothing finite.
 const tiny = 1e-30
 
-// fitting is a group under quantization: everything that does not depend on the candidate range. Float32; elements without a vote are 0 in
-// x and centred.
+// fitting is a group under quantization: everything that does not depend on the candidate range.
+// Float32; elements without a vote are 0 in x and centred.
 type fitting struct {
 	x, vote, centred *Node
 	count, spread    *Node // votes; Σ centred²
@@ -95,8 +122,8 @@ type fitting struct {
 
 func (f fitting) sum(x *Node) *Node { return gx.ReduceSumAndKeep(x, f.axis) }
 
-// try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value = step·steps + middle, where steps lie
-// symmetrically about 0 and step already has the gain.
+// try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value =
+// step·steps + middle, where steps lie symmetrically about 0 and step already has the gain.
 func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	width := Sub(f.high, f.low)
 	half := float64(int(1)<<f.bits-1) / 2

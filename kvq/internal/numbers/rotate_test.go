@@ -1,4 +1,4 @@
-package kvq
+package numbers
 
 import (
 	"fmt"

@@ -1,0 +1,114 @@
+package codes
+
+import (
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// Format is how keys or values of a layer are coded: how codes lie, and what they stand for. It is
+// comparable: layers of equal format are coded by the same operations.
+type Format struct {
+	Layout
+	Spec   numbers.Spec
+	Rotate bool // keys or values are rotated before they are coded
+}
+
+// New makes the format for heads of headDim elements, in groups of so many values.
+func New(spec numbers.Spec, headDim, group int, perChannel, rotate bool) Format {
+	layout := Layout{
+		Keys: spec.Keys, HeadDim: headDim, Bits: spec.Bits, Packed: spec.Quantizer.Packed(), Group: group, PerChannel: perChannel,
+	}
+	if !layout.Packed { // one scale per token and head
+		layout.Group, layout.PerChannel = headDim, false
+	}
+	return Format{Layout: layout, Spec: spec, Rotate: rotate}
+}
+
+// HasZeros tells whether groups have a zero point beside their scale.
+func (f Format) HasZeros() bool { return f.Spec.Quantizer.Zeros }
+
+// Encode turns keys or values into blocks of codes.
+//
+//	x      [B, K, T, D]; T is a multiple of 32, and of the group where groups run along tokens
+//	valid  nil, or bool [B, T]: a token that is not valid has no vote in the range of its group
+func (f Format) Encode(x, valid *Node) Blocks {
+	d := dims(x)
+	b, k, t, dim := d[0], d[1], d[2], d[3]
+	if f.Rotate {
+		x = numbers.Rotate(x)
+	}
+	grouped, axis := []int{b, k, t, f.Groups(), dim / f.Groups()}, 4
+	if f.PerChannel {
+		grouped, axis = []int{b, k, t / f.Group, f.Group, dim}, 3
+	}
+	if valid != nil {
+		split := []int{b, 1, t, 1, 1}
+		if f.PerChannel {
+			split = []int{b, 1, t / f.Group, f.Group, 1}
+		}
+		valid = gx.BroadcastToDims(Reshape(valid, split...), grouped...)
+	}
+	codes, scales, zeros := f.Spec.Encode(Reshape(x, grouped...), axis, valid)
+	n := t / BlockTokens
+	order := []int{2, 0, 1, 4, 3} // [n, B, K, D, 32]
+	if !f.Keys {
+		order = []int{2, 0, 1, 3, 4}
+	}
+	codes = TransposeAllAxes(Reshape(codes, b, k, n, BlockTokens, dim), order...)
+	if f.Packed {
+		codes = f.pack(codes)
+	}
+	scaleBlocks := func(x *Node) *Node {
+		if x == nil {
+			return nil
+		}
+		if f.PerChannel {
+			return TransposeAllAxes(Reshape(x, b, k, t/f.Group, dim), 2, 0, 1, 3)
+		}
+		return TransposeAllAxes(Reshape(x, b, k, n, BlockTokens, f.Groups()), 2, 0, 1, 4, 3)
+	}
+	return Blocks{codes, scaleBlocks(scales), scaleBlocks(zeros)}
+}
+
+// Decode is the way back: blocks -> [B, K, T, D] float32, still rotated.
+func (f Format) Decode(x Blocks) *Node {
+	codes := x.Codes
+	if f.Packed {
+		codes = f.unpack(codes)
+	}
+	if f.Keys {
+		codes = swapLast(codes)
+	}
+	d := dims(codes) // [n, B, K, 32, D]
+	n, b, k, dim := d[0], d[1], d[2], d[4]
+	tokensFirst := func(x *Node) *Node { // scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
+		if f.PerChannel {
+			return Reshape(x, n*BlockTokens/f.Group, 1, b, k, 1, dim)
+		}
+		return Reshape(swapLast(x), n, b, k, BlockTokens, f.Groups(), 1)
+	}
+	shape := []int{n, b, k, BlockTokens, f.Groups(), dim / f.Groups()}
+	if f.PerChannel {
+		shape = []int{n * BlockTokens / f.Group, f.Group / BlockTokens, b, k, BlockTokens, dim}
+	}
+	scale, zero := f.Spec.ScaleAndZero(x.Scales, x.Zeros)
+	full := func(x *Node) *Node { return gx.BroadcastToDims(tokensFirst(x), shape...) }
+	y := Mul(f.Spec.Numbers(Reshape(codes, shape...)), full(scale))
+	if zero != nil {
+		y = Add(y, full(zero))
+	}
+	return Reshape(TransposeAllAxes(Reshape(y, n, b, k, BlockTokens, dim), 1, 2, 0, 3, 4), b, k, n*BlockTokens, dim)
+}
+
+func swapLast(x *Node) *Node { return Transpose(x, -1, -2) }
+
+func dims(x *Node) []int { return x.Shape().Dimensions }
+
+// concat is Concatenate that leaves a single part alone.
+func concat(parts []*Node, axis int) *Node {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return Concatenate(parts, axis)
+}

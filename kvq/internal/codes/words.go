@@ -1,0 +1,117 @@
+package codes
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Packed codes of a block lie in words, which run along the lanes: word i of a lane holds the codes
+// of rows i·f to i·f+f-1 of that lane, the first in the lowest bits. f = 8 with 4 bits and words of
+// 32:
+//
+//	word i, lane l    | row 8i+7 | … | row 8i+1 | row 8i |
+//
+// Widths that are not powers of two are planes (widths.go), each in words of its own, one after the
+// other: 3 bits = 2 + 1.
+//
+// Heads of keys are split in parts of neighbouring channels, as if they were more heads: so many
+// words of a part that XLA's CPU compiler still puts a whole sum over them into one loop (see
+// sums.go).
+
+// WordLayout is how packed codes lie in words.
+type WordLayout struct {
+	Bits  int  // of a word: 32, 16 or 8
+	Parts int  // of a head
+	Rows  int  // of a part
+	Whole bool // no word holds codes of two groups
+}
+
+// maxWords is how often XLA's CPU compiler evaluates one operation inside a fused loop; what is
+// used more often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication = 15).
+const maxWords = 15
+
+// Words chooses the widest words that codes fill exactly, and the fewest parts.
+func (l Layout) Words() WordLayout {
+	rows, _ := l.Matrix()
+	fits := func(bits, rows int) (exact, whole bool) {
+		exact, whole = true, true
+		for _, w := range planes(l.Bits) {
+			exact = exact && rows*w%bits == 0
+			whole = whole && (!l.Keys || l.PerChannel || min(rows, l.Group)*w%bits == 0)
+		}
+		return exact, whole
+	}
+	for _, bits := range []int{32, 16, 8} {
+		for parts := 1; l.Keys && parts <= l.HeadDim/8 || parts == 1; parts++ {
+			part := rows / parts
+			grouped := l.PerChannel || !l.Keys || part%l.Group == 0 || l.Group%part == 0
+			exact, whole := fits(bits, part)
+			if rows%parts == 0 && exact && whole && grouped && part*planes(l.Bits)[0]/bits <= maxWords {
+				return WordLayout{bits, parts, part, true}
+			}
+		}
+	}
+	return WordLayout{8, 1, rows, false} // the head dimension is a multiple of 8, so bytes always fit
+}
+
+// DType is that of a word.
+func (w WordLayout) DType() dtypes.DType {
+	switch w.Bits {
+	case 32:
+		return dtypes.Uint32
+	case 16:
+		return dtypes.Uint16
+	}
+	return dtypes.Uint8
+}
+
+// Count is the number of words of a part in a plane of so many bits.
+func (w WordLayout) Count(width int) int { return w.Rows * width / w.Bits }
+
+// shifts are the positions of the fields of a word along axis 4 of shape.
+func (w WordLayout) shifts(g *Graph, width int, shape []int) *Node {
+	field := Iota(g, shapes.Make(dtypes.Int32, shape...), 4)
+	return ConvertDType(gx.MulScalar(field, width), w.DType())
+}
+
+// fields takes words apart into float32 numbers of the same shape: number k is the code of field k
+// times 2^(width·k), or width less where the field ends with the word, so that it does not reach
+// the sign. Bits are masked but not shifted down; whoever multiplies makes up for it, see factors.
+func (w WordLayout) fields(words *Node, width int) []*Node {
+	var out []*Node
+	for k := range w.Bits / width {
+		x, at := words, width*k
+		if w.last(k, width) {
+			x, at = gx.ShiftRight(x, width), at-width
+		}
+		if width < w.Bits {
+			x = gx.AndScalar(x, (1<<width-1)<<at)
+		}
+		if w.Bits == 32 {
+			x = Bitcast(x, dtypes.Int32)
+		}
+		out = append(out, ConvertDType(x, dtypes.Float32))
+	}
+	return out
+}
+
+func (w WordLayout) last(k, width int) bool { return k > 0 && k == w.Bits/width-1 }
+
+// factors are what the rows of a part have to be multiplied by, [rows] float32: fields counts
+// code·2^at, and the plane begins at bit low.
+func (w WordLayout) factors(g *Graph, width, low int) *Node {
+	out := make([]float32, w.Rows)
+	for row := range out {
+		k := row % (w.Bits / width)
+		at := width * k
+		if w.last(k, width) {
+			at -= width
+		}
+		out[row] = float32(math.Ldexp(1, low-at))
+	}
+	return Const(g, out)
+}

@@ -1,0 +1,115 @@
+package numbers
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Quantizers is the table of all quantizers. A new one is a file of its own and an entry here.
+var Quantizers = []*Quantizer{MinMax, LeastSquares, Unbiased, Symmetric, Int8, Float8, HQQ}
+
+// Quantizer is a way to turn a group of numbers into codes. Compare quantizers by pointer.
+type Quantizer struct {
+	// Name is what a configuration calls it.
+	Name string
+
+	// Zeros tells whether a group has a zero point beside its scale: value = scale·code + zero.
+	// Without one, the middle code of packed bits stands for 0, and other codes are numbers
+	// themselves.
+	Zeros bool
+
+	// Element is the dtype of codes that are numbers of their own, with one scale per token and
+	// head: bits and group size do not apply. InvalidDType: codes of a few bits, which are packed.
+	Element dtypes.DType
+
+	// Check refuses settings that the quantizer does not have; nil: it takes all.
+	Check func(s Spec) error
+
+	// candidates is how many ranges are tried at once for codes of so many bits; nil: one.
+	candidates func(bits int) int
+
+	// encode is [Spec.Encode].
+	encode func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node)
+
+	// number gives codes that are not packed as float32, without the scale; nil: they are
+	// converted.
+	number func(codes *Node) *Node
+}
+
+// ByName returns the quantizer of that name, nil where there is none.
+func ByName(name string) *Quantizer {
+	for _, q := range Quantizers {
+		if q.Name == name {
+			return q
+		}
+	}
+	return nil
+}
+
+// Names lists the names of all quantizers, in the order of the table.
+func Names() []string {
+	var names []string
+	for _, q := range Quantizers {
+		names = append(names, q.Name)
+	}
+	return names
+}
+
+// Packed tells whether codes are of a few bits, which are packed.
+func (q *Quantizer) Packed() bool { return q.Element == dtypes.InvalidDType }
+
+// Spec says how the range of a group is found, and how it is stored. It is comparable.
+type Spec struct {
+	Quantizer *Quantizer
+	Bits      int         // of a code
+	Scales    ScaleFormat // of scales and zero points; empty: the dtype of the numbers
+	Keys      bool        // a quantizer may weigh errors of keys and values apart
+
+	// WholeRow has a search that stops by a mean error take it over all groups of a row, as hqq
+	// does, instead of group by group.
+	WholeRow bool
+}
+
+// Encode makes codes, scales and zero points of values that are split into groups along axis.
+//
+//	x       [B, ...], float32, float16 or bfloat16
+//	valid   nil, or booleans of x's shape: the others have no vote in their group's range
+//	codes   uint8, or the quantizer's element; shape of x
+//	scales, zeros  as stored, axis of size 1; zeros nil where the quantizer has none
+func (s Spec) Encode(x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+	return s.Quantizer.encode(s, x, axis, valid)
+}
+
+// Numbers gives codes that are not packed as float32, without the scale.
+func (s Spec) Numbers(codes *Node) *Node {
+	if s.Quantizer.number != nil {
+		return s.Quantizer.number(codes)
+	}
+	return ConvertDType(codes, dtypes.Float32)
+}
+
+// ScaleAndZero decodes stored scales and zero points to float32: value = scale·code + zero. zero is
+// nil where codes are numbers around 0 themselves.
+func (s Spec) ScaleAndZero(scales, zeros *Node) (scale, zero *Node) {
+	scale = s.Scales.DecodeScale(scales)
+	switch {
+	case zeros != nil:
+		zero = s.Scales.DecodeZero(zeros, scale, s.Bits)
+	case s.Quantizer.Packed():
+		zero = gx.MulScalar(scale, -s.Middle())
+	}
+	return scale, zero
+}
+
+// Middle is the code that stands for 0 where packed codes have no zero point.
+func (s Spec) Middle() int { return 1 << (s.Bits - 1) }
+
+// Candidates is how many ranges the quantizer tries at once: of so many arrays like x it makes
+// more.
+func (s Spec) Candidates() int {
+	if s.Quantizer.candidates == nil {
+		return 1
+	}
+	return s.Quantizer.candidates(s.Bits)
+}
