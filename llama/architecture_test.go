@@ -14,8 +14,10 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kvqbook/kvqbook/internal/fakemodel"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
 // shapeGolden is a file of testdata/arch: a tiny random model of some shape, and what transformers makes of it. Made by
@@ -57,29 +59,29 @@ func shapeGoldens(t testing.TB) map[string]shapeGolden {
 // tensors computes the weights that the script computed: function weight there.
 func (g shapeGolden) tensors(t testing.TB, ggufNames bool) []fakeTensor {
 	t.Helper()
-	c, err := parseConfig(g.Config, nil)
+	c, err := modelfile.ParseConfig(g.Config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []fakeTensor
-	for _, p := range c.parameters() {
-		f := fakeTensor{name: p.hf, dtype: dtypes.Float32, dims: p.dims}
+	for _, p := range c.Weights() {
+		f := fakeTensor{Name: p.HF, DType: dtypes.Float32, Dims: p.Dims}
 		n := 1
-		for _, d := range p.dims {
+		for _, d := range p.Dims {
 			n *= d
 		}
-		f.data = make([]byte, 4*n)
+		f.Data = make([]byte, 4*n)
 		start := uint64(0xcbf29ce484222325)
-		for _, b := range fmt.Appendf(nil, "%d:%s", g.Seed, p.hf) {
+		for _, b := range fmt.Appendf(nil, "%d:%s", g.Seed, p.HF) {
 			start = (start ^ uint64(b)) * 0x100000001b3
 		}
 		offset, scale := 0.0, 0.1875
 		switch {
-		case strings.Contains(p.hf, "norm"):
+		case strings.Contains(p.HF, "norm"):
 			offset, scale = 1, 0.25
-		case strings.Contains(p.hf, "embed_tokens"), strings.Contains(p.hf, "lm_head"):
+		case strings.Contains(p.HF, "embed_tokens"), strings.Contains(p.HF, "lm_head"):
 			scale = 1
-		case strings.Contains(p.hf, "q_proj"), strings.Contains(p.hf, "k_proj"):
+		case strings.Contains(p.HF, "q_proj"), strings.Contains(p.HF, "k_proj"):
 			scale = 0.25
 		}
 		for i := range n {
@@ -87,12 +89,12 @@ func (g shapeGolden) tensors(t testing.TB, ggufNames bool) []fakeTensor {
 			z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 			z = (z ^ z>>27) * 0x94d049bb133111eb
 			z ^= z >> 31
-			store(dtypes.Float32, f.data[4*i:], float32(offset+scale*(float64(z>>48)/32768-1)))
+			fakemodel.Put(dtypes.Float32, f.Data[4*i:], float32(offset+scale*(float64(z>>48)/32768-1)))
 		}
 		if ggufNames {
-			f.name = p.gguf
-			if p.rotaryHeads > 0 {
-				f.data = permuteLikeLlamaCpp(f.data, p.rotaryHeads, c.HeadDim, 4*p.dims[1])
+			f.Name = p.GGUF
+			if p.RotaryHeads > 0 {
+				f.Data = fakemodel.PermuteLikeLlamaCpp(f.Data, p.RotaryHeads, c.HeadDim, 4*p.Dims[1])
 			}
 		}
 		list = append(list, f)
@@ -104,8 +106,8 @@ func (g shapeGolden) tensors(t testing.TB, ggufNames bool) []fakeTensor {
 func (g shapeGolden) folder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	writeFile(t, g.Config, dir, configFile)
-	writeFile(t, safetensorsBytes(t, g.tensors(t, false)), dir, weightsFile)
+	writeFile(t, g.Config, dir, "config.json")
+	writeFile(t, safetensorsBytes(t, g.tensors(t, false)), dir, "model.safetensors")
 	return dir
 }
 
@@ -113,7 +115,7 @@ func (g shapeGolden) folder(t testing.TB) string {
 // of llama-cpp-python 0.3.16) gives such a model, and more of it.
 func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
 	t.Helper()
-	c, err := parseConfig(g.Config, nil)
+	c, err := modelfile.ParseConfig(g.Config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,12 +133,12 @@ func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
 	}
 	list := g.tensors(t, true)
 	switch c.RopeScaling.Type {
-	case ropeLinear:
+	case "linear":
 		metadata["llama.rope.scaling.type"], metadata["llama.rope.scaling.factor"] = "linear", float32(c.RopeScaling.Factor)
-	case ropeLlama3:
-		f := fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{len(g.Ropes)}, make([]byte, 4*len(g.Ropes))}
+	case "llama3":
+		f := fakeTensor{Name: "rope_freqs.weight", DType: dtypes.Float32, Dims: []int{len(g.Ropes)}, Data: make([]byte, 4*len(g.Ropes))}
 		for i, v := range g.Ropes {
-			store(dtypes.Float32, f.data[4*i:], v)
+			fakemodel.Put(dtypes.Float32, f.Data[4*i:], v)
 		}
 		list = append(list, f)
 	}
@@ -180,7 +182,7 @@ func TestArchitectures(t *testing.T) {
 	goldens := shapeGoldens(t)
 	for _, name := range slices.Sorted(maps.Keys(goldens)) {
 		g := goldens[name]
-		c, err := parseConfig(g.Config, nil)
+		c, err := modelfile.ParseConfig(g.Config, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +210,7 @@ func TestArchitectures(t *testing.T) {
 func TestArchitecturesGGUF(t *testing.T) {
 	for name, g := range shapeGoldens(t) {
 		t.Run(name, func(t *testing.T) {
-			c, err := parseConfig(g.Config, nil)
+			c, err := modelfile.ParseConfig(g.Config, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -221,7 +223,7 @@ func TestArchitecturesGGUF(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := f.Config()
-			a, b := ropeFrequencies(got), ropeFrequencies(c)
+			a, b := got.RotaryFrequencies(), c.RotaryFrequencies()
 			for i := range b {
 				if math.Abs(float64(a[i]/b[i])-1) > 1e-6 {
 					t.Errorf("rotary frequency %d is %g, want %g", i, a[i], b[i])

@@ -16,6 +16,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -36,7 +37,7 @@ func spreadModel(t testing.TB, name string, n int) *Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := files.LoadModel(backend, dtypes.Float32, n)
+	m, err := files.Load(backend, LoadOptions{DType: dtypes.Float32, Devices: n, Weights: PlainWeights})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,15 +189,19 @@ func TestDevicesShareWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := files.LoadWeights(two.Backend(), dtypes.Float32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := NewModel(two.Backend(), files.Config(), w, WithDevices(2))
+	again, err := newModel(two.Backend(), files.Config(), dtypes.Float32, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.Finalize()
+	o, err := LoadOptions{DType: dtypes.Float32}.Choose(files, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onOne := loader{files: files, backend: two.Backend(), options: o}
+	if err := again.place(onOne.tensors(), func(modelfile.Weight) {}); err != nil {
+		t.Fatal(err)
+	}
 	for i, s := range two.weights {
 		for j, part := range s.parts {
 			if !part.Equal(again.weights[i].parts[j]) {
@@ -258,12 +263,12 @@ func TestDevicesThatCannotShare(t *testing.T) {
 		}
 	}
 	// No weight is read for it.
-	if _, err := files.LoadModel(backend, dtypes.Float32, 2); err == nil || !strings.Contains(err.Error(), "cannot share") {
+	if _, err := files.Load(backend, LoadOptions{DType: dtypes.Float32, Devices: 2}); err == nil || !strings.Contains(err.Error(), "cannot share") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := files.LoadModel(backend, dtypes.Float32, 1, WithContext(ctx)); !errors.Is(err, context.Canceled) {
+	if _, err := files.Load(backend, LoadOptions{DType: dtypes.Float32, Context: ctx}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

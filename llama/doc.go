@@ -1,10 +1,9 @@
-// Package llama runs models of the Llama architecture with a key/value cache of package kvq: configuration and weights
-// from a model's own files, the model as GoMLX graph functions, and generation in which the device makes a block of
+// Package llama runs models of the Llama family with a key/value cache of package kvq: weights
+// from a model's own files (package modelfile), the model as GoMLX graph functions, and generation in which the device makes a block of
 // tokens per call.
 //
 //	files, err := llama.Open("SmolLM2-135M-Instruct.Q4_1.gguf")
-//	weights, err := files.LoadWeights(backend, dtypes.Float32)
-//	model, err := llama.NewModel(backend, files.Config(), weights)
+//	model, err := files.Load(backend, llama.LoadOptions{})
 //	generator, err := llama.NewGenerator(model, kvq.Tutorial())
 //	result, err := generator.Generate(ctx, ids, mask, llama.GenerateConfig{MaxNewTokens: 20}, nil)
 //

@@ -1,165 +1,161 @@
 package llama
 
 import (
-	"errors"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
+	"context"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/tokenizer"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// Files is a model on disk whose headers were read and checked: configuration, list of tensors. It holds no file
-// open and no weights. Safe for concurrent use.
-type Files struct {
-	path   string
-	config Config
-	source source
-}
+// Config describes a model, as its own files do.
+type Config = modelfile.Config
 
-// source is a file format.
-type source interface {
-	// name is the parameter's name in this format.
-	name(p parameter) string
-	// tensors lists what the files hold.
-	tensors() map[string]stored
-	// ignored says that a tensor beyond the parameters does no harm.
-	ignored(name string) bool
-	// pairedRows says that rotary pairs are neighbours, rows 2i and 2i+1 of a head, instead of i and i + D/2.
-	pairedRows() bool
-	// open gives the elements of a tensor as one little-endian stream of stored.dtype, from position 0 on.
-	open(s stored) (tensorReader, error)
-	// tokenizer reads the tokenizer that came with the model.
-	tokenizer() (*tokenizer.Tokenizer, error)
-}
+// RopeScaling says how rotary frequencies are stretched.
+type RopeScaling = modelfile.RopeScaling
 
-// stored is one tensor as the files hold it.
-type stored struct {
-	name   string
-	file   string       // path of the file
-	format string       // the element type's name in the file, for messages
-	dtype  dtypes.DType // what open gives
-	dims   []int
-	offset int64 // of the first byte in the file
-	size   int64 // bytes in the file
-}
+// Files is a model on disk whose headers were read and checked. It holds no file open and no weights. Safe for
+// concurrent use.
+type Files struct{ *modelfile.Files }
 
-type tensorReader interface {
-	io.ReaderAt
-	io.Closer
-}
-
-// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout (config.json with
-// model.safetensors or its shards). It checks the configuration, that every tensor is there with the shape that
-// the configuration implies and a dtype that can be read, and that no file is cut off. Bad input is an error of one
-// line that names file and tensor or field, what was wanted and what came; it is [ErrInput].
+// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout; see [modelfile.Open].
 func Open(path string) (*Files, error) {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, usererr.New("model %q: no such file or folder; want a .gguf file or a folder with config.json", path)
-	case err != nil:
-		return nil, usererr.New("model %q: %w", path, err)
+	f, err := modelfile.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	f := &Files{path: path}
+	return &Files{f}, nil
+}
+
+// LoadOptions say how a model is put on its devices. The zero value is what suits most: one device, and numbers and form
+// of the weights by the kind of device.
+type LoadOptions struct {
+	// DType is the dtype of weights and activations: Float32, Float16 or BFloat16. InvalidDType (the zero value) stands
+	// for Float32 on a CPU and Float16 on a GPU, as the tutorial loads its model.
+	DType dtypes.DType
+	// Devices is over how many devices of the backend the model is sharded, the first so many: see
+	// [Config.CheckDevices]. 0 is 1.
+	Devices int
+	// Weights is the form of the weights on the device.
+	Weights WeightForm
+	// RoundFloat16 rounds every weight to float16 before it is converted to DType: what a detour over float16 files does
+	// to a GGUF's weights. Weights are plain then.
+	RoundFloat16 bool
+	// Progress is called after each tensor with the bytes read so far and those of all weights, as they are stored.
+	// Calls do not overlap. nil: nobody is told.
+	Progress func(done, total int64)
+	// Context ends the loading early, with its error, when it is done (Ctrl-C). nil: never.
+	Context context.Context
+}
+
+// WeightForm is how weights lie on a device.
+type WeightForm int
+
+const (
+	// AutoWeights is packed on one CPU with Float32, where the file allows it, else plain. On a GPU products of 16-bit
+	// weights are faster.
+	AutoWeights WeightForm = iota
+	// PlainWeights are all numbers of LoadOptions.DType.
+	PlainWeights
+	// PackedWeights stay as a GGUF file packs them ([modelfile.Files.Packable]): values are exactly those of plain ones in
+	// Float32, a step of the decode loop reads a quarter of the memory. Only on one CPU, in Float32.
+	PackedWeights
+)
+
+// Choose returns the options for a model with nothing left open: its number of devices, its dtype, and whether its
+// weights are plain or packed. gpu says that the device has memory of its own. This is the one place that chooses. What
+// cannot be is an error of one line.
+func (o LoadOptions) Choose(f *Files, gpu bool) (LoadOptions, error) {
+	if o.Devices == 0 {
+		o.Devices = 1
+	}
+	if o.DType == dtypes.InvalidDType {
+		o.DType = dtypes.Float32
+		if gpu {
+			o.DType = dtypes.Float16
+		}
+	}
+	if o.Context == nil {
+		o.Context = context.Background()
+	}
+	if o.Progress == nil {
+		o.Progress = func(int64, int64) {}
+	}
+	if err := o.as().Validate(); err != nil {
+		return o, err
+	}
+	if o.Weights == PlainWeights {
+		return o, nil
+	}
+	cannot := o.cannotPack(f, gpu)
 	switch {
-	case info.IsDir():
-		f.config, f.source, err = openFolder(path)
-	case info.Mode().IsRegular() && strings.EqualFold(filepath.Ext(path), ".gguf"):
-		f.config, f.source, err = openGGUF(path, info.Size())
+	case cannot == nil:
+		o.Weights = PackedWeights
+	case o.Weights == PackedWeights:
+		return o, cannot
 	default:
-		return nil, usererr.New("model %q: want a .gguf file or a folder with config.json", path)
+		o.Weights = PlainWeights
 	}
+	return o, nil
+}
+
+// cannotPack says why weights cannot stay packed.
+func (o LoadOptions) cannotPack(f *Files, gpu bool) error {
+	switch {
+	case o.Devices > 1:
+		return usererr.New("packed weights are for one device, want plain ones on %d", o.Devices)
+	case gpu:
+		return usererr.New("packed weights are for CPUs, want plain ones on a GPU")
+	case o.DType != dtypes.Float32:
+		return usererr.New("packed weights compute in float32, not in %s", o.DType)
+	case o.RoundFloat16:
+		return usererr.New("packed weights cannot be rounded to float16")
+	}
+	return f.Packable()
+}
+
+// as says what the elements of weights become.
+func (o LoadOptions) as() modelfile.As {
+	return modelfile.As{DType: o.DType, RoundFloat16: o.RoundFloat16}
+}
+
+// Load reads the weights and puts the model on the devices of a backend. Elements are converted while they are read, and
+// each layer goes to its devices as soon as it is there: beside what stays on the devices, one layer exists twice at
+// most. On an error, what was loaded is freed.
+func (f *Files) Load(backend compute.Backend, options LoadOptions) (*Model, error) {
+	o, err := options.Choose(f, !backend.HasSharedBuffers())
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkTensors(); err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-// Path is what Open was given.
-func (f *Files) Path() string { return f.path }
-
-// Config is the model's configuration.
-func (f *Files) Config() Config {
-	c := f.config
-	c.EOS = slices.Clone(c.EOS)
-	return c
-}
-
-// Tokenizer reads the model's tokenizer, and checks that its ids fit the model's vocabulary.
-func (f *Files) Tokenizer() (*tokenizer.Tokenizer, error) {
-	t, err := f.source.tokenizer()
+	m, err := newModel(backend, f.Config(), o.DType, o.Devices)
 	if err != nil {
 		return nil, err
 	}
-	if n := t.VocabSize(); n > f.config.VocabSize {
-		return nil, usererr.New("%s: the tokenizer has ids up to %d, the model's vocabulary ends at %d", f.path, n-1, f.config.VocabSize-1)
+	m.packed = o.Weights == PackedWeights
+	if m.packed {
+		err = m.loadPacked(f, o)
+	} else {
+		err = m.load(f, o)
 	}
-	return t, nil
+	if err != nil {
+		m.Finalize()
+		return nil, err
+	}
+	return m, nil
 }
 
-// StoredBytes is the size of the model's parameters in its files.
-func (f *Files) StoredBytes() int64 {
-	all := f.source.tensors()
-	var sum int64
-	for _, p := range f.config.parameters() {
-		sum += all[f.source.name(p)].size
+// load reads plain weights: straight onto one device, or over the host to several.
+func (m *Model) load(f *Files, o LoadOptions) error {
+	l := loader{files: f, options: o}
+	if m.on.n == 1 {
+		l.backend = m.on.backend
 	}
-	return sum
-}
-
-// ParameterCount is the number of weights, the output head counted once when it is tied.
-func (c Config) ParameterCount() int64 {
-	var sum int64
-	for _, p := range c.parameters() {
-		n := int64(1)
-		for _, d := range p.dims {
-			n *= int64(d)
-		}
-		sum += n
-	}
-	return sum
-}
-
-// checkTensors compares the tensors of the files with those that the configuration implies.
-func (f *Files) checkTensors() error {
-	all := f.source.tensors()
-	expected := make(map[string]bool, len(all))
-	for _, p := range f.config.parameters() {
-		name := f.source.name(p)
-		expected[name] = true
-		s, found := all[name]
-		if !found {
-			return usererr.New("%s: tensor %q is missing, want shape %v", f.path, name, p.dims)
-		}
-		if !slices.Equal(s.dims, p.dims) {
-			return usererr.New("%s: tensor %q has shape %v, want %v", s.file, name, s.dims, p.dims)
-		}
-		switch s.dtype {
-		case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
-		default:
-			return usererr.New("%s: tensor %q has dtype %s, want float32, float16 or bfloat16", s.file, name, s.format)
-		}
-	}
-	var extra []string
-	for name := range all {
-		if !expected[name] && !f.source.ignored(name) {
-			extra = append(extra, name)
-		}
-	}
-	if len(extra) > 0 {
-		slices.Sort(extra) // the message does not depend on the order of a map
-		return usererr.New("%s: tensor %q does not belong to this architecture (%d such): results without it would be wrong",
-			f.path, extra[0], len(extra))
-	}
-	return nil
+	total := f.StoredBytes()
+	var done int64
+	return m.place(l.tensors(), func(w modelfile.Weight) {
+		done += f.StoredBytesOf(w)
+		o.Progress(done, total)
+	})
 }

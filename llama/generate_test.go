@@ -17,6 +17,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -315,16 +316,26 @@ func TestNaNWeightsAreAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := files.LoadWeights(nil, dtypes.Float32)
+	w, err := loadAll(files, nil, LoadOptions{DType: dtypes.Float32})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tensors.MustMutableFlatData(w.Layers[1].Down, func(flat []float32) { flat[5] = float32(math.NaN()) })
-	m, err := NewModel(backend, files.Config(), w)
+	m, err := newModel(backend, files.Config(), dtypes.Float32, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Finalize()
+	err = m.place(func(yield func(loaded, error) bool) {
+		for _, x := range w {
+			if x.weight.HF == "model.layers.1.mlp.down_proj.weight" {
+				tensors.MustMutableFlatData(x.tensor, func(flat []float32) { flat[5] = float32(math.NaN()) })
+			}
+			yield(x, nil)
+		}
+	}, func(modelfile.Weight) {})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ids, mask := raggedBatch()
 	r, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 3}, nil)
 	if err == nil || !strings.Contains(err.Error(), "not numbers") || r.Stop != StopFailed {

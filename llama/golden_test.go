@@ -46,18 +46,19 @@ var models = struct {
 }{loaded: map[string]*Model{}, generators: map[string]*Generator{}}
 
 // mustModel loads a model from its files.
-func mustModel(t testing.TB, path string, dtype dtypes.DType, options ...LoadOption) *Model {
+func mustModel(t testing.TB, path string, dtype dtypes.DType) *Model {
+	t.Helper()
+	return mustLoad(t, path, LoadOptions{DType: dtype, Weights: PlainWeights})
+}
+
+func mustLoad(t testing.TB, path string, options LoadOptions) *Model {
 	t.Helper()
 	backend := testbackend.XLA(t)
 	files, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	weights, err := files.LoadWeights(backend, dtype, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := NewModel(backend, files.Config(), weights)
+	m, err := files.Load(backend, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,106 +2,33 @@ package llama
 
 import (
 	"context"
-	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// LoadOption changes how LoadWeights works.
-type LoadOption func(*loadOptions)
-
-type loadOptions struct {
-	ctx          context.Context
-	progress     func(done, total int64)
-	roundFloat16 bool
-}
-
-func newLoadOptions(options []LoadOption) loadOptions {
-	o := loadOptions{ctx: context.Background(), progress: func(int64, int64) {}}
-	for _, option := range options {
-		option(&o)
-	}
-	return o
-}
-
-// WithContext ends the loading early, with the context's error, when ctx is done (Ctrl-C).
-func WithContext(ctx context.Context) LoadOption {
-	return func(o *loadOptions) { o.ctx = ctx }
-}
-
-// WithProgress has report called after each tensor with the bytes read so far and those of all parameters, as they
-// are stored. Calls do not overlap.
-func WithProgress(report func(done, total int64)) LoadOption {
-	return func(o *loadOptions) { o.progress = report }
-}
-
-// RoundFloat16 rounds every weight to float16 before it is converted to the dtype asked for: what a detour over
-// float16 files does to a GGUF's weights.
-func RoundFloat16() LoadOption {
-	return func(o *loadOptions) { o.roundFloat16 = true }
-}
-
-// LoadWeights reads all parameters into tensors of dtype (Float32, Float16 or BFloat16): on the backend's first
-// device, or in host memory when backend is nil. Elements are converted while they are read. Where the device uses host
-// memory the tensors are filled in place, two at a time; for others one tensor is read while the one before it is on its way, so that
-// at most two are in host memory. On an error, what was loaded is freed.
-func (f *Files) LoadWeights(backend compute.Backend, dtype dtypes.DType, options ...LoadOption) (*Weights, error) {
-	w := &Weights{Layers: make([]LayerWeights, f.config.Layers)}
-	if err := f.load(backend, dtype, w, func() error { return nil }, options); err != nil {
-		w.Finalize()
-		return nil, err
-	}
-	return w, nil
-}
-
-// load fills w, and calls each after every tensor.
-func (f *Files) load(backend compute.Backend, dtype dtypes.DType, w *Weights, each func() error, options []LoadOption) error {
-	switch dtype {
-	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
-	default:
-		return usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(dtype.String()))
-	}
-	o := newLoadOptions(options)
-	l := loader{files: f, backend: backend, dtype: dtype, options: o}
-	total := f.StoredBytes()
-	var done int64
-	for t, err := range l.tensors() {
-		if err != nil {
-			return err
-		}
-		*t.parameter.slot(w) = t.tensor
-		if err := each(); err != nil {
-			return err
-		}
-		done += t.stored.size
-		o.progress(done, total)
-	}
-	return nil
-}
-
+// loader reads weights into tensors of one dtype: on the backend's first device, or in host memory when backend is nil.
+// Where the device uses host memory the tensors are filled in place, two at a time; for others one tensor is read while
+// the one before it is on its way, so that at most two are in host memory.
 type loader struct {
 	files   *Files
 	backend compute.Backend
-	dtype   dtypes.DType
-	options loadOptions
+	options LoadOptions // with nothing left open
 }
 
-// loaded is one tensor, and in between the bytes for it.
+// loaded is one weight, and in between the bytes for it.
 type loaded struct {
-	parameter parameter
-	stored    stored
-	staging   []byte
-	tensor    *tensors.Tensor
+	weight  modelfile.Weight
+	staging []byte
+	tensor  *tensors.Tensor
 }
 
-// tensors yields all parameters, or an error as the last thing.
+// tensors yields all weights, or an error as the last thing.
 func (l *loader) tensors() iter.Seq2[loaded, error] {
 	if l.backend != nil && !l.backend.HasSharedBuffers() {
 		return l.uploaded()
@@ -109,14 +36,14 @@ func (l *loader) tensors() iter.Seq2[loaded, error] {
 	return l.ahead()
 }
 
-// ahead makes tensors in host memory, two at a time, since parts of it keep one processor busy: GGUF's blocks are unpacked by one, and new memory is
-// mapped.
+// ahead makes tensors in host memory, two at a time, since parts of it keep one processor busy: GGUF's blocks are
+// unpacked by one, and new memory is mapped.
 func (l *loader) ahead() iter.Seq2[loaded, error] {
 	return func(yield func(loaded, error) bool) {
-		ctx, cancel := context.WithCancel(l.options.ctx)
+		ctx, cancel := context.WithCancel(l.options.Context)
 		defer cancel()
 		reader := *l
-		reader.options.ctx = ctx
+		reader.options.Context = ctx
 		type result struct {
 			t   loaded
 			err error
@@ -133,19 +60,18 @@ func (l *loader) ahead() iter.Seq2[loaded, error] {
 		first := func() bool { // yields the oldest
 			r := <-pending[0]
 			pending = pending[1:]
-			if err := l.options.ctx.Err(); err != nil && r.err == nil { // it was made before
+			if err := l.options.Context.Err(); err != nil && r.err == nil { // it was made before
 				_ = r.t.tensor.FinalizeAll()
-				r.t.tensor, r.err = nil, err
+				r.t.tensor, r.err = nil, l.files.About(r.t.weight, err)
 			}
-			return yield(r.t, l.named(r.t, r.err)) && r.err == nil
+			return yield(r.t, r.err) && r.err == nil
 		}
-		for t := range l.list() {
+		for _, w := range l.files.Config().Weights() {
 			made := make(chan result, 1)
 			pending = append(pending, made)
 			go func() {
-				var err error
-				t.tensor, err = reader.inPlace(t)
-				made <- result{t, err}
+				tensor, err := reader.inPlace(w)
+				made <- result{loaded{weight: w, tensor: tensor}, err}
 			}()
 			if len(pending) == 2 && !first() {
 				return
@@ -156,33 +82,20 @@ func (l *loader) ahead() iter.Seq2[loaded, error] {
 	}
 }
 
-func (l *loader) list() iter.Seq[loaded] {
-	return func(yield func(loaded) bool) {
-		all := l.files.source.tensors()
-		for _, p := range l.files.config.parameters() {
-			if !yield(loaded{parameter: p, stored: all[l.files.source.name(p)]}) {
-				return
-			}
-		}
-	}
+func (l *loader) shape(w modelfile.Weight) shapes.Shape {
+	return shapes.Make(l.options.DType, w.Dims...)
 }
 
-// named adds file and tensor to an error.
-func (l *loader) named(t loaded, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: tensor %q: %w", t.stored.file, t.stored.name, err)
+func (l *loader) read(w modelfile.Weight, dst []byte) error {
+	return l.files.Read(l.options.Context, w, l.options.as(), dst)
 }
-
-func (l *loader) shape(t loaded) shapes.Shape { return shapes.Make(l.dtype, t.parameter.dims...) }
 
 // inPlace makes a tensor in host memory, which may be the device's own.
-func (l *loader) inPlace(t loaded) (*tensors.Tensor, error) {
+func (l *loader) inPlace(w modelfile.Weight) (*tensors.Tensor, error) {
 	if l.backend == nil {
-		tensor := tensors.FromShape(l.shape(t))
+		tensor := tensors.FromShape(l.shape(w))
 		var err error
-		if e := tensor.MutableBytes(func(dst []byte) { err = l.fill(dst, t) }); e != nil {
+		if e := tensor.MutableBytes(func(dst []byte) { err = l.read(w, dst) }); e != nil {
 			err = e
 		}
 		if err != nil {
@@ -192,39 +105,39 @@ func (l *loader) inPlace(t loaded) (*tensors.Tensor, error) {
 		return tensor, nil
 	}
 	// Not tensors.FromShapeForBackend: it writes zeros first, which takes as long as reading does.
-	buffer, flat, err := l.backend.NewSharedBuffer(0, l.shape(t))
+	buffer, flat, err := l.backend.NewSharedBuffer(0, l.shape(w))
 	if err != nil {
-		return nil, err
+		return nil, l.files.About(w, err)
 	}
 	memory := dtypes.UnsafeByteSliceFromAny(flat)
 	hugePages(memory)
-	if err = l.fill(memory, t); err != nil {
+	if err = l.read(w, memory); err != nil {
 		_ = buffer.Finalize()
 		return nil, err
 	}
 	return tensors.FromBuffer(buffer)
 }
 
-// uploaded reads into two buffers by turns: while one is filled, the other goes to the device.
+// uploaded reads into two buffers in alternation: while one is filled, the other goes to the device.
 func (l *loader) uploaded() iter.Seq2[loaded, error] {
 	return func(yield func(loaded, error) bool) {
-		ctx, cancel := context.WithCancel(l.options.ctx)
+		ctx, cancel := context.WithCancel(l.options.Context)
 		defer cancel()
 		reader := *l
-		reader.options.ctx = ctx
+		reader.options.Context = ctx
 		free, ready := make(chan []byte, 2), make(chan loaded)
 		free <- nil
 		free <- nil
 		var failure error // of the reader; read after ready was closed
 		go func() {
 			defer close(ready)
-			for t := range reader.list() {
-				size := int(reader.shape(t).ByteSize())
+			for _, w := range l.files.Config().Weights() {
+				t, size := loaded{weight: w}, int(reader.shape(w).ByteSize())
 				if t.staging = <-free; cap(t.staging) < size {
 					t.staging = make([]byte, size)
 				}
 				t.staging = t.staging[:size]
-				if failure = reader.named(t, reader.fill(t.staging, t)); failure != nil {
+				if failure = reader.read(w, t.staging); failure != nil {
 					return
 				}
 				select {
@@ -236,9 +149,12 @@ func (l *loader) uploaded() iter.Seq2[loaded, error] {
 		}()
 		for t := range ready {
 			var err error
-			t.tensor, err = tensors.FromRaw(l.backend, 0, l.shape(t), t.staging) // returns when the data was copied
+			t.tensor, err = tensors.FromRaw(l.backend, 0, l.shape(t.weight), t.staging) // returns when the data was copied
+			if err != nil {
+				err = l.files.About(t.weight, err)
+			}
 			free <- t.staging
-			if t.staging = nil; !yield(t, l.named(t, err)) || err != nil {
+			if t.staging = nil; !yield(t, err) || err != nil {
 				cancel()
 				for range ready { // the reader may be about to hand one over
 				}
@@ -246,7 +162,7 @@ func (l *loader) uploaded() iter.Seq2[loaded, error] {
 			}
 		}
 		if failure == nil {
-			failure = l.options.ctx.Err() // between two tensors
+			failure = l.options.Context.Err() // between two tensors
 		}
 		if failure != nil {
 			yield(loaded{}, failure)

@@ -2,132 +2,32 @@ package llama
 
 import (
 	"encoding/binary"
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
-	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/float16"
-	"github.com/gomlx/compute/shapes"
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// Packable returns nil where LoadPacked can read the model: a GGUF file with Q4_1 in all matrices of the blocks and Q8_0 in the embeddings,
-// which are the output head too. Otherwise an error of one line names the first tensor that is another.
-func (f *Files) Packable() error {
-	all := f.source.tensors()
-	if !f.config.TieEmbeddings {
-		return usererr.New("%s: packed weights need an output head that is tied to the embeddings", f.path)
-	}
-	for _, p := range f.config.parameters() {
-		s, want := all[f.source.name(p)], "Q4_1"
-		switch {
-		case len(p.dims) == 1:
-			continue
-		case p.dims[0] == f.config.VocabSize && p.hf == f.config.parameters()[0].hf:
-			want = "Q8_0"
+// loadPacked reads weights that stay as the file packs them, on a device that uses host memory: a CPU. Values are
+// exactly those of plain weights in float32.
+func (m *Model) loadPacked(f *Files, o LoadOptions) error {
+	l := packedLoader{files: f, model: m, options: o, total: f.StoredBytes()}
+	for _, t := range onDevices(m.config) {
+		var to []*tensors.Tensor
+		for _, a := range arrays(t, m.dtype, 1, true) {
+			x := tensors.FromShape(a.shape)
+			to = append(to, x)
+			m.weights = append(m.weights, spread{parts: []*tensors.Tensor{x}, axis: a.axis}) // the model frees them, whatever comes
 		}
-		if s.format != want {
-			return usererr.New("%s: tensor %q is %s, packed weights need %s", s.file, s.name, s.format, want)
+		if err := l.read(t, to); err != nil {
+			return err
 		}
-	}
-	return nil
-}
-
-// LoadPacked reads a model whose weights stay as the file packs them (see Packable), on a device that uses host memory: a CPU. Values are
-// exactly those of LoadWeights in float32, and the model computes in float32.
-func (f *Files) LoadPacked(backend compute.Backend, options ...LoadOption) (*Model, error) {
-	if err := f.Packable(); err != nil {
-		return nil, err
-	}
-	o := newLoadOptions(options)
-	if o.roundFloat16 {
-		return nil, usererr.New("packed weights cannot be rounded to float16")
-	}
-	m, err := newModel(backend, f.Config(), dtypes.Float32, 1)
-	if err != nil {
-		return nil, err
-	}
-	m.packed = true
-	l := packedLoader{files: f, model: m, options: o, byName: map[string]parameter{}}
-	for _, p := range f.config.parameters() {
-		l.byName[p.hf] = p
-	}
-	if err := l.load(); err != nil {
-		m.Finalize()
-		return nil, err
-	}
-	return m, nil
-}
-
-// packedNodes takes the packed weights off, in the order in which packedLoader.load makes them.
-func (c Config) packedNodes(w *modelNodes, take func() *graph.Node) {
-	q4 := func(out ...int) matrix { return matrix{codes: take(), scale: take(), min: take(), out: out} }
-	w.embed, w.scale = take(), take()
-	w.head = matrix{codes: take(), scale: take(), out: []int{c.VocabSize}}
-	w.norm = take()
-	for range c.Layers {
-		var b blockNodes
-		b.attnNorm = take()
-		b.qkv = q4(c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim)
-		b.o = q4(c.HiddenSize)
-		b.mlpNorm = take()
-		b.gateUp = q4(1, 2, c.IntermediateSize) // 1: devices
-		b.down = q4(c.HiddenSize)
-		w.blocks = append(w.blocks, b)
-	}
-}
-
-type packedLoader struct {
-	files   *Files
-	model   *Model
-	options loadOptions
-	byName  map[string]parameter
-	done    int64
-}
-
-func (l *packedLoader) load() error {
-	c := l.files.config
-	if err := l.embeddings(); err != nil {
-		return err
-	}
-	if err := l.vector("model.norm.weight"); err != nil {
-		return err
-	}
-	// Rows of queries, keys and values by key/value head, as joinLayer has them.
-	group := c.Heads / c.KVHeads
-	heads := func(count, first int) func(int) int {
-		return func(row int) int {
-			head, r := row/c.HeadDim, row%c.HeadDim
-			return (head/count*(group+2)+first+head%count)*c.HeadDim + r
-		}
-	}
-	shifted := func(by int) func(int) int { return func(row int) int { return row + by } }
-	same := shifted(0)
-	for n := range c.Layers {
-		name := func(s string) string { return fmt.Sprintf("model.layers.%d.%s.weight", n, s) }
-		steps := []func() error{
-			func() error { return l.vector(name("input_layernorm")) },
-			func() error {
-				return l.matrix(
-					part{name("self_attn.q_proj"), heads(group, 0)},
-					part{name("self_attn.k_proj"), heads(1, group)},
-					part{name("self_attn.v_proj"), heads(1, group+1)})
-			},
-			func() error { return l.matrix(part{name("self_attn.o_proj"), same}) },
-			func() error { return l.vector(name("post_attention_layernorm")) },
-			func() error {
-				return l.matrix(part{name("mlp.gate_proj"), same}, part{name("mlp.up_proj"), shifted(c.IntermediateSize)})
-			},
-			func() error { return l.matrix(part{name("mlp.down_proj"), same}) },
-		}
-		for _, step := range steps {
-			if err := step(); err != nil {
+		for _, x := range to {
+			if err := x.ToDevice(m.on.backend, 0); err != nil {
 				return err
 			}
 		}
@@ -135,106 +35,101 @@ func (l *packedLoader) load() error {
 	return nil
 }
 
-// vector loads what is not packed, as LoadWeights does.
-func (l *packedLoader) vector(name string) error {
-	p := l.byName[name]
-	s := l.files.source.tensors()[l.files.source.name(p)]
-	plain := loader{files: l.files, backend: l.model.on.backend, dtype: dtypes.Float32, options: l.options}
-	t, err := plain.inPlace(loaded{parameter: p, stored: s})
-	if err != nil {
-		return fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
-	}
-	return l.keep(t, s)
+type packedLoader struct {
+	files       *Files
+	model       *Model
+	options     LoadOptions
+	done, total int64
 }
 
-func (l *packedLoader) keep(t *tensors.Tensor, read ...stored) error {
-	if err := t.ToDevice(l.model.on.backend, 0); err != nil {
-		_ = t.FinalizeAll()
-		return err
-	}
-	l.model.weights = append(l.model.weights, spread{parts: []*tensors.Tensor{t}, axis: whole})
-	for _, s := range read {
-		l.done += s.size
-	}
-	l.options.progress(l.done, l.files.StoredBytes())
-	return nil
-}
-
-// part is a tensor of the file that becomes some rows of a matrix.
-type part struct {
-	name string
-	row  func(int) int
-}
-
-// matrix makes words, scales and mins of Q4_1 tensors over the same input, one below the other.
-func (l *packedLoader) matrix(parts ...part) error {
-	out, in := 0, 0
-	for _, p := range parts {
-		d := l.byName[p.name].dims
-		out, in = out+d[0], d[1]
-	}
-	const blockBytes = 20
-	groups := in / packedGroup
-	words := tensors.FromShape(shapes.Make(dtypes.Uint32, groups, 4, out))
-	scale, low := tensors.FromShape(shapes.Make(dtypes.Float16, groups, out)), tensors.FromShape(shapes.Make(dtypes.Float16, groups, out))
-	var read []stored
-	for _, p := range parts {
-		s, raw, err := l.raw(p.name)
+// read fills the arrays of a tensor.
+func (l *packedLoader) read(t modelfile.Tensor, to []*tensors.Tensor) error {
+	for i, w := range t.Parts {
+		var err error
+		switch t.Packs {
+		case typeQ4:
+			err = l.rows(t, i, to)
+		case typeQ8:
+			err = l.embeddings(w, to)
+		default:
+			err = l.vector(t, i, to[0])
+		}
 		if err != nil {
 			return err
 		}
-		read = append(read, s)
-		row := p.row
-		if d := l.byName[p.name]; d.rotaryHeads > 0 && l.files.source.pairedRows() {
-			order := unpair(d.dims[0] / d.rotaryHeads)
-			row = func(r int) int { return p.row(order(r)) }
-		}
-		flat(words, func(w []uint32) {
-			flat(scale, func(d []float16.Float16) {
-				flat(low, func(m []float16.Float16) {
-					columns(groups, func(g int) {
-						for r := range l.byName[p.name].dims[0] {
-							b := raw[(r*groups+g)*blockBytes:][:blockBytes]
-							at := row(r)
-							d[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
-							m[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
-							for i := range 4 {
-								w[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
-							}
-						}
-					})
-				})
-			})
-		})
-	}
-	for i, t := range []*tensors.Tensor{words, scale, low} {
-		if i > 0 {
-			read = nil
-		}
-		if err := l.keep(t, read...); err != nil {
-			return err
-		}
+		l.done += l.files.StoredBytesOf(w)
+		l.options.Progress(l.done, l.total)
 	}
 	return nil
 }
 
-// embeddings makes codes and scales twice: by rows for looking tokens up, and with the vocabulary last for the output head.
-func (l *packedLoader) embeddings() error {
-	p := l.files.config.parameters()[0]
-	s, raw, err := l.raw(p.hf)
+// vector reads a part of a tensor that is not packed.
+func (l *packedLoader) vector(t modelfile.Tensor, part int, to *tensors.Tensor) error {
+	w := t.Parts[part]
+	values := make([]byte, 4*w.Elements())
+	if err := l.files.Read(l.options.Context, w, l.options.as(), values); err != nil {
+		return err
+	}
+	return to.MutableBytes(func(all []byte) {
+		for r := range w.Dims[0] {
+			copy(all[4*t.Row(part, r):], values[4*r:4*r+4])
+		}
+	})
+}
+
+// rows fills words, scales and mins of one part of a tensor in Q4_1: parts over the same input lie one below the other.
+func (l *packedLoader) rows(t modelfile.Tensor, part int, to []*tensors.Tensor) error {
+	w := t.Parts[part]
+	raw, err := l.files.Packed(l.options.Context, w)
+	if err != nil {
+		return err
+	}
+	const blockBytes = 20
+	groups, out := to[1].Shape().Dim(0), to[1].Shape().Dim(1)
+	at := make([]int, w.Dims[0]) // where each row of the file lies
+	order := l.files.Order(w)
+	for r := range at {
+		row := r
+		if order != nil {
+			row = order(r)
+		}
+		at[r] = t.Row(part, row)
+	}
+	flat(to[0], func(words []uint32) {
+		flat(to[1], func(scale []float16.Float16) {
+			flat(to[2], func(low []float16.Float16) {
+				columns(groups, func(g int) {
+					for r, at := range at {
+						b := raw[(r*groups+g)*blockBytes:][:blockBytes]
+						scale[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
+						low[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
+						for i := range 4 {
+							words[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
+						}
+					}
+				})
+			})
+		})
+	})
+	return nil
+}
+
+// embeddings fills codes and scales of Q8_0 twice: by rows for looking tokens up, and with the vocabulary last for the
+// output head.
+func (l *packedLoader) embeddings(w modelfile.Weight, to []*tensors.Tensor) error {
+	raw, err := l.files.Packed(l.options.Context, w)
 	if err != nil {
 		return err
 	}
 	const blockBytes = 2 + packedGroup
-	vocab, groups := p.dims[0], p.dims[1]/packedGroup
-	rows, rowScale := tensors.FromShape(shapes.Make(dtypes.Int8, p.dims...)), tensors.FromShape(shapes.Make(dtypes.Float16, vocab, groups))
-	head, headScale := tensors.FromShape(shapes.Make(dtypes.Uint32, groups, packedGroup/4, vocab)), tensors.FromShape(shapes.Make(dtypes.Float16, groups, vocab))
-	flat(rows, func(q []int8) {
-		flat(rowScale, func(d []float16.Float16) {
-			flat(head, func(qt []uint32) {
-				flat(headScale, func(dt []float16.Float16) {
+	vocab, groups := w.Dims[0], w.Dims[1]/packedGroup
+	flat(to[0], func(q []int8) {
+		flat(to[1], func(d []float16.Float16) {
+			flat(to[2], func(qt []uint32) {
+				flat(to[3], func(dt []float16.Float16) {
 					columns(groups, func(g int) {
-						for first := 0; first < vocab; first += 64 { // so many rows that lines of the processor's cache are filled while they are there
+						// So many rows at a time that lines of the processor's cache are filled while they are there.
+						for first := 0; first < vocab; first += 64 {
 							for r := first; r < min(first+64, vocab); r++ {
 								b := raw[(r*groups+g)*blockBytes:][:blockBytes]
 								scale := float16.FromBits(binary.LittleEndian.Uint16(b))
@@ -253,33 +148,7 @@ func (l *packedLoader) embeddings() error {
 			})
 		})
 	})
-	if err := l.keep(rows, s); err != nil {
-		return err
-	}
-	for _, t := range []*tensors.Tensor{rowScale, head, headScale} {
-		if err := l.keep(t); err != nil {
-			return err
-		}
-	}
 	return nil
-}
-
-// raw reads the blocks of a tensor.
-func (l *packedLoader) raw(name string) (stored, []byte, error) {
-	s := l.files.source.tensors()[l.files.source.name(l.byName[name])]
-	if err := l.options.ctx.Err(); err != nil {
-		return s, nil, err
-	}
-	r, err := openSection(s)
-	if err != nil {
-		return s, nil, err
-	}
-	defer r.Close()
-	raw := make([]byte, s.size)
-	if err := readFull(r, raw, 0); err != nil {
-		return s, nil, fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
-	}
-	return s, raw, nil
 }
 
 // flat gives the elements of a tensor in host memory.

@@ -9,8 +9,8 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
 	"github.com/kvqbook/kvqbook/internal/gx"
-	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
 // Model is a Llama on a device, or spread over several: its configuration and its packed weights. It is immutable until Finalize and safe for
@@ -19,40 +19,9 @@ type Model struct {
 	config  Config
 	on      *devices
 	dtype   dtypes.DType
-	weights []spread  // in the order of nodes
+	weights []spread  // as the table of weights lists them, see onDevices
 	rope    []float32 // frequencies
 	packed  bool      // weights are those of a GGUF as they are, see packed.go
-}
-
-// ModelOption changes how NewModel works.
-type ModelOption func(*modelOptions)
-
-type modelOptions struct{ devices int }
-
-// WithDevices spreads the model over the first n devices of the backend, which have to be able to share it: see [Config.CheckDevices].
-func WithDevices(n int) ModelOption { return func(o *modelOptions) { o.devices = n } }
-
-// NewModel takes over the weights: it packs them on the device (see joinLayer) and frees w, layer by layer, also when
-// it fails. All weights must have one dtype (float32, float16 or bfloat16), in which the model then computes, and the
-// shapes that the configuration implies. [Files.LoadModel] does without all weights in one place.
-func NewModel(backend compute.Backend, config Config, w *Weights, options ...ModelOption) (*Model, error) {
-	defer w.Finalize()
-	o := modelOptions{devices: 1}
-	for _, option := range options {
-		option(&o)
-	}
-	if err := config.Validate(); err != nil {
-		return nil, err
-	}
-	if err := w.check(config); err != nil {
-		return nil, err
-	}
-	m, err := newModel(backend, config, w.Embed.DType(), o.devices)
-	if err != nil {
-		return nil, err
-	}
-	p := packer{model: m}
-	return p.end(p.all(w))
 }
 
 // newModel is a model without weights, for a valid configuration.
@@ -65,29 +34,7 @@ func newModel(backend compute.Backend, config Config, dtype dtypes.DType, n int)
 		return nil, err
 	}
 	config.EOS = slices.Clone(config.EOS)
-	return &Model{config: config, on: on, dtype: dtype, rope: ropeFrequencies(config)}, nil
-}
-
-// check compares the tensors with what the configuration implies.
-func (w *Weights) check(c Config) error {
-	if len(w.Layers) != c.Layers {
-		return usererr.New("weights of %d layers, the configuration has %d", len(w.Layers), c.Layers)
-	}
-	for _, p := range c.parameters() {
-		t := *p.slot(w)
-		if t == nil {
-			return usererr.New("weights without %s, want %v", p.hf, p.dims)
-		}
-		if !slices.Equal(t.Shape().Dimensions, p.dims) || t.DType() != w.Embed.DType() {
-			return usererr.New("weight %s is %s, want %s %v", p.hf, t.Shape(), w.Embed.DType(), p.dims)
-		}
-	}
-	switch dtype := w.Embed.DType(); dtype {
-	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
-		return nil
-	default:
-		return usererr.New("weights as %s, want float32, float16 or bfloat16", dtype)
-	}
+	return &Model{config: config, on: on, dtype: dtype, rope: config.RotaryFrequencies()}, nil
 }
 
 // Config returns the model's configuration.
@@ -121,39 +68,6 @@ func (m *Model) Finalize() {
 	m.weights = nil
 }
 
-// modelNodes are the weights as graph parameters.
-type modelNodes struct {
-	embed, scale, norm *Node  // scale belongs to packed embeddings
-	head               matrix // embed where it is tied
-	blocks             []blockNodes
-}
-
-// weightsPerBlock is the number of fields of blockNodes.
-const weightsPerBlock = 6
-
-// nodes takes the weights off the front of a graph's parameters and returns the rest.
-func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
-	take := func() *Node {
-		n := parameters[0]
-		parameters = parameters[1:]
-		return n
-	}
-	if m.packed {
-		m.config.packedNodes(&w, take)
-		return w, parameters
-	}
-	w.embed, w.norm = take(), take()
-	w.head = matrix{plain: w.embed}
-	if !m.config.TieEmbeddings {
-		w.head = matrix{plain: take()}
-	}
-	plain := func() matrix { return matrix{plain: take()} }
-	for range m.config.Layers {
-		w.blocks = append(w.blocks, blockNodes{attnNorm: take(), qkv: plain(), o: plain(), mlpNorm: take(), gateUp: plain(), down: plain()})
-	}
-	return w, parameters
-}
-
 // observer is shown what goes from layer to layer while a graph is built; nil ones are not called. For tests.
 type observer func(name string, n *Node)
 
@@ -169,17 +83,17 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) 
 	x := w.embedded(ids) // [B, t, hidden]
 	seen.see(x, "hidden_0")
 	rope := newRotation(cache.Positions(ids.Shape().Dim(1)), m.rope)
-	for i, block := range w.blocks {
-		inputs := append([]*Node{rope.cos, rope.sin}, block.nodes()...)
+	for i, weights := range w.blocks {
+		inputs := append([]*Node{rope.cos, rope.sin}, weights.nodes()...)
 		x = cache.Through(i, x, inputs, func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
-			return m.config.block(block.with(in[2:]), x, rotation{in[0], in[1]}, layer)
+			return block(m.config, weights.with(in[2:]), x, rotation{in[0], in[1]}, layer)
 		})
 		if i+1 < len(w.blocks) {
 			seen.see(x, "hidden_%d", i+1)
 		}
 	}
 	cache.Advance()
-	x = rmsNorm(x, inside(w.norm), m.config.RMSNormEps)
+	x = rmsNorm(x, w.top.vector(modelfile.FinalNorm), m.config.RMSNormEps)
 	seen.see(x, "hidden_%d", len(w.blocks))
 	return x
 }
@@ -187,18 +101,19 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) 
 // embedded are the embeddings of tokens [B, t]: [B, t, hidden].
 func (w modelNodes) embedded(ids *Node) *Node {
 	at := Reshape(ids, ids.Shape().Dim(0), ids.Shape().Dim(1), 1)
-	x := Gather(inside(w.embed), at)
-	if w.scale == nil {
-		return x
+	embed := w.top[modelfile.Embed]
+	if !embed.packed() {
+		return Gather(inside(embed.plain), at)
 	}
-	scale := convert(Gather(inside(w.scale), at), dtypes.Float32) // [B, t, hidden/32]
+	x := Gather(inside(embed.codes), at)
+	scale := convert(Gather(inside(embed.scale), at), dtypes.Float32) // [B, t, hidden/32]
 	wide := append(scale.Shape().Clone().Dimensions, packedGroup)
 	scale = Reshape(gx.BroadcastToDims(ExpandAxes(scale, -1), wide...), x.Shape().Dimensions...)
 	return Mul(convert(x, dtypes.Float32), scale)
 }
 
 // logits scores the whole vocabulary: hidden [..., hidden] -> [..., V] float32, whatever the dtype of the weights.
-func (w modelNodes) logits(hidden *Node) *Node { return linear32(hidden, w.head) }
+func (w modelNodes) logits(hidden *Node) *Node { return linear32(hidden, w.top[modelfile.Head]) }
 
 // lastLogits are the logits of the newest token of each row: hidden [B, t, hidden] -> [B, V] float32. Rows are padded
 // on the left, so that is the last column.

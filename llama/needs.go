@@ -38,7 +38,7 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	c, size := one.Model, int64(r.DType.Size())
 	last := plans[len(plans)-1].Memory()
 	n := Needs{Cache: last}
-	for _, l := range c.weightLayouts(r.DType, 1, r.Packed) {
+	for _, l := range weightLayouts(c, r.DType, 1, r.Packed) {
 		n.Weights += int64(l.shape.ByteSize())
 	}
 	first := plans[0].Memory().Total()
@@ -51,9 +51,8 @@ func (r Request) Needs(widened bool) (Needs, error) {
 		}
 		n.Beside = second.Cache.Total() + one.logits()*scoreBlock // the predictions that are compared
 	}
-	joined := (c.qkvElements() + 2*c.matrix(c.IntermediateSize)) * size
 	work := map[string]int64{
-		"loading":    joined - last.Total(), // there is no cache yet
+		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet
 		"the prompt": first + one.promptWork(widened) - last.Total(),
 		"a step":     one.stepWork(widened),
 	}
@@ -68,9 +67,16 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	return n, nil
 }
 
-func (c Config) matrix(rows int) int64 { return int64(rows) * int64(c.HiddenSize) }
-
-func (c Config) qkvElements() int64 { return c.matrix((c.Heads + 2*c.KVHeads) * c.HeadDim) }
+// joinedElements is the number of elements of a layer's tensors that are made of several weights: while they are joined,
+// they are there twice.
+func joinedElements(c Config) (sum int64) {
+	for _, t := range c.Tensors() {
+		if t.Role.OfLayer() && t.Layer == 0 && len(t.Parts) > 1 {
+			sum += t.Elements()
+		}
+	}
+	return sum
+}
 
 // promptWork predicts the largest temporaries of the graph that takes the prompt in. Of a layer either its attention or its feed-forward
 // part is alive, beside the residual stream x, and of the matrices a float32 copy where the device needs one:
@@ -113,9 +119,13 @@ func (r Request) widenedBytes(widened bool) int64 {
 	if !widened || r.DType == dtypes.Float32 {
 		return 0
 	}
-	c := r.Model
-	layer := c.qkvElements() + c.matrix(c.Heads*c.HeadDim) + 3*c.matrix(c.IntermediateSize)
-	return 4 * (int64(c.Layers)*layer + c.matrix(c.VocabSize))
+	sum := int64(r.Model.VocabSize) * int64(r.Model.HiddenSize)
+	for _, t := range r.Model.Tensors() {
+		if t.Role.OfLayer() && t.Matrix() {
+			sum += t.Elements()
+		}
+	}
+	return 4 * sum
 }
 
 // unpackedBytes is the float32 copy of a packed matrix that multiplies many tokens: of the largest.
@@ -123,5 +133,11 @@ func (r Request) unpackedBytes() int64 {
 	if !r.Packed {
 		return 0
 	}
-	return 4 * max(r.Model.qkvElements(), 2*r.Model.matrix(r.Model.IntermediateSize))
+	var most int64
+	for _, t := range r.Model.Tensors() {
+		if t.Packs == typeQ4 {
+			most = max(most, t.Elements())
+		}
+	}
+	return 4 * most
 }

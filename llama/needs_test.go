@@ -59,6 +59,14 @@ func TestNeedsAgainstXLA(t *testing.T) {
 	}
 }
 
+// layoutsOf are how the weights of a model lie, as they are on the devices.
+func layoutsOf(m *Model) (list []layout) {
+	for _, s := range m.weights {
+		list = append(list, s.layout())
+	}
+	return list
+}
+
 // The layouts of a model that is not loaded are those that it has when it is.
 func TestWeightLayouts(t *testing.T) {
 	for _, devices := range []int{1, 2} {
@@ -68,7 +76,7 @@ func TestWeightLayouts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, want := sketch.weightLayouts(), m.weightLayouts()
+			got, want := sketch.weightLayouts(), layoutsOf(m)
 			if !slices.EqualFunc(got, want, func(a, b layout) bool { return a.axis == b.axis && a.shape.Equal(b.shape) }) {
 				t.Errorf("%s on %d devices: %v, want %v", name, devices, got, want)
 			}
@@ -83,13 +91,13 @@ func TestNeedsOfPackedWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := f.LoadPacked(backend)
+	m, err := f.Load(backend, LoadOptions{Weights: PackedWeights})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Finalize()
-	got := m.config.weightLayouts(m.dtype, 1, true)
-	if want := m.weightLayouts(); !slices.EqualFunc(got, want, func(a, b layout) bool { return a.axis == b.axis && a.shape.Equal(b.shape) }) {
+	got := weightLayouts(m.config, m.dtype, 1, true)
+	if want := layoutsOf(m); !slices.EqualFunc(got, want, func(a, b layout) bool { return a.axis == b.axis && a.shape.Equal(b.shape) }) {
 		t.Fatalf("%v, want %v", got, want)
 	}
 	r := Request{Model: f.Config(), DType: dtypes.Float32, Packed: true, Batch: 1, Prompt: 64, NewTokens: 16}

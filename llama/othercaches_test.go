@@ -18,7 +18,7 @@ import (
 func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
 	testbackend.XLA(t)
 	p := readPrompts(t)
-	m := mustModel(t, smallModel(t), dtypes.Float32, RoundFloat16())
+	m := mustLoad(t, smallModel(t), LoadOptions{DType: dtypes.Float32, RoundFloat16: true})
 	defer m.Finalize()
 	for _, c := range []struct {
 		variant string

@@ -21,7 +21,7 @@ func TestPackedWeightsMatchFloat32(t *testing.T) {
 	}
 	plain := mustModel(t, smallModel(t), dtypes.Float32)
 	defer plain.Finalize()
-	packed, err := files.LoadPacked(backend)
+	packed, err := files.Load(backend, LoadOptions{Weights: PackedWeights})
 	if err != nil {
 		t.Fatal(err)
 	}

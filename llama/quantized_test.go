@@ -39,7 +39,7 @@ func TestTutorialCacheMatchesTransformers(t *testing.T) {
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	want := p.Variants["quanto_b4_g32_r64"].Generated
-	m := mustModel(t, smallModel(t), dtypes.Float32, RoundFloat16())
+	m := mustLoad(t, smallModel(t), LoadOptions{DType: dtypes.Float32, RoundFloat16: true})
 	defer m.Finalize()
 	g := mustGenerator(t, m, kvq.Tutorial())
 	r, err := g.Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true}, nil)

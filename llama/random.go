@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"iter"
 	"math"
 
 	"github.com/gomlx/compute"
@@ -9,44 +10,67 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// RandomWeights makes weights of a configuration's shapes on the device itself, for benchmarks of models whose weights are not at hand:
-// uniform with a deviation of 1/sqrt(inputs), norms are 1. One seed always gives the same weights.
-func RandomWeights(backend compute.Backend, config Config, dtype dtypes.DType, seed int64) (*Weights, error) {
+// NewRandom makes a model of a configuration's shapes with random weights, made on the device itself, for benchmarks of
+// models whose weights are not at hand: uniform with a deviation of 1/sqrt(inputs), norms are 1. One seed always gives
+// the same weights. Weights are plain.
+func NewRandom(backend compute.Backend, config Config, seed int64, options LoadOptions) (*Model, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	state, err := RNGStateFromSeed(seed)
+	options.Weights = PlainWeights
+	o, err := options.Choose(nil, !backend.HasSharedBuffers())
 	if err != nil {
 		return nil, err
 	}
-	w := &Weights{Layers: make([]LayerWeights, config.Layers)}
-	makers := map[string]*Exec{} // one graph a shape: the layers share them
-	defer func() {
-		for _, m := range makers {
-			m.Finalize()
-		}
-	}()
-	for _, p := range config.parameters() {
-		shape := shapes.Make(dtype, p.dims...)
-		maker := makers[shape.String()]
-		if maker == nil {
-			if maker, err = NewExec(backend, func(state *Node) []*Node { return randomWeight(state, shape) }); err != nil {
-				w.Finalize()
-				return nil, err
-			}
-			makers[shape.String()] = maker
-		}
-		out, err := maker.Call(state)
-		if err != nil {
-			w.Finalize()
-			return nil, err
-		}
-		state = out[0]
-		*p.slot(w) = out[1]
+	m, err := newModel(backend, config, o.DType, o.Devices)
+	if err != nil {
+		return nil, err
 	}
-	return w, nil
+	if err := m.place(randomWeights(backend, config, o.DType, seed), func(modelfile.Weight) {}); err != nil {
+		m.Finalize()
+		return nil, err
+	}
+	return m, nil
+}
+
+// randomWeights makes weights on the backend's first device, one after the other.
+func randomWeights(backend compute.Backend, config Config, dtype dtypes.DType, seed int64) iter.Seq2[loaded, error] {
+	return func(yield func(loaded, error) bool) {
+		state, err := RNGStateFromSeed(seed)
+		if err != nil {
+			yield(loaded{}, err)
+			return
+		}
+		makers := map[string]*Exec{} // one graph a shape: the layers share them
+		defer func() {
+			for _, m := range makers {
+				m.Finalize()
+			}
+		}()
+		for _, w := range config.Weights() {
+			shape := shapes.Make(dtype, w.Dims...)
+			maker := makers[shape.String()]
+			if maker == nil {
+				if maker, err = NewExec(backend, func(state *Node) []*Node { return randomWeight(state, shape) }); err != nil {
+					yield(loaded{}, err)
+					return
+				}
+				makers[shape.String()] = maker
+			}
+			out, err := maker.Call(state)
+			if err != nil {
+				yield(loaded{}, err)
+				return
+			}
+			state = out[0]
+			if !yield(loaded{weight: w, tensor: out[1]}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // randomWeight returns the next state of the generator and a weight.

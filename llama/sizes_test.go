@@ -48,7 +48,7 @@ func TestSizesInTheDocs(t *testing.T) {
 	table.WriteString("| model | parameters | layers | hidden | heads | KV heads | head dim | vocabulary | weights, float16 | cache per token, float16 | balanced |\n")
 	table.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, p := range published {
-		c := Config{Architecture: architectureLlama, VocabSize: p.vocab, HiddenSize: p.hidden, IntermediateSize: p.inner, Layers: p.layers,
+		c := Config{Architecture: "llama", VocabSize: p.vocab, HiddenSize: p.hidden, IntermediateSize: p.inner, Layers: p.layers,
 			Heads: p.heads, KVHeads: p.kvHeads, HeadDim: p.headDim, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 4096,
 			TieEmbeddings: p.tied, BOS: -1}
 		if err := c.Validate(); err != nil {

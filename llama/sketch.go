@@ -5,7 +5,6 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -65,70 +64,11 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...
 	return c, nil
 }
 
-// weightLayouts lists the weights in the order of nodes: as they lie on the devices, or, for a model that is not loaded, as they would.
-func (m *Model) weightLayouts() []layout {
-	if m.weights == nil {
-		return m.config.weightLayouts(m.dtype, m.on.n, m.packed)
-	}
-	var list []layout
-	for _, s := range m.weights {
-		list = append(list, s.layout())
-	}
-	return list
-}
-
-// weightLayouts is how the weights lie on n devices: plain ones as packer makes them, packed ones as packedLoader does.
-func (c Config) weightLayouts(dtype dtypes.DType, n int, packed bool) []layout {
-	var list []layout
-	add := func(dtype dtypes.DType, axis int, dims ...int) {
-		list = append(list, layout{shapes.Make(dtype, dims...), axis})
-	}
-	codes := func(words, in int, out ...int) { // with the output axis last
-		groups := in / packedGroup
-		add(dtypes.Uint32, whole, append([]int{groups, words}, out...)...)
-		add(dtypes.Float16, whole, append([]int{groups}, out...)...)
-		if words == 4 { // of Q4_1, which has a minimum too
-			add(dtypes.Float16, whole, append([]int{groups}, out...)...)
-		}
-	}
-	matrix := func(axis, in int, out ...int) {
-		if !packed {
-			add(dtype, axis, append(out, in)...)
-			return
-		}
-		rows := 1
-		for _, o := range out {
-			rows *= o
-		}
-		codes(4, in, rows)
-	}
-	if packed {
-		add(dtypes.Int8, whole, c.VocabSize, c.HiddenSize)
-		add(dtypes.Float16, whole, c.VocabSize, c.HiddenSize/packedGroup)
-		codes(8, c.HiddenSize, c.VocabSize)
-	} else {
-		add(dtype, whole, c.VocabSize, c.HiddenSize)
-	}
-	add(dtype, whole, c.HiddenSize)
-	if !c.TieEmbeddings {
-		add(dtype, whole, c.VocabSize, c.HiddenSize)
-	}
-	for range c.Layers {
-		add(dtype, whole, c.HiddenSize)
-		matrix(0, c.HiddenSize, c.KVHeads, c.Heads/c.KVHeads+2, c.HeadDim)
-		matrix(1, c.Heads*c.HeadDim, c.HiddenSize)
-		add(dtype, whole, c.HiddenSize)
-		matrix(0, c.HiddenSize, n, 2, c.IntermediateSize/n)
-		matrix(1, c.IntermediateSize, c.HiddenSize)
-	}
-	return list
-}
-
 // Request is a generation whose memory is asked for, before anything is loaded.
 type Request struct {
 	Model     Config
 	DType     dtypes.DType // of weights and of what the cache keeps exact
-	Packed    bool         // weights stay as LoadPacked has them
+	Packed    bool         // weights stay as a GGUF file packs them, see PackedWeights
 	Cache     kvq.Config
 	Beside    *kvq.Config // of a second cache at the same time, as an evaluation has; nil: none
 	Batch     int

@@ -39,7 +39,7 @@ func TestTutorialPromptsMatchTransformers(t *testing.T) {
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	want := p.Variants["full"]
-	m := mustModel(t, smallModel(t), dtypes.Float32, RoundFloat16())
+	m := mustLoad(t, smallModel(t), LoadOptions{DType: dtypes.Float32, RoundFloat16: true})
 	defer m.Finalize()
 	g := mustGenerator(t, m, kvq.Config{})
 

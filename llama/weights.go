@@ -1,123 +1,149 @@
 package llama
 
 import (
-	"fmt"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
-	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// Weights holds one tensor per parameter, in Hugging Face's conventions whatever the file's own were: rotary pairs
-// are rows i and i + D/2 of a head, linear weights are [out, in] (y = x · Wᵀ). All have the dtype asked for.
-type Weights struct {
-	Embed  *tensors.Tensor // [VocabSize, HiddenSize]
-	Layers []LayerWeights  // one a block
-	Norm   *tensors.Tensor // [HiddenSize], the norm after the last block
-	Head   *tensors.Tensor // [VocabSize, HiddenSize]; nil when tied to Embed
-}
-
-// LayerWeights holds the parameters of one block. Letters: H query heads, K key/value heads, D head dim.
-type LayerWeights struct {
-	AttnNorm *tensors.Tensor // [HiddenSize], before attention
-	Q        *tensors.Tensor // [H*D, HiddenSize]
-	K        *tensors.Tensor // [K*D, HiddenSize]
-	V        *tensors.Tensor // [K*D, HiddenSize]
-	O        *tensors.Tensor // [HiddenSize, H*D]
-	MLPNorm  *tensors.Tensor // [HiddenSize], before the feed-forward part
-	Gate     *tensors.Tensor // [IntermediateSize, HiddenSize]
-	Up       *tensors.Tensor // [IntermediateSize, HiddenSize]
-	Down     *tensors.Tensor // [HiddenSize, IntermediateSize]
-}
-
-// Finalize frees all tensors at once, on host and device, instead of waiting for the garbage collector. The weights
-// are unusable afterwards. Safe on a nil receiver and on a partly filled value.
-func (w *Weights) Finalize() {
-	if w == nil {
-		return
-	}
-	w.each(func(t **tensors.Tensor) {
-		if *t != nil {
-			_ = (*t).FinalizeAll() // only fails when it is gone already
-			*t = nil
-		}
-	})
-}
-
-// Bytes is the memory that all tensors take, in bytes.
-func (w *Weights) Bytes() int64 {
-	var sum int64
-	w.each(func(t **tensors.Tensor) {
-		if *t != nil {
-			sum += (*t).ByteSize()
-		}
-	})
-	return sum
-}
-
-func (w *Weights) each(visit func(**tensors.Tensor)) {
-	visit(&w.Embed)
-	for i := range w.Layers {
-		for _, t := range w.Layers[i].tensors() {
-			visit(t)
+// onDevices lists the tensors of a model in the order in which its graphs take them: those outside the layers come first.
+func onDevices(c Config) []modelfile.Tensor {
+	all := c.Tensors()
+	list := make([]modelfile.Tensor, 0, len(all))
+	for _, ofLayers := range []bool{false, true} {
+		for _, t := range all {
+			if t.Role.OfLayer() == ofLayers {
+				list = append(list, t)
+			}
 		}
 	}
-	visit(&w.Norm)
-	visit(&w.Head)
+	return list
 }
 
-func (l *LayerWeights) tensors() []**tensors.Tensor {
-	return []**tensors.Tensor{&l.AttnNorm, &l.Q, &l.K, &l.V, &l.O, &l.MLPNorm, &l.Gate, &l.Up, &l.Down}
+// packs says that a tensor stays as a GGUF packs it, in a model whose weights do.
+func packs(t modelfile.Tensor, packed bool) bool { return packed && t.Packs != "" }
+
+// Element types of GGUF files that tensors stay packed as, by their names in the table of weights.
+const (
+	typeQ4 = "Q4_1" // matrices
+	typeQ8 = "Q8_0" // embeddings that are the head too
+)
+
+// arrays are how a tensor of the table lies on n devices: a plain one is one array; see packed.go for the others.
+func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout {
+	dims := t.Dims(n)
+	if !packs(t, packed) {
+		return []layout{{shapes.Make(dtype, dims...), t.Cut}}
+	}
+	rows, in := 1, dims[len(dims)-1]
+	for _, d := range dims[:len(dims)-1] {
+		rows *= d
+	}
+	groups := in / packedGroup
+	scale := shapes.Make(dtypes.Float16, groups, rows)
+	if t.Packs == typeQ4 {
+		return wholes(shapes.Make(dtypes.Uint32, groups, 4, rows), scale, scale)
+	}
+	return wholes(shapes.Make(dtypes.Int8, rows, in), shapes.Make(dtypes.Float16, rows, groups),
+		shapes.Make(dtypes.Uint32, groups, 8, rows), scale)
 }
 
-// parameter is one tensor that the configuration implies.
-type parameter struct {
-	hf, gguf    string                          // its names in the two formats
-	dims        []int                           // [out, in] or [width]
-	rotaryHeads int                             // for query and key rows: how many heads they are; 0 for the others
-	slot        func(*Weights) **tensors.Tensor // where it goes
+// weightNodes are tensors of the model as nodes, by their roles; one that the model does not have is zero.
+type weightNodes [modelfile.Roles]matrix
+
+// take takes a tensor's arrays off a graph's parameters.
+func (w *weightNodes) take(t modelfile.Tensor, packed bool, next func() *Node) {
+	dims := t.Dims(1)
+	out := dims[:len(dims)-1]
+	switch {
+	case !packs(t, packed):
+		w[t.Role] = matrix{plain: next()}
+	case t.Packs == typeQ4:
+		w[t.Role] = matrix{codes: next(), scale: next(), min: next(), out: out}
+	default:
+		w[t.Role] = matrix{codes: next(), scale: next()}
+		w[modelfile.Head] = matrix{codes: next(), scale: next(), out: out}
+	}
 }
 
-// parameters lists all tensors of a model, in the order of its computation.
-func (c Config) parameters() []parameter {
-	h, i, q, kv := c.HiddenSize, c.IntermediateSize, c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
-	list := []parameter{{
-		hf: "model.embed_tokens.weight", gguf: "token_embd.weight", dims: []int{c.VocabSize, h},
-		slot: func(w *Weights) **tensors.Tensor { return &w.Embed },
-	}}
-	for n := range c.Layers {
-		for _, p := range []struct {
-			hf, gguf    string
-			dims        []int
-			rotaryHeads int
-			slot        func(*LayerWeights) **tensors.Tensor
-		}{
-			{"input_layernorm", "attn_norm", []int{h}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.AttnNorm }},
-			{"self_attn.q_proj", "attn_q", []int{q, h}, c.Heads, func(l *LayerWeights) **tensors.Tensor { return &l.Q }},
-			{"self_attn.k_proj", "attn_k", []int{kv, h}, c.KVHeads, func(l *LayerWeights) **tensors.Tensor { return &l.K }},
-			{"self_attn.v_proj", "attn_v", []int{kv, h}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.V }},
-			{"self_attn.o_proj", "attn_output", []int{h, q}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.O }},
-			{"post_attention_layernorm", "ffn_norm", []int{h}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.MLPNorm }},
-			{"mlp.gate_proj", "ffn_gate", []int{i, h}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.Gate }},
-			{"mlp.up_proj", "ffn_up", []int{i, h}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.Up }},
-			{"mlp.down_proj", "ffn_down", []int{h, i}, 0, func(l *LayerWeights) **tensors.Tensor { return &l.Down }},
-		} {
-			slot := p.slot
-			list = append(list, parameter{
-				hf:   fmt.Sprintf("model.layers.%d.%s.weight", n, p.hf),
-				gguf: fmt.Sprintf("blk.%d.%s.weight", n, p.gguf),
-				dims: p.dims, rotaryHeads: p.rotaryHeads,
-				slot: func(w *Weights) **tensors.Tensor { return slot(&w.Layers[n]) },
-			})
+// vector is a tensor that is used elementwise, as a value of the function that is being built.
+func (w *weightNodes) vector(role modelfile.Role) *Node { return inside(w[role].plain) }
+
+// has says whether the model has such a tensor.
+func (w *weightNodes) has(role modelfile.Role) bool {
+	return w[role].plain != nil || w[role].codes != nil
+}
+
+// nodes are all arrays as a list.
+func (w *weightNodes) nodes() []*Node {
+	var list []*Node
+	for _, n := range w.arrays() {
+		list = append(list, *n)
+	}
+	return list
+}
+
+// with has other nodes in their places.
+func (w weightNodes) with(nodes []*Node) weightNodes {
+	for i, n := range w.arrays() {
+		*n = nodes[i]
+	}
+	return w
+}
+
+func (w *weightNodes) arrays() []**Node {
+	var list []**Node
+	for role := range w {
+		m := &w[role]
+		for _, n := range []**Node{&m.plain, &m.codes, &m.scale, &m.min} {
+			if *n != nil {
+				list = append(list, n)
+			}
 		}
 	}
-	list = append(list, parameter{
-		hf: "model.norm.weight", gguf: "output_norm.weight", dims: []int{h},
-		slot: func(w *Weights) **tensors.Tensor { return &w.Norm },
-	})
-	if !c.TieEmbeddings {
-		list = append(list, parameter{
-			hf: "lm_head.weight", gguf: "output.weight", dims: []int{c.VocabSize, h},
-			slot: func(w *Weights) **tensors.Tensor { return &w.Head },
-		})
+	return list
+}
+
+// modelNodes are the weights as graph parameters.
+type modelNodes struct {
+	top    weightNodes // outside the layers; the head is the embedding where it is tied
+	blocks []weightNodes
+}
+
+// nodes takes the weights off the front of a graph's parameters and returns the rest.
+func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
+	next := func() *Node {
+		n := parameters[0]
+		parameters = parameters[1:]
+		return n
+	}
+	w.blocks = make([]weightNodes, m.config.Layers)
+	for _, t := range onDevices(m.config) {
+		to := &w.top
+		if t.Role.OfLayer() {
+			to = &w.blocks[t.Layer]
+		}
+		to.take(t, m.packed, next)
+	}
+	if !w.top.has(modelfile.Head) {
+		w.top[modelfile.Head] = w.top[modelfile.Embed]
+	}
+	return w, parameters
+}
+
+// weightLayouts lists how the arrays of all weights lie on the devices, in the order in which graphs take them. A model
+// need not be loaded for it.
+func (m *Model) weightLayouts() []layout {
+	return weightLayouts(m.config, m.dtype, m.on.n, m.packed)
+}
+
+// weightLayouts is the same for a configuration, on n devices.
+func weightLayouts(c Config, dtype dtypes.DType, n int, packed bool) []layout {
+	var list []layout
+	for _, t := range onDevices(c) {
+		list = append(list, arrays(t, dtype, n, packed)...)
 	}
 	return list
 }

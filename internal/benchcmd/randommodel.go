@@ -76,11 +76,7 @@ func newRandomModel(backend compute.Backend, info device.Info, shape llama.Confi
 	if dtype == dtypes.InvalidDType {
 		dtype = dtypeOn(info)
 	}
-	weights, err := llama.RandomWeights(backend, shape, dtype, 1)
-	if err != nil {
-		return nil, err
-	}
-	return llama.NewModel(backend, shape, weights, llama.WithDevices(n))
+	return llama.NewRandom(backend, shape, 1, llama.LoadOptions{DType: dtype, Devices: n})
 }
 
 // dtypeOn is what a user would keep a full-precision cache in on the device.

@@ -52,7 +52,7 @@ func (f *ModelFlags) Open(c *cobra.Command) (*llama.Files, error) {
 	if _, err := f.ParseMaxMemory(); err != nil {
 		return nil, err
 	}
-	if f.Weights != "auto" && f.Weights != "packed" && f.Weights != "plain" {
+	if _, known := weightForms[f.Weights]; !known {
 		return nil, usererr.New("--weights %q, want packed, plain or auto", f.Weights)
 	}
 	path, err := f.path(c)
@@ -82,22 +82,22 @@ func CheckCount(info device.Info, devices int) error {
 	return nil
 }
 
-// Packs tells whether weights stay packed: the one place that chooses by device. On a GPU products of 16-bit weights are faster.
+// weightForms are the values of --weights.
+var weightForms = map[string]llama.WeightForm{"auto": llama.AutoWeights, "packed": llama.PackedWeights, "plain": llama.PlainWeights}
+
+// loadOptions are those of the flags, for so many devices.
+func (f *ModelFlags) loadOptions(devices int) llama.LoadOptions {
+	dtype, _ := f.ParseDType() // checked by Open
+	return llama.LoadOptions{DType: dtype, Devices: devices, Weights: weightForms[f.Weights]}
+}
+
+// Packs tells whether weights stay packed.
 func (f *ModelFlags) Packs(files *llama.Files, gpu bool, devices int) (bool, error) {
-	fits := files.Packable()
-	switch {
-	case f.Weights == "plain":
-		return false, nil
-	case f.Weights == "auto":
-		return !gpu && devices == 1 && f.DTypeOn(gpu) == dtypes.Float32 && fits == nil, nil
-	case devices > 1:
-		return false, usererr.New("--weights packed is for one device, want plain or auto with --devices %d", devices)
-	case gpu:
-		return false, usererr.New("--weights packed is for CPUs, want plain or auto on a GPU")
-	case f.DTypeOn(gpu) != dtypes.Float32:
-		return false, usererr.New("--weights packed computes in float32, want no --dtype %s with it", f.dtype)
+	o, err := f.loadOptions(devices).Choose(files, gpu)
+	if err != nil && f.Weights == "packed" {
+		err = usererr.New("--weights packed: %w", err)
 	}
-	return true, fits
+	return o.Weights == llama.PackedWeights, err
 }
 
 // ParseDType returns the dtype asked for, InvalidDType for auto.
@@ -182,21 +182,15 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	options := []llama.LoadOption{llama.WithContext(ctx)}
+	options := f.loadOptions(n)
+	options.Context = ctx
 	if IsTerminal(errs) {
 		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true),
 			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 		defer func() { _ = bar.Clear() }() // also when it is not full
-		options = append(options, llama.WithProgress(func(done, _ int64) { _ = bar.Set64(done) }))
+		options.Progress = func(done, _ int64) { _ = bar.Set64(done) }
 	}
-	packed, err := f.Packs(files, info.GPU(), n)
-	if err != nil {
-		return nil, err
-	}
-	if packed {
-		return files.LoadPacked(backend, options...)
-	}
-	return files.LoadModel(backend, f.DTypeOn(info.GPU()), n, options...)
+	return files.Load(backend, options)
 }
 
 // Close frees model and device. After an interruption calls may still be under way on them, and the process is about

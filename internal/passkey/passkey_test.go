@@ -107,11 +107,7 @@ func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	weights, err := files.LoadWeights(backend, dtypes.Float32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := llama.NewModel(backend, files.Config(), weights)
+	model, err := files.Load(backend, llama.LoadOptions{DType: dtypes.Float32, Weights: llama.PlainWeights})
 	if err != nil {
 		t.Fatal(err)
 	}

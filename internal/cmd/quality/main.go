@@ -226,11 +226,7 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 	}
 	fmt.Fprintf(os.Stderr, "%d of %d rows to measure on %s\n", len(missing), len(jobs), b.base.Device)
 	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared with theirs.
-	weights, err := files.LoadWeights(backend, dtypes.Float32, llama.WithContext(ctx), llama.RoundFloat16())
-	if err != nil {
-		return common, err
-	}
-	if b.model, err = llama.NewModel(backend, files.Config(), weights); err != nil {
+	if b.model, err = files.Load(backend, llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx}); err != nil {
 		return common, err
 	}
 	if b.full, err = llama.NewGenerator(b.model, kvq.Config{}); err != nil {

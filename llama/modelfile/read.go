@@ -1,10 +1,15 @@
-package llama
+package modelfile
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
@@ -13,25 +18,76 @@ import (
 // large enough for the disk.
 const chunkBytes = 1 << 20
 
-// fill reads a tensor into dst, in chunks of whole rows that several workers share.
-func (l *loader) fill(dst []byte, t loaded) error {
-	if err := l.options.ctx.Err(); err != nil {
+// As says what the elements of a weight become when they are read.
+type As struct {
+	// DType is float32, float16 or bfloat16.
+	DType dtypes.DType
+	// RoundFloat16 rounds every element to float16 first: what a detour over float16 files does to a GGUF's weights.
+	RoundFloat16 bool
+}
+
+// Validate checks the dtype.
+func (a As) Validate() error {
+	switch a.DType {
+	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
+		return nil
+	}
+	return usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(a.DType.String()))
+}
+
+// Read reads a weight into dst, row by row, little-endian, in chunks that several workers share. It ends early when ctx
+// is done. An error says which file and tensor it is about.
+func (f *Files) Read(ctx context.Context, w Weight, as As, dst []byte) error {
+	if err := as.Validate(); err != nil {
 		return err
 	}
-	p, s := t.parameter, t.stored
-	source, err := l.files.source.open(s)
+	s := f.stored(w)
+	if want := w.Elements() * int64(as.DType.Size()); int64(len(dst)) != want {
+		return fmt.Errorf("%s: tensor %q: %d bytes to read into, want %d", s.file, s.name, len(dst), want)
+	}
+	return f.About(w, f.fill(ctx, w, as, dst))
+}
+
+func (f *Files) stored(w Weight) stored { return f.source.tensors()[f.source.name(w)] }
+
+// StoredBytesOf is the size of one weight in the files.
+func (f *Files) StoredBytesOf(w Weight) int64 { return f.stored(w).size }
+
+// About says in an error which file and tensor it is about.
+func (f *Files) About(w Weight, err error) error {
+	if err == nil {
+		return nil
+	}
+	s := f.stored(w)
+	return fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
+}
+
+// Order says where row r of a weight's tensor in the files belongs: the files of some architectures have the rows of a
+// head in another order (see Arch.PairedRows). nil: where it is.
+func (f *Files) Order(w Weight) func(r int) int {
+	if w.RotaryHeads > 0 && f.source.pairedRows() {
+		return unpair(w.Dims[0] / w.RotaryHeads)
+	}
+	return nil
+}
+
+// fill is Read without names in its errors.
+func (f *Files) fill(ctx context.Context, w Weight, as As, dst []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := f.stored(w)
+	source, err := f.source.open(s)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	convert := converter{from: s.dtype, to: l.dtype, roundFloat16: l.options.roundFloat16}
-	rows, width := 1, p.dims[0]
-	if len(p.dims) == 2 {
-		rows, width = p.dims[0], p.dims[1]
-	}
-	var order func(int) int
-	if p.rotaryHeads > 0 && l.files.source.pairedRows() {
-		order = unpair(rows / p.rotaryHeads)
+	convert := converter{from: s.dtype, to: as.DType, roundFloat16: as.RoundFloat16}
+	rows, width := 1, w.Dims[0]
+	order := f.Order(w)
+	if len(w.Dims) == 2 || order != nil {
+		rows = w.Dims[0]
+		width = int(w.Elements()) / rows
 	}
 	step := max(1, chunkBytes/(width*s.dtype.Size()))
 	var next atomic.Int64
@@ -48,7 +104,7 @@ func (l *loader) fill(dst []byte, t loaded) error {
 				if first >= rows {
 					return
 				}
-				if err := l.options.ctx.Err(); err != nil {
+				if err := ctx.Err(); err != nil {
 					fail(err)
 					return
 				}

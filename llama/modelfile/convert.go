@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"encoding/binary"

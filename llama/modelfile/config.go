@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"math"
@@ -10,7 +10,8 @@ import (
 // Config describes a model of the Llama architecture, as its own files do. It is complete: every field that a file
 // may leave out has got its documented default, and Validate has accepted it. The zero value is not valid.
 type Config struct {
-	// Architecture is "llama" or "mistral" (a Llama whose attention may look back over a window only).
+	// Architecture is one of [Architectures], such as "llama" or "mistral" (a Llama whose attention may look back over a
+	// window only).
 	Architecture string
 	// VocabSize is the number of rows of the embedding and of the output head.
 	VocabSize int
@@ -78,8 +79,8 @@ const (
 // Validate checks that the fields make sense, alone and together. The error is one line that names the field by its
 // name in Hugging Face's config.json, what was wanted and what came.
 func (c Config) Validate() error {
-	if c.Architecture != architectureLlama && c.Architecture != architectureMistral {
-		return usererr.New("architecture %q, want %q or %q", c.Architecture, architectureLlama, architectureMistral)
+	if _, err := archOf(c.Architecture); err != nil {
+		return err
 	}
 	for _, f := range []struct {
 		name       string
@@ -137,11 +138,8 @@ func (c Config) validateTokens() error {
 	return nil
 }
 
-// Names of Config.Architecture and of RopeScaling.Type.
+// Names of RopeScaling.Type.
 const (
-	architectureLlama   = "llama"
-	architectureMistral = "mistral"
-
 	ropeLinear  = "linear"
 	ropeLlama3  = "llama3"
 	ropeFactors = "factors" // no name of transformers: only GGUF files have it

@@ -1,21 +1,18 @@
-package llama
+package modelfile
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/fakemodel"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -51,18 +48,17 @@ func TestOpenTinyFolders(t *testing.T) {
 		if diff := cmp.Diff(want, f.Config()); diff != "" {
 			t.Errorf("%s: config differs (-want +got):\n%s", name, diff)
 		}
-		w, err := f.LoadWeights(nil, dtypes.Float32)
-		if err != nil {
-			t.Fatal(err)
+		all := mustRead(t, f, As{DType: dtypes.Float32})
+		if _, found := all["lm_head.weight"]; !found {
+			t.Errorf("%s: no head", name)
 		}
-		checkShapes(t, f.Config(), w, dtypes.Float32)
 		// hidden_0 of the goldens is the embedding of the prompt: its ids are in goldens.json.
-		checkEmbedding(t, filepath.Join(goldens(t), name), w)
+		checkEmbedding(t, filepath.Join(goldens(t), name), all["model.embed_tokens.weight"])
 	}
 }
 
 // checkEmbedding compares rows of the embedding with hidden_0 of the goldens, exactly.
-func checkEmbedding(t *testing.T, dir string, w *Weights) {
+func checkEmbedding(t *testing.T, dir string, embed []float32) {
 	t.Helper()
 	var g struct {
 		Inputs map[string]struct {
@@ -90,7 +86,7 @@ func checkEmbedding(t *testing.T, dir string, w *Weights) {
 	if err := readFull(file, hidden, 0); err != nil {
 		t.Fatal(err)
 	}
-	embed, ids := floats(t, w.Embed), g.Inputs["len16"].IDs
+	ids := g.Inputs["len16"].IDs
 	if len(ids) != 2 || len(ids[0]) != 16 {
 		t.Fatalf("goldens.json: inputs of len16 are %v", ids)
 	}
@@ -103,39 +99,32 @@ func checkEmbedding(t *testing.T, dir string, w *Weights) {
 	}
 }
 
-func checkShapes(t *testing.T, c Config, w *Weights, dtype dtypes.DType) {
-	t.Helper()
-	for _, p := range c.parameters() {
-		got := *p.slot(w)
-		if got == nil {
-			t.Fatalf("%s was not loaded", p.hf)
+// readAll reads all weights as float32 by their names; read as as says on the way.
+func readAll(f *Files, as As) (map[string][]float32, error) {
+	all := map[string][]float32{}
+	for _, w := range f.Config().Weights() {
+		b := make([]byte, w.Elements()*int64(as.DType.Size()))
+		if err := f.Read(context.Background(), w, as, b); err != nil {
+			return nil, err
 		}
-		if !slices.Equal(got.Shape().Dimensions, p.dims) || got.DType() != dtype {
-			t.Errorf("%s is %s, want %s %v", p.hf, got.Shape(), dtype, p.dims)
+		for i := 0; i < len(b); i += as.DType.Size() {
+			all[w.HF] = append(all[w.HF], load(as.DType, b[i:]))
 		}
 	}
-	if c.TieEmbeddings && w.Head != nil {
-		t.Error("a tied model has a head of its own")
-	}
+	return all, nil
 }
 
-// floats gives the elements of a tensor of any of the three dtypes as float32.
-func floats(t *testing.T, x *tensors.Tensor) []float32 {
+func mustRead(t *testing.T, f *Files, as As) map[string][]float32 {
 	t.Helper()
-	var out []float32
-	if err := x.ConstBytes(func(b []byte) {
-		n := x.DType().Size()
-		for i := 0; i < len(b); i += n {
-			out = append(out, load(x.DType(), b[i:]))
-		}
-	}); err != nil {
+	all, err := readAll(f, as)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return all
 }
 
 // All formats of a model with the same values give the same weights, whatever the source's dtype and layout.
-func TestLoadWeightsFormats(t *testing.T) {
+func TestReadFormats(t *testing.T) {
 	config := fakeConfig()
 	for _, source := range []dtypes.DType{dtypes.Float32, dtypes.Float16, dtypes.BFloat16} {
 		list := fakeTensors(t, config, source, false)
@@ -146,14 +135,14 @@ func TestLoadWeightsFormats(t *testing.T) {
 			name := []string{"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}[i]
 			writeFile(t, safetensorsBytes(t, part), sharded, name)
 			for _, f := range part {
-				index[f.name] = name
+				index[f.Name] = name
 			}
 		}
 		writeFile(t, mustJSON(t, map[string]any{"weight_map": index}), sharded, indexFile)
 		ggufList := fakeTensors(t, config, source, true)
 		for i, f := range ggufList {
-			if heads := map[string]int{"attn_q.weight": 6, "attn_k.weight": 3}[f.name[min(6, len(f.name)):]]; heads > 0 {
-				ggufList[i].data = permuteLikeLlamaCpp(f.data, heads, f.dims[0]/heads, f.dims[1]*source.Size())
+			if heads := map[string]int{"attn_q.weight": 6, "attn_k.weight": 3}[f.Name[min(6, len(f.Name)):]]; heads > 0 {
+				ggufList[i].Data = fakemodel.PermuteLikeLlamaCpp(f.Data, heads, f.Dims[0]/heads, f.Dims[1]*source.Size())
 			}
 		}
 		paths := map[string]string{
@@ -167,93 +156,29 @@ func TestLoadWeightsFormats(t *testing.T) {
 				t.Fatalf("%s %s: %v", source, name, err)
 			}
 			for _, target := range []dtypes.DType{dtypes.Float32, dtypes.Float16, dtypes.BFloat16} {
-				var calls int
-				var last int64
-				w, err := f.LoadWeights(nil, target, WithProgress(func(done, total int64) {
-					calls++
-					last = total - done
-				}))
+				all, err := readAll(f, As{DType: target})
 				if err != nil {
 					t.Fatalf("%s %s as %s: %v", source, name, target, err)
 				}
-				checkShapes(t, f.Config(), w, target)
-				if calls != len(list) || last != 0 {
-					t.Errorf("%d calls of progress with %d bytes left, want %d and 0", calls, last, len(list))
+				if len(all) != len(list) {
+					t.Errorf("%d weights, want %d", len(all), len(list))
 				}
-				for i, p := range f.Config().parameters() {
-					got := floats(t, *p.slot(w))
+				for i, w := range f.Config().Weights() {
+					got := all[w.HF]
+					if len(got)*source.Size() != len(list[i].Data) {
+						t.Fatalf("%s has %d elements, want %v", w.HF, len(got), list[i].Dims)
+					}
 					for j, v := range got {
 						b := make([]byte, 4)
-						store(target, b, load(source, list[i].data[j*source.Size():]))
+						store(target, b, load(source, list[i].Data[j*source.Size():]))
 						if want := load(target, b); v != want {
-							t.Fatalf("%s %s as %s: %s[%d] = %g, want %g", source, name, target, p.hf, j, v, want)
+							t.Fatalf("%s %s as %s: %s[%d] = %g, want %g", source, name, target, w.HF, j, v, want)
 						}
 					}
 				}
 			}
 		}
 	}
-}
-
-// staged is a backend whose device has memory of its own, as a GPU has.
-type staged struct{ compute.Backend }
-
-func (staged) HasSharedBuffers() bool { return false }
-
-// Tensors that travel to a device are those that are made in place; an error and the end of a context end the journey.
-func TestLoadWeightsStaged(t *testing.T) {
-	backend := testbackend.XLA(t)
-	list := fakeTensors(t, fakeConfig(), dtypes.BFloat16, false)
-	f, err := Open(fakeFolder(t, fakeConfig(), list))
-	if err != nil {
-		t.Fatal(err)
-	}
-	inPlace, err := f.LoadWeights(backend, dtypes.Float32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uploaded, err := f.LoadWeights(staged{backend}, dtypes.Float32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, p := range f.Config().parameters() {
-		a, b := floats(t, *p.slot(inPlace)), floats(t, *p.slot(uploaded))
-		if !slices.Equal(a, b) || a[0] != load(dtypes.BFloat16, list[i].data) {
-			t.Errorf("%s differs", p.hf)
-		}
-	}
-	for stop := range len(list) {
-		ctx, cancel := context.WithCancel(context.Background())
-		calls := 0
-		w, err := f.LoadWeights(staged{backend}, dtypes.Float32, WithContext(ctx), WithProgress(func(int64, int64) {
-			if calls++; calls == stop+1 {
-				cancel()
-			}
-		}))
-		cancel()
-		// One tensor more may have been on its way.
-		if stop+2 < len(list) && (!errors.Is(err, context.Canceled) || w != nil || calls > stop+2) {
-			t.Errorf("cancelled after %d tensors: error %v after %d", stop+1, err, calls)
-		}
-	}
-	truncate(t, filepath.Join(f.Path(), weightsFile), -100)
-	_, err = f.LoadWeights(staged{backend}, dtypes.Float32)
-	wantLine(t, err, "lm_head.weight", "ends early")
-}
-
-// permuteLikeLlamaCpp orders rows as convert_hf_to_gguf.py does:
-// w.reshape(heads, 2, D/2, in).swapaxes(1, 2).reshape(w.shape).
-func permuteLikeLlamaCpp(data []byte, heads, headDim, rowBytes int) []byte {
-	out := make([]byte, 0, len(data))
-	for h := range heads {
-		for i := range headDim / 2 {
-			for half := range 2 {
-				row := h*headDim + half*headDim/2 + i
-				out = append(out, data[row*rowBytes:(row+1)*rowBytes]...)
-			}
-		}
-	}
-	return out
 }
 
 // The smallest permutation by hand: one head of 4 rows in a file is (0a 0b 1a 1b), pairs of neighbours; wanted is
@@ -269,35 +194,34 @@ func TestUnpair(t *testing.T) {
 	}
 }
 
-// The small model goes to a device; rounding to float16 keeps every value within half a float16 step.
-func TestLoadWeightsSmallModelOnDevice(t *testing.T) {
-	path, backend := smallModel(t), testbackend.XLA(t)
-	f, err := Open(path)
+// Rounding to float16 keeps every value within half a float16 step.
+func TestReadRoundsToFloat16(t *testing.T) {
+	f, err := Open(smallModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	exact, err := f.LoadWeights(backend, dtypes.Float32)
-	if err != nil {
-		t.Fatal(err)
+	var q Weight
+	for _, w := range f.Config().Weights() {
+		if w.HF == "model.layers.3.self_attn.q_proj.weight" {
+			q = w
+		}
 	}
-	defer exact.Finalize()
-	checkShapes(t, f.Config(), exact, dtypes.Float32)
-	if got, want := exact.Bytes(), 4*f.Config().ParameterCount(); got != want {
-		t.Errorf("weights take %d bytes, want %d", got, want)
+	read := func(as As) []byte {
+		b := make([]byte, 4*q.Elements())
+		if err := f.Read(t.Context(), q, as, b); err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	rounded, err := f.LoadWeights(nil, dtypes.Float32, RoundFloat16())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rounded.Finalize()
-	a, b := floats(t, exact.Layers[3].Q), floats(t, rounded.Layers[3].Q)
+	exact, rounded := read(As{DType: dtypes.Float32}), read(As{DType: dtypes.Float32, RoundFloat16: true})
 	changed := 0
-	for i := range a {
-		if a[i] != b[i] {
+	for i := 0; i < len(exact); i += 4 {
+		a, b := load(dtypes.Float32, exact[i:]), load(dtypes.Float32, rounded[i:])
+		if a != b {
 			changed++
 		}
-		if step := math.Max(math.Abs(float64(a[i]))*0x1p-11, 0x1p-25); math.Abs(float64(a[i]-b[i])) > step {
-			t.Fatalf("element %d: %g rounded to %g", i, a[i], b[i])
+		if step := math.Max(math.Abs(float64(a))*0x1p-11, 0x1p-25); math.Abs(float64(a-b)) > step {
+			t.Fatalf("element %d: %g rounded to %g", i/4, a, b)
 		}
 	}
 	if changed == 0 {

@@ -1,8 +1,6 @@
-package llama
+package modelfile
 
 import (
-	"context"
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -52,16 +50,16 @@ func TestOpenRefusesFolders(t *testing.T) {
 		}, []string{`"model.layers.1.self_attn.k_proj.weight" is missing`, "[12 24]"}},
 		{"wrong shape", func(t *testing.T, dir string) {
 			list := good(t)
-			list[2].dims = []int{12, 48}
+			list[2].Dims = []int{12, 48}
 			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
 		}, []string{"model.safetensors", `"model.layers.0.self_attn.q_proj.weight"`, "[12 48]", "want [24 24]"}},
 		{"wrong dtype", func(t *testing.T, dir string) {
 			list := good(t)
-			list[1].dtype, list[1].data = dtypes.Int8, list[1].data[:24]
+			list[1].DType, list[1].Data = dtypes.Int8, list[1].Data[:24]
 			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
 		}, []string{`"model.layers.0.input_layernorm.weight"`, "dtype I8", "float16"}},
 		{"stranger", func(t *testing.T, dir string) {
-			list := append(good(t), fakeTensor{"model.layers.0.self_attn.q_proj.bias", dtypes.Float16, []int{1}, []byte{0, 0}})
+			list := append(good(t), fakeTensor{Name: "model.layers.0.self_attn.q_proj.bias", DType: dtypes.Float16, Dims: []int{1}, Data: []byte{0, 0}})
 			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
 		}, []string{`"model.layers.0.self_attn.q_proj.bias"`, "does not belong"}},
 		{"cut off in the data", func(t *testing.T, dir string) {
@@ -78,7 +76,7 @@ func TestOpenRefusesFolders(t *testing.T) {
 		}, []string{"not a safetensors file"}},
 		{"data offsets that lie", func(t *testing.T, dir string) {
 			list := good(t)
-			list[0].data = list[0].data[:10]
+			list[0].Data = list[0].Data[:10]
 			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
 		}, []string{`"model.embed_tokens.weight"`, "10 bytes, want 528"}},
 		{"index that is none", func(t *testing.T, dir string) {
@@ -157,7 +155,7 @@ func TestOpenRefusesGGUF(t *testing.T) {
 	}
 	t.Run("shape", func(t *testing.T) {
 		list := append([]fakeTensor(nil), good...)
-		list[0].dims = []int{24, 11}
+		list[0].Dims = []int{24, 11}
 		wantLine(t, open(t, fakeMetadata(), list), `"token_embd.weight" has shape [24 11], want [11 24]`)
 	})
 	t.Run("cut off anywhere", func(t *testing.T) {
@@ -175,9 +173,9 @@ func TestOpenRefusesGGUF(t *testing.T) {
 func TestGGUFRefusesRopeFactors(t *testing.T) {
 	good := fakeTensors(t, fakeConfig(), dtypes.Float32, true)
 	open := func(metadata map[string]any, divisors ...float32) error {
-		f := fakeTensor{ropeFactorsTensor, dtypes.Float32, []int{len(divisors)}, make([]byte, 4*len(divisors))}
+		f := fakeTensor{Name: ropeFactorsTensor, DType: dtypes.Float32, Dims: []int{len(divisors)}, Data: make([]byte, 4*len(divisors))}
 		for i, v := range divisors {
-			store(dtypes.Float32, f.data[4*i:], v)
+			store(dtypes.Float32, f.Data[4*i:], v)
 		}
 		_, err := Open(writeFile(t, ggufBytes(t, metadata, append(slices.Clone(good), f)), t.TempDir(), "fake.gguf"))
 		return err
@@ -193,42 +191,24 @@ func TestGGUFRefusesRopeFactors(t *testing.T) {
 	wantLine(t, open(linear, 1, 8), ropeFactorsTensor, `"linear"`, "want one of them")
 }
 
-func TestLoadWeightsRefuses(t *testing.T) {
+func TestReadRefuses(t *testing.T) {
 	list := fakeTensors(t, fakeConfig(), dtypes.Float32, false)
-	store(dtypes.Float32, list[3].data[4*5:], 1e6) // row 0, column 5 of the first layer's keys
+	store(dtypes.Float32, list[3].Data[4*5:], 1e6) // row 0, column 5 of the first layer's keys
 	f, err := Open(fakeFolder(t, fakeConfig(), list))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.LoadWeights(nil, dtypes.Float16)
+	_, err = readAll(f, As{DType: dtypes.Float16})
 	wantLine(t, err, `"model.layers.0.self_attn.k_proj.weight"`, "row 0, column 5", "too large")
-	_, err = f.LoadWeights(nil, dtypes.Float32, RoundFloat16())
+	_, err = readAll(f, As{DType: dtypes.Float32, RoundFloat16: true})
 	wantLine(t, err, "too large")
-	_, err = f.LoadWeights(nil, dtypes.Int8)
+	_, err = readAll(f, As{DType: dtypes.Int8})
 	wantLine(t, err, "int8", "want float32, float16 or bfloat16")
-	if _, err = f.LoadWeights(nil, dtypes.BFloat16); err != nil {
+	if _, err = readAll(f, As{DType: dtypes.BFloat16}); err != nil {
 		t.Errorf("bfloat16 holds 1e6: %v", err)
 	}
 	// The file shrinks after Open: an error, not a crash as with a memory map.
 	truncate(t, filepath.Join(f.Path(), weightsFile), -8)
-	_, err = f.LoadWeights(nil, dtypes.Float32)
+	_, err = readAll(f, As{DType: dtypes.Float32})
 	wantLine(t, err, "lm_head.weight", "ends early")
-}
-
-// A context that ends, as by Ctrl-C, ends the loading between two tensors.
-func TestLoadWeightsCancelled(t *testing.T) {
-	f, err := Open(fakeFolder(t, fakeConfig(), fakeTensors(t, fakeConfig(), dtypes.Float32, false)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	calls := 0
-	_, err = f.LoadWeights(nil, dtypes.Float32, WithContext(ctx), WithProgress(func(int64, int64) {
-		if calls++; calls == 3 {
-			cancel()
-		}
-	}))
-	if !errors.Is(err, context.Canceled) || calls != 3 {
-		t.Errorf("after %d tensors: %v, want context.Canceled after 3", calls, err)
-	}
 }

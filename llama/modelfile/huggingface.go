@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"encoding/binary"
@@ -44,7 +44,7 @@ func openFolder(dir string) (Config, *folderSource, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Config{}, nil, err
 	}
-	config, err := parseConfig(data, generation)
+	config, err := ParseConfig(data, generation)
 	if err != nil {
 		return Config{}, nil, usererr.New("%s: %w", configPath, err)
 	}
@@ -204,7 +204,7 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-func (s *folderSource) name(p parameter) string             { return p.hf }
+func (s *folderSource) name(w Weight) string                { return w.HF }
 func (s *folderSource) tensors() map[string]stored          { return s.all }
 func (s *folderSource) pairedRows() bool                    { return false }
 func (s *folderSource) open(t stored) (tensorReader, error) { return openSection(t) }

@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"encoding/json"
@@ -51,9 +51,9 @@ type ropeJSON struct {
 	RopeTheta            *float64 `json:"rope_theta"`
 }
 
-// parseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise). Errors name the
+// ParseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise). Errors name the
 // field, what was wanted and what came; the caller adds the file.
-func parseConfig(configData, generationData []byte) (Config, error) {
+func ParseConfig(configData, generationData []byte) (Config, error) {
 	var j configJSON
 	if err := decodeFields(configData, &j); err != nil {
 		return Config{}, err
@@ -83,12 +83,13 @@ func parseConfig(configData, generationData []byte) (Config, error) {
 func (j *configJSON) config() (Config, error) {
 	c := Config{RopeTheta: 10000, BOS: -1} // 10,000: transformers' default, left out of Llama-2's own file
 	if j.ModelType == nil {
-		return c, usererr.New("field %q is absent, want %q or %q", "model_type", architectureLlama, architectureMistral)
+		return c, usererr.New("field %q is absent, want %s", "model_type", oneOf(Architectures()))
 	}
-	c.Architecture = *j.ModelType
-	if c.Architecture != architectureLlama && c.Architecture != architectureMistral {
-		return c, usererr.New("architecture %q, want %q or %q", c.Architecture, architectureLlama, architectureMistral)
+	arch, err := archOf(*j.ModelType)
+	if err != nil {
+		return c, err
 	}
+	c.Architecture = arch.Name
 	for _, f := range []struct {
 		name string
 		from *number
@@ -110,13 +111,13 @@ func (j *configJSON) config() (Config, error) {
 		return c, usererr.New("field %q is absent, want a number such as 1e-05", "rms_norm_eps")
 	}
 	c.RMSNormEps = *j.RMSNormEps
-	c.KVHeads = c.Heads // transformers' default for Llama; Mistral's files always name it
+	c.KVHeads = c.Heads // transformers' default for Llama
 	if j.KVHeads != nil {
 		c.KVHeads = int(*j.KVHeads)
-	} else if c.Architecture == architectureMistral {
+	} else if arch.NamesKVHeads {
 		return c, usererr.New("field %q is absent, want a whole number", "num_key_value_heads")
 	}
-	if err := j.headDim(&c); err != nil {
+	if err := j.headDim(&c, arch.HeadDim); err != nil {
 		return c, err
 	}
 	if j.TieEmbeddings != nil {
@@ -125,13 +126,15 @@ func (j *configJSON) config() (Config, error) {
 	if err := j.rope(&c); err != nil {
 		return c, err
 	}
-	if err := j.window(&c); err != nil {
-		return c, err
+	if arch.window != nil {
+		if err := arch.window(j, &c); err != nil {
+			return c, err
+		}
 	}
 	if err := j.checkLayerTypes(c); err != nil {
 		return c, err
 	}
-	return c, j.checkUnsupported()
+	return c, j.checkUnsupported(arch)
 }
 
 // checkLayerTypes refuses layers that attend in another way than the rest: there is one window for all.
@@ -148,9 +151,13 @@ func (j *configJSON) checkLayerTypes(c Config) error {
 	return nil
 }
 
-func (j *configJSON) headDim(c *Config) error {
+func (j *configJSON) headDim(c *Config, usual int) error {
 	if j.HeadDim != nil {
 		c.HeadDim = int(*j.HeadDim)
+		return nil
+	}
+	if usual > 0 {
+		c.HeadDim = usual
 		return nil
 	}
 	if c.Heads < 1 || c.Heads > maxHeads {
@@ -217,33 +224,9 @@ func (j *configJSON) rope(c *Config) error {
 	return nil
 }
 
-// mistralWindow is what transformers' MistralConfig takes when the file has no such field; null means none.
-const mistralWindow = 4096
-
-func (j *configJSON) window(c *Config) error {
-	if c.Architecture != architectureMistral { // a Llama has none, whatever the file says: transformers ignores it
-		return nil
-	}
-	switch text := strings.TrimSpace(string(j.SlidingWindow)); text {
-	case "":
-		c.SlidingWindow = mistralWindow
-	case "null":
-	default:
-		var n number
-		if err := n.UnmarshalJSON(j.SlidingWindow); err != nil {
-			return usererr.New("field %q: %w", "sliding_window", err)
-		}
-		if n < 1 {
-			return usererr.New("sliding_window = %d, want null (none) or 1 to %d", int(n), maxPositions)
-		}
-		c.SlidingWindow = int(n)
-	}
-	return nil
-}
-
 // checkUnsupported refuses what would silently change results: parts of transformers' Llama that this package does
 // not compute.
-func (j *configJSON) checkUnsupported() error {
+func (j *configJSON) checkUnsupported(arch Arch) error {
 	if j.HiddenAct != nil {
 		if err := checkActivation(*j.HiddenAct); err != nil {
 			return err
@@ -252,8 +235,9 @@ func (j *configJSON) checkUnsupported() error {
 	for _, b := range []struct {
 		name string
 		set  *bool
-	}{{"attention_bias", j.AttentionBias}, {"mlp_bias", j.MLPBias}} {
-		if b.set != nil && *b.set {
+		has  bool // the architecture has those, whatever this field says
+	}{{"attention_bias", j.AttentionBias, arch.QKVBias}, {"mlp_bias", j.MLPBias, false}} {
+		if b.set != nil && *b.set && !b.has {
 			return usererr.New("%s = true, want false: biases are not supported", b.name)
 		}
 	}

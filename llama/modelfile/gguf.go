@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 // Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 type ggufSource struct {
 	path string
+	arch Arch
 	file *gguf.File
 	all  map[string]stored
 }
@@ -27,11 +28,11 @@ func openGGUF(path string, size int64) (Config, *ggufSource, error) {
 	if err != nil {
 		return Config{}, nil, usererr.New("%s: not a complete GGUF file: %w", path, err)
 	}
-	config, err := ggufConfig(file)
+	config, arch, err := ggufConfig(file)
 	if err != nil {
 		return Config{}, nil, usererr.New("%s: %w", path, err)
 	}
-	s := &ggufSource{path: path, file: file, all: make(map[string]stored, len(file.TensorInfos))}
+	s := &ggufSource{path: path, arch: arch, file: file, all: make(map[string]stored, len(file.TensorInfos))}
 	for _, info := range file.TensorInfos {
 		t, err := ggufStored(file, info, size)
 		if err != nil {
@@ -39,7 +40,7 @@ func openGGUF(path string, size int64) (Config, *ggufSource, error) {
 		}
 		s.all[info.Name] = t
 	}
-	_, untied := s.all["output.weight"]
+	_, untied := s.all[table[Head].parts[0].gguf]
 	config.TieEmbeddings = !untied
 	if err := s.ropeFactors(&config); err != nil {
 		return Config{}, nil, usererr.New("%s: %w", path, err)
@@ -50,53 +51,91 @@ func openGGUF(path string, size int64) (Config, *ggufSource, error) {
 	return config, s, nil
 }
 
-// ggufConfig reads the metadata. Its names are GGUF's; ranges are Validate's business.
-func ggufConfig(file *gguf.File) (Config, error) {
-	c := Config{RopeTheta: 10000, BOS: -1, Architecture: file.Architecture()}
-	if c.Architecture != architectureLlama { // files of Mistral models say "llama" too
-		return c, usererr.New("architecture %q, want %q", c.Architecture, architectureLlama)
+// Keys of the metadata that describe the model: below the name of its architecture, such as "llama.block_count".
+const (
+	keyHidden       = "embedding_length"
+	keyIntermediate = "feed_forward_length"
+	keyLayers       = "block_count"
+	keyHeads        = "attention.head_count"
+	keyKVHeads      = "attention.head_count_kv"
+	keyHeadDim      = "attention.key_length"
+	keyValueDim     = "attention.value_length"
+	keyRotaryDim    = "rope.dimension_count"
+	keyPositions    = "context_length"
+	keyEps          = "attention.layer_norm_rms_epsilon"
+	keyTheta        = "rope.freq_base"
+	keyScaling      = "rope.scaling.type"
+	keyScalingBy    = "rope.scaling.factor"
+	keyScaleLinear  = "rope.scale_linear" // the older key
+	keyWindow       = "attention.sliding_window"
+	keyVocab        = "vocab_size"
+	keyExperts      = "expert_count"
+)
+
+// Keys that are the same for all architectures.
+const (
+	keyParts  = "split.count"
+	keyTokens = "tokenizer.ggml.tokens"
+	keyBOS    = "tokenizer.ggml.bos_token_id"
+	keyPad    = "tokenizer.ggml.padding_token_id"
+)
+
+// keysEnd are the tokens that end a generation: end of sequence and, in chat models, end of turn.
+var keysEnd = []string{"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}
+
+// ggufConfig reads the metadata. Ranges are Validate's business.
+func ggufConfig(file *gguf.File) (Config, Arch, error) {
+	c := Config{RopeTheta: 10000, BOS: -1}
+	arch, err := archOfGGUF(file.Architecture())
+	if err != nil {
+		return c, arch, err
 	}
+	c.Architecture = arch.Name
+	of := func(key string) string { return arch.GGUF + "." + key }
 	m := ggufMetadata{file: file}
-	if parts := m.integer("split.count", 1); parts > 1 {
-		return c, usererr.New("one of %d parts, want a whole model: join them with llama-gguf-split --merge", parts)
+	if parts := m.integer(keyParts, 1); parts > 1 {
+		return c, arch, usererr.New("one of %d parts, want a whole model: join them with llama-gguf-split --merge", parts)
 	}
-	if experts := m.integer("llama.expert_count", 0); experts > 0 {
-		return c, usererr.New("llama.expert_count = %d, want none: mixtures of experts are not supported", experts)
+	if experts := m.integer(of(keyExperts), 0); experts > 0 {
+		return c, arch, usererr.New("%s = %d, want none: mixtures of experts are not supported", of(keyExperts), experts)
 	}
-	c.HiddenSize = m.required("llama.embedding_length")
-	c.IntermediateSize = m.required("llama.feed_forward_length")
-	c.Layers = m.required("llama.block_count")
-	c.Heads = m.required("llama.attention.head_count")
-	c.MaxPositions = m.required("llama.context_length")
-	c.RMSNormEps = m.requiredFloat("llama.attention.layer_norm_rms_epsilon")
-	c.KVHeads = m.integer("llama.attention.head_count_kv", c.Heads)
-	c.RopeTheta = m.float("llama.rope.freq_base", c.RopeTheta)
-	c.VocabSize = m.integer("llama.vocab_size", 0)
+	for _, f := range []struct {
+		key string
+		to  *int
+	}{
+		{keyHidden, &c.HiddenSize}, {keyIntermediate, &c.IntermediateSize}, {keyLayers, &c.Layers}, {keyHeads, &c.Heads}, {keyPositions, &c.MaxPositions},
+	} {
+		*f.to = m.required(of(f.key))
+	}
+	c.RMSNormEps = m.requiredFloat(of(keyEps))
+	c.KVHeads = m.integer(of(keyKVHeads), c.Heads)
+	c.RopeTheta = m.float(of(keyTheta), c.RopeTheta)
+	c.VocabSize = m.integer(of(keyVocab), 0)
 	if c.VocabSize == 0 {
-		if kv, found := file.GetKeyValue("tokenizer.ggml.tokens"); found {
+		if kv, found := file.GetKeyValue(keyTokens); found {
 			c.VocabSize = len(kv.Strings())
 		}
 	}
 	if m.err == nil && c.Heads > 0 {
-		c.HeadDim = m.integer("llama.attention.key_length", 0)
+		c.HeadDim = m.integer(of(keyHeadDim), 0)
 		if c.HeadDim == 0 {
 			if c.HiddenSize%c.Heads != 0 {
-				return c, usererr.New("llama.embedding_length = %d, want a multiple of llama.attention.head_count = %d", c.HiddenSize, c.Heads)
+				return c, arch, usererr.New("%s = %d, want a multiple of %s = %d", of(keyHidden), c.HiddenSize, of(keyHeads), c.Heads)
 			}
 			c.HeadDim = c.HiddenSize / c.Heads
 		}
-		for _, key := range []string{"llama.attention.value_length", "llama.rope.dimension_count"} {
+		for _, key := range []string{of(keyValueDim), of(keyRotaryDim)} {
 			if n := m.integer(key, c.HeadDim); m.err == nil && n != c.HeadDim {
-				return c, usererr.New("%s = %d, want the head dimension %d", key, n, c.HeadDim)
+				return c, arch, usererr.New("%s = %d, want the head dimension %d", key, n, c.HeadDim)
 			}
 		}
 	}
-	m.ropeScaling(&c)
-	c.SlidingWindow = m.integer("llama.attention.sliding_window", 0) // llama.cpp's converter leaves Mistral's out
-	c.BOS = m.integer("tokenizer.ggml.bos_token_id", -1)
+	m.ropeScaling(&c, of)
+	c.SlidingWindow = m.integer(of(keyWindow), 0) // llama.cpp's converter leaves Mistral's out
+	c.BOS = m.integer(keyBOS, -1)
 	c.EOS = m.endTokens()
-	c.PadID = padOr(m.integer("tokenizer.ggml.padding_token_id", -1), c.EOS)
-	return c, m.err
+	c.PadID = padOr(m.integer(keyPad, -1), c.EOS)
+	return c, arch, m.err
 }
 
 // ggufMetadata reads typed values and keeps the first error.
@@ -163,26 +202,26 @@ func (m *ggufMetadata) float(key string, absent float64) float64 {
 	}
 }
 
-func (m *ggufMetadata) ropeScaling(c *Config) {
-	kv, found := m.file.GetKeyValue("llama.rope.scaling.type")
+// ropeScaling reads keys that of completes.
+func (m *ggufMetadata) ropeScaling(c *Config, of func(string) string) {
+	kv, found := m.file.GetKeyValue(of(keyScaling))
 	kind := kv.String()
 	if !found || kind == "none" {
-		if factor := m.float("llama.rope.scale_linear", 1); factor != 1 { // the older key
+		if factor := m.float(of(keyScaleLinear), 1); factor != 1 {
 			c.RopeScaling = RopeScaling{Type: ropeLinear, Factor: factor}
 		}
 		return
 	}
 	if kind != ropeLinear {
-		m.fail("llama.rope.scaling.type = %q, want %q", kind, ropeLinear)
+		m.fail("%s = %q, want %q", of(keyScaling), kind, ropeLinear)
 		return
 	}
-	c.RopeScaling = RopeScaling{Type: ropeLinear, Factor: m.requiredFloat("llama.rope.scaling.factor")}
+	c.RopeScaling = RopeScaling{Type: ropeLinear, Factor: m.requiredFloat(of(keyScalingBy))}
 }
 
-// endTokens collects the tokens that end a generation: end of sequence and, in chat models, end of turn.
 func (m *ggufMetadata) endTokens() []int {
 	var ids []int
-	for _, key := range []string{"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"} {
+	for _, key := range keysEnd {
 		if id := m.integer(key, -1); id != -1 && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -220,14 +259,14 @@ func ggufStored(file *gguf.File, info gguf.TensorInfo, fileSize int64) (stored, 
 	return s, nil
 }
 
-func (s *ggufSource) name(p parameter) string    { return p.gguf }
+func (s *ggufSource) name(w Weight) string       { return w.GGUF }
 func (s *ggufSource) tensors() map[string]stored { return s.all }
 
 // ignored: the factors were turned into Config.RopeScaling.
 func (s *ggufSource) ignored(name string) bool { return name == ropeFactorsTensor }
 
-// pairedRows: llama.cpp's converter permutes the rows of queries and keys for rotary pairs that are neighbours.
-func (s *ggufSource) pairedRows() bool { return true }
+// pairedRows: llama.cpp's converter permutes the rows of queries and keys, where its graph rotates neighbours.
+func (s *ggufSource) pairedRows() bool { return s.arch.PairedRows }
 
 func (s *ggufSource) tokenizer() (*tokenizer.Tokenizer, error) { return tokenizer.FromGGUF(s.file) }
 

@@ -1,4 +1,4 @@
-package llama
+package modelfile
 
 import (
 	"encoding/json"
@@ -71,7 +71,7 @@ func TestParseConfigPublished(t *testing.T) {
 		if c.generation != "" {
 			generation = []byte(c.generation)
 		}
-		got, err := parseConfig([]byte(c.config), generation)
+		got, err := ParseConfig([]byte(c.config), generation)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -84,7 +84,7 @@ func TestParseConfigPublished(t *testing.T) {
 
 // 6,738,415,616 is the published number of parameters of Llama-2-7B.
 func TestParameterCount(t *testing.T) {
-	c, err := parseConfig([]byte(llama2Config), nil)
+	c, err := ParseConfig([]byte(llama2Config), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestSlidingWindow(t *testing.T) {
 	}{
 		{"mistral", 7, 7}, {"mistral", nil, 0}, {"mistral", absent, 4096}, {"llama", 7, 0},
 	} {
-		got, err := parseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": c.kind, "sliding_window": c.value})), nil)
+		got, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": c.kind, "sliding_window": c.value})), nil)
 		if err != nil || got.SlidingWindow != c.want {
 			t.Errorf("%s with %v: window %d, error %v; want %d", c.kind, c.value, got.SlidingWindow, err, c.want)
 		}
@@ -158,13 +158,13 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{`layer_types[1] = "full_attention", want "sliding_attention"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := parseConfig(mustJSON(t, with(fakeConfig(), c.change)), nil)
+			_, err := ParseConfig(mustJSON(t, with(fakeConfig(), c.change)), nil)
 			wantLine(t, err, c.want...)
 		})
 	}
-	_, err := parseConfig([]byte(`{"model_type": "llama", `), nil)
+	_, err := ParseConfig([]byte(`{"model_type": "llama", `), nil)
 	wantLine(t, err, "JSON")
-	_, err = parseConfig(mustJSON(t, fakeConfig()), []byte(`{"eos_token_id": true}`))
+	_, err = ParseConfig(mustJSON(t, fakeConfig()), []byte(`{"eos_token_id": true}`))
 	wantLine(t, err, "generation_config.json", "eos_token_id")
 }
 
@@ -180,7 +180,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"model_type":"mistral","sliding_window":null,"rope_scaling":{"rope_type":"llama3"}}`), []byte(`{"eos_token_id":[1,2]}`))
 	f.Add([]byte(`{"model_type":"llama","num_attention_heads":-9223372036854775808}`), []byte(`[]`))
 	f.Fuzz(func(t *testing.T, config, generation []byte) {
-		c, err := parseConfig(config, generation)
+		c, err := ParseConfig(config, generation)
 		if err != nil {
 			if !usererr.Is(err) {
 				t.Errorf("not marked as bad input: %v", err)
