@@ -90,7 +90,8 @@ type computation struct {
 	exec *graph.Exec
 	out  []int // the axes along which the first outputs are cut; the others are whole
 
-	needs gx.Compiled // each device's memory, by XLA's figures; zero where the backend has none
+	needs    gx.Compiled // each device's memory, by XLA's figures
+	needsErr error       // why there are none
 }
 
 // compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along which the first outputs are to be cut.
@@ -131,8 +132,8 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 		exec.Finalize()
 		return nil, err
 	}
-	needs, _ := gx.CompiledMemory(g)
-	return &computation{d, exec, out, needs}, nil
+	needs, needsErr := gx.CompiledMemory(g)
+	return &computation{d, exec, out, needs, needsErr}, nil
 }
 
 // call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every device gets. The outputs are the caller's,

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -25,8 +26,9 @@ const (
 	StepPart               // the decode loop
 )
 
-// Compile compiles graphs of a generation for a model that is not loaded, at the same time as Generate does, and returns what XLA says they
-// need: the parts named, or both. What it returns is zero for the other one, and where the backend does not tell.
+// Compile compiles graphs of a generation for a model that is not loaded, at the same time as Generate
+// does, and returns what XLA says they need: the parts named, or both. What it returns is zero for the
+// other one. It is an error where the backend does not tell.
 func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...Part) (Compiled, error) {
 	var c Compiled
 	plans, err := r.plans()
@@ -58,6 +60,9 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...
 	for needs, p := range started {
 		if err := p.wait(ctx); err != nil {
 			return c, err
+		}
+		if p.needsErr != nil {
+			return c, fmt.Errorf("what XLA's graphs need is unavailable: %w", p.needsErr)
 		}
 		*needs = p.needs
 	}

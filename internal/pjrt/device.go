@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/gomlx/compute"
+
+	"github.com/kvqbook/kvqbook/internal/private"
 )
 
 // ErrNoDevice is returned where a backend is not go-xla's, is finalized, or keeps its handles
@@ -22,15 +24,22 @@ type Device struct {
 
 // Of returns the n-th device of a backend.
 func Of(backend compute.Backend, n compute.DeviceNum) (Device, error) {
-	d := Device{backend: backend}
-	client := field(reflect.ValueOf(backend), "client") // pjrt.Client
-	d.api = handle(field(client, "plugin"), "api")
-	d.client = handle(field(client, "client"), "c")
-	list := field(client, "addressableDevices")
-	if list.Kind() != reflect.Slice || int(n) >= list.Len() || n < 0 {
+	client, ok := private.BackendClient.Find(backend)
+	if !ok {
 		return Device{}, ErrNoDevice
 	}
-	d.device = handle(list.Index(int(n)), "cDevice")
+	list, ok := private.ClientDevices.Find(client)
+	if !ok || n < 0 || int(n) >= list.Len() {
+		return Device{}, ErrNoDevice
+	}
+	plugin, _ := private.ClientPlugin.Find(client)
+	wrapped, _ := private.ClientHandle.Find(client)
+	d := Device{
+		backend: backend,
+		api:     handle(private.PluginAPI, plugin),
+		client:  handle(private.HandleC, wrapped),
+		device:  handle(private.DeviceHandle, list.Index(int(n))),
+	}
 	if d.api == nil || d.client == nil || d.device == nil {
 		return Device{}, ErrNoDevice
 	}
@@ -40,20 +49,9 @@ func Of(backend compute.Backend, n compute.DeviceNum) (Device, error) {
 // MemoryStats are the figures of XLA's allocator in bytes; 0 where it does not say.
 type MemoryStats struct{ InUse, Peak, Limit int64 }
 
-// field returns a field of the struct that v leads to; the zero Value where there is none.
-func field(v reflect.Value, name string) reflect.Value {
-	for v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer {
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct {
-		return reflect.Value{}
-	}
-	return v.FieldByName(name)
-}
-
 // handle returns a pointer that a struct holds, nil where there is none.
-func handle(v reflect.Value, name string) unsafe.Pointer {
-	if p := field(v, name); p.Kind() == reflect.Pointer {
+func handle(f *private.Field, owner reflect.Value) unsafe.Pointer {
+	if p, ok := f.Find(owner); ok {
 		return p.UnsafePointer()
 	}
 	return nil

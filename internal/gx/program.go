@@ -1,0 +1,24 @@
+package gx
+
+import (
+	"github.com/gomlx/go-xla/stablehlo"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/kvqbook/kvqbook/internal/private"
+)
+
+// currentProgram is the function of go-xla's program that is being written.
+func currentProgram(g *graph.Graph) *stablehlo.Function {
+	function := private.FunctionBackend.Of(g.CurrentFunc())
+	return private.FunctionProgram.Of(function).Interface().(*stablehlo.Function)
+}
+
+// valueOf is where a node of one output keeps its value in go-xla's program.
+func valueOf(x *graph.Node) **stablehlo.Value {
+	outputs := private.NodeOutputs.Of(x)
+	if outputs.Len() == 0 {
+		exceptions.Panicf("gx: a node without outputs: %s", x)
+	}
+	return private.NodeValue.Of(outputs.Index(0)).Addr().Interface().(**stablehlo.Value)
+}

@@ -1,0 +1,9 @@
+// Package private is the one list of what this module reads and writes of GoMLX and go-xla without
+// their offering it: unexported fields of their structs, reached by reflection.
+//
+// A release that renames one of them compiles all the same. So [Fields] lists them with what they
+// are for, [Check] looks for all of them at once, and every access goes through [Field.Of], which
+// panics with one line that names the field, the tested versions and the versions found.
+//
+// A new use is a new entry in the table of fields.go.
+package private

@@ -1,0 +1,38 @@
+package kvq
+
+import (
+	"strings"
+
+	"github.com/gomlx/compute"
+	"github.com/pkg/errors"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// needed are the operations that every cache is made of and that a backend may lack.
+var needed = []compute.OpType{compute.OpTypeDynamicSlice, compute.OpTypeDynamicUpdateSlice}
+
+// Supported returns nil if caches work on a backend, else why they do not, in one line.
+//
+// Caches need XLA. GoMLX's pure-Go backend lacks operations that they are made of. Parts of GoMLX and
+// go-xla that are used are not public, so a program with other versions than the tested ones may lack
+// them; the error then names both and says what to do. The first graph with a cache fails with the
+// same line.
+//
+// Nothing is compiled, and only the first call in a process looks. Safe for concurrent use.
+func Supported(backend compute.Backend) error {
+	capabilities := backend.Capabilities()
+	var missing []string
+	for _, op := range needed {
+		if !capabilities.Operations[op] {
+			missing = append(missing, op.String())
+		}
+	}
+	if !capabilities.Functions {
+		missing = append(missing, "functions")
+	}
+	if len(missing) > 0 {
+		return errors.Errorf("kvq: caches need XLA: backend %q has no %s", backend.Name(), strings.Join(missing, ", "))
+	}
+	return gx.Check(backend)
+}
