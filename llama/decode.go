@@ -168,7 +168,7 @@ type decoded struct {
 // decode runs the loop once.
 func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*decoded, error) {
 	program := s.g.startDecode(s.plan, key)
-	if err := s.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
 	// A call is short; it is not abandoned, so that its tokens are not lost.

@@ -42,7 +42,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 	t.key = decodeKey{pick: pick.kind, batch: batch, capacity: plan.Shape().Capacity}
 	start := time.Now()
 	t.program = g.startDecode(plan, t.key)
-	if err := t.program.wait(ctx); err != nil {
+	if err := t.program.Wait(ctx); err != nil {
 		return nil, err
 	}
 	t.Compile = time.Since(start)

@@ -140,22 +140,9 @@ func TestDevicesShareEachCache(t *testing.T) {
 	}
 }
 
-// Scores and sampled tokens on two devices are those of one.
-func TestDevicesScoreAndSample(t *testing.T) {
+// Sampled tokens on two devices are those of one. Package evaluate does the same for scores.
+func TestDevicesSample(t *testing.T) {
 	one := tinyGenerator(t, spreadName, kvq.Config{})
-	got, err := Evaluate(context.Background(), nil, spreadGenerator(t, kvq.Config{}), longTexts(), 10, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := Evaluate(context.Background(), one, one, longTexts(), 10, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for row := range want.Rows {
-		if d := worst(t, got.Rows[row].NLL, want.Rows[row].NLL); d > 1e-4 {
-			t.Errorf("text %d: likelihoods differ by up to %g, want at most 1e-4", row, d)
-		}
-	}
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
 	drawn, wanted := mustGenerate(t, spreadGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)

@@ -7,8 +7,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// A cache that goes through a decode call, or one that scores, is held once: XLA writes the new one in its place, on
-// each of several devices too.
+// A cache that goes through a decode call is held once: XLA writes the new one in its place, on each of several devices
+// too. Package evaluate says the same of scoring.
 func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 	for _, devices := range []int{1, 2} {
 		m := spreadModel(t, "tiny-llama2-gqa", devices)
@@ -19,20 +19,19 @@ func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			key := decodeKey{pick: newPicking(GenerateConfig{MaxNewTokens: 8}, m.config, 2).kind}
-			for name, program := range map[string]*program{"decode": g.startDecode(plan, key), "score": g.startScore(plan, scoreAlone)} {
-				if err := program.wait(context.Background()); err != nil {
-					t.Fatal(err)
-				}
-				// What every device has: the index whole, the rest by heads.
-				shape := plan.Shape()
-				shape.KVHeads /= devices
-				part, err := kvq.New(config, shape)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, want := program.needs.Reused, part.Memory().Total(); got != want {
-					t.Errorf("%s, %s on %d devices: %d bytes of the cache written in place, want all %d", name, config, devices, got, want)
-				}
+			program := g.startDecode(plan, key)
+			if err := program.Wait(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			// What every device has: the index whole, the rest by heads.
+			shape := plan.Shape()
+			shape.KVHeads /= devices
+			part, err := kvq.New(config, shape)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := program.needs.Reused, part.Memory().Total(); got != want {
+				t.Errorf("%s on %d devices: %d bytes of the cache written in place, want all %d", config, devices, got, want)
 			}
 		}
 	}

@@ -36,7 +36,7 @@ func TestDevicesExchangeActivationsAlone(t *testing.T) {
 		}
 		key := decodeKey{pick: newPicking(GenerateConfig{}, model.Config(), 3).kind}
 		for _, p := range []*program{g.startPrefill(plan, 64), g.startDecode(plan, key)} {
-			if err := p.wait(context.Background()); err != nil {
+			if err := p.Wait(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -140,7 +140,7 @@ func (r *run) first(ctx context.Context) error {
 
 func (r *run) pickFirst(ctx context.Context, logits spread) ([]tokenizer.Token, error) {
 	program := r.g.startPick(len(r.rows), r.pick.kind)
-	if err := r.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+	if err := r.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
 	inputs := append([]any{logits}, r.pick.inputs(0, 1, 1)...)

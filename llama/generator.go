@@ -172,7 +172,7 @@ func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 // by its own rules. It returns the logits [B, V] of the last column, to be freed by the caller.
 func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, spread, error) {
 	program := g.startPrefill(plan, p.length)
-	if err := clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, spread{}, err
 	}
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
@@ -203,7 +203,7 @@ func (s *session) grow(ctx context.Context, capacity int) error {
 	plan := s.plan
 	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity}, layouts(plan), plan.HeadAxes(),
 		func(_ modelNodes, nodes []*Node) []*Node { return plan.Grow(larger, nodes) })
-	if err := s.clock.compiling(func() error { return program.wait(ctx) }); err != nil {
+	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return err
 	}
 	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.inputs()...)

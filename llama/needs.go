@@ -3,6 +3,7 @@ package llama
 import (
 	"github.com/gomlx/compute/dtypes"
 
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -49,7 +50,7 @@ func (r Request) Needs(widened bool) (Needs, error) {
 		if err != nil {
 			return Needs{}, err
 		}
-		n.Beside = second.Cache.Total() + one.logits()*scoreBlock // the predictions that are compared
+		n.Beside = second.Cache.Total() + one.logits()*engine.ScoreBlock // the predictions that are compared
 	}
 	work := map[string]int64{
 		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
 // program is one graph, compiled for one set of shapes in the background.
@@ -53,8 +55,8 @@ func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build
 	return p
 }
 
-// wait returns when the program is compiled, or early with the context's error; then it goes on compiling.
-func (p *program) wait(ctx context.Context) error {
+// Wait returns when the program is compiled, or early with the context's error; then it goes on compiling.
+func (p *program) Wait(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return p.err
@@ -62,6 +64,9 @@ func (p *program) wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// Needs is what the compiled program takes of each device's memory.
+func (p *program) Needs() gx.Compiled { return p.needs }
 
 // run calls a compiled program with the weights and inputs (spreads, or values of the host). Its outputs are the caller's, to be
 // freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.

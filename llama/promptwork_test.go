@@ -57,7 +57,7 @@ func (r Request) compilePrompt(backend compute.Backend) (int64, error) {
 		return 0, err
 	}
 	p := g.startPrefill(plans[0], r.columns())
-	if err := p.wait(context.Background()); err != nil {
+	if err := p.Wait(context.Background()); err != nil {
 		return 0, err
 	}
 	if p.needs.Temporary == 0 {

@@ -58,7 +58,7 @@ func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...
 		}
 	}
 	for needs, p := range started {
-		if err := p.wait(ctx); err != nil {
+		if err := p.Wait(ctx); err != nil {
 			return c, err
 		}
 		if p.needsErr != nil {

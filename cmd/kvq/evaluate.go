@@ -15,6 +15,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/evaluate"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -82,11 +83,11 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	outcome.OnInterrupt(func() { _ = unfinished() })
 
 	var model *cli.LoadedModel
-	e, err := func() (*llama.Evaluation, error) {
+	r, err := func() (*evaluate.Result, error) {
 		if model, err = f.model.Load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
 			return nil, err
 		}
-		return evaluate(ctx, model.Model, config, texts, f.prefill, errs)
+		return score(ctx, model.Model, config, texts, f.prefill, errs)
 	}()
 	if model != nil {
 		defer model.Close(ctx)
@@ -99,9 +100,9 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	}
 	return outcome.Print(func() error {
 		if f.json {
-			return cli.PrintJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, e))
+			return cli.PrintJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, r))
 		}
-		return f.print(c.OutOrStdout(), model, config, texts, e)
+		return f.print(c.OutOrStdout(), model, config, texts, r)
 	})
 }
 
@@ -146,8 +147,8 @@ func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]
 	return list, nil
 }
 
-// evaluate scores texts with a cache against the full-precision one, which runs beside it.
-func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, errs io.Writer) (*llama.Evaluation, error) {
+// score reads texts with a cache against the full-precision one, which runs beside it.
+func score(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, errs io.Writer) (*evaluate.Result, error) {
 	reference, err := llama.NewGenerator(model, kvq.Config{})
 	if err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func evaluate(ctx context.Context, model *llama.Model, config kvq.Config, texts 
 		}
 		cli.Note(errs, "compiling, and reading with the cache %s", config)
 	}
-	return llama.Evaluate(ctx, reference, tested, texts, prefill, progress)
+	return evaluate.Score(ctx, tested, texts, evaluate.Options{Reference: reference, Prefill: prefill, Progress: progress})
 }
 
 // evaluatedJSON is the scores of one text, or of all.
@@ -188,10 +189,10 @@ type evaluatedJSON struct {
 	FullPerplexity *float64 `json:"full_precision_perplexity"`
 }
 
-func newEvaluatedJSON(text string, s, reference llama.Scores) evaluatedJSON {
+func newEvaluatedJSON(text string, s, reference evaluate.Scores) evaluatedJSON {
 	return evaluatedJSON{
-		Text: text, Tokens: len(s.NLL), NLL: cli.NumberOrNull(llama.Mean(s.NLL)), Perplexity: cli.NumberOrNull(s.Perplexity()),
-		KL: cli.NumberOrNull(llama.Mean(s.KL)), Agreement: cli.NumberOrNull(s.Agreement()), FullPerplexity: cli.NumberOrNull(reference.Perplexity()),
+		Text: text, Tokens: len(s.NLL), NLL: cli.NumberOrNull(s.MeanNLL()), Perplexity: cli.NumberOrNull(s.Perplexity()),
+		KL: cli.NumberOrNull(s.MeanKL()), Agreement: cli.NumberOrNull(s.Agreement()), FullPerplexity: cli.NumberOrNull(reference.Perplexity()),
 	}
 }
 
@@ -207,19 +208,19 @@ type evaluateJSON struct {
 	Interrupted bool            `json:"interrupted,omitempty"`
 }
 
-func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) evaluateJSON {
-	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.prefill, Timing: newTimingJSON(model.Took, e.Timing, len(texts))}
-	for i, s := range e.Rows {
-		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, e.Reference[i]))
+func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, r *evaluate.Result) evaluateJSON {
+	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.prefill, Timing: newTimingJSON(model.Took, r.Timing, len(texts))}
+	for i, s := range r.Rows {
+		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, r.Reference[i]))
 	}
-	all, cache := newEvaluatedJSON("", llama.Join(e.Rows), llama.Join(e.Reference)), evaluatedCache(model, config, texts, e)
+	all, cache := newEvaluatedJSON("", r.All(), r.AllReference()), evaluatedCache(model, config, texts, r)
 	j.All, j.Cache = &all, &cache
 	return j
 }
 
 // evaluatedCache describes the cache under test, and a full-precision one for as many tokens.
-func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) cacheJSON {
-	j := cacheJSON{Config: config.String(), Bytes: e.Cache.Total(), Parts: e.Cache}
+func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, r *evaluate.Result) cacheJSON {
+	j := cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), Parts: r.Cache}
 	longest := 0
 	for _, t := range texts {
 		longest = max(longest, len(t))
@@ -235,23 +236,23 @@ func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokeniz
 	return j
 }
 
-func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, e *llama.Evaluation) error {
+func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, r *evaluate.Result) error {
 	t := cli.NewTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
-	row := func(name string, s, reference llama.Scores) table.Row {
+	row := func(name string, s, reference evaluate.Scores) table.Row {
 		return table.Row{name, len(s.NLL), fmt.Sprintf("%.4f", s.Perplexity()), fmt.Sprintf("%.4f", reference.Perplexity()),
-			fmt.Sprintf("%.6f", llama.Mean(s.KL)), fmt.Sprintf("%.2f %%", 100*s.Agreement())}
+			fmt.Sprintf("%.6f", s.MeanKL()), fmt.Sprintf("%.2f %%", 100*s.Agreement())}
 	}
-	for i, s := range e.Rows {
-		t.AppendRow(row(f.texts[i], s, e.Reference[i]))
+	for i, s := range r.Rows {
+		t.AppendRow(row(f.texts[i], s, r.Reference[i]))
 	}
 	t.AppendSeparator()
-	t.AppendRow(row("all", llama.Join(e.Rows), llama.Join(e.Reference)))
+	t.AppendRow(row("all", r.All(), r.AllReference()))
 	t.Render()
-	cache := evaluatedCache(model, config, texts, e)
+	cache := evaluatedCache(model, config, texts, r)
 	line := "cache " + cache.Config
 	if cache.BitsPerValue != nil {
 		line += fmt.Sprintf(": %.4g bits a value", *cache.BitsPerValue)
 	}
-	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.Took, e.Timing, len(texts)))
+	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.Took, r.Timing, len(texts)))
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/evaluate"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -140,14 +141,14 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 }
 
 func (b *bench) score(ctx context.Context, g *llama.Generator, r *result) error {
-	e, err := llama.Evaluate(ctx, b.full, g, b.rows(), prefill, nil)
+	e, err := evaluate.Score(ctx, g, b.rows(), evaluate.Options{Reference: b.full, Prefill: prefill})
 	if err != nil {
 		return err
 	}
 	for i, t := range b.texts {
 		s := e.Rows[i]
-		r.Scores = append(r.Scores, textScore{Set: t.set, Text: t.name, Tokens: len(s.NLL), NLL: llama.Mean(s.NLL), FullNLL: llama.Mean(e.Reference[i].NLL),
-			KL: llama.Mean(s.KL), Same: s.Agreement()})
+		r.Scores = append(r.Scores, textScore{Set: t.set, Text: t.name, Tokens: len(s.NLL), NLL: s.MeanNLL(), FullNLL: e.Reference[i].MeanNLL(),
+			KL: s.MeanKL(), Same: s.Agreement()})
 	}
 	r.Compile = e.Timing.Compile.Seconds()
 	return nil

@@ -1,24 +1,23 @@
-package llama
+package evaluate
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
-	"github.com/gomlx/compute/dtypes"
-
-	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 func TestCheapestTriesFewestBitsFirst(t *testing.T) {
-	m := tinyModel(t, "tiny-llama2-gqa", dtypes.Float32)
+	m := tiny(t)
 	bits := func(n int) kvq.Config {
 		return kvq.Config{Backend: kvq.Blocks, NBits: n, QGroupSize: 16, ResidualLength: 8}
 	}
 	candidates := []kvq.Config{bits(8), bits(2), bits(4)}
 	// A budget that nothing misses: the cheapest is taken at once.
-	got, seen, err := Cheapest(context.Background(), m, longTexts(), 10, 1e6, candidates)
+	got, seen, err := Cheapest(context.Background(), m, longTexts(), 1e6, candidates, Options{Prefill: 10})
 	if err != nil || got != bits(2) || len(seen) != 1 {
 		t.Fatalf("with a budget of 1e6 got %v after %d candidates, %v; want 2 bits after 1", got, len(seen), err)
 	}
@@ -26,7 +25,7 @@ func TestCheapestTriesFewestBitsFirst(t *testing.T) {
 		t.Errorf("2 bits measured as %+v", seen[0])
 	}
 	// One that 2 bits just miss.
-	got, seen, err = Cheapest(context.Background(), m, longTexts(), 10, seen[0].KL*0.99, candidates)
+	got, seen, err = Cheapest(context.Background(), m, longTexts(), seen[0].KL*0.99, candidates, Options{Prefill: 10})
 	if err != nil || got == bits(2) || len(seen) < 2 {
 		t.Fatalf("with a budget below 2 bits' divergence got %v after %+v, %v", got, seen, err)
 	}
@@ -35,11 +34,11 @@ func TestCheapestTriesFewestBitsFirst(t *testing.T) {
 		t.Errorf("measured %+v", seen)
 	}
 	// One that nothing meets.
-	_, seen, err = Cheapest(context.Background(), m, longTexts(), 10, 1e-12, candidates)
-	if !usererr.Is(err) || !strings.Contains(err.Error(), "3 candidates") || len(seen) != 3 {
+	_, seen, err = Cheapest(context.Background(), m, longTexts(), 1e-12, candidates, Options{Prefill: 10})
+	if !errors.Is(err, llama.ErrInput) || !strings.Contains(err.Error(), "3 candidates") || len(seen) != 3 {
 		t.Errorf("with a budget of 1e-12 got %v after %d candidates", err, len(seen))
 	}
-	if _, _, err := Cheapest(context.Background(), m, longTexts(), 10, 0, candidates); !usererr.Is(err) {
+	if _, _, err := Cheapest(context.Background(), m, longTexts(), 0, candidates, Options{Prefill: 10}); !errors.Is(err, llama.ErrInput) {
 		t.Errorf("a budget of 0 gave %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package llama
+package evaluate
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -19,13 +20,13 @@ type Candidate struct {
 	Agreement  float64 // share of tokens where both caches find the same token most likely
 }
 
-// Cheapest returns the cache with the fewest bits a value whose KL divergence from the full-precision cache, averaged over the given texts,
-// is at most budget nats, and what it measured on the way. It tries candidates from the fewest bits up and stops at the first that passes;
-// nil candidates are kvq's presets. texts are token ids, prefill as in [Evaluate].
+// Cheapest returns the cache with the fewest bits a value whose KL divergence from the full-precision cache, averaged over
+// the given texts [B][n] of token ids, is at most budget nats, and what it measured on the way. It tries candidates from the
+// fewest bits up and stops at the first that passes; nil candidates are kvq's presets. Of o, the Reference is not used.
 //
-// Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says little about another kind. Where no candidate
-// passes, the error says so, and the measurements come with it.
-func Cheapest(ctx context.Context, model *Model, texts [][]tokenizer.Token, prefill int, budget float64, candidates []kvq.Config) (kvq.Config, []Candidate, error) {
+// Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says little about another kind.
+// Where no candidate passes, the error says so, and the measurements come with it.
+func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, budget float64, candidates []kvq.Config, o Options) (kvq.Config, []Candidate, error) {
 	if budget <= 0 {
 		return kvq.Config{}, nil, usererr.New("a KL budget of %g: want more than 0, since only the full-precision cache costs nothing", budget)
 	}
@@ -38,15 +39,17 @@ func Cheapest(ctx context.Context, model *Model, texts [][]tokenizer.Token, pref
 			candidates = append(candidates, c)
 		}
 	}
-	full, err := NewGenerator(model, kvq.Config{})
+	full, err := llama.NewGenerator(model, kvq.Config{})
 	if err != nil {
 		return kvq.Config{}, nil, err
 	}
 	defer full.Finalize()
+	o.Reference = full
 	var queue []Candidate
 	for _, c := range candidates {
-		plan, err := kvq.New(c, kvq.Shape{Layers: model.config.Layers, Batch: 1, KVHeads: model.config.KVHeads, HeadDim: model.config.HeadDim,
-			Capacity: model.config.MaxPositions, DType: model.dtype})
+		config := model.Config()
+		plan, err := kvq.New(c, kvq.Shape{Layers: config.Layers, Batch: 1, KVHeads: config.KVHeads, HeadDim: config.HeadDim,
+			Capacity: config.MaxPositions, DType: model.DType()})
 		if err != nil {
 			return kvq.Config{}, nil, usererr.New("cache: %w", err)
 		}
@@ -55,7 +58,7 @@ func Cheapest(ctx context.Context, model *Model, texts [][]tokenizer.Token, pref
 	slices.SortStableFunc(queue, func(a, b Candidate) int { return cmp.Compare(a.Bits, b.Bits) })
 	var seen []Candidate
 	for _, c := range queue {
-		if err := c.measure(ctx, model, full, texts, prefill); err != nil {
+		if err := c.measure(ctx, model, texts, o); err != nil {
 			return kvq.Config{}, seen, err
 		}
 		seen = append(seen, c)
@@ -67,17 +70,17 @@ func Cheapest(ctx context.Context, model *Model, texts [][]tokenizer.Token, pref
 		budget, len(seen), slices.MinFunc(seen, func(a, b Candidate) int { return cmp.Compare(a.KL, b.KL) }).KL)
 }
 
-func (c *Candidate) measure(ctx context.Context, model *Model, full *Generator, texts [][]tokenizer.Token, prefill int) error {
-	g, err := NewGenerator(model, c.Config)
+func (c *Candidate) measure(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, o Options) error {
+	g, err := llama.NewGenerator(model, c.Config)
 	if err != nil {
 		return err
 	}
 	defer g.Finalize()
-	e, err := Evaluate(ctx, full, g, texts, prefill, nil)
+	r, err := Score(ctx, g, texts, o)
 	if err != nil {
 		return err
 	}
-	all := Join(e.Rows)
-	c.KL, c.Perplexity, c.Agreement = Mean(all.KL), all.Perplexity(), all.Agreement()
+	all := r.All()
+	c.KL, c.Perplexity, c.Agreement = all.MeanKL(), all.Perplexity(), all.Agreement()
 	return nil
 }

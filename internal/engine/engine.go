@@ -1,0 +1,83 @@
+// Package engine is the inner side of package llama, for the packages of this module that build on a model without being
+// part of it: llama/evaluate and llama/fit. Package llama sets its variables when it is initialized, so they are there
+// wherever there is a generator. Nothing of it is for other modules.
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+// NewSession checks prompts, rows of tokens of one length, and lays out a cache for them that begins with room for up to
+// more further tokens a row. generator is a *llama.Generator. Nothing runs yet.
+var NewSession func(generator any, prompts [][]tokenizer.Token, more int) (Session, error)
+
+// ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the predictions that a
+// reference keeps, [N, B, V] float32, which llama/fit counts.
+const ScoreBlock = 32
+
+// Session is a batch under way: its cache on the device, and how far it is filled. Not safe for concurrent use.
+type Session interface {
+	// Program begins to compile a graph in the background, unless one with this key was begun already. key is comparable
+	// and tells apart all graphs of one generator, whatever the session's cache holds at the moment. inputs are the shapes
+	// of what Run and Step hand over.
+	Program(key any, inputs []shapes.Shape, build func(in []*graph.Node) []*graph.Node) Program
+	// Loop is Program for a graph that reads and writes the cache: build returns the cache's arrays, then its results.
+	Loop(key any, inputs []shapes.Shape, build func(Model) []*graph.Node) Program
+	// Prefill takes the prompts in and returns the logits [B, V] (float32) of the last column.
+	Prefill(ctx context.Context) (Array, error)
+	// Run calls what Program returned. inputs are Arrays, or Go values and tensors of the host.
+	Run(ctx context.Context, p Program, inputs ...any) ([]Array, error)
+	// Step calls what Loop returned, which adds so many tokens to each row of the cache. It returns the results behind the
+	// cache's arrays.
+	Step(ctx context.Context, p Program, tokens int, inputs ...any) ([]Array, error)
+	// Plan is the layout of the cache. Room is how many more tokens fit into it, Grow moves it into one of a larger
+	// capacity.
+	Plan() *kvq.Plan
+	Room() int
+	Grow(ctx context.Context, capacity int) error
+	// Memory is what the cache takes on all devices together.
+	Memory() (kvq.Memory, error)
+	// Clock says where the time went.
+	Clock() Clock
+	// Free gives the cache's memory back.
+	Free()
+}
+
+// Model is what a graph with a cache is built from.
+type Model struct {
+	Plan   *kvq.Plan     // of the cache
+	State  []*graph.Node // its arrays, donated: the arrays that build returns take their place
+	Inputs []*graph.Node
+	// Logits feeds tokens ids [B, t] (int32) through the model: the cache takes them in and has advanced afterwards. It
+	// returns the logits [B, V] (float32) of the last column.
+	Logits func(ids *graph.Node, cache kvq.Cache) *graph.Node
+}
+
+// Program is a graph that is being compiled, or was.
+type Program interface {
+	// Wait returns when it is compiled, or early with the context's error.
+	Wait(ctx context.Context) error
+	// Needs is what it takes of each device's memory, by XLA's figures, once it is compiled; zero where there are none.
+	Needs() gx.Compiled
+}
+
+// Array is an array on the devices. Every device has all of it.
+type Array interface {
+	Float32() ([]float32, error) // copies its elements to the host
+	Bool() ([]bool, error)
+	Free()
+}
+
+// Clock is llama.Timing.
+type Clock struct {
+	Compile, Prefill, Decode time.Duration
+	Steps                    int
+}

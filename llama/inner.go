@@ -1,0 +1,130 @@
+package llama
+
+import (
+	"context"
+
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+func init() {
+	engine.NewSession = func(generator any, prompts [][]tokenizer.Token, more int) (engine.Session, error) {
+		return newInnerSession(generator.(*Generator), prompts, more)
+	}
+}
+
+// innerSession is a session as package engine shows it to other packages of this module.
+type innerSession struct {
+	*session
+	prompt *prompt
+	clock  Timing
+}
+
+func newInnerSession(g *Generator, prompts [][]tokenizer.Token, more int) (*innerSession, error) {
+	p, err := newPrompt(prompts, nil, g.model.config)
+	if err != nil {
+		return nil, err
+	}
+	s := &innerSession{prompt: p.resize(promptBucket(p.length))}
+	plan, err := g.Plan(len(prompts), firstCapacity(s.prompt.length, more))
+	if err != nil {
+		return nil, err
+	}
+	s.session = &session{g: g, plan: plan, clock: &s.clock}
+	return s, nil
+}
+
+// innerKey names a graph of another package.
+type innerKey struct {
+	key             any
+	batch, capacity int // capacity is 0 for a graph without a cache
+}
+
+func (s *innerSession) Program(key any, inputs []shapes.Shape, build func([]*graph.Node) []*graph.Node) engine.Program {
+	return s.g.programs.start(innerKey{key: key, batch: s.batch()}, wholes(inputs...), nil,
+		func(_ modelNodes, in []*graph.Node) []*graph.Node { return build(in) })
+}
+
+func (s *innerSession) Loop(key any, inputs []shapes.Shape, build func(engine.Model) []*graph.Node) engine.Program {
+	plan, state := s.plan, layouts(s.plan)
+	return s.g.programs.start(innerKey{key, s.batch(), s.capacity()}, append(state, wholes(inputs...)...), plan.HeadAxes(),
+		func(w modelNodes, in []*graph.Node) []*graph.Node {
+			gx.Reuse(in[:len(state)])
+			return build(engine.Model{
+				Plan: plan, State: in[:len(state)], Inputs: in[len(state):],
+				Logits: func(ids *graph.Node, cache kvq.Cache) *graph.Node {
+					return w.lastLogits(s.g.model.hidden(w, ids, cache, nil))
+				},
+			})
+		})
+}
+
+func (s *innerSession) Prefill(ctx context.Context) (engine.Array, error) {
+	filled, logits, err := s.g.prefill(ctx, s.plan, s.prompt, &s.clock)
+	if err != nil {
+		return nil, err
+	}
+	s.session = filled
+	return logits, nil
+}
+
+func (s *innerSession) Run(ctx context.Context, p engine.Program, inputs ...any) ([]engine.Array, error) {
+	if err := s.clock.compiling(func() error { return p.Wait(ctx) }); err != nil {
+		return nil, err
+	}
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), p.(*program), inputs...)
+	return asArrays(out), err
+}
+
+func (s *innerSession) Step(ctx context.Context, p engine.Program, tokens int, inputs ...any) ([]engine.Array, error) {
+	if err := s.clock.compiling(func() error { return p.Wait(ctx) }); err != nil {
+		return nil, err
+	}
+	var out []spread
+	err := clocked(&s.clock.Decode, func() (err error) {
+		out, err = s.g.programs.run(context.WithoutCancel(ctx), p.(*program), s.donate(inputs...)...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.used += tokens
+	s.clock.Steps += tokens
+	return asArrays(s.replace(out)), nil
+}
+
+func (s *innerSession) Plan() *kvq.Plan { return s.plan }
+
+func (s *innerSession) Room() int { return s.room() }
+
+func (s *innerSession) Grow(ctx context.Context, capacity int) error { return s.grow(ctx, capacity) }
+
+func (s *innerSession) Memory() (sum kvq.Memory, err error) {
+	each, err := s.memory()
+	for _, m := range each {
+		sum = sum.Plus(m)
+	}
+	return sum, err
+}
+
+func (s *innerSession) Clock() engine.Clock { return engine.Clock(s.clock) }
+
+func (s *innerSession) Free() { s.free() }
+
+func asArrays(list []spread) []engine.Array {
+	out := make([]engine.Array, len(list))
+	for i, x := range list {
+		out[i] = x
+	}
+	return out
+}
+
+// Float32, Bool and Free make a spread an engine.Array.
+func (s spread) Float32() ([]float32, error) { return read[float32](s) }
+func (s spread) Bool() ([]bool, error)       { return read[bool](s) }
+func (s spread) Free()                       { free(s) }
