@@ -40,7 +40,7 @@ func newAttendBench(b *testing.B, config Config, fused bool, heads, kvHeads, dim
 		b.Fatal(err)
 	}
 	plan.tiled = !fused
-	fill := MustNewExec(backend, func(one *Node) []*Node { return plan.Synthetic(one.Graph(), tokens).Nodes() })
+	fill := MustNewExec(backend, func(one *Node) []*Node { return plan.synthetic(one.Graph(), tokens).Nodes() })
 	defer fill.Finalize()
 	a := &attendBench{}
 	for _, t := range fill.MustCall(int32(0)) {

@@ -80,7 +80,7 @@ func (c suiteCase) nearness() float64 {
 	switch {
 	case !c.config.Quantized():
 		return 1e-5
-	case c.config.side(true, 0).bits < 4 || c.config.side(false, 0).bits < 4:
+	case c.config.settings(true).bits < 4 || c.config.settings(false).bits < 4:
 		return 0.35
 	}
 	return 0.2

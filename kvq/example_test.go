@@ -182,7 +182,7 @@ func ExamplePreset() {
 // A configuration that cannot be is refused before any graph is built, in one line.
 func ExampleConfig_Validate() {
 	for _, c := range []kvq.Config{
-		{Backend: kvq.Blocks, NBits: 7},
+		{Backend: kvq.Blocks, NBits: 4, ResidualLength: -1},
 		{Backend: kvq.Quanto, NBits: 4, QGroupSize: 48, ResidualLength: 64},
 		{Backend: kvq.Quanto, NBits: 4, ResidualLength: 64, Sinks: 4},
 		{Backend: kvq.Blocks, LayerBits: "0=8"},
@@ -190,7 +190,7 @@ func ExampleConfig_Validate() {
 		fmt.Println(c.Validate(64))
 	}
 	// Output:
-	// kvq.Config.NBitsKey: want 2, 3, 4, 5, 6 or 8, got 7
+	// kvq.Config.ResidualLength: want at least 0 for backend blocks, got -1
 	// kvq.Config.QGroupSizeKey: want a divisor of the head dimension 64, got 48
 	// kvq.Config.Sinks: want 0 (sinks need backend "blocks"), got 4
 	// kvq.Config.LayerBits: want entries like "0-1=8/6" (layers=key bits/value bits), got "0=8"

@@ -11,15 +11,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/pkg/errors"
 )
 
-// A cache on disk is a safetensors file: 8 bytes with the length of the header, little-endian; the header, JSON; the arrays one after the other in
-// the order of [Plan.Shapes], named as in arrays.go. What makes it a cache is its "__metadata__":
+// A cache on disk is a safetensors file: 8 bytes with the length of the header, little-endian; the
+// header, JSON; the arrays one after the other in the order of [Plan.Shapes], named as in
+// arrays.go. What makes it a cache is its "__metadata__":
 //
 //	format   "kvq-cache"
 //	version  "2"
@@ -27,13 +28,15 @@ import (
 //	shape    [Shape] as JSON, the dtype by name
 //	sha256   of all bytes after the header, in hexadecimal
 //
-// Format: https://github.com/huggingface/safetensors. go-huggingface reads such files as parts of a hub repository only, and without
-// their metadata, so they are read here; every array is known beforehand, so a file either has exactly these or is refused.
+// Format: https://github.com/huggingface/safetensors. go-huggingface reads such files as parts of a
+// hub repository only, and without their metadata, so they are read here; every array is known
+// beforehand, so a file either has exactly these or is refused.
 const (
 	fileFormat  = "kvq-cache"
 	fileVersion = "2"
 
-	// maxFileHeader bounds what is read before anything is known of a file: a header takes about 150 bytes an array.
+	// maxFileHeader bounds what is read before anything is known of a file: a header takes about
+	// 150 bytes an array.
 	maxFileHeader = 64 << 20
 )
 
@@ -63,8 +66,8 @@ var fileDTypes = map[dtypes.DType]string{
 	dtypes.Uint16: "U16", dtypes.Uint32: "U32",
 }
 
-// Save writes a state, in the order of [Cache.Nodes], to one file: to a temporary one in the same folder first, which then takes the name, so that
-// path never holds half a cache.
+// Save writes a state, in the order of [Cache.Nodes], to one file: to a temporary one in the same
+// folder first, which then takes the name, so that path never holds half a cache.
 func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
 	want := p.arrays()
 	if len(state) != len(want) {
@@ -133,7 +136,8 @@ func writeArrays(w io.Writer, state []*tensors.Tensor) error {
 	return nil
 }
 
-// fileHeader is the JSON header, padded with spaces so that the data begins at a multiple of 8 bytes.
+// fileHeader is the JSON header, padded with spaces so that the data begins at a multiple of 8
+// bytes.
 func (p *Plan) fileHeader(digest string) ([]byte, error) {
 	config, err := json.Marshal(p.config)
 	if err != nil {
@@ -170,8 +174,9 @@ func (p *Plan) fileEntries() map[string]fileEntry {
 	return out
 }
 
-// Load reads what [Save] wrote: the plan, and the state in the order of [Cache.Nodes]. A file that is damaged, cut off, of another program or of a
-// newer version is refused with its reason, and nothing is returned.
+// Load reads what [Save] wrote: the plan, and the state in the order of [Cache.Nodes]. A file that
+// is damaged, cut off, of another program or of a newer version is refused with its reason, and
+// nothing is returned.
 func Load(path string) (*Plan, []*tensors.Tensor, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -194,10 +199,10 @@ func readCache(r io.Reader, size int64) (*Plan, []*tensors.Tensor, error) {
 	}
 	var m fileMetadata
 	if raw, ok := header["__metadata__"]; !ok || json.Unmarshal(raw, &m) != nil || m.Format != fileFormat {
-		return nil, nil, errors.Errorf("want a file of format %q, got a safetensors file of another program (format %.40q)", fileFormat, m.Format)
+		return nil, nil, usererr.New("want a file of format %q, got a safetensors file of another program (format %.40q)", fileFormat, m.Format)
 	}
 	if m.Version != fileVersion {
-		return nil, nil, errors.Errorf("want version %s of the format, got %.40q: another version of this library wrote the file", fileVersion, m.Version)
+		return nil, nil, usererr.New("want version %s of the format, got %.40q: another version of this library wrote the file", fileVersion, m.Version)
 	}
 	p, err := m.plan(len(header))
 	if err != nil {
@@ -216,49 +221,50 @@ func readCache(r io.Reader, size int64) (*Plan, []*tensors.Tensor, error) {
 			return nil, nil, err
 		}
 		if readErr != nil {
-			return nil, nil, errors.Wrapf(readErr, "array %s", a.name)
+			return nil, nil, usererr.New("array %s: %w", a.name, readErr)
 		}
 		state = append(state, x)
 	}
 	if got := hex.EncodeToString(digest.Sum(nil)); got != m.SHA256 {
-		return nil, nil, errors.Errorf("want data of sha256 %.16q…, got %.16q…: the file is damaged", m.SHA256, got)
+		return nil, nil, usererr.New("want data of sha256 %.16q…, got %.16q…: the file is damaged", m.SHA256, got)
 	}
 	return p, state, nil
 }
 
-// readFileHeader reads the header of a safetensors file of size bytes, and says how many bytes of data follow.
+// readFileHeader reads the header of a safetensors file of size bytes, and says how many bytes of
+// data follow.
 func readFileHeader(r io.Reader, size int64) (header map[string]json.RawMessage, data int64, err error) {
 	var length uint64
 	if err := binary.Read(r, binary.LittleEndian, &length); err != nil {
-		return nil, 0, errors.Errorf("want a safetensors file, got %d bytes", size)
+		return nil, 0, usererr.New("want a safetensors file, got %d bytes", size)
 	}
 	if length > maxFileHeader || int64(length) > size-8 {
-		return nil, 0, errors.Errorf("want a safetensors file, got a header of %d bytes in a file of %d: cut off, or another format", length, size)
+		return nil, 0, usererr.New("want a safetensors file, got a header of %d bytes in a file of %d: cut off, or another format", length, size)
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(r, text); err != nil {
-		return nil, 0, errors.Wrap(err, "header")
+		return nil, 0, usererr.New("header: %w", err)
 	}
 	if err := json.Unmarshal(text, &header); err != nil {
-		return nil, 0, errors.Errorf("want a safetensors file, got a header that is not JSON: %v", err)
+		return nil, 0, usererr.New("want a safetensors file, got a header that is not JSON: %v", err)
 	}
 	return header, size - 8 - int64(length), nil
 }
 
-// plan makes the plan that a file was saved with. A file is not to be believed: sizes that its header has no room for are refused before
-// anything of that size is made.
+// plan makes the plan that a file was saved with. A file is not to be believed: sizes that its
+// header has no room for are refused before anything of that size is made.
 func (m fileMetadata) plan(entries int) (*Plan, error) {
 	const maxText = 1 << 16
 	if len(m.Config) > maxText || len(m.Shape) > maxText {
-		return nil, errors.Errorf("want a configuration of at most %d bytes, got %d", maxText, max(len(m.Config), len(m.Shape)))
+		return nil, usererr.New("want a configuration of at most %d bytes, got %d", maxText, max(len(m.Config), len(m.Shape)))
 	}
 	var config Config
 	if err := strictJSON(m.Config, &config); err != nil {
-		return nil, errors.Errorf("configuration: %v", err)
+		return nil, usererr.New("configuration: %v", err)
 	}
 	var s fileShape
 	if err := strictJSON(m.Shape, &s); err != nil {
-		return nil, errors.Errorf("shape: %v", err)
+		return nil, usererr.New("shape: %v", err)
 	}
 	shape := Shape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity, SlidingWindow: s.SlidingWindow}
 	for dtype, name := range fileDTypes {
@@ -267,28 +273,23 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 		}
 	}
 	if s.Layers > entries {
-		return nil, errors.Errorf("want the arrays of %d layers, got %d arrays", s.Layers, entries-1)
+		return nil, usererr.New("want the arrays of %d layers, got %d arrays", s.Layers, entries-1)
 	}
 	for _, n := range []int{s.Batch, s.KVHeads, s.HeadDim, s.Capacity, s.SlidingWindow, config.ResidualLength, config.Sinks,
 		config.QGroupSize, config.QGroupSizeKey, config.QGroupSizeValue} {
 		if n > math.MaxInt32 {
-			return nil, errors.Errorf("want sizes of at most %d, got %d", math.MaxInt32, n)
+			return nil, usererr.New("want sizes of at most %d, got %d", math.MaxInt32, n)
 		}
 	}
 	return New(config, shape)
 }
 
-func strictJSON(text string, value any) error {
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields() // a setting that is not known here would be lost
-	return d.Decode(value)
-}
-
-// checkEntries compares the header's arrays with the plan's, and their sizes with the bytes of data.
+// checkEntries compares the header's arrays with the plan's, and their sizes with the bytes of
+// data.
 func (p *Plan) checkEntries(header map[string]json.RawMessage, data int64) error {
 	arrays := p.arrays()
 	if len(header)-1 != len(arrays) {
-		return errors.Errorf("want %d arrays, got %d", len(arrays), len(header)-1)
+		return usererr.New("want %d arrays, got %d", len(arrays), len(header)-1)
 	}
 	total := 0.0 // in float64, because the product of sizes that a damaged header names may not fit an integer
 	for _, a := range arrays {
@@ -299,17 +300,17 @@ func (p *Plan) checkEntries(header map[string]json.RawMessage, data int64) error
 		total += bytes
 	}
 	if total != float64(data) {
-		return errors.Errorf("want %.0f bytes of data, got %d: the file is cut off, or not one cache", total, data)
+		return usererr.New("want %.0f bytes of data, got %d: the file is cut off, or not one cache", total, data)
 	}
 	for name, want := range p.fileEntries() {
 		var got fileEntry
 		if raw, ok := header[name]; !ok {
-			return errors.Errorf("want an array %s, got none", name)
+			return usererr.New("want an array %s, got none", name)
 		} else if err := json.Unmarshal(raw, &got); err != nil {
-			return errors.Errorf("array %s: %v", name, err)
+			return usererr.New("array %s: %v", name, err)
 		}
 		if got.DType != want.DType || !slices.Equal(got.Shape, want.Shape) || got.Offsets != want.Offsets {
-			return errors.Errorf("array %s: want %+v, got %+v", name, want, got)
+			return usererr.New("array %s: want %+v, got %+v", name, want, got)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // checkFile saves and loads the cache and goes on with what was loaded: bit-exact, and the same answers.
@@ -116,6 +117,15 @@ func TestSavedFileIsSafetensors(t *testing.T) {
 	}
 }
 
+// noWidth is the least number of bits above 1 that no code has.
+func noWidth() int {
+	bits := 2
+	for slices.Contains(Widths(), bits) {
+		bits++
+	}
+	return bits
+}
+
 // A file that is not a whole cache of this version is refused in one line that says why.
 func TestLoadRefuses(t *testing.T) {
 	path, _, _ := smallFile(t)
@@ -154,7 +164,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"an absurd size", replaced(`\"Capacity\":8`, `\"Capacity\":8000000000000000000`), "at most 2147483647"},
 		{"sizes that overflow together", replaced(`\"Capacity\":8`, `\"Capacity\":2000000000`), "bytes of data"},
 		{"absurd layers", replaced(`\"Layers\":1`, `\"Layers\":1000000000`), "layers"},
-		{"bits that do not exist", replaced(`\"NBits\":3`, `\"NBits\":7`), "want 2, 3, 4, 5, 6 or 8, got 7"},
+		{"bits that do not exist", replaced(`\"NBits\":3`, fmt.Sprintf(`\"NBits\":%d`, noWidth())), fmt.Sprintf("want %s, got %d", usererr.OneOf(Widths()), noWidth())},
 		{"a dtype that no cache has", replaced(`\"DType\":\"F16\"`, `\"DType\":\"F64\"`), "want float32, float16 or bfloat16"},
 		{"an array of another name", replaced(`"layer0.key.codes"`, `"layer0.key.coded"`), "want an array layer0.key.codes"},
 		{"an array of another dtype", replaced(`"dtype":"F16"`, `"dtype":"F32"`), "array layer0.exact"},

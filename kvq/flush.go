@@ -10,11 +10,12 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// flush moves the oldest tokens from the window to codes, row by row and block by block, as far as the policy wants it.
+// flush moves the oldest tokens from the window to codes, row by row and block by block, as far as
+// the policy wants it.
 //
-// It is a While that mostly runs zero times. Rows of a batch reach the threshold at their own steps where blocks have to start at the
-// row's own token (per-channel groups), all at the same step under transformers' policy. Each token is coded here, once, and its codes
-// are never made anew.
+// It is a While that mostly runs zero times. Rows of a batch reach the threshold at their own steps
+// where blocks have to start at the row's own token (per-channel groups), all at the same step
+// under transformers' policy. Each token is coded here, once, and its codes are never made anew.
 func (c *quantizedCache) flush() {
 	n := len(c.Nodes())
 	state := gx.Loop(append(c.Nodes(), c.flushTarget()),
@@ -34,23 +35,20 @@ func (c *quantizedCache) flush() {
 func (c *quantizedCache) flushTarget() *Node {
 	p := c.plan
 	waiting := Sub(Sub(c.length, c.start), c.next) // below 0 while only sinks are filled
-	give := waiting
-	if p.config.Backend == Blocks {
-		whole := gx.MaxScalar(gx.AddScalar(waiting, -p.config.ResidualLength), 0)
-		give = gx.MulScalar(Div(whole, gx.Scalar(whole.Graph(), dtypes.Int32, p.block)), p.block)
-	}
-	full := gx.GreaterOrEqualScalar(waiting, p.threshold)
+	give := p.policy.flushed(waiting)
+	full := gx.GreaterOrEqualScalar(waiting, p.policy.threshold())
 	return Add(c.next, Where(full, give, gx.ZerosLike(give)))
 }
 
-// flushBlock codes the oldest tokens of the row that is furthest from its target [B]: p.block of them, or as many as there are or as the
-// block begun before has room for.
+// flushBlock codes the oldest tokens of the row that is furthest from its target [B]: p.block of
+// them, or as many as there are or as the block begun before has room for.
 func (c *quantizedCache) flushBlock(target *Node) {
 	p, g := c.plan, c.length.Graph()
 	row := gx.ArgMax(Sub(target, c.next), 0)
 	of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
-	// Slots of the block in hand: those before filled hold older tokens (only where no group runs along tokens), then come new ones.
+	// Slots of the block in hand: those before filled hold older tokens (only where no group runs
+	// along tokens), then come new ones.
 	filled := Rem(used, gx.Scalar(g, dtypes.Int32, p.block))
 	count := Min(Sub(of(target), next), Sub(gx.Scalar(g, dtypes.Int32, p.block), filled))
 	slot := Iota(g, shapes.Make(dtypes.Int32, p.block), 0)
@@ -80,8 +78,9 @@ type blockPlace struct {
 	fresh      *Node // bool [p.block]: the slots that get a token
 }
 
-// storeBlocks codes tokens of the window of all layers into a block of each. Layers that are coded alike are coded as if they were rows of one batch,
-// since a quantizer for each would be most of what XLA has to compile.
+// storeBlocks codes tokens of the window of all layers into a block of each. Layers that are coded
+// alike are coded as if they were rows of one batch, since a quantizer for each would be most of
+// what XLA has to compile.
 func (c *quantizedCache) storeBlocks(b blockPlace) {
 	alike := map[codes.Format][]sided{}
 	var order []codes.Format
@@ -140,8 +139,8 @@ func (p *Plan) storeBlock(f codes.Format, layers []sided, b blockPlace) {
 		old, _ := f.Take(arrays)
 		blocks = f.Merge(blocks, old, b.fresh)
 	}
-	// The place of a layer in blocks goes from call to call, counted from a number that XLA cannot know: as a constant it would make the loops of each
-	// layer others to compile.
+	// The place of a layer in blocks goes from call to call, counted from a number that XLA cannot
+	// know: as a constant it would make the loops of each layer others to compile.
 	var functions gx.Functions
 	place := gx.MinScalar(b.row, 0)
 	for _, l := range layers {
@@ -180,8 +179,9 @@ func (p *Plan) forgetCoded(exactIndex, next *Node) *Node {
 	return Where(And(inRing, old), gx.Fill(g, exactIndex.Shape(), -1), exactIndex)
 }
 
-// storePrompt codes the prompt of one layer, [B, K, T, D] in newKeys and newValues, as far as the policy wants it coded, and fills
-// sinks and window. Layer by layer, so that no more than one layer's keys and values are alive in full precision.
+// storePrompt codes the prompt of one layer, [B, K, T, D] in newKeys and newValues, as far as the
+// policy wants it coded, and fills sinks and window. Layer by layer, so that no more than one
+// layer's keys and values are alive in full precision.
 func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
 	l, s := p.layers[layer], &c.layers[layer]
@@ -189,7 +189,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 	store := func(f codes.Format, x *Node, to codes.Blocks) (*Node, codes.Blocks) {
 		x = narrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
-		n := p.promptSlots(t)
+		n := p.policy.promptSlots(t)
 		if n == 0 {
 			return exact, to
 		}
@@ -209,7 +209,7 @@ func (c *quantizedCache) finishPrompt(t int) {
 	c.length = gx.Scalar(g, dtypes.Int32, t)
 	c.next = gx.AddScalar(count, p.sinks)
 	c.used = gx.MulScalar(Div(gx.AddScalar(count, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
-	if n := p.promptSlots(t); n > 0 {
+	if n := p.policy.promptSlots(t); n > 0 {
 		b := p.shape.Batch
 		slot := Iota(g, shapes.Make(dtypes.Int32, b, n), 1)
 		tokens := Where(LessThan(slot, gx.BroadcastToDims(Reshape(count, b, 1), b, n)), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
@@ -219,24 +219,11 @@ func (c *quantizedCache) finishPrompt(t int) {
 	c.exactIndex = p.promptIndex(c.start, c.next, t)
 }
 
-// promptCoded is how many tokens of each row are coded after a prompt of t slots, [B] int32: all of them under transformers' policy; else
-// as many whole blocks as leave ResidualLength tokens exact, the same as if the prompt had come token by token.
+// promptCoded is how many tokens of each row are coded after a prompt of t slots, [B] int32.
 func (c *quantizedCache) promptCoded(t int) *Node {
-	p, g := c.plan, c.start.Graph()
+	g := c.start.Graph()
 	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), c.start), 0) // a first chunk may be all padding
-	if p.config.Backend != Blocks {
-		return tokens
-	}
-	blocks := Div(gx.MaxScalar(gx.AddScalar(tokens, -p.sinks-p.config.ResidualLength), 0), gx.Scalar(g, dtypes.Int32, p.block))
-	return gx.MulScalar(blocks, p.block)
-}
-
-// promptSlots is how many code slots a prompt of t slots can fill: promptCoded of a row without padding, in whole blocks.
-func (p *Plan) promptSlots(t int) int {
-	if p.config.Backend != Blocks {
-		return (t + p.block - 1) / p.block * p.block
-	}
-	return max(0, t-p.sinks-p.config.ResidualLength) / p.block * p.block
+	return c.plan.policy.ofPrompt(tokens)
 }
 
 func dims(x *Node) []int { return x.Shape().Dimensions }

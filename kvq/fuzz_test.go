@@ -31,7 +31,8 @@ func FuzzLayerBits(f *testing.F) {
 		}
 		// What is parsed is either valid or refused, and then names its fault; and only the layers it names change.
 		c := Config{Backend: Blocks, NBits: 4, QGroupSize: 32, LayerBits: text}
-		if c.Validate(32) != nil {
+		r, err := c.resolve(32)
+		if err != nil {
 			return
 		}
 		for layer := range 4 {
@@ -41,7 +42,7 @@ func FuzzLayerBits(f *testing.F) {
 					want = o.key
 				}
 			}
-			if got := c.side(true, layer).bits; got != want {
+			if got := r.settings(true, layer).bits; got != want {
 				t.Errorf("%q: keys of layer %d have %d bits, wanted %d", text, layer, got, want)
 			}
 		}

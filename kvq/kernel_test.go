@@ -43,7 +43,7 @@ func kernelCases(t testing.TB) []kernelCase {
 		{"both per channel, groups of 64 and 32", blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), 2, 2, 64, 0, f32},
 		{"keys rotated alone", blocks(4, func(c *Config) { perChannelKeys(c); c.RotateKeys = true }), 4, 2, 64, 0, bf16},
 		{"values rotated alone", blocks(4, func(c *Config) { c.RotateValues = true }), 4, 2, 64, 0, f32},
-		{"symmetric", blocks(4, func(c *Config) { c.CodeKey, c.CodeValue = Symmetric, Symmetric }), 4, 1, 64, 0, bf16},
+		{"symmetric", blocks(4, func(c *Config) { c.QuantizerKey, c.QuantizerValue = Symmetric, Symmetric }), 4, 1, 64, 0, bf16},
 	}
 	for _, name := range Presets() {
 		cases = append(cases, kernelCase{"preset " + name, presetOf(t, name), 2, 2, 128, 0, bf16})
@@ -173,7 +173,7 @@ func TestNoKernel(t *testing.T) {
 	other := shape
 	other.HeadDim = 96
 	for name, p := range map[string]*Plan{
-		"bytes that are not packed":    newPlan(t, blocks(0, func(c *Config) { c.CodeKey = Int8 }), shape),
+		"bytes that are not packed":    newPlan(t, blocks(0, func(c *Config) { c.QuantizerKey = Int8 }), shape),
 		"a dimension of no power of 2": newPlan(t, Tutorial(), other),
 	} {
 		if _, ok := p.kernelFor(p.layers[0], 2, dtypes.Float32); ok {

@@ -4,13 +4,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pkg/errors"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // layerBits is one override of Config.LayerBits: layers first to last get these bits.
 type layerBits struct{ first, last, key, value int }
 
-// parseLayerBits reads "0-1=8/6,29=6/4": layers 0 and 1 get 8 bits for keys and 6 for values, layer 29 gets 6 and 4.
+// parseLayerBits reads "0-1=8/6,29=6/4": layers 0 and 1 get 8 bits for keys and 6 for values, layer
+// 29 gets 6 and 4.
 func parseLayerBits(text string) ([]layerBits, error) {
 	if text == "" {
 		return nil, nil
@@ -18,7 +19,7 @@ func parseLayerBits(text string) ([]layerBits, error) {
 	var out []layerBits
 	for part := range strings.SplitSeq(text, ",") {
 		wrong := func() ([]layerBits, error) {
-			return nil, errors.Errorf("kvq.Config.LayerBits: want entries like \"0-1=8/6\" (layers=key bits/value bits), got %q", part)
+			return nil, usererr.New("kvq.Config.LayerBits: want entries like \"0-1=8/6\" (layers=key bits/value bits), got %q", part)
 		}
 		layers, bits, ok := strings.Cut(strings.TrimSpace(part), "=")
 		key, value, ok2 := strings.Cut(bits, "/")

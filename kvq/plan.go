@@ -9,16 +9,16 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// Plan is a checked configuration for a shape: the sizes of every array of a cache, known before anything is allocated.
-// It is immutable and safe for concurrent use.
+// Plan is a checked configuration for a shape: the sizes of every array of a cache, known before
+// anything is allocated. It is immutable and safe for concurrent use.
 type Plan struct {
 	config Config
 	shape  Shape
 
-	// The following are for quantized caches alone; all in tokens.
+	// The following are for quantized caches alone; all numbers are of tokens.
+	policy      policy
 	sinks       int // S, exact first tokens
 	windowSlots int // W, slots of the ring
-	threshold   int // the window gives up a block when it holds so many
 	block       int // U, tokens given up at once
 	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	codeSlots   int // C, room for coded tokens
@@ -29,8 +29,9 @@ type Plan struct {
 	layers []layerPlan
 }
 
-// layerPlan is how a layer is coded. Every layer has arrays of its own rather than a share of a stack of all layers: the loops that XLA
-// makes of two layers are then the same code, which it compiles once.
+// layerPlan is how a layer is coded. Every layer has arrays of its own rather than a share of a
+// stack of all layers: the loops that XLA makes of two layers are then the same code, which it
+// compiles once.
 type layerPlan struct{ key, value codes.Format }
 
 // New checks a configuration against a shape. The zero Config gives a full-precision cache.
@@ -38,7 +39,8 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err := shape.validate(); err != nil {
 		return nil, err
 	}
-	if err := config.Validate(shape.HeadDim); err != nil {
+	r, err := config.resolve(shape.HeadDim)
+	if err != nil {
 		return nil, err
 	}
 	p := &Plan{config: config, shape: shape}
@@ -47,7 +49,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 	}
 	p.unit = 1
 	for layer := range shape.Layers {
-		l := layerPlan{config.side(true, layer).format(shape.HeadDim), config.side(false, layer).format(shape.HeadDim)}
+		l := layerPlan{r.settings(true, layer).format(shape.HeadDim), r.settings(false, layer).format(shape.HeadDim)}
 		for _, f := range []codes.Format{l.key, l.value} {
 			if f.PerChannel {
 				p.unit = max(p.unit, f.Group)
@@ -56,18 +58,10 @@ func New(config Config, shape Shape) (*Plan, error) {
 		p.layers = append(p.layers, l)
 	}
 	p.block = max(p.unit, codes.BlockTokens)
-	keep := 0 // tokens that are never coded
-	if config.Backend == Blocks {
-		p.sinks = config.Sinks
-		p.threshold = config.ResidualLength + p.block
-		keep = p.sinks + config.ResidualLength
-	} else {
-		// The first token after a flush is always kept, so a residual length of 1 works like 2 (ALGORITHM.md section 1).
-		p.threshold = max(config.ResidualLength, 2)
-	}
-	p.windowSlots = p.threshold
+	p.policy = r.backend.policy(config, p.block)
+	p.sinks, p.windowSlots = p.policy.sinks(), p.policy.threshold()
 	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
-	p.codeSlots = (max(shape.Capacity-keep, 1) + p.unit - 1 + p.block - 1) / p.block * p.block
+	p.codeSlots = (max(shape.Capacity-p.policy.kept(), 1) + p.unit - 1 + p.block - 1) / p.block * p.block
 	return p, nil
 }
 
@@ -86,7 +80,8 @@ func (p *Plan) Shapes() []shapes.Shape {
 	return out
 }
 
-// Init returns an empty cache in the graph of start [B] int32: how many slots of padding each row begins with.
+// Init returns an empty cache in the graph of start [B] int32: how many slots of padding each row
+// begins with.
 func (p *Plan) Init(start *Node) Cache {
 	g := start.Graph()
 	if start.DType() != dtypes.Int32 || start.Rank() != 1 || start.Shape().Dim(0) != p.shape.Batch {
@@ -115,7 +110,8 @@ func (p *Plan) Init(start *Node) Cache {
 	return c
 }
 
-// From rebuilds a cache from its state: nodes in the order of [Cache.Nodes], that came in as parameters of a graph or as loop state.
+// From rebuilds a cache from its state: nodes in the order of [Cache.Nodes], that came in as
+// parameters of a graph or as loop state.
 func (p *Plan) From(nodes []*Node) Cache {
 	want := p.arrays()
 	if len(nodes) != len(want) {

@@ -4,13 +4,15 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/pkg/errors"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// presets are the configurations that docs/quality.md measures. All keep the newest 64 tokens and the first 4 exact, code keys per channel
-// and values per token, both rotated and with unbiased ranges: what each of these is worth is in the table there. Bits a value: those of a
-// code and of scale and zero point, 16 each or 8 each, for a group; keys and values averaged. A scale in a byte is right to 3 % only, which
-// does not show beside codes of 2 or 3 bits but would beside finer ones.
+// presets are the configurations that docs/quality.md measures. All keep the newest 64 tokens and
+// the first 4 exact, code keys per channel and values per token, both rotated and with unbiased
+// ranges: what each of these is worth is in the table there. Bits a value: those of a code and of
+// scale and zero point, 16 each or 8 each, for a group; keys and values averaged. A scale in a byte
+// is right to 3 % only, which does not show beside codes of 2 or 3 bits but would beside finer
+// ones.
 var presets = map[string]Config{
 	"quality":  preset(6, 64, 6, 64, ScaleFloat16), // 6.5 bits
 	"balanced": preset(5, 64, 4, 64, ScaleFloat16), // 5 bits
@@ -21,18 +23,19 @@ var presets = map[string]Config{
 func preset(keyBits, keyGroup, valueBits, valueGroup int, scales ScaleFormat) Config {
 	return Config{
 		Backend:  Blocks,
-		NBitsKey: keyBits, QGroupSizeKey: keyGroup, AxisKey: PerChannel, RotateKeys: true, RangeKey: Unbiased,
-		NBitsValue: valueBits, QGroupSizeValue: valueGroup, RotateValues: true, RangeValue: Unbiased,
+		NBitsKey: keyBits, QGroupSizeKey: keyGroup, AxisKey: PerChannel, RotateKeys: true, QuantizerKey: Unbiased,
+		NBitsValue: valueBits, QGroupSizeValue: valueGroup, RotateValues: true, QuantizerValue: Unbiased,
 		ResidualLength: 64, Sinks: 4, Scales: scales,
 	}
 }
 
-// Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a value), "smallest" (at most 3.25) or
-// "lowest" (at most 2.5). docs/quality.md has what each of them costs in perplexity, KL divergence and agreement.
+// Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a
+// value), "smallest" (at most 3.25) or "lowest" (at most 2.5). docs/quality.md has what each of
+// them costs in perplexity, KL divergence and agreement.
 func Preset(name string) (Config, error) {
 	c, ok := presets[name]
 	if !ok {
-		return Config{}, errors.Errorf("kvq.Preset: want one of %q, got %q", Presets(), name)
+		return Config{}, usererr.New("kvq.Preset: want one of %q, got %q", Presets(), name)
 	}
 	return c, nil
 }

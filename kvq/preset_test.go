@@ -25,7 +25,7 @@ func TestPresetsKeepToTheirBits(t *testing.T) {
 				}
 			}
 		}
-		if config.Backend != Blocks || config.RangeKey == LeastSquares || config.RangeValue == LeastSquares {
+		if config.Backend != Blocks || config.QuantizerKey == LeastSquares || config.QuantizerValue == LeastSquares {
 			t.Errorf("%s is %s: presets keep our window, and no range that is biased", name, config)
 		}
 	}

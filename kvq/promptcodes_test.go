@@ -16,8 +16,8 @@ import (
 func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const tokens, unit = 704, 64
-	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, RangeKey: Unbiased, RangeValue: Unbiased}
-	for _, s := range []codes.Format{config.side(true, 0).format(64), config.side(false, 0).format(64)} {
+	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, QuantizerKey: Unbiased, QuantizerValue: Unbiased}
+	for _, s := range []codes.Format{config.settings(true).format(64), config.settings(false).format(64)} {
 		d := []int{1, 2, tokens, 64}
 		if piece := promptPiece(s.Spec.Candidates(), d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
 			t.Fatalf("%s: pieces of %d tokens, want whole units that do not divide %d", sideName(s), piece, tokens)

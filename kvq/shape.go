@@ -2,7 +2,7 @@ package kvq
 
 import (
 	"github.com/gomlx/compute/dtypes"
-	"github.com/pkg/errors"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // Shape says what a cache is for. All fields but SlidingWindow are required.
@@ -12,14 +12,15 @@ type Shape struct {
 	KVHeads int // K, key/value heads
 	HeadDim int // D, elements of a head
 
-	// Capacity is the number of token slots of a row, padding included. Writing past it is the caller's error: grow the cache first,
-	// see [Plan.Grow].
+	// Capacity is the number of token slots of a row, padding included. Writing past it is the
+	// caller's error: grow the cache first, see [Plan.Grow].
 	Capacity int
 
 	// DType of keys and values: float32, float16 or bfloat16.
 	DType dtypes.DType
 
-	// SlidingWindow limits attention to the newest so many tokens, the current one included, as in Mistral; 0 = no limit.
+	// SlidingWindow limits attention to the newest so many tokens, the current one included, as in
+	// Mistral; 0 = no limit.
 	SlidingWindow int
 }
 
@@ -29,15 +30,15 @@ func (s Shape) validate() error {
 		value int
 	}{{"Layers", s.Layers}, {"Batch", s.Batch}, {"KVHeads", s.KVHeads}, {"HeadDim", s.HeadDim}, {"Capacity", s.Capacity}} {
 		if f.value < 1 {
-			return errors.Errorf("kvq.Shape.%s: want at least 1, got %d", f.name, f.value)
+			return usererr.New("kvq.Shape.%s: want at least 1, got %d", f.name, f.value)
 		}
 	}
 	if s.SlidingWindow < 0 {
-		return errors.Errorf("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)
+		return usererr.New("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)
 	}
 	switch s.DType {
 	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:
 		return nil
 	}
-	return errors.Errorf("kvq.Shape.DType: want float32, float16 or bfloat16, got %s", s.DType)
+	return usererr.New("kvq.Shape.DType: want float32, float16 or bfloat16, got %s", s.DType)
 }

@@ -6,14 +6,18 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 )
 
-// Synthetic returns a cache that holds tokens made-up tokens in every row, with as many of them coded as a real one of that length would
-// have. It is for benchmarks: a context of any length without the time to read it. Keys and values are small numbers from a fixed pattern.
-func (p *Plan) Synthetic(g *Graph, tokens int) Cache {
+func init() {
+	kvqhook.Synthetic = func(plan any, g *Graph, tokens int) []*Node { return plan.(*Plan).synthetic(g, tokens).Nodes() }
+}
+
+// synthetic is [kvqhook.Synthetic]. Keys and values are small numbers from a fixed pattern.
+func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 	s := p.shape
 	if tokens < 1 || tokens > s.Capacity {
-		exceptions.Panicf("kvq.Plan.Synthetic: %d tokens, want 1 to the capacity of %d", tokens, s.Capacity)
+		exceptions.Panicf("kvq: synthetic cache of %d tokens, want 1 to the capacity of %d", tokens, s.Capacity)
 	}
 	scalar := func(v int) *Node { return gx.Scalar(g, dtypes.Int32, v) }
 	count := gx.Fill(g, shapes.Make(dtypes.Int32, s.Batch), tokens)
@@ -40,10 +44,7 @@ func (p *Plan) Synthetic(g *Graph, tokens int) Cache {
 	if !ok {
 		return c
 	}
-	coded := max(0, tokens-p.sinks-p.config.ResidualLength) / p.block * p.block
-	if p.config.Backend != Blocks {
-		coded = tokens / p.threshold * p.threshold
-	}
+	coded := p.policy.coded(tokens)
 	q.next = gx.Fill(g, count.Shape(), min(tokens, p.sinks+coded))
 	q.used = gx.Fill(g, count.Shape(), coded)
 	slot := Iota(g, q.codeIndex.Shape(), 1)
@@ -52,9 +53,10 @@ func (p *Plan) Synthetic(g *Graph, tokens int) Cache {
 	return q
 }
 
-// pattern fills a shape with whole numbers 0..255 that look mixed, int32. It divides by nothing: while it reads a program, StableHLO's
-// folder looks at each of as many divisors as the array has numbers (FoldRemOpPattern, integerDivisorHasZeroElement), which took over a
-// minute for a large cache.
+// pattern fills a shape with whole numbers 0..255 that look mixed, int32. It divides by nothing:
+// while it reads a program, StableHLO's folder looks at each of as many divisors as the array has
+// numbers (FoldRemOpPattern, integerDivisorHasZeroElement), which took over a minute for a large
+// cache.
 func pattern(g *Graph, shape shapes.Shape) *Node {
 	x := Iota(g, shapes.Make(dtypes.Int32, shape.Size()), 0)
 	mixed := gx.AndScalar(Add(gx.MulScalar(x, 37), gx.MulScalar(BitwiseShiftRightLogical(x, gx.Fill(g, x.Shape(), 7)), 11)), 255)

@@ -3,6 +3,7 @@ package llama
 import (
 	"context"
 	"fmt"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"time"
 
 	"github.com/gomlx/compute/dtypes"
@@ -14,7 +15,7 @@ import (
 )
 
 // DecodeTimer measures what a token costs at a given context, without reading a prompt of that length first: its cache has made-up
-// contents, see [kvq.Plan.Synthetic]. For benchmarks.
+// contents, see [kvqhook.Synthetic]. For benchmarks.
 type DecodeTimer struct {
 	g       *Generator
 	plan    *kvq.Plan
@@ -48,7 +49,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 	t.Compile = time.Since(start)
 	one := wholes(shapes.Make(dtypes.Int32))
 	t.fill, err = g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
-		return plan.Synthetic(one[0].Graph(), contextTokens).Nodes()
+		return kvqhook.Synthetic(plan, one[0].Graph(), contextTokens)
 	})
 	if err != nil {
 		return nil, err

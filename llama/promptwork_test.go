@@ -17,7 +17,7 @@ import (
 func TestPromptWorkIsOfOneLayer(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const rows, columns = 4, 768 // more than one block of queries
-	searched := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 32, AxisKey: kvq.PerChannel, ResidualLength: 32, RangeKey: kvq.Unbiased}
+	searched := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 32, AxisKey: kvq.PerChannel, ResidualLength: 32, QuantizerKey: kvq.Unbiased}
 	for name, cache := range map[string]kvq.Config{"full": {}, "tutorial": kvq.Tutorial(), "searched": searched} {
 		t.Run(name, func(t *testing.T) {
 			work := map[int]int64{}

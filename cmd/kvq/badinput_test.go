@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // Bad input is one line that says what was wanted and what came, status 2, and nothing on standard output.
@@ -57,7 +60,7 @@ func TestBadInput(t *testing.T) {
 		{"full cache compared with itself", fits("compare", "--cache", "full"), "", []string{"--cache full"}},
 		{"backend of the cache", fits("generate", "--cache-backend", "gptq"), "", []string{`"gptq"`, "quanto", "hqq", "blocks"}},
 		{"no backend of the cache", fits("generate", "--cache-backend", ""), "", []string{"--cache-backend", "quanto"}},
-		{"bits that do not exist", fits("generate", "--nbits", "7"), "", []string{"2, 3, 4, 5, 6 or 8", "got 7"}},
+		{"bits that do not exist", fits("generate", "--nbits", "99"), "", []string{usererr.OneOf(kvq.Widths()), "got 99"}},
 		{"no bits", fits("generate", "--nbits", "0"), "", []string{"--nbits 0", "at least 1"}},
 		{"bits of a value", fits("evaluate", "--nbits-value", "9", "--text", long), "", []string{"NBitsValue", "got 9"}},
 		{"group that does not divide", []string{"generate", "--model", good, "--q-group-size", "5"}, "", []string{"divisor of the head dimension 8", "got 5"}},

@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -58,7 +59,7 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 		g := one.Graph()
 		query := gx.MulScalar(ConvertDType(IotaFull(g, shapes.Make(dtypes.Int32, shape.Batch, shape.Heads, 1, shape.HeadDim)), dtypes.Float32), 1e-3)
 		query = ConvertDType(Cos(query), shape.DType)
-		return append([]*Node{query}, plan.Synthetic(g, tokens).Nodes()...)
+		return append([]*Node{query}, kvqhook.Synthetic(plan, g, tokens)...)
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
@@ -36,7 +37,7 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	own.StringVar(&f.preset, presetFlag, "", "start from a named `configuration` instead of the tutorial's: "+strings.Join(kvq.Presets(), ", "))
 	own.StringVar(&f.backend, "cache-backend", "quanto", "who makes the codes: quanto, hqq (both as in transformers) or blocks (this library's own)")
-	own.IntVar(&f.nbits, "nbits", 4, "bits of a code: 2, 3, 4, 5, 6 or 8")
+	own.IntVar(&f.nbits, "nbits", 4, "bits of a code: "+usererr.OneOf(kvq.Widths()))
 	own.IntVar(&f.nbitsKey, "nbits-key", 0, "bits of a key's code alone")
 	own.IntVar(&f.nbitsValue, "nbits-value", 0, "bits of a value's code alone")
 	own.StringVar(&f.layerBits, "layer-bits", "", "other key/value `bits` for some layers, such as 0-1=8/6,29=6/4")
@@ -48,12 +49,12 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own.IntVar(&f.axisValue, "axis-value", 0, "groups of values: 0 per token, -1 per channel")
 	own.IntVar(&f.sinks, "sinks", 0, "first tokens that stay in full precision (backend blocks)")
 	own.StringVar(&f.scales, "scales", "", "`format` of scales and zero points: float32, float16, bfloat16 or "+string(kvq.Scale8)+" (default: the cache's dtype; float16 with backend blocks)")
-	own.StringVar(&f.codeKey, "code-key", "", "`codes` of keys: affine, symmetric, float8 or int8 (all but affine with backend blocks)")
+	own.StringVar(&f.codeKey, "code-key", "", "`codes` of keys: "+oneOf(codeNames())+" (all but affine with backend blocks)")
 	own.StringVar(&f.codeValue, "code-value", "", "`codes` of values, likewise")
-	own.StringVar(&f.rangeKey, "range-key", "", "how the `range` of a group of keys is found: minmax, least-squares or unbiased (all but minmax with backend blocks)")
+	own.StringVar(&f.rangeKey, "range-key", "", "how the `range` of a group of keys is found: "+oneOf(rangeNames())+" (all but minmax with backend blocks)")
 	own.StringVar(&f.rangeValue, "range-value", "", "likewise for `values`")
-	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "turn keys by a Walsh-Hadamard transform first (backend blocks)")
-	own.BoolVar(&f.rotateValues, "rotate-values", false, "turn values likewise")
+	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "rotate keys by a Walsh-Hadamard transform first (backend blocks)")
+	own.BoolVar(&f.rotateValues, "rotate-values", false, "rotate values likewise")
 	own.VisitAll(func(flag *pflag.Flag) { f.quantizedOnly = append(f.quantizedOnly, flag.Name) })
 	fs.AddFlagSet(own)
 }
@@ -121,15 +122,19 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 		"axis-value":      func() { c.AxisValue = kvq.Axis(f.axisValue) },
 		"sinks":           func() { c.Sinks = f.sinks },
 		"scales":          func() { c.Scales = kvq.ScaleFormat(f.scales) },
-		"code-key":        func() { c.CodeKey = code(f.codeKey) },
-		"code-value":      func() { c.CodeValue = code(f.codeValue) },
-		"range-key":       func() { c.RangeKey = rangeOf(f.rangeKey) },
-		"range-value":     func() { c.RangeValue = rangeOf(f.rangeValue) },
 		"rotate-keys":     func() { c.RotateKeys = f.rotateKeys },
 		"rotate-values":   func() { c.RotateValues = f.rotateValues },
 	} {
 		if fs.Changed(name) {
 			set()
+		}
+	}
+	for _, q := range []struct {
+		side, code, rng string
+		to              *kvq.Quantizer
+	}{{"key", f.codeKey, f.rangeKey, &c.QuantizerKey}, {"value", f.codeValue, f.rangeValue, &c.QuantizerValue}} {
+		if err := quantizer(fs, q.side, q.code, q.rng, q.to); err != nil {
+			return c, err
 		}
 	}
 	if c.Backend == kvq.Full {
@@ -138,20 +143,63 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	return c, nil
 }
 
-// code gives affine codes, which have no name in the library, one on the command line.
-func code(name string) kvq.Code {
-	if name == "affine" {
-		return kvq.Affine
+// The flags name a quantizer by two things: what its codes stand for, and how it finds the range of a
+// group. Quantizers without zero points are codes, the others are ranges of affine codes.
+const (
+	affineCodes = "affine"
+	minMaxRange = "minmax" // the backend's own
+)
+
+// codeNames are the values of --code-key and --code-value.
+func codeNames() []string {
+	names := []string{affineCodes}
+	for _, q := range kvq.Quantizers() {
+		if !q.HasZeros() {
+			names = append(names, string(q))
+		}
 	}
-	return kvq.Code(name)
+	return names
 }
 
-// rangeOf does the same for the usual range.
-func rangeOf(name string) kvq.Range {
-	if name == "minmax" {
-		return kvq.MinMax
+// rangeNames are the values of --range-key and --range-value.
+func rangeNames() []string {
+	names := []string{minMaxRange}
+	for _, q := range kvq.Quantizers() {
+		if q.HasZeros() && q != kvq.MinMax {
+			names = append(names, string(q))
+		}
 	}
-	return kvq.Range(name)
+	return names
+}
+
+// oneOf lists names without quotes: "a, b or c".
+func oneOf(names []string) string { return strings.ReplaceAll(usererr.OneOf(names), `"`, "") }
+
+// quantizer applies the two flags for keys or values to the quantizer that stands there.
+func quantizer(fs *pflag.FlagSet, side, code, rng string, to *kvq.Quantizer) error {
+	codes, ranges := kvq.Quantizer(""), kvq.Quantizer("")
+	if to.HasZeros() {
+		ranges = *to
+	} else {
+		codes = *to
+	}
+	if name := "code-" + side; fs.Changed(name) {
+		if code != "" && !slices.Contains(codeNames(), code) {
+			return usererr.New("--%s %q, want %s", name, code, oneOf(codeNames()))
+		}
+		codes = kvq.Quantizer(strings.TrimPrefix(code, affineCodes))
+	}
+	if name := "range-" + side; fs.Changed(name) {
+		if rng != "" && !slices.Contains(rangeNames(), rng) {
+			return usererr.New("--%s %q, want %s", name, rng, oneOf(rangeNames()))
+		}
+		ranges = kvq.Quantizer(strings.TrimPrefix(rng, minMaxRange))
+	}
+	if codes != "" && ranges != "" {
+		return usererr.New("--range-%s: %q needs affine codes, got %q", side, ranges, codes)
+	}
+	*to = codes + ranges
+	return nil
 }
 
 // PlanFor lays out a cache for a model. What the library refuses is bad input here.

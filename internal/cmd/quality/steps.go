@@ -54,14 +54,14 @@ func makeSteps() []step {
 		{"+ values rotated", values, "spreads a token's outliers over its channels", ""},
 		{"+ keys rotated", both, "", ""},
 		{"+ 8-bit scales", bytes, "a quarter of a bit saved", ""},
-		{"least-squares ranges", with(bytes, func(c *kvq.Config) { c.RangeKey, c.RangeValue = kvq.LeastSquares, kvq.LeastSquares }),
+		{"least-squares ranges", with(bytes, func(c *kvq.Config) { c.QuantizerKey, c.QuantizerValue = kvq.LeastSquares, kvq.LeastSquares }),
 			"smaller errors, and what is cut off is a bias", ""},
 		{"smallest", preset("smallest"), "preset: the same with unbiased ranges", ""},
 		{"balanced", preset("balanced"), "preset", ""},
 		{"quality", preset("quality"), "preset", ""},
 		{"lowest", preset("lowest"), "preset", ""},
-		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Int8, CodeValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
-		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, CodeKey: kvq.Float8, CodeValue: kvq.Float8, ResidualLength: 64}, "", ""},
+		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
+		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
 	}
 }
 

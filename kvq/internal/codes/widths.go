@@ -1,10 +1,6 @@
 package codes
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Codes are packed in planes: a plane holds w bits of every code, w = 1, 2, 4 or 8, so that no code
 // straddles two words. Other widths are several planes, one after the other, the low bits of the
@@ -37,13 +33,6 @@ func AllBits() []int {
 		list = append(list, w.Bits)
 	}
 	return list
-}
-
-// WidthList names all widths for messages: "2, 3, 4, 5, 6 or 8".
-func WidthList() string {
-	all := strings.Split(strings.Trim(fmt.Sprint(AllBits()), "[]"), " ")
-	last := len(all) - 1
-	return strings.Join(all[:last], ", ") + " or " + all[last]
 }
 
 // planes returns the widths of the planes of a code, low bits first; nil where there is no such

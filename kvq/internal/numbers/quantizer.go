@@ -7,7 +7,7 @@ import (
 )
 
 // Quantizers is the table of all quantizers. A new one is a file of its own and an entry here.
-var Quantizers = []*Quantizer{MinMax, LeastSquares, Unbiased, Symmetric, Int8, Float8, HQQ}
+var Quantizers = []*Quantizer{MinMax, LeastSquares, Unbiased, Symmetric, Float8, Int8, HQQ}
 
 // Quantizer is a way to turn a group of numbers into codes. Compare quantizers by pointer.
 type Quantizer struct {

@@ -1,0 +1,8 @@
+package kvq
+
+import "github.com/kvqbook/kvqbook/internal/usererr"
+
+// ErrInput is what errors.Is finds in every error that bad input caused (a configuration that
+// cannot be, a damaged file), as opposed to a failure of the program or the machine. It is one
+// value in all packages of this module.
+var ErrInput = usererr.ErrInput
