@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/go-huggingface/models/gguf"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // compareCases is what other implementations make of many texts: testdata/cases.json.gz, made by
@@ -143,6 +144,7 @@ func patched(t testing.TB, data []byte, patch map[string]json.RawMessage) []byte
 
 // Ids and texts equal those of Hugging Face's tokenizers, in both directions.
 func TestCompareHuggingFace(t *testing.T) {
+	testlane.Slow(t, "reads the large files of two tokenizers")
 	cases := readCases(t)
 	bases := map[string]func(testing.TB) []byte{"smollm2": smollm2JSON, "llama2": llama2JSON}
 	for _, name := range sortedKeys(cases.Tokenizers) {

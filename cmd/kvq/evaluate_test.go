@@ -4,9 +4,12 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 func TestEvaluate(t *testing.T) {
+	testlane.Slow(t, "compiles the evaluation with two caches")
 	needsXLA(t)
 	model, dir := tinyModel(t, nil), t.TempDir()
 	var ids []int32

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/golden"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 func TestGenerateJSON(t *testing.T) {
@@ -51,6 +52,7 @@ func textOf(ids []int32) string {
 
 // The text on standard output is the prompt and what JSON says comes after it, for one prompt and for several.
 func TestGenerateText(t *testing.T) {
+	testlane.Slow(t, "compiles a made-up model for every way to give prompts; TestGenerateJSON is the small generation")
 	needsXLA(t)
 	model := tinyModel(t, nil)
 	a, b := tinyText(5, 6, 7), tinyText(10, 20, 30)
@@ -88,6 +90,7 @@ func TestGenerateChat(t *testing.T) {
 
 // Sampling depends on the seed and on nothing else; without --do-sample its settings only give a warning.
 func TestGenerateSampling(t *testing.T) {
+	testlane.Slow(t, "compiles a graph for every setting; TestGenerateJSON is the small generation")
 	needsXLA(t)
 	model := tinyModel(t, nil)
 	full := func(more ...string) []int32 {
@@ -109,6 +112,7 @@ func TestGenerateSampling(t *testing.T) {
 
 // The goldens' tiny models through the whole command: the tokens of transformers with both caches, padding included.
 func TestCompareMatchesTransformersOnTinyModels(t *testing.T) {
+	testlane.Slow(t, "goldens of every architecture")
 	needsXLA(t)
 	for _, name := range []string{"tiny-llama2", "tiny-llama2-gqa"} {
 		t.Run(name, func(t *testing.T) {
@@ -165,6 +169,7 @@ func TestCompareMatchesTransformersOnTinyModels(t *testing.T) {
 // The tutorial on the real model: `kvq compare` gives the 20 tokens that transformers gives, for both prompts and both
 // caches. The goldens' weights went through float16 and these did not: where tokens part, it has to be at a close call.
 func TestCompareIsTheTutorial(t *testing.T) {
+	testlane.Slow(t, "the small model, twice")
 	needsXLA(t)
 	if _, err := asset.SmallModel(); err != nil {
 		t.Skipf("no small model: %v", err)

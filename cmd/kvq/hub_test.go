@@ -17,6 +17,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/hubtest"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // What the tests' hub knows.
@@ -202,6 +203,7 @@ func letterTokenizer(t testing.TB, dir string) {
 // A reader with the licence needs these lines alone: login, then the tutorial under Llama-2's name. The texts are those of
 // the same files in a folder.
 func TestLlama2FromTheHub(t *testing.T) {
+	testlane.Slow(t, "downloads and runs a made-up Llama 2")
 	needsXLA(t)
 	u := newHubUser(t, "")
 	flags := []string{"--max-new-tokens", "8", "--q-group-size", "8", "--backend", "xla:cpu"} // and the tutorial's prompts

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // endless is a model with a context so long that a generation does not end during a test.
@@ -22,6 +24,7 @@ const patience = 60 * time.Second
 
 // Ctrl-C ends a generation with status 130 and the text so far.
 func TestInterruptPrintsTheTextSoFar(t *testing.T) {
+	testlane.Slow(t, "waits for processes")
 	needsXLA(t)
 	c := exec.Command(os.Args[0], append([]string{"generate"}, endless(t)...)...)
 	c.Env = append(os.Environ(), asKVQ+"=1")
@@ -64,6 +67,7 @@ func TestInterruptPrintsTheTextSoFar(t *testing.T) {
 
 // With --json there is one whole object, whenever the interruption comes.
 func TestInterruptJSON(t *testing.T) {
+	testlane.Slow(t, "waits for processes")
 	needsXLA(t)
 	for _, command := range []string{"generate", "compare"} {
 		t.Run(command, func(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 func TestMemory(t *testing.T) {
@@ -83,6 +85,7 @@ func TestMemoryFits(t *testing.T) {
 
 // --measure asks XLA what its graphs need; the room is the machine's.
 func TestMemoryCompiled(t *testing.T) {
+	testlane.Slow(t, "compiles a made-up model")
 	needsXLA(t)
 	j := parse[memoryJSON](t, mustRun(t, "", "memory", "--model", tinyModel(t, nil), "--cache", "full", "--context", "200", "--measure", "--json"))
 	if j.Compiled == nil || j.Compiled.Prompt.Temporary == 0 || j.Compiled.Step.Inputs < j.Weights.Bytes || j.Compiled.Step.Reused != j.Cache.Bytes {
@@ -109,6 +112,7 @@ func refused(t *testing.T, args []string, parts ...string) {
 
 // What cannot fit is refused in one line, before anything is loaded, with what would fit instead.
 func TestRunsThatDoNotFit(t *testing.T) {
+	testlane.Slow(t, "opens a device for every run")
 	needsXLA(t)
 	model := tinyModel(t, nil)
 	text := t.TempDir() + "/text"

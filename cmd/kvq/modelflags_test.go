@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // Two devices generate what one does, and say what each holds.
 func TestGenerateOnTwoDevices(t *testing.T) {
+	testlane.Slow(t, "compiles for two devices")
 	if has := testbackend.XLA(t).NumDevices(); has < 2 {
 		t.Skipf("two devices wanted, XLA shows %d", has)
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // The made-up model finds nothing, but with as many rows as lengths, and the same texts for both caches.
 func TestPasskey(t *testing.T) {
+	testlane.Slow(t, "the small model with long prompts")
 	needsXLA(t)
 	model := tinyModel(t, nil)
 	flags := []string{"passkey", "--model", model, "--lengths", "480,500", "--trials", "2", "--batch", "2"}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
@@ -28,6 +29,9 @@ func TestMain(m *testing.M) {
 // runKVQ runs a command line in this process.
 func runKVQ(t testing.TB, in string, args ...string) (status int, out, errs string) {
 	t.Helper()
+	// bench turns off what keeps compiled graphs, for the whole process.
+	before := os.Getenv(asset.EnvCompiled)
+	defer os.Setenv(asset.EnvCompiled, before)
 	var stdout, stderr bytes.Buffer
 	status = execute(context.Background(), args, strings.NewReader(in), &stdout, &stderr)
 	return status, stdout.String(), stderr.String()

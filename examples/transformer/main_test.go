@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // GoMLX's transformer answers the same with a full-precision cache, nearly the same with quantized ones.
 func TestCachesFollowTheModelWithoutOne(t *testing.T) {
+	testlane.Slow(t, "compiles a model with five caches")
 	var out bytes.Buffer
 	const tokens = 130 // the presets' windows of 64 give up a group of 64 behind 4 sinks, so the first goes at 132
 	results, err := run(&out, testbackend.XLA(t), tokens)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -101,6 +102,7 @@ func TestPadKeepsTheEnds(t *testing.T) {
 
 // The real model finds the keys of short texts, and through the preset balanced as many as in full precision.
 func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
+	testlane.Slow(t, "the small model, with two caches")
 	backend := testbackend.XLA(t)
 	files, tok := smallModel(t)
 	trials, err := Trials(tok, 192, 3, 0)

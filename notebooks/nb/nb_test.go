@@ -16,6 +16,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/hub"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -82,6 +83,7 @@ func TestPicturesShowSomething(t *testing.T) {
 // transformers' policy with the tutorial's numbers: the prompt is coded at once, and 64 new tokens later the window is
 // flushed, when the 65th comes.
 func TestLifeOfTheTutorialsCache(t *testing.T) {
+	testlane.Slow(t, "runs a cache for the drawing")
 	moments, err := life(testbackend.XLA(t), kvq.Tutorial(), 9, 66)
 	if err != nil {
 		t.Fatal(err)
