@@ -23,7 +23,7 @@ func init() { register(newCompare) }
 const partMark = "▶"
 
 func newCompare() *cobra.Command {
-	var f jobFlags
+	var f textFlags
 	c := &cobra.Command{
 		Use:   "compare",
 		Short: "The tutorial: texts from a quantized and a full-precision cache, side by side",
@@ -49,7 +49,7 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 // tutorialTokens is the tutorial's min_new_tokens: texts that end early have nothing left to compare.
 const tutorialTokens = 20
 
-func (f *jobFlags) runCompare(c *cobra.Command) error {
+func (f *textFlags) runCompare(c *cobra.Command) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
 	if f.cache.Kind == "full" {
 		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
@@ -57,28 +57,28 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 	if !c.Flags().Changed("min-new-tokens") {
 		f.generate.MinNewTokens = min(tutorialTokens, f.generate.MaxNewTokens)
 	}
-	job, err := f.job(c)
+	request, err := f.request(c)
 	if err != nil {
 		return err
 	}
-	cmp := &comparison{job: job, devices: []string{}, sides: [2]*sideRun{
-		{config: kvq.Config{}, rows: newRows(job.tok, job.batch)},
-		{config: job.cache, rows: newRows(job.tok, job.batch)},
+	cmp := &comparison{request: request, devices: []string{}, sides: [2]*sideRun{
+		{config: kvq.Config{}, texts: startTexts(request.tok, request.batch)},
+		{config: request.cache, texts: startTexts(request.tok, request.batch)},
 	}}
 	outcome := cli.OutcomeOf(ctx)
 	finish := func() error {
 		for _, s := range cmp.sides {
-			s.rows.end()
+			s.texts.end()
 		}
 		if f.json {
 			return cli.PrintJSON(out, cmp.json(ctx.Err() != nil))
 		}
-		return cmp.print(out, f.before(job.batch))
+		return cmp.print(out, f.before(request.batch))
 	}
 	outcome.OnInterrupt(func() { _ = finish() })
 
 	err = func() error {
-		model, err := f.model.Load(ctx, job.files, errs, job.request(kvq.Config{}), job.request(job.cache))
+		model, err := f.model.Load(ctx, request.files, errs, request.memoryRequest(kvq.Config{}), request.memoryRequest(request.cache))
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 		cmp.device, cmp.devices, cmp.load = model.Device, model.Devices, model.Took
 		for _, s := range cmp.sides {
 			cli.Note(errs, "generating with the cache %s", s.config)
-			if err := s.run(ctx, job, model, outcome); err != nil {
+			if err := s.run(ctx, request, model, outcome); err != nil {
 				return err
 			}
 		}
@@ -97,7 +97,7 @@ func (f *jobFlags) runCompare(c *cobra.Command) error {
 
 // comparison is a run of compare, as far as it is.
 type comparison struct {
-	job     *job
+	request *textRequest
 	device  string
 	devices []string
 	load    time.Duration
@@ -107,13 +107,13 @@ type comparison struct {
 // sideRun is the batch with one of the caches.
 type sideRun struct {
 	config kvq.Config
-	rows   *rows
+	texts  *newTexts
 	result *llama.Result // nil until then
 }
 
-func (s *sideRun) run(ctx context.Context, job *job, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
-	s.result, err = job.run(ctx, model, s.config, func(fresh [][]tokenizer.Token) error {
-		return outcome.Update(func() error { s.rows.add(fresh); return nil })
+func (s *sideRun) run(ctx context.Context, request *textRequest, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
+	s.result, err = request.run(ctx, model, s.config, func(fresh [][]tokenizer.Token) error {
+		return outcome.Update(func() error { s.texts.add(fresh); return nil })
 	})
 	return err
 }
@@ -125,7 +125,7 @@ func (s *sideRun) done() bool {
 
 // partAt is the index of the first new token of a row that differs, -1 if none does so far.
 func (c *comparison) partAt(row int) int {
-	full, quantized := c.sides[0].rows.ids[row], c.sides[1].rows.ids[row]
+	full, quantized := c.sides[0].texts.ids[row], c.sides[1].texts.ids[row]
 	n := min(len(full), len(quantized))
 	for i := range n {
 		if full[i] != quantized[i] {
@@ -144,7 +144,7 @@ func (c *comparison) print(w io.Writer, before []string) error {
 	for row := range before {
 		var cells table.Row
 		for _, s := range c.sides {
-			cells = append(cells, cli.Printable(before[row]+marked(s.rows.pieces[row], c.partAt(row))))
+			cells = append(cells, cli.Printable(before[row]+marked(s.texts.pieces[row], c.partAt(row))))
 		}
 		t.AppendRow(cells)
 	}
@@ -188,7 +188,7 @@ func marked(pieces []string, at int) string {
 
 // verdict says where a row's texts part.
 func (c *comparison) verdict(row int) string {
-	full, quantized := c.sides[0].rows, c.sides[1].rows
+	full, quantized := c.sides[0].texts, c.sides[1].texts
 	at := c.partAt(row)
 	if at < 0 {
 		n := min(len(full.ids[row]), len(quantized.ids[row]))
@@ -197,7 +197,7 @@ func (c *comparison) verdict(row int) string {
 		}
 		return fmt.Sprintf("the same %d tokens", n)
 	}
-	piece := func(r *rows) string {
+	piece := func(r *newTexts) string {
 		if at >= len(r.ids[row]) {
 			return "the end"
 		}
@@ -252,11 +252,11 @@ type compareTimingJSON struct {
 }
 
 func (c *comparison) json(interrupted bool) compareJSON {
-	j := compareJSON{Model: c.job.files.Path(), Device: c.device, Devices: c.devices, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
+	j := compareJSON{Model: c.request.files.Path(), Device: c.device, Devices: c.devices, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
 	full, quantized := c.sides[0], c.sides[1]
-	for i, prompt := range c.job.batch.prompts {
-		p := comparedJSON{Prompt: prompt, InputIDs: c.job.batch.ids[i], Mask: c.job.batch.mask[i],
-			Full: textJSON{full.rows.ids[i], full.rows.text(i)}, Quantized: textJSON{quantized.rows.ids[i], quantized.rows.text(i)}}
+	for i, prompt := range c.request.batch.prompts {
+		p := comparedJSON{Prompt: prompt, InputIDs: c.request.batch.ids[i], Mask: c.request.batch.mask[i],
+			Full: textJSON{full.texts.ids[i], full.texts.text(i)}, Quantized: textJSON{quantized.texts.ids[i], quantized.texts.text(i)}}
 		if at := c.partAt(i); at >= 0 {
 			p.PartAt = &at
 		}

@@ -12,14 +12,14 @@ import (
 
 // sideOf is a side of a comparison with the characters of text as tokens.
 func sideOf(config kvq.Config, result *llama.Result, texts ...string) *sideRun {
-	s := &sideRun{config: config, result: result, rows: &rows{}}
+	s := &sideRun{config: config, result: result, texts: &newTexts{}}
 	for _, text := range texts {
 		var ids []int32
 		var pieces []string
 		for _, r := range text {
 			ids, pieces = append(ids, r), append(pieces, string(r))
 		}
-		s.rows.ids, s.rows.pieces = append(s.rows.ids, ids), append(s.rows.pieces, pieces)
+		s.texts.ids, s.texts.pieces = append(s.texts.ids, ids), append(s.texts.pieces, pieces)
 	}
 	return s
 }

@@ -14,7 +14,7 @@ import (
 func init() { register(newGenerate) }
 
 func newGenerate() *cobra.Command {
-	var f jobFlags
+	var f textFlags
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "Continue texts, printed as they come",
@@ -35,13 +35,13 @@ Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, outpu
 	return c
 }
 
-func (f *jobFlags) runGenerate(c *cobra.Command) error {
+func (f *textFlags) runGenerate(c *cobra.Command) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	job, err := f.job(c)
+	request, err := f.request(c)
 	if err != nil {
 		return err
 	}
-	g := &generation{job: job, rows: newRows(job.tok, job.batch), display: newDisplay(out, f.before(job.batch))}
+	g := &generation{request: request, texts: startTexts(request.tok, request.batch), display: newDisplay(out, f.before(request.batch))}
 	if f.json {
 		g.display = quiet{}
 	}
@@ -50,16 +50,16 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 	outcome.OnInterrupt(func() { _ = finish() })
 
 	g.result, err = func() (*llama.Result, error) {
-		model, err := f.model.Load(ctx, job.files, errs, job.request(job.cache))
+		model, err := f.model.Load(ctx, request.files, errs, request.memoryRequest(request.cache))
 		if err != nil {
 			return nil, err
 		}
 		defer model.Close(ctx)
 		g.loaded = model
-		if !cli.IsTerminal(out) || len(job.batch.prompts) > 1 {
-			cli.Note(errs, "compiling and generating with the cache %s", job.cache)
+		if !cli.IsTerminal(out) || len(request.batch.prompts) > 1 {
+			cli.Note(errs, "compiling and generating with the cache %s", request.cache)
 		}
-		return job.run(ctx, model, job.cache, func(fresh [][]tokenizer.Token) error {
+		return request.run(ctx, model, request.cache, func(fresh [][]tokenizer.Token) error {
 			return outcome.Update(func() error { return g.add(fresh) })
 		})
 	}()
@@ -73,8 +73,8 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 		return printErr
 	}
 	if err == nil {
-		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.Took, g.result.Timing, len(g.rows.ids)), job.cache, cli.ByteCount(g.result.Cache.Total()))
-		if job.cache.Quantized() {
+		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.Took, g.result.Timing, len(g.texts.ids)), request.cache, cli.ByteCount(g.result.Cache.Total()))
+		if request.cache.Quantized() {
 			text += ", in full precision " + cli.ByteCount(g.result.FullCacheBytes)
 		}
 		cli.Note(errs, "%s", text)
@@ -84,30 +84,30 @@ func (f *jobFlags) runGenerate(c *cobra.Command) error {
 
 // generation is a run of generate, as far as it is. Its methods are called with the lock of lastWords.
 type generation struct {
-	job     *job
-	rows    *rows
+	request *textRequest
+	texts   *newTexts
 	display display
 	loaded  *cli.LoadedModel // nil until then
 	result  *llama.Result    // nil until then
 }
 
-func (g *generation) add(fresh [][]tokenizer.Token) error { return g.display.add(g.rows.add(fresh)) }
+func (g *generation) add(fresh [][]tokenizer.Token) error { return g.display.add(g.texts.add(fresh)) }
 
 // finish prints what is left to print.
 func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
 	if !asJSON {
 		return g.end()
 	}
-	g.rows.end()
+	g.texts.end()
 	return cli.PrintJSON(out, g.json(interrupted))
 }
 
 // end completes the texts on the display, where there are any.
 func (g *generation) end() error {
-	if len(g.rows.ids[0]) == 0 {
+	if len(g.texts.ids[0]) == 0 {
 		return nil
 	}
-	if err := g.display.add(g.rows.end()); err != nil {
+	if err := g.display.add(g.texts.end()); err != nil {
 		return err
 	}
 	return g.display.end()
@@ -127,9 +127,9 @@ type generateJSON struct {
 }
 
 func (g *generation) json(interrupted bool) generateJSON {
-	j := generateJSON{Model: g.job.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.job.cache, g.result)}
-	for i, prompt := range g.job.batch.prompts {
-		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.job.batch.ids[i], g.job.batch.mask[i], g.rows.ids[i], g.rows.text(i)})
+	j := generateJSON{Model: g.request.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.request.cache, g.result)}
+	for i, prompt := range g.request.batch.prompts {
+		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.request.batch.ids[i], g.request.batch.mask[i], g.texts.ids[i], g.texts.text(i)})
 	}
 	var timing llama.Timing
 	if g.result != nil {
@@ -137,8 +137,17 @@ func (g *generation) json(interrupted bool) generateJSON {
 	}
 	if g.loaded != nil {
 		j.Device, j.Devices = g.loaded.Device, g.loaded.Devices
-		j.Timing = newTimingJSON(g.loaded.Took, timing, len(g.rows.ids))
-		j.Memory = g.loaded.Peaks(g.job.files)
+		j.Timing = newTimingJSON(g.loaded.Took, timing, len(g.texts.ids))
+		j.Memory = g.loaded.Peaks(g.request.files)
 	}
 	return j
+}
+
+// generatedJSON is one row of generate's output.
+type generatedJSON struct {
+	Prompt    string            `json:"prompt"`
+	InputIDs  []tokenizer.Token `json:"input_ids"`      // with padding
+	Mask      []int32           `json:"attention_mask"` // 1 for a token, 0 for padding
+	OutputIDs []tokenizer.Token `json:"output_ids"`     // new tokens alone
+	Text      string            `json:"text"`           // of the new tokens
 }

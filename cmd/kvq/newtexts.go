@@ -6,17 +6,17 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// rows are the new tokens of a batch and their text, as they come. Not safe for concurrent use.
-type rows struct {
+// newTexts are the new tokens of a batch and their text, as they come. Not safe for concurrent use.
+type newTexts struct {
 	ids     [][]tokenizer.Token
 	pieces  [][]string // text that became certain with each token, "" where its character is not complete yet
 	streams []*tokenizer.Stream
 }
 
-// newRows begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
+// startTexts begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
 // blank of a first word.
-func newRows(tok *tokenizer.Tokenizer, b *batch) *rows {
-	r := &rows{ids: make([][]tokenizer.Token, len(b.ids)), pieces: make([][]string, len(b.ids))}
+func startTexts(tok *tokenizer.Tokenizer, b *batch) *newTexts {
+	r := &newTexts{ids: make([][]tokenizer.Token, len(b.ids)), pieces: make([][]string, len(b.ids))}
 	for i := range b.ids {
 		r.ids[i] = []tokenizer.Token{} // [] in JSON, not null
 		s := tok.Stream(true)
@@ -28,7 +28,7 @@ func newRows(tok *tokenizer.Tokenizer, b *batch) *rows {
 }
 
 // add takes the next tokens of each row and returns their text.
-func (r *rows) add(fresh [][]tokenizer.Token) []string {
+func (r *newTexts) add(fresh [][]tokenizer.Token) []string {
 	texts := make([]string, len(r.ids))
 	for i, tokens := range fresh {
 		for _, id := range tokens {
@@ -41,7 +41,7 @@ func (r *rows) add(fresh [][]tokenizer.Token) []string {
 }
 
 // end completes the texts: broken characters become U+FFFD. It returns what that adds to each row.
-func (r *rows) end() []string {
+func (r *newTexts) end() []string {
 	texts := make([]string, len(r.ids))
 	for i, s := range r.streams {
 		texts[i] = s.Flush()
@@ -57,4 +57,4 @@ func (r *rows) end() []string {
 }
 
 // text is a row's new text so far.
-func (r *rows) text(i int) string { return strings.Join(r.pieces[i], "") }
+func (r *newTexts) text(i int) string { return strings.Join(r.pieces[i], "") }

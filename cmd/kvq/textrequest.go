@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
+)
+
+// textFlags are those of a command that generates text.
+type textFlags struct {
+	model    cli.ModelFlags
+	cache    cli.CacheFlags
+	prompts  promptFlags
+	generate generateFlags
+	json     bool
+}
+
+func (f *textFlags) register(fs *pflag.FlagSet) {
+	f.model.Register(fs)
+	f.model.RegisterDevices(fs)
+	f.cache.Register(fs)
+	f.prompts.register(fs)
+	f.generate.register(fs)
+	cli.RegisterJSON(fs, &f.json)
+}
+
+// textRequest is a checked request to generate text, before any weight is loaded.
+type textRequest struct {
+	files    *llama.Files
+	tok      *tokenizer.Tokenizer
+	cache    kvq.Config
+	generate llama.GenerateConfig
+	batch    *batch
+}
+
+// request checks everything that can be checked without the weights.
+func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
+	files, err := f.model.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	r := &textRequest{files: files}
+	if r.cache, err = f.cache.Config(c.Flags(), files.Config()); err != nil {
+		return nil, err
+	}
+	if r.generate, err = f.generate.config(c.Flags(), files.Config(), c.ErrOrStderr()); err != nil {
+		return nil, err
+	}
+	if r.tok, err = files.Tokenizer(); err != nil {
+		return nil, err
+	}
+	r.batch, err = f.prompts.batch(c.InOrStdin(), r.tok, files.Config())
+	return r, err
+}
+
+// memoryRequest is the memory that the request takes with a cache.
+func (r *textRequest) memoryRequest(cache kvq.Config) llama.Request {
+	return llama.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.ids), Prompt: len(r.batch.ids[0]), NewTokens: r.generate.MaxNewTokens}
+}
+
+// run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
+func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]tokenizer.Token) error) (*llama.Result, error) {
+	g, err := llama.NewGenerator(model.Model, cache)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() == nil {
+		defer func() {
+			if ctx.Err() == nil { // else calls that nobody waits for may be under way
+				g.Finalize()
+			}
+		}()
+	}
+	return g.Generate(ctx, r.batch.ids, r.batch.mask, r.generate, onBlock)
+}
+
+// before is the prompts as a reader should see them in front of the texts: not at all in a chat.
+func (f *textFlags) before(b *batch) []string {
+	if f.prompts.chat {
+		return make([]string, len(b.prompts))
+	}
+	return b.prompts
+}
