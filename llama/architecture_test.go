@@ -16,6 +16,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/fakemodel"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
@@ -190,6 +191,9 @@ func TestArchitectures(t *testing.T) {
 		known := seen[shape]
 		seen[shape] = true
 		t.Run(name, func(t *testing.T) {
+			if name != "llama-3.2-1b" {
+				testlane.Slow(t, "one architecture is enough for a quick look")
+			}
 			t.Parallel()
 			m := mustModel(t, g.folder(t), dtypes.Float32)
 			defer m.Finalize()
@@ -208,6 +212,7 @@ func TestArchitectures(t *testing.T) {
 // A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
 // way of its own, the tokens too.
 func TestArchitecturesGGUF(t *testing.T) {
+	testlane.Slow(t, "goldens of every architecture; TestArchitectures has one of them")
 	for name, g := range shapeGoldens(t) {
 		t.Run(name, func(t *testing.T) {
 			c, err := modelfile.ParseConfig(g.Config, nil)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
@@ -47,6 +48,7 @@ func spreadModel(t testing.TB, name string, n int) *Model {
 
 // On several devices come the tokens of transformers, as on one.
 func TestDevicesMatchTransformers(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
 	for _, c := range []struct {
 		model string
 		n     int
@@ -86,6 +88,7 @@ const spreadName = "tiny-llama2-gqa"
 
 // With each cache two devices give what one gives, also while the cache grows, and each holds half of it.
 func TestDevicesShareEachCache(t *testing.T) {
+	testlane.Slow(t, "compiles every cache for several devices")
 	const n = 2
 	ids, mask := raggedBatch()
 	balanced, err := kvq.Preset("balanced")
@@ -142,6 +145,7 @@ func TestDevicesShareEachCache(t *testing.T) {
 
 // Sampled tokens on two devices are those of one. Package evaluate does the same for scores.
 func TestDevicesSample(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
 	one := tinyGenerator(t, spreadName, kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // A cache that goes through a decode call is held once: XLA writes the new one in its place, on each of several devices
 // too. Package evaluate says the same of scoring.
 func TestDecodeHoldsTheCacheOnce(t *testing.T) {
+	testlane.Slow(t, "compiles and measures large caches")
 	for _, devices := range []int{1, 2} {
 		m := spreadModel(t, "tiny-llama2-gqa", devices)
 		for _, config := range []kvq.Config{{}, {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 16}} {

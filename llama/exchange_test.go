@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -22,6 +23,7 @@ var exchange = regexp.MustCompile(`= \w+\[([\d,]*)\]\S* ((?:all-|collective-|red
 // Devices exchange two sums a layer, of the size of the hidden states, and nothing else: no cache and no weight ever leaves its device. Read off
 // the programs that XLA writes down (--xla_dump_to), which it does for a whole process only.
 func TestDevicesExchangeActivationsAlone(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
 	model := spreadModel(t, spreadName, 2)
 	balanced, err := kvq.Preset("balanced")
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -60,6 +61,7 @@ func greedy12() GenerateConfig {
 
 // A row in a batch gives what it gives alone, in each cache.
 func TestRowsDoNotTouchOneAnother(t *testing.T) {
+	testlane.Slow(t, "compiles for batches of several sizes")
 	ids, mask := raggedBatch()
 	for name, cache := range caches {
 		t.Run(name, func(t *testing.T) {
@@ -89,6 +91,7 @@ func sameRow(t *testing.T, what string, a *Result, i int, b *Result, j int) {
 
 // More padding on the left, a larger cache, and a cache that grows on the way change nothing.
 func TestSizesChangeNothing(t *testing.T) {
+	testlane.Slow(t, "compiles a model for every size")
 	ids, mask := raggedBatch()
 	for name, cache := range caches {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +138,7 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 }
 
 func TestSeedDecidesTheText(t *testing.T) {
+	testlane.Slow(t, "compiles a graph for every setting")
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{DoSample: true, Temperature: 1.5, TopP: 0.95, MaxNewTokens: 24, EOS: []tokenizer.Token{}, Seed: 5}
@@ -274,6 +278,7 @@ func TestGenerationEndsWithTheContext(t *testing.T) {
 
 // 16-bit weights and caches run, and stay near float32.
 func TestHalfPrecision(t *testing.T) {
+	testlane.Slow(t, "compiles a model in float16 and bfloat16")
 	info, want := readTiny(t, "tiny-llama2-gqa")
 	in, forced := info.Inputs["len16"], info.Variants["len16.full"].Generated
 	for _, c := range []struct {

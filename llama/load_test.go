@@ -18,6 +18,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/randomllama"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // loadAll reads all weights in the order of the table, onto a backend or into host memory where it is nil.
@@ -120,6 +121,7 @@ func TestLoadStaged(t *testing.T) {
 
 // The small model goes to a device.
 func TestLoadSmallModelOnDevice(t *testing.T) {
+	testlane.Slow(t, "loads the small model")
 	path, backend := smallModel(t), testbackend.XLA(t)
 	f, err := Open(path)
 	if err != nil {

@@ -9,12 +9,14 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // What is predicted is near to what XLA says its graphs need: weights and cache to the byte but for the small inputs, the
 // work between 0.7 and 2 times, or a few megabytes where there is hardly any.
 func TestNeedsAgainstXLA(t *testing.T) {
+	testlane.Slow(t, "compiles a model for every kind of need")
 	backend := testbackend.XLA(t)
 	wide := Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 512, IntermediateSize: 1376, Layers: 2, Heads: 4, KVHeads: 4, HeadDim: 128,
 		MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000}
@@ -86,6 +88,7 @@ func TestWeightLayouts(t *testing.T) {
 
 // Weights that stay packed: laid out, and so counted, as they are when they are loaded; and XLA's figures for the graphs.
 func TestNeedsOfPackedWeights(t *testing.T) {
+	testlane.Slow(t, "compiles the small model")
 	backend := testbackend.XLA(t)
 	f, err := Open(smallModel(t))
 	if err != nil {

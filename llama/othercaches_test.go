@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -16,6 +17,7 @@ import (
 // step, the first that sees codes, a tenth as far from transformers' as these are from full precision. A value on the edge between two codes
 // falls to either, and the coarser the codes, the more that is.
 func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
+	testlane.Slow(t, "the small model with two more caches")
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	m := mustLoad(t, smallModel(t), LoadOptions{DType: dtypes.Float32, RoundFloat16: true})

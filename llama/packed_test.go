@@ -8,12 +8,14 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // Packed weights are those of the file exactly: the same best tokens, and logits apart only by the order of sums, after a prompt and in
 // decode steps.
 func TestPackedWeightsMatchFloat32(t *testing.T) {
+	testlane.Slow(t, "the small model, packed and plain")
 	backend := testbackend.XLA(t)
 	files, err := Open(smallModel(t))
 	if err != nil {

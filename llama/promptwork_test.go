@@ -9,12 +9,14 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // What a prompt needs in passing is one layer's work, by XLA's own figures, as docs/design.md says: a second layer adds nothing, nor do the many ranges
 // that a quantizer tries, and logits are those of the last column alone.
 func TestPromptWorkIsOfOneLayer(t *testing.T) {
+	testlane.Slow(t, "compiles long prompts")
 	backend := testbackend.XLA(t)
 	const rows, columns = 4, 768 // more than one block of queries
 	searched := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 32, AxisKey: kvq.PerChannel, ResidualLength: 32, QuantizerKey: kvq.Unbiased}

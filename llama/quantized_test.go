@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -24,6 +25,9 @@ func TestQuantoGenerationMatchesTransformers(t *testing.T) {
 			for _, input := range []string{"len16", "len13"} {
 				variant := fmt.Sprintf("%s.quanto_b%d_g16_r%d_ax0", input, c.bits, c.residual)
 				t.Run(name+"/"+variant, func(t *testing.T) {
+					if name != tinyNames[0] || c.residual != 1 {
+						testlane.Slow(t, "one cache of one model is enough for a quick look")
+					}
 					in := info.Inputs[input]
 					r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{Forced: info.Variants[variant].Generated, KeepLogits: true})
 					checkLogits(t, r.Logits, want[variant+".logits"], 2e-3)
@@ -36,6 +40,7 @@ func TestQuantoGenerationMatchesTransformers(t *testing.T) {
 // The tutorial's configuration on the real model: second-step logits, the first that see quantized keys and values,
 // within 5e-3, and the same 20 tokens.
 func TestTutorialCacheMatchesTransformers(t *testing.T) {
+	testlane.Slow(t, "the small model with the tutorial's cache")
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	want := p.Variants["quanto_b4_g32_r64"].Generated

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -36,6 +37,7 @@ func readPrompts(t testing.TB) prompts {
 // The tutorial's prompts on the real model, weights rounded to float16 as those of the goldens were: the first logits
 // within 2e-3, and the same 20 tokens. Where the tokens part, it has to be at a close call.
 func TestTutorialPromptsMatchTransformers(t *testing.T) {
+	testlane.Slow(t, "the small model")
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	want := p.Variants["full"]
@@ -91,6 +93,7 @@ func TestTutorialPromptsMatchTransformers(t *testing.T) {
 
 // With the GGUF's own weights the goldens, made from float16, hold within 0.03.
 func TestTutorialPromptsWithExactWeights(t *testing.T) {
+	testlane.Slow(t, "the small model")
 	testbackend.XLA(t)
 	p := readPrompts(t)
 	m := mustModel(t, smallModel(t), dtypes.Float32)

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
 func TestCheapestTriesFewestBitsFirst(t *testing.T) {
+	testlane.Slow(t, "evaluates several caches")
 	m := tiny(t)
 	bits := func(n int) kvq.Config {
 		return kvq.Config{Backend: kvq.Blocks, NBits: n, QGroupSize: 16, ResidualLength: 8}

@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -112,6 +113,7 @@ func hostScores(test, reference [][]float32, tokens []tokenizer.Token) Scores {
 
 // Scores made on the device equal those computed on the host from the logits of forced generation, text by text.
 func TestScoreEqualsHost(t *testing.T) {
+	testlane.Slow(t, "compiles the evaluation with two caches")
 	full, tested := generator(t, kvq.Config{}), generator(t, quanto)
 	texts := longTexts()
 	const prefill = 10
@@ -208,6 +210,7 @@ func sharded(t testing.TB, devices int) *llama.Model {
 
 // Scores on two devices are those of one.
 func TestDevicesScore(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
 	one := generator(t, kvq.Config{})
 	two, err := llama.NewGenerator(sharded(t, 2), kvq.Config{})
 	if err != nil {
