@@ -94,8 +94,8 @@ func (g shapeGolden) tensors(t testing.TB, ggufNames bool) []fakeTensor {
 		}
 		if ggufNames {
 			f.Name = p.GGUF
-			if p.RotaryHeads > 0 {
-				f.Data = fakemodel.PermuteLikeLlamaCpp(f.Data, p.RotaryHeads, c.HeadDim, 4*p.Dims[1])
+			if p.RotaryHeads > 0 && c.Arch().PairedRows {
+				f.Data = fakemodel.PermuteLikeLlamaCpp(f.Data, p.RotaryHeads, c.HeadDim, len(f.Data)/p.Dims[0])
 			}
 		}
 		list = append(list, f)
@@ -112,6 +112,11 @@ func (g shapeGolden) folder(t testing.TB) string {
 	return dir
 }
 
+// notInGGUF are keys that the converter does not write for an architecture: their values follow from others.
+var notInGGUF = map[string][]string{
+	"qwen2": {"attention.key_length", "attention.value_length", "rope.dimension_count"},
+}
+
 // gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py (seen by running that
 // of llama-cpp-python 0.3.16) gives such a model, and more of it.
 func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
@@ -121,14 +126,19 @@ func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
 		t.Fatal(err)
 	}
 	metadata := with(map[string]any{
-		"general.architecture": "llama", "llama.vocab_size": uint32(c.VocabSize), "llama.block_count": uint32(c.Layers),
-		"llama.context_length": uint32(c.MaxPositions), "llama.embedding_length": uint32(c.HiddenSize),
-		"llama.feed_forward_length": uint32(c.IntermediateSize), "llama.attention.head_count": uint32(c.Heads),
-		"llama.attention.head_count_kv": uint32(c.KVHeads), "llama.attention.key_length": uint32(c.HeadDim),
-		"llama.attention.value_length": uint32(c.HeadDim), "llama.rope.dimension_count": uint32(c.HeadDim),
-		"llama.rope.freq_base": float32(c.RopeTheta), "llama.attention.layer_norm_rms_epsilon": float32(c.RMSNormEps),
-		"tokenizer.ggml.bos_token_id": uint32(c.BOS), "tokenizer.ggml.eos_token_id": uint32(c.EOS[0]),
+		"general.architecture": c.Arch().GGUF, "tokenizer.ggml.bos_token_id": uint32(c.BOS), "tokenizer.ggml.eos_token_id": uint32(c.EOS[0]),
 	}, more)
+	for key, value := range map[string]any{
+		"vocab_size": uint32(c.VocabSize), "block_count": uint32(c.Layers), "context_length": uint32(c.MaxPositions),
+		"embedding_length": uint32(c.HiddenSize), "feed_forward_length": uint32(c.IntermediateSize),
+		"attention.head_count": uint32(c.Heads), "attention.head_count_kv": uint32(c.KVHeads), "attention.key_length": uint32(c.HeadDim),
+		"attention.value_length": uint32(c.HeadDim), "rope.dimension_count": uint32(c.HeadDim), "rope.freq_base": float32(c.RopeTheta),
+		"attention.layer_norm_rms_epsilon": float32(c.RMSNormEps),
+	} {
+		if !slices.Contains(notInGGUF[c.Architecture], key) {
+			metadata[c.Arch().GGUF+"."+key] = value
+		}
+	}
 	if len(c.EOS) > 1 {
 		metadata["tokenizer.ggml.eot_token_id"] = uint32(c.EOS[1])
 	}
@@ -178,7 +188,10 @@ func (g shapeGolden) check(t *testing.T, m *Model, cache kvq.Config, tolerance f
 // logits, with the full cache; the same tokens from codes of 8 bits, most of the prompt among them, once for each shape of attention.
 func TestArchitectures(t *testing.T) {
 	testbackend.XLA(t)
-	type attention struct{ group, headDim, window int }
+	type attention struct {
+		architecture           string
+		group, headDim, window int
+	}
 	seen := map[attention]bool{}
 	goldens := shapeGoldens(t)
 	for _, name := range slices.Sorted(maps.Keys(goldens)) {
@@ -187,7 +200,7 @@ func TestArchitectures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		shape := attention{c.Heads / c.KVHeads, c.HeadDim, c.SlidingWindow}
+		shape := attention{c.Architecture, c.Heads / c.KVHeads, c.HeadDim, c.SlidingWindow}
 		known := seen[shape]
 		seen[shape] = true
 		t.Run(name, func(t *testing.T) {
@@ -209,6 +222,31 @@ func TestArchitectures(t *testing.T) {
 	}
 }
 
+// What an architecture adds is shared by devices as the rest is: two of them give the same tokens, from a full cache and from
+// codes.
+func TestArchitecturesOnTwoDevices(t *testing.T) {
+	backend := testbackend.XLA(t)
+	if has := backend.NumDevices(); has < 2 {
+		t.Skipf("two devices wanted, XLA shows %d", has)
+	}
+	goldens := shapeGoldens(t)
+	for _, name := range []string{"qwen2.5-7b", "qwen3-0.6b"} {
+		t.Run(name, func(t *testing.T) {
+			m := mustLoad(t, goldens[name].folder(t), LoadOptions{Devices: 2})
+			defer m.Finalize()
+			goldens[name].check(t, m, kvq.Config{}, 1e-3)
+			goldens[name].check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
+			sketch, err := newModel(backend, m.config, m.dtype, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(fmt.Sprint(layoutsOf(m)), fmt.Sprint(sketch.weightLayouts())); diff != "" {
+				t.Errorf("weights lie as (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
 // way of its own, the tokens too.
 func TestArchitecturesGGUF(t *testing.T) {
@@ -221,7 +259,7 @@ func TestArchitecturesGGUF(t *testing.T) {
 			}
 			var more map[string]any
 			if c.SlidingWindow > 0 {
-				more = map[string]any{"llama.attention.sliding_window": uint32(c.SlidingWindow)}
+				more = map[string]any{c.Arch().GGUF + ".attention.sliding_window": uint32(c.SlidingWindow)}
 			}
 			f, err := Open(g.gguf(t, more))
 			if err != nil {
@@ -234,12 +272,16 @@ func TestArchitecturesGGUF(t *testing.T) {
 					t.Errorf("rotary frequency %d is %g, want %g", i, a[i], b[i])
 				}
 			}
-			got.RopeScaling, got.Architecture = c.RopeScaling, c.Architecture
+			got.RopeScaling = c.RopeScaling
+			if c.Architecture == "mistral" {
+				got.Architecture = c.Architecture // the converter calls it llama
+			}
 			if diff := cmp.Diff(c, got); diff != "" {
 				t.Errorf("config differs (-want +got):\n%s", diff)
 			}
 			switch name {
-			case "llama-3.1-8b", "llama-3.2-1b", "llama-linear", "mistral-7b-v0.1", "mistral-nemo-12b":
+			case "llama-3.1-8b", "llama-3.2-1b", "llama-linear", "mistral-7b-v0.1", "mistral-nemo-12b",
+				"qwen2.5-0.5b", "qwen2-window", "qwen3-0.6b", "qwen3-8b":
 				testbackend.XLA(t)
 				m := mustModel(t, f.Path(), dtypes.Float32)
 				defer m.Finalize()

@@ -21,7 +21,7 @@ func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerC
 	b, t := x.Shape().Dim(0), x.Shape().Dim(1)
 	group := c.Heads / c.KVHeads
 
-	qkv := linear(x, w[modelfile.QKV]) // [B, t, K, group + 2, D]
+	qkv := biased(x, w[modelfile.QKV], w[modelfile.QKVBias].plain) // [B, t, K, group + 2, D]
 	part := func(from, to int) *Node {
 		return Slice(qkv, AxisRange(), AxisRange(), AxisRange(), AxisRange(from, to))
 	}

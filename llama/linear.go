@@ -31,6 +31,15 @@ func linear(x *Node, weight matrix) *Node {
 	return convert(linear32(x, weight), x.DType())
 }
 
+// biased is linear with a bias [out...] that is added to the float32 sums; nil: none.
+func biased(x *Node, weight matrix, bias *Node) *Node {
+	if bias == nil {
+		return linear(x, weight)
+	}
+	sum := linear32(x, weight)
+	return convert(Add(sum, ExpandLeftToRank(convert(inside(bias), dtypes.Float32), sum.Rank())), x.DType())
+}
+
 // linear32 is linear with the float32 sums as they are.
 func linear32(x *Node, w matrix) *Node {
 	if w.packed() {

@@ -16,7 +16,8 @@ import json, pathlib, sys
 import numpy as np
 import torch
 import transformers
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM)
 
 NEW_TOKENS, LEAD = 12, 0.15
 
@@ -28,7 +29,13 @@ def llama3_scaling(factor, original):
     return dict(rope_type="llama3", factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=original)
 
 
-# name: class of the configuration, its fields, length of the prompt, settings to take away.
+# The class of the model for that of its configuration: one line an architecture.
+CLASSES = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, Qwen2Config: Qwen2ForCausalLM, Qwen3Config: Qwen3ForCausalLM}
+
+QWEN = dict(rope_theta=1000000.0, rms_norm_eps=1e-6)
+
+# name: class of the configuration, its fields, length of the prompt, settings to take away (or tensors, by a part
+# of their names, to fill with a number).
 MODELS = {
     # Every key/value head has one query head, and there are 5 of them: 40 is no power of two either. The epsilon is large enough to show.
     "llama-2-13b": (LlamaConfig, dict(hidden_size=80, intermediate_size=216, num_attention_heads=5, num_key_value_heads=5, rms_norm_eps=0.02), 20,
@@ -53,6 +60,19 @@ MODELS = {
     # Heads narrower than hidden_size / heads, no window.
     "mistral-nemo-12b": (MistralConfig, dict(hidden_size=80, intermediate_size=224, num_attention_heads=4, num_key_value_heads=1, head_dim=16,
                                              rope_theta=1000000.0, sliding_window=None), 20, {"rope_theta": 10000.0}),
+    # Biases on queries, keys and values; 7 query heads for a key/value head; the output head is the embedding.
+    "qwen2.5-0.5b": (Qwen2Config, dict(hidden_size=224, intermediate_size=304, num_attention_heads=14, num_key_value_heads=2, **QWEN,
+                                       tie_word_embeddings=True), 20, {"q_proj.bias": 0.0, "k_proj.bias": 0.0, "v_proj.bias": 0.0}),
+    "qwen2.5-7b": (Qwen2Config, dict(hidden_size=64, intermediate_size=224, num_attention_heads=4, num_key_value_heads=2, **QWEN), 20,
+                   {".bias": 0.0}),
+    # A window in all layers: none is below max_window_layers. It ends inside the prompt.
+    "qwen2-window": (Qwen2Config, dict(hidden_size=64, intermediate_size=224, num_attention_heads=4, num_key_value_heads=1, **QWEN,
+                                       use_sliding_window=True, sliding_window=8, max_window_layers=0), 20, {"use_sliding_window": False}),
+    # Norms over each head of queries and keys, no biases; heads wider than hidden_size / heads.
+    "qwen3-0.6b": (Qwen3Config, dict(hidden_size=128, intermediate_size=512, num_attention_heads=8, num_key_value_heads=2, head_dim=32, **QWEN,
+                                     tie_word_embeddings=True), 20, {"q_norm": 1.0, "k_norm": 1.0}),
+    "qwen3-8b": (Qwen3Config, dict(hidden_size=128, intermediate_size=384, num_attention_heads=8, num_key_value_heads=2, head_dim=16, **QWEN), 20,
+                 {"_norm.weight": 1.0}),
 }
 
 
@@ -78,17 +98,20 @@ def weight(seed, name, shape):
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
-def build(config_class, fields, seed):
+def build(config_class, fields, seed, fill={}):
     config = config_class(**{**BASE, **fields})
     config._attn_implementation = "eager"
     with torch.device("meta"):
-        model = (LlamaForCausalLM if config_class is LlamaConfig else MistralForCausalLM)(config)
+        model = CLASSES[config_class](config)
     model = model.to_empty(device="cpu")
     model.tie_weights()  # to_empty made two of the one tensor
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == config.tie_word_embeddings
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(weight(seed, name, tuple(p.shape)))
+            for part, value in fill.items():
+                if part in name:
+                    p.fill_(value)
     # The frequencies are a buffer, not a weight: make them again.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
     return model.eval().float()
@@ -163,7 +186,8 @@ def make(name):
     kept = sorted(set(range(0, vocab, max(1, vocab // 256))) | set(tokens.flatten().tolist()) | {vocab - 1})
     moved = {}
     for key, value in without.items():
-        other = build(config_class, {**fields, key: value}, seed)
+        tensors = "." in key or "_norm" in key and not key.startswith("rms")
+        other = build(config_class, fields if tensors else {**fields, key: value}, seed, {key: value} if tensors else {})
         moved[key] = round(float((first_logits(other, ids, mask) - first).abs().max()), 4)
     golden = {
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

@@ -38,6 +38,7 @@ var architectures = []Arch{
 	{Name: "llama", GGUF: "llama", PairedRows: true},
 	// llama.cpp's converter writes "llama" for Mistral too.
 	{Name: "mistral", GGUF: "llama", PairedRows: true, NamesKVHeads: true, window: mistralWindow},
+	{Name: "qwen2", GGUF: "qwen2", QKVBias: true, NamesKVHeads: true, window: qwenWindow},
 }
 
 // Architectures are the names that Config.Architecture may have.
@@ -112,4 +113,24 @@ func mistralWindow(j *configJSON, c *Config) error {
 		c.SlidingWindow = int(n)
 	}
 	return nil
+}
+
+// qwenWindow reads Qwen's sliding window, which is used only where use_sliding_window says so, and only in layers from
+// max_window_layers on. Here all layers have it or none. Defaults are those of transformers' Qwen2Config.
+func qwenWindow(j *configJSON, c *Config) error {
+	if j.UseSlidingWindow == nil || !*j.UseSlidingWindow {
+		return nil
+	}
+	first := 28
+	if j.MaxWindowLayers != nil {
+		first = int(*j.MaxWindowLayers)
+	}
+	if first >= c.Layers {
+		return nil
+	}
+	if first > 0 {
+		return usererr.New("max_window_layers = %d with use_sliding_window, want 0 or at least num_hidden_layers = %d: "+
+			"layers of several kinds are not supported", first, c.Layers)
+	}
+	return mistralWindow(j, c)
 }

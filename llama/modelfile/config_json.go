@@ -26,7 +26,9 @@ type configJSON struct {
 	PartialRotaryFactor *float64        `json:"partial_rotary_factor"`
 	TieEmbeddings       *bool           `json:"tie_word_embeddings"`
 	SlidingWindow       json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
-	LayerTypes          []string        `json:"layer_types"`    // of attention, one a layer; absent: all as sliding_window says
+	UseSlidingWindow    *bool           `json:"use_sliding_window"`
+	MaxWindowLayers     *number         `json:"max_window_layers"`
+	LayerTypes          []string        `json:"layer_types"` // of attention, one a layer; absent: all as sliding_window says
 	HiddenAct           *string         `json:"hidden_act"`
 	AttentionBias       *bool           `json:"attention_bias"`
 	MLPBias             *bool           `json:"mlp_bias"`
