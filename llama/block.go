@@ -3,6 +3,7 @@ package llama
 import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
@@ -25,7 +26,11 @@ func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerC
 	part := func(from, to int) *Node {
 		return Slice(qkv, AxisRange(), AxisRange(), AxisRange(), AxisRange(from, to))
 	}
-	turned := turn.apply(part(0, group+1)) // queries and keys
+	both := part(0, group+1) // queries and keys
+	if w.has(modelfile.QNorm) {
+		both = rmsNorm(both, headNorms(c, w), c.RMSNormEps)
+	}
+	turned := turn.apply(both)
 	queries := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, group))
 	keys := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(group, group+1))
 	values := part(group+1, group+2)
@@ -37,6 +42,14 @@ func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerC
 	mixed := cache.Attend(heads(queries, c.Heads)) // [B, H, t, D]
 	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)
 	return linear(mixed, w[modelfile.Output])
+}
+
+// headNorms are the weights of the norms over heads: [H/K + 1, D], those of the queries once for each, then that of the
+// key.
+func headNorms(c Config, w weightNodes) *Node {
+	group := c.Heads / c.KVHeads
+	queries := gx.BroadcastToDims(Reshape(w.vector(modelfile.QNorm), 1, c.HeadDim), group, c.HeadDim)
+	return Concatenate([]*Node{queries, Reshape(w.vector(modelfile.KNorm), 1, c.HeadDim)}, 0)
 }
 
 // feedForward is the gated feed-forward part (SwiGLU): x [B, t, hidden] -> [B, t, hidden].

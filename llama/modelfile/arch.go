@@ -39,6 +39,7 @@ var architectures = []Arch{
 	// llama.cpp's converter writes "llama" for Mistral too.
 	{Name: "mistral", GGUF: "llama", PairedRows: true, NamesKVHeads: true, window: mistralWindow},
 	{Name: "qwen2", GGUF: "qwen2", QKVBias: true, NamesKVHeads: true, window: qwenWindow},
+	{Name: "qwen3", GGUF: "qwen3", HeadNorms: true, NamesKVHeads: true, HeadDim: 128, window: qwenWindow},
 }
 
 // Architectures are the names that Config.Architecture may have.

@@ -138,7 +138,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"activation", map[string]any{"hidden_act": "gelu"}, []string{`hidden_act = "gelu"`, `"silu"`}},
 		{"bias", map[string]any{"attention_bias": true}, []string{"attention_bias = true", "not supported"}},
 		{"bias of the feed-forward part", map[string]any{"mlp_bias": true}, []string{"mlp_bias = true", "not supported"}},
-		{"mixture of experts", map[string]any{"model_type": "mixtral"}, []string{`architecture "mixtral"`, `want "llama" or "mistral"`}},
+		{"mixture of experts", map[string]any{"model_type": "mixtral"}, []string{`architecture "mixtral"`, `want "llama", "mistral", "qwen2" or "qwen3"`}},
 		{"partial rotary", map[string]any{"partial_rotary_factor": 0.5}, []string{"partial_rotary_factor = 0.5"}},
 		{"quantized", map[string]any{"quantization_config": map[string]any{"bits": 4}}, []string{"quantization_config", "float16"}},
 		{"scaling type", map[string]any{"rope_scaling": map[string]any{"type": "yarn", "factor": 2}}, []string{`"yarn"`, "linear"}},
