@@ -61,7 +61,7 @@ MODELS = {
     "mistral-nemo-12b": (MistralConfig, dict(hidden_size=80, intermediate_size=224, num_attention_heads=4, num_key_value_heads=1, head_dim=16,
                                              rope_theta=1000000.0, sliding_window=None), 20, {"rope_theta": 10000.0}),
     # Biases on queries, keys and values; 7 query heads for a key/value head; the output head is the embedding.
-    "qwen2.5-0.5b": (Qwen2Config, dict(hidden_size=224, intermediate_size=304, num_attention_heads=14, num_key_value_heads=2, **QWEN,
+    "qwen2.5-0.5b": (Qwen2Config, dict(hidden_size=224, intermediate_size=320, num_attention_heads=14, num_key_value_heads=2, **QWEN,
                                        tie_word_embeddings=True), 20, {"q_proj.bias": 0.0, "k_proj.bias": 0.0, "v_proj.bias": 0.0}),
     "qwen2.5-7b": (Qwen2Config, dict(hidden_size=64, intermediate_size=224, num_attention_heads=4, num_key_value_heads=2, **QWEN), 20,
                    {".bias": 0.0}),
