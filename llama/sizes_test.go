@@ -35,6 +35,20 @@ var published = []struct {
 	{"Mistral-7B-v0.3", 7_248_023_552, 32, 4096, 14336, 32, 8, 128, 32768, false},
 	{"Mistral-Nemo-12B", 12_247_782_400, 40, 5120, 14336, 32, 8, 128, 131072, false},
 	{"SmolLM2-135M", 134_515_008, 30, 576, 1536, 9, 3, 64, 49152, true},
+	{"Qwen2.5-0.5B", 494_032_768, 24, 896, 4864, 14, 2, 64, 151936, true},
+	{"Qwen2.5-7B", 7_615_616_512, 28, 3584, 18944, 28, 4, 128, 152064, false},
+	{"Qwen3-0.6B", 596_049_920, 28, 1024, 3072, 16, 8, 128, 151936, true},
+	{"Qwen3-8B", 8_190_735_360, 36, 4096, 12288, 32, 8, 128, 151936, false},
+}
+
+// architectureOf is what the model's config.json says.
+func architectureOf(model string) string {
+	for _, name := range []string{"Mistral", "Qwen2", "Qwen3"} {
+		if strings.HasPrefix(model, name) {
+			return strings.ToLower(name)
+		}
+	}
+	return "llama"
 }
 
 // The table of sizes in docs/architectures.md is what the program computes: the parameters that its configurations
@@ -48,7 +62,7 @@ func TestSizesInTheDocs(t *testing.T) {
 	table.WriteString("| model | parameters | layers | hidden | heads | KV heads | head dim | vocabulary | weights, float16 | cache per token, float16 | balanced |\n")
 	table.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, p := range published {
-		c := Config{Architecture: "llama", VocabSize: p.vocab, HiddenSize: p.hidden, IntermediateSize: p.inner, Layers: p.layers,
+		c := Config{Architecture: architectureOf(p.name), VocabSize: p.vocab, HiddenSize: p.hidden, IntermediateSize: p.inner, Layers: p.layers,
 			Heads: p.heads, KVHeads: p.kvHeads, HeadDim: p.headDim, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 4096,
 			TieEmbeddings: p.tied, BOS: -1}
 		if err := c.Validate(); err != nil {

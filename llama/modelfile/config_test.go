@@ -100,12 +100,42 @@ func TestSlidingWindow(t *testing.T) {
 		value any
 		want  int
 	}{
-		{"mistral", 7, 7}, {"mistral", nil, 0}, {"mistral", absent, 4096}, {"llama", 7, 0},
+		{"mistral", 7, 7}, {"mistral", nil, 0}, {"mistral", absent, 4096}, {"llama", 7, 0}, {"qwen2", 7, 0}, {"qwen3", 7, 0},
 	} {
 		got, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": c.kind, "sliding_window": c.value})), nil)
 		if err != nil || got.SlidingWindow != c.want {
 			t.Errorf("%s with %v: window %d, error %v; want %d", c.kind, c.value, got.SlidingWindow, err, c.want)
 		}
+	}
+}
+
+// Qwen's window: only where use_sliding_window says so, and in the layers from max_window_layers on, of which there are all
+// or none.
+func TestSlidingWindowOfQwen(t *testing.T) {
+	for _, c := range []struct {
+		use, first, window any
+		want               int
+	}{
+		{true, 0, 7, 7}, {true, 0, absent, 4096}, {true, 0, nil, 0}, {true, 2, 7, 0}, {true, absent, 7, 0}, {false, 0, 7, 0}, {absent, 0, 7, 0},
+	} {
+		got, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{
+			"model_type": "qwen2", "use_sliding_window": c.use, "max_window_layers": c.first, "sliding_window": c.window,
+		})), nil)
+		if err != nil || got.SlidingWindow != c.want {
+			t.Errorf("%v: window %d, error %v", c, got.SlidingWindow, err)
+		}
+	}
+}
+
+// Qwen3's heads are 128 wide unless the file says otherwise, as in transformers; biases of Qwen2 are no setting.
+func TestQwenDefaults(t *testing.T) {
+	three, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": "qwen3"})), nil)
+	if err != nil || three.HeadDim != 128 {
+		t.Errorf("qwen3: head_dim %d, error %v; want 128", three.HeadDim, err)
+	}
+	two, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": "qwen2", "attention_bias": true})), nil)
+	if err != nil || two.HeadDim != 4 {
+		t.Errorf("qwen2: head_dim %d, error %v; want 4", two.HeadDim, err)
 	}
 }
 
@@ -156,6 +186,12 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"window", map[string]any{"model_type": "mistral", "sliding_window": 0}, []string{"sliding_window = 0"}},
 		{"windows in some layers", map[string]any{"model_type": "mistral", "sliding_window": 8, "layer_types": []string{"sliding_attention", "full_attention"}},
 			[]string{`layer_types[1] = "full_attention", want "sliding_attention"`}},
+		{"windows in some layers of Qwen", map[string]any{"model_type": "qwen2", "use_sliding_window": true, "max_window_layers": 1},
+			[]string{"max_window_layers = 1", "want 0 or at least num_hidden_layers = 2"}},
+		{"kv heads of Qwen", map[string]any{"model_type": "qwen3", "num_key_value_heads": absent}, []string{"num_key_value_heads"}},
+		{"bias of Qwen3", map[string]any{"model_type": "qwen3", "attention_bias": true}, []string{"attention_bias = true", "not supported"}},
+		{"scaling of Qwen", map[string]any{"model_type": "qwen2", "rope_scaling": map[string]any{"type": "yarn", "factor": 4}},
+			[]string{`rope_scaling type "yarn", want "linear" or "llama3"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ParseConfig(mustJSON(t, with(fakeConfig(), c.change)), nil)

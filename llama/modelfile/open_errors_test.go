@@ -145,6 +145,7 @@ func TestOpenRefusesGGUF(t *testing.T) {
 		{"part", map[string]any{"split.count": uint32(3)}, []string{"3 parts", "--merge"}},
 		{"scaling", map[string]any{"llama.rope.scaling.type": "yarn"}, []string{`"yarn"`, "linear"}},
 		{"longer contexts", map[string]any{"llama.rope.scaling.type": "longrope"}, []string{`"longrope"`, "linear"}},
+		{"scaling of Qwen", map[string]any{"general.architecture": "qwen2"}, []string{`"qwen2.`, "absent"}},
 		{"window", map[string]any{"llama.attention.sliding_window": uint32(1 << 31)}, []string{"sliding_window = 2147483648"}},
 		{"more layers than tensors", map[string]any{"llama.block_count": uint32(3)}, []string{`"blk.2.attn_norm.weight" is missing`}},
 		{"eos", map[string]any{"tokenizer.ggml.eos_token_id": uint32(77)}, []string{"eos_token_id = 77"}},
