@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -12,7 +12,9 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // attendBench is decode attention over so many layers that their caches do not stay in the processor's cache.
@@ -31,16 +33,16 @@ func benchLayers(kvHeads, dim, tokens int) int {
 	return max(1, min(30, (128<<20)/(8*kvHeads*dim*tokens)))
 }
 
-func newAttendBench(b *testing.B, config Config, fused bool, heads, kvHeads, dim, tokens int) *attendBench {
+func newAttendBench(b *testing.B, config kvq.Config, form kvq.Form, heads, kvHeads, dim, tokens int) *attendBench {
 	const steps = benchSteps
 	backend := testbackend.XLA(b)
 	layers := benchLayers(kvHeads, dim, tokens)
-	plan, err := New(config, Shape{Layers: layers, Batch: 1, KVHeads: kvHeads, HeadDim: dim, Capacity: tokens + 64, DType: dtypes.Float32})
+	plan, err := kvq.New(config, kvq.Shape{Layers: layers, Batch: 1, KVHeads: kvHeads, HeadDim: dim, Capacity: tokens + 64, DType: dtypes.Float32})
 	if err != nil {
 		b.Fatal(err)
 	}
-	plan.tiled = !fused
-	fill := MustNewExec(backend, func(one *Node) []*Node { return plan.synthetic(one.Graph(), tokens).Nodes() })
+	plan = plan.WithForm(form)
+	fill := MustNewExec(backend, func(one *Node) []*Node { return kvqhook.Synthetic(plan, one.Graph(), tokens) })
 	defer fill.Finalize()
 	a := &attendBench{}
 	for _, t := range fill.MustCall(int32(0)) {
@@ -86,7 +88,7 @@ func (a *attendBench) finalize() {
 	a.exec.Finalize()
 }
 
-// BenchmarkAttend is one decode step of attention, 4-bit caches beside full precision: they run in turns, so that a busy machine slows
+// BenchmarkAttend is one decode step of attention, 4-bit caches beside full precision: they alternate, so that a busy machine slows
 // all of them alike. The time is that of one layer.
 func BenchmarkAttend(b *testing.B) {
 	for _, shape := range []struct {
@@ -95,10 +97,10 @@ func BenchmarkAttend(b *testing.B) {
 	}{{"SmolLM2", 9, 3, 64}, {"Llama-2-7B", 32, 32, 128}} {
 		for _, tokens := range []int{1 << 10, 4 << 10, 16 << 10, 32 << 10} {
 			b.Run(fmt.Sprintf("%s/%d", shape.name, tokens), func(b *testing.B) {
-				names := []string{"full", "tiles", "fused"}
+				names, forms := []string{"full", "tiles", "words"}, []kvq.Form{kvq.Auto, kvq.Tiles, kvq.Words}
 				var runs []*attendBench
-				for i, config := range []Config{{}, Tutorial(), Tutorial()} {
-					r := newAttendBench(b, config, i == 2, shape.heads, shape.kvHeads, shape.dim, tokens)
+				for i, config := range []kvq.Config{{}, kvq.Tutorial(), kvq.Tutorial()} {
+					r := newAttendBench(b, config, forms[i], shape.heads, shape.kvHeads, shape.dim, tokens)
 					defer r.finalize()
 					runs = append(runs, r)
 				}

@@ -6,6 +6,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
 // checkRowsAlone runs a row of the padded batch in a cache of its own, without padding: its codes are those it has in the batch, bit for bit.
@@ -135,12 +136,15 @@ func checkWhile(t *testing.T, r *recording) {
 	}
 }
 
-// checkPaths attends with the fused sums over whole caches as well as tile by tile.
+// checkPaths attends in the other form of graph operations too: tile by tile where Auto sums over words, over words
+// where it goes by tiles.
 func checkPaths(t *testing.T, r *recording) {
-	plan := *r.plan
-	plan.fused, plan.tiled = true, plan.onePass(plan.layers[0], false)
+	other := Words
+	if form, _ := r.plan.Form(testbackend.XLA(t), 1); form == Words {
+		other = Tiles
+	}
 	s := r.session.fork()
-	s.t, s.plan, s.graphs = t, &plan, map[string]*Exec{}
+	s.t, s.plan, s.graphs = t, r.plan.WithForm(other), map[string]*Exec{}
 	for range 2 {
 		s.step(1)
 		held := s.held()

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 
 // Head dimensions of real models, and 16: those that are no power of two rotate in smaller blocks and have no groups of 64.
@@ -97,7 +98,7 @@ func TestSlidingWindow(t *testing.T) {
 
 // A prompt longer than the scores that are alive at once goes in blocks of queries; the answers are the same.
 func TestLongPrompt(t *testing.T) {
-	const length = 2*promptBlock + 37
+	const length = 2*attend.PromptBlock + 37
 	shape := Shape{Layers: 1, Batch: 2, KVHeads: 1, HeadDim: 16, Capacity: length + 3, DType: dtypes.Float32, SlidingWindow: 300}
 	c := suiteCase{config: Config{Backend: Blocks, NBits: 8, QGroupSizeKey: 64, QGroupSizeValue: 16, AxisKey: PerChannel, ResidualLength: 10}, dtype: dtypes.Float32}
 	s := newSession(t, newPlan(t, c.config, shape), makeInputs(3, shape, 2, length+3, 0, 77))

@@ -8,6 +8,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // flush moves the oldest tokens from the window to codes, row by row and block by block, as far as
@@ -187,7 +188,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
 	store := func(f codes.Format, x *Node, to codes.Blocks) (*Node, codes.Blocks) {
-		x = narrowTo(x, p.shape.DType)
+		x = numbers.NarrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
 		n := p.policy.promptSlots(t)
 		if n == 0 {

@@ -6,6 +6,8 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare with.
@@ -52,7 +54,7 @@ func (c *fullCache) appendTo(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
 	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
 	put := func(x, more *Node) *Node {
-		more = Reshape(swapFirst(narrowTo(more, c.shape.DType)), dims(x)[0], c.step, dims(x)[2])
+		more = Reshape(swapFirst(numbers.NarrowTo(more, c.shape.DType)), dims(x)[0], c.step, dims(x)[2])
 		return DynamicUpdateSlice(x, more, []*Node{zero, c.length, zero})
 	}
 	c.keys[layer], c.values[layer] = put(c.keys[layer], keys), put(c.values[layer], values)
@@ -62,25 +64,25 @@ func (c *fullCache) appendTo(layer int, keys, values *Node) {
 func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 	checkAttend(c.shape, c.step, queries)
 	if c.fresh {
-		return attendPrompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)
+		return attend.Prompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)
 	}
-	q := swapFirst(foldQueries(queries, c.shape.KVHeads)) // [K, B, Q, D]
+	q := swapFirst(attend.FoldQueries(queries, c.shape.KVHeads)) // [K, B, Q, D]
 	d := dims(q)
 	rows := func(x *Node) *Node { return Reshape(x, d[0]*d[1], d[2], dims(x)[3]) }
 	product := func(x, y *Node, contract int) *Node {
-		z := Dot(matchDType(rows(x), y), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
+		z := Dot(numbers.NarrowTo(rows(x), y.DType()), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
 		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
 	}
-	scores := Add(product(q, c.keys[layer], 2), swapFirst(foldBias(c.stepMask(), d[2])))
-	p := newPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
-	return unfoldQueries(swapFirst(p.result()), queries)
+	scores := Add(product(q, c.keys[layer], 2), swapFirst(attend.FoldMask(c.stepMask(), d[2])))
+	p := attend.NewPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
+	return attend.UnfoldQueries(swapFirst(p.Result()), queries)
 }
 
 // stepMask is what is added to scores in this step, the same for all layers: [B, t, Capacity] float32.
 func (c *fullCache) stepMask() *Node {
 	if c.mask == nil {
-		index := tokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
-		c.mask = bias(visibleTokens(index, tokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow))
+		index := attend.TokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
+		c.mask = attend.Mask(index, attend.TokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow)
 	}
 	return c.mask
 }
@@ -102,7 +104,7 @@ func (c *fullCache) Reorder(rows *Node) {
 
 // positions are the rotary positions of the next t tokens, [B, t] int32.
 func positions(start, length *Node, t int) *Node {
-	index := tokenIndex(start, length, t)
+	index := attend.TokenIndex(start, length, t)
 	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
 }
 

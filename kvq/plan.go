@@ -23,9 +23,7 @@ type Plan struct {
 	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	codeSlots   int // C, room for coded tokens
 
-	fused, tiled bool // tests set these: single tokens attend by attendBlocks wherever it can, or nowhere
-	noKernel     bool // see WithoutKernel
-
+	form   Form // see WithForm
 	layers []layerPlan
 }
 

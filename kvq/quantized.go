@@ -5,6 +5,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // quantizedCache holds old tokens as codes, recent ones and sinks exactly.
@@ -88,7 +89,7 @@ func (c *quantizedCache) appendTo(layer int, keys, values *Node) {
 		c.storePrompt(layer)
 		return
 	}
-	c.newKeys[layer], c.newValues[layer] = matchDType(keys, c.layers[layer].exactKeys), matchDType(values, c.layers[layer].exactValues)
+	c.newKeys[layer], c.newValues[layer] = numbers.NarrowTo(keys, c.plan.shape.DType), numbers.NarrowTo(values, c.plan.shape.DType)
 	if c.step > 1 {
 		return // a chunk is stored by Advance
 	}
@@ -107,6 +108,9 @@ func (c *quantizedCache) begin(t int) {
 
 // newIndex is the index in its row of the token under way, [B] int32.
 func (c *quantizedCache) newIndex() *Node { return Sub(c.length, c.start) }
+
+// tokenOf is the key of a function.
+type tokenOf struct{}
 
 // storeToken writes one token a row, [B, K, 1, D], into window and sinks of a layer.
 func (c *quantizedCache) storeToken(layer int, key, value *Node) {

@@ -6,6 +6,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // reopen takes the groups along tokens that a crop has cut, and moves what is left of them back into the window with the values that their codes
@@ -61,7 +62,7 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 		if f.Rotate {
 			x = Rotate(x)
 		}
-		return narrowTo(x, p.shape.DType)
+		return numbers.NarrowTo(x, p.shape.DType)
 	}
 	for i, l := range p.layers {
 		s := &c.layers[i]

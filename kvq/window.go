@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 
 // The full-precision part of a quantized cache is one array per layer and side, [B, K, E, D] with E = S + W:
@@ -95,7 +96,7 @@ func (p *Plan) promptRing(x *Node, axis int) *Node {
 // promptIndex is exactIndex [B, E] after a prompt of T slots whose tokens before next [B] (row indices) are coded.
 func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 	g, b := start.Graph(), start.Shape().Dim(0)
-	index := tokenIndex(start, gx.Scalar(g, dtypes.Int32, 0), t)
+	index := attend.TokenIndex(start, gx.Scalar(g, dtypes.Int32, 0), t)
 	none := gx.Fill(g, index.Shape(), -1)
 	held := And(GreaterOrEqual(index, gx.BroadcastToDims(Reshape(next, b, 1), b, t)), GreaterOrEqual(index, gx.Fill(g, index.Shape(), float64(p.sinks))))
 	index = Where(held, index, none)

@@ -6,6 +6,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/words"
 )
 
 // Weights as a GGUF packs them: groups of 32 along the input axis, with value = scale·code + min. Codes are unpacked in the loop that
@@ -92,35 +93,29 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	// Always true, for NaN too, and XLA cannot know.
 	always := LogicalNot(gx.GreaterThanScalar(gx.MinScalar(Reshape(Slice(x, AxisElem(0), AxisElem(0))), 1), 2))
 	keep := func(x *Node) *Node { return gx.KeepLoop(always, x) }
-	words := codes.Shape().Dim(1)
-	fields := packedGroup / words
-	bits := 32 / fields
-	// Codes are masked, not shifted down: field k counts 2^(bits·k) too much, which the row of x takes back. The last one is moved by one field,
-	// so that it does not reach the sign.
-	low := func(k int) int { return bits * (k - k/(fields-1)) }
+	count := codes.Shape().Dim(1) // words of a group
+	field := words.Fields{Word: 32, Width: 32 * count / packedGroup}
+	fields := field.Count()
+	// Codes stay where they lie in their words; the row of x makes up for that.
 	factors := make([]float32, fields)
 	for k := range factors {
-		factors[k] = 1 / float32(uint32(1)<<low(k))
+		factors[k] = field.Integer(k).Factor(0)
 	}
-	perField := []int{rows, groups * words, fields}
+	perField := []int{rows, groups * count, fields}
 	weights := Mul(Reshape(x, perField...), gx.BroadcastToDims(Reshape(Const(g, factors), 1, 1, fields), perField...))
-	weights = keep(Reshape(weights, rows, groups, words, fields))
-	full := []int{rows, groups, words, out}
-	codes = Reshape(codes, 1, groups, words, out)
+	weights = keep(Reshape(weights, rows, groups, count, fields))
+	full := []int{rows, groups, count, out}
+	codes = Reshape(codes, 1, groups, count, out)
 	var terms []*Node
 	for k := range fields {
-		values := codes
-		if low(k) != bits*k {
-			values = gx.ShiftRight(values, bits)
-		}
-		values = ConvertDType(Bitcast(gx.AndScalar(values, (1<<bits-1)<<low(k)), dtypes.Int32), dtypes.Float32)
+		values := field.Number(k, codes)
 		terms = append(terms, Mul(gx.BroadcastToDims(values, full...), gx.BroadcastToDims(SliceAxis(weights, 3, AxisElem(k)), full...)))
 	}
 	each := []int{rows, groups, out}
 	wide := func(x *Node) *Node {
 		return gx.BroadcastToDims(Reshape(ConvertDType(x, dtypes.Float32), 1, groups, out), each...)
 	}
-	sum := Mul(gx.SumSlices(gx.SumInChains(terms), 2, 0, words), wide(scale))
+	sum := Mul(gx.SumSlices(gx.SumInChains(terms), 2, 0, count), wide(scale))
 	total := keep(gx.ReduceSum(Reshape(x, rows, groups, packedGroup), 2))
 	rest := gx.BroadcastToDims(Reshape(total, rows, groups, 1), each...)
 	if min == nil {

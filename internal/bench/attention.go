@@ -20,7 +20,7 @@ type AttentionShape struct {
 	Batch, Heads, KVHeads, HeadDim int
 	DType                          dtypes.DType // of queries and of what the cache keeps exact
 	Layers                         int          // each with a cache of its own; 0: one
-	GraphForm                      bool         // no kernel, see [kvq.Plan.WithoutKernel]
+	GraphForm                      bool         // no kernel, see [kvq.Plan.WithForm]
 }
 
 // Attention times steps of decode attention over a cache that holds tokens tokens a row: append a token, attend, go on with the output as
@@ -49,7 +49,7 @@ func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionSha
 		return nil, err
 	}
 	if shape.GraphForm {
-		plan = plan.WithoutKernel()
+		plan = plan.WithForm(kvq.Words)
 	}
 	memory := plan.Memory()
 	coded := memory.Codes + memory.Scales + memory.Zeros

@@ -95,7 +95,7 @@ func (f Format) planesOf(codes *Node, lay func(words *Node) *Node) []plane {
 		if p.Count < dims(codes)[3] {
 			words = SliceAxis(codes, 3, AxisRange(p.First, p.First+p.Count))
 		}
-		out = append(out, plane{layout.fields(lay(words), p.Width), p.Count, layout.factors(g, p.Width, p.Low)})
+		out = append(out, plane{layout.fields(p.Width).Numbers(lay(words)), p.Count, layout.factors(g, p.Width, p.Low)})
 	}
 	return out
 }

@@ -1,12 +1,11 @@
 package codes
 
 import (
-	"math"
-
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/words"
 )
 
 // Packed codes of a block lie in words, which run along the lanes: word i of a lane holds the codes
@@ -78,40 +77,15 @@ func (w WordLayout) shifts(g *Graph, width int, shape []int) *Node {
 	return ConvertDType(gx.MulScalar(field, width), w.DType())
 }
 
-// fields takes words apart into float32 numbers of the same shape: number k is the code of field k
-// times 2^(width·k), or width less where the field ends with the word, so that it does not reach
-// the sign. Bits are masked but not shifted down; whoever multiplies makes up for it, see factors.
-func (w WordLayout) fields(words *Node, width int) []*Node {
-	var out []*Node
-	for k := range w.Bits / width {
-		x, at := words, width*k
-		if w.last(k, width) {
-			x, at = gx.ShiftRight(x, width), at-width
-		}
-		if width < w.Bits {
-			x = gx.AndScalar(x, (1<<width-1)<<at)
-		}
-		if w.Bits == 32 {
-			x = Bitcast(x, dtypes.Int32)
-		}
-		out = append(out, ConvertDType(x, dtypes.Float32))
-	}
-	return out
-}
+// fields are those of words that hold so many bits of each code.
+func (w WordLayout) fields(width int) words.Fields { return words.Fields{Word: w.Bits, Width: width} }
 
-func (w WordLayout) last(k, width int) bool { return k > 0 && k == w.Bits/width-1 }
-
-// factors are what the rows of a part have to be multiplied by, [rows] float32: fields counts
-// code·2^at, and the plane begins at bit low.
+// factors are what the rows of a part have to be multiplied by, [rows] float32, for a plane that begins
+// at bit low of its codes: see [words.Place.Factor].
 func (w WordLayout) factors(g *Graph, width, low int) *Node {
-	out := make([]float32, w.Rows)
+	fields, out := w.fields(width), make([]float32, w.Rows)
 	for row := range out {
-		k := row % (w.Bits / width)
-		at := width * k
-		if w.last(k, width) {
-			at -= width
-		}
-		out[row] = float32(math.Ldexp(1, low-at))
+		out[row] = fields.Integer(row % fields.Count()).Factor(low)
 	}
 	return Const(g, out)
 }

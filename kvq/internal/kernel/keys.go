@@ -1,4 +1,4 @@
-package kvq
+package kernel
 
 import (
 	"math"
@@ -7,12 +7,13 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A thread adds the codes of its slice for a few
-// tokens; then the slices are added. Blocks of values are [tile, slices, 32 tokens].
+// Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A thread
+// adds the codes of its slice for a few tokens; then the slices are added. Values of the kernel are
+// [tile, slices, 32 tokens].
 
-// slices is the number of slices: the groups of a head, and at least four where each then still has a whole word of every plane, so that a few threads
-// share the queries between them.
-func (s kernelSide) slices() int {
+// slices is the number of slices: the groups of a head, and at least four where each then still has a
+// whole word of every plane, so that a few threads share the queries between them.
+func (s side) slices() int {
 	n := s.Groups()
 	planes, layout := s.Planes(), s.Words()
 	for n < 4 {
@@ -28,31 +29,32 @@ func (s kernelSide) slices() int {
 
 // keyQueries is a query as the keys' codes need it: [1, slices, channels of a slice].
 type keyQueries struct {
-	lifted []ttir.Value   // for the codes of each plane
+	scaled []ttir.Value   // for the codes of each plane
 	fields [][]ttir.Value // the same by channel of a slice, [1, slices]; per token
 	plain  ttir.Value
 }
 
-// queries loads the queries of a program, which begin with query; those of turned keys come multiplied by scoreScale.
-func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
+// queries loads the queries of a program, which begin with query; those of rotated keys come
+// multiplied by scoreScale.
+func (s side) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 	list := s.Planes()
 	n := s.slices()
-	channels := s.k.dim / n
+	channels := s.k.dim() / n
 	channel := t.Range(channels, 2, 3)
 	scale := math.Log2E // exponentials become powers of two
 	if !s.Rotate {
 		scale *= s.k.scoreScale()
 	}
-	out := make([]keyQueries, s.k.together)
+	out := make([]keyQueries, s.k.queriesPerProgram)
 	for r := range out {
-		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
+		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim()), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
 		x = x.MulFloat(float32(scale))
 		out[r].plain = x
 		for _, p := range list {
-			lifted := ttir.Mul(x, lift(t, p, channel))
-			out[r].lifted = append(out[r].lifted, lifted)
+			scaled := ttir.Mul(x, preScales(t, p, channel))
+			out[r].scaled = append(out[r].scaled, scaled)
 			if !s.PerChannel {
-				out[r].fields = append(out[r].fields, lifted.Columns())
+				out[r].fields = append(out[r].fields, scaled.Columns())
 			}
 		}
 	}
@@ -60,15 +62,15 @@ func (s kernelSide) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 }
 
 // scores are the products of queries with the keys of a tile, times log2(e): [tile, 32] for each query.
-func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
+func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
 	list, layout, wordsOfPart := s.Planes(), s.Words(), s.WordsOfPart()
 	n := s.slices()
 	base := s.k.blockBase(block, head).MulInt(layout.Parts * wordsOfPart * codes.BlockTokens).Expand(2) // [tile, 1, 1]
 	slice, lane := t.Range(n, 1, 3), t.Range(codes.BlockTokens, 2, 3)
 	var scale, zero ttir.Value
 	if s.PerChannel { // [tile, slices, channels of a slice]
-		channels := s.k.dim / n
-		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim).Expand(2),
+		channels := s.k.dim() / n
+		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim()).Expand(2),
 			ttir.Add(slice.MulInt(channels), t.Range(channels, 2, 3))))
 	} else { // [tile, slices, 32]
 		groups := s.Groups()
@@ -82,7 +84,7 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 		weights := make([][]ttir.Value, len(queries)) // by channel of a slice, [.., slices]
 		for r, q := range queries {
 			if s.PerChannel {
-				weights[r] = ttir.Mul(q.lifted[i], scale).Columns()
+				weights[r] = ttir.Mul(q.scaled[i], scale).Columns()
 			} else {
 				weights[r] = q.fields[i]
 			}
@@ -95,7 +97,7 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 			}
 			word = word.AddInt(p.First)
 			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(codes.BlockTokens)), lane))
-			high := x.ShiftRight(kernelShift)
+			high := shiftedDown(x)
 			for f := range fields {
 				code := field(x, high, f, p.Width)
 				for r := range queries {
@@ -109,7 +111,7 @@ func (s kernelSide) scores(t *ttir.Kernel, queries []keyQueries, block, head tti
 			}
 		}
 	}
-	back := t.Float(float32(math.Ldexp(1, unlift)))
+	back := scaleBack(t)
 	for r, q := range queries {
 		if s.PerChannel {
 			sums[r] = ttir.MulAdd(sums[r].Sum(1), back, ttir.Mul(q.plain, zero).Sum(2).Sum(1).Expand(1))

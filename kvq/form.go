@@ -1,0 +1,62 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+)
+
+// Form is a way to attend to codes. All forms give the same up to rounding; which one runs depends on
+// the device, the codes and the number of tokens, and is chosen while a graph is built.
+type Form = attend.Form
+
+const (
+	// Auto takes the fastest form that there is. It is the zero value.
+	Auto = attend.Auto
+	// Tiles unpacks codes tile by tile: any codes, any number of tokens, any device.
+	Tiles = attend.Tiles
+	// Words sums over the codes in their words, for single tokens; others get Tiles.
+	Words = attend.Words
+	// Kernel is a kernel for CUDA, for single tokens. Where it cannot run, Auto decides among the rest.
+	Kernel = attend.Kernel
+)
+
+// WithForm returns a plan that attends in this form wherever it is possible: to compare forms, or to do
+// without the kernel (Words). Auto is the way back.
+func (p *Plan) WithForm(form Form) *Plan {
+	q := *p
+	q.form = form
+	return &q
+}
+
+// Form returns the form in which single tokens attend to the codes of a cache on so many of a backend's
+// devices, and the reason: why it is not the kernel, or what is assumed of the device; empty where
+// there is nothing to tell. Queries are taken to have the cache's dtype. Where layers differ, it is the
+// slowest of their forms. A full-precision cache has no codes and gives Auto.
+func (p *Plan) Form(backend compute.Backend, devices int) (form Form, reason string) {
+	return p.formOn(gpu.Of(backend), devices)
+}
+
+func (p *Plan) formOn(device gpu.Device, devices int) (form Form, reason string) {
+	for layer := range p.layers {
+		f, why := attend.Choose(p.query(layer, device, devices, 1, p.shape.DType))
+		if form == Auto || f < form { // from slow to fast
+			form, reason = f, why
+		}
+	}
+	return form, reason
+}
+
+// query is what the form of a layer depends on, for steps of so many tokens.
+func (p *Plan) query(layer int, device gpu.Device, devices, tokens int, queries dtypes.DType) attend.Query {
+	l, s := p.layers[layer], p.shape
+	q := attend.Query{Device: device, Devices: devices, Tokens: tokens, Key: l.key, Value: l.value, Queries: queries, Asked: p.form}
+	for _, f := range []codes.Format{l.key, l.value} {
+		for _, a := range f.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
+			q.Largest = max(q.Largest, a.Shape.Size())
+		}
+	}
+	return q
+}

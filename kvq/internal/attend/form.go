@@ -1,0 +1,127 @@
+package attend
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+)
+
+// Form is a way to attend to codes. All give the same up to rounding.
+type Form int
+
+const (
+	Auto   Form = iota // the fastest that there is: see [Choose]
+	Tiles              // codes are unpacked tile by tile: any codes, any number of tokens, any device
+	Words              // sums over the codes in their words: single tokens
+	Kernel             // a kernel for CUDA: single tokens
+)
+
+func (f Form) String() string {
+	switch f {
+	case Tiles:
+		return "tiles"
+	case Words:
+		return "words"
+	case Kernel:
+		return "kernel"
+	}
+	return "auto"
+}
+
+// Query is what the form depends on.
+type Query struct {
+	Device  gpu.Device
+	Devices int // that share the graph
+	Tokens  int // new tokens of a step
+
+	Key, Value codes.Format
+	Largest    int // elements of the largest array of codes, scales or zero points
+
+	Queries dtypes.DType // of queries
+	Asked   Form         // Auto, or one to take where it is possible
+}
+
+// What the kernel needs.
+const (
+	KernelMajor, KernelMinor = 8, 0 // CUDA's compute capability: XLA's Triton compiles for no older GPU
+	KernelMinDim             = 32   // a program of its merge takes so many channels
+	KernelMaxDim             = 256  // more do not fit the registers of a warp
+)
+
+// Choose says which form runs, and why it is not the kernel (on CUDA), or what was assumed. It depends
+// on nothing but q.
+//
+//	                           | several tokens | one token, CPU                    | one token, GPU | one token, one CUDA device
+//	packed codes               | tiles          | words                             | words          | kernel
+//	  words of two groups      | tiles          | tiles                             | tiles          | tiles
+//	a number for each code     | tiles          | tiles (words where asked for)     | words          | words
+//
+// The kernel also needs compute capability 8.0, a head dimension of a power of two from 32 to 256, words
+// of 32 bits, groups of a power of two channels, and queries of float32, float16 or bfloat16. What it
+// does not take goes to the form of other GPUs.
+func Choose(q Query) (Form, string) {
+	if q.Tokens > 1 {
+		return Tiles, "several tokens at once"
+	}
+	switch q.Asked {
+	case Tiles:
+		return Tiles, "asked for"
+	case Words:
+		return q.graphForm(), "asked for"
+	}
+	if reason := q.noKernel(); reason != "" {
+		return q.graphForm(), reason
+	}
+	if q.Device.Major == 0 || q.Device.Processors == 0 {
+		return Kernel, "the GPU does not tell its compute capability or its processors: it is taken for an H100"
+	}
+	return Kernel, ""
+}
+
+// graphForm is Words where these are possible and fast, else Tiles.
+func (q Query) graphForm() Form {
+	for _, f := range []codes.Format{q.Key, q.Value} {
+		switch {
+		case f.Packed && !f.Words().Whole:
+			return Tiles // codes of two groups in one word cannot be summed
+		case !f.Packed && !q.Device.GPU() && q.Asked != Words:
+			return Tiles // a CPU does not sum codes of a byte each well
+		}
+	}
+	return Words
+}
+
+// noKernel says what keeps the kernel from running; "": nothing.
+func (q Query) noKernel() string {
+	d := q.Device
+	switch {
+	case !d.CUDA():
+		return "not a CUDA device"
+	case q.Devices != 1:
+		return fmt.Sprintf("%d devices share the graph, the kernel is for one", q.Devices)
+	case d.Major > 0 && !d.Compute(KernelMajor, KernelMinor):
+		return fmt.Sprintf("compute capability %d.%d, the kernel needs %d.%d or newer", d.Major, d.Minor, KernelMajor, KernelMinor)
+	case q.Largest > math.MaxInt32:
+		return fmt.Sprintf("an array of %d elements, the kernel counts up to %d", q.Largest, math.MaxInt32)
+	case q.Queries != dtypes.Float32 && q.Queries != dtypes.Float16 && q.Queries != dtypes.BFloat16:
+		return fmt.Sprintf("queries of %s, the kernel reads float32, float16 or bfloat16", q.Queries)
+	}
+	for _, f := range []codes.Format{q.Key, q.Value} {
+		switch w := f.Words(); {
+		case !powerOf2(f.HeadDim) || f.HeadDim < KernelMinDim || f.HeadDim > KernelMaxDim:
+			return fmt.Sprintf("head dimension %d, the kernel needs a power of two from %d to %d", f.HeadDim, KernelMinDim, KernelMaxDim)
+		case !f.Packed:
+			return "codes are not packed"
+		case w.Bits != 32 || !w.Whole:
+			return fmt.Sprintf("codes of %d bits in groups of %d do not fill words of 32 bits", f.Bits, f.Group)
+		case !f.PerChannel && !powerOf2(f.Group):
+			return fmt.Sprintf("groups of %d channels, the kernel needs a power of two", f.Group)
+		}
+	}
+	return ""
+}
+
+func powerOf2(n int) bool { return n > 0 && n&(n-1) == 0 }

@@ -1,0 +1,69 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// Inputs are what the kernel reads of a layer.
+type Inputs struct {
+	Queries *Node // [B, K, Q, D], neither scaled nor rotated
+
+	Position *Node // [B] int32: index in its row of the token under way
+
+	Used, CodeIndex *Node // [B] int32: code slots in use; [B, C] int32: token in each, -1: none
+	Keys, Values    codes.Blocks
+
+	ExactIndex             *Node // [B, E] int32: token in each slot of sinks and window, -1: none
+	ExactKeys, ExactValues *Node // [B, K, E, D]
+}
+
+// nodes are the inputs in the order of the kernel's parameters.
+func (k Attention) nodes(in Inputs) []*Node {
+	list := []*Node{in.Queries}
+	if k.Key.Rotate {
+		list = append(list, numbers.Rotate(gx.MulScalar(attend.Float32(in.Queries), k.scoreScale())))
+	}
+	list = append(append(list, in.Position, in.Used, in.CodeIndex), in.Keys.Nodes()...)
+	return append(append(list, in.Values.Nodes()...), in.ExactIndex, in.ExactKeys, in.ExactValues)
+}
+
+// Attend is attention of single tokens over all that a layer holds.
+func (k Attention) Attend(in Inputs) attend.Partial {
+	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, outputs int, first ...int) []*Node {
+		shape := func(last int) shapes.Shape {
+			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.Batch, k.Heads, k.Queries, last)...)
+		}
+		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.dim())}, outputs)...)
+		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, results...)
+	}
+	queries := k.Batch * k.Heads * k.Queries
+	parts := call(k.build(), k.warps, queries/k.queriesPerProgram, k.programs(), k.nodes(in), 1, k.programs())
+	out := call(k.buildMerge(), mergeWarps, queries, k.dim()/mergeChannels, parts, k.outputs())
+	sum := attend.Partial{Max: out[0], Sum: out[1], Out: out[2]}
+	if k.Value.Rotate {
+		sum.Out = Add(numbers.Rotate(sum.Out), out[3])
+	}
+	return sum
+}
+
+// tritonTarget is XLA's name for a kernel in Triton's language.
+const tritonTarget = "__gpu$xla.gpu.triton"
+
+// backendConfig is what XLA wants to know of a kernel and its grid, as text of an MLIR dictionary
+// (openxla/xla, xla/service/gpu/triton_call.cc). XLA compiles kernels of equal text once.
+func backendConfig(t *ttir.Kernel, warps, x, y int) string {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
+	return fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = %d : i32, num_warps = %d : i32, `+
+		`grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`, t.Name, quote(t.Text()), stages, warps, x, y)
+}

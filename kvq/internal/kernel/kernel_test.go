@@ -1,0 +1,355 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/golden"
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// coding is how a side is coded.
+type coding struct {
+	bits, group int
+	scales      numbers.ScaleFormat
+	quantizer   *numbers.Quantizer // nil: MinMax
+	perChannel  bool
+	rotate      bool
+}
+
+func (c coding) format(keys bool, dim int) codes.Format {
+	spec := numbers.Spec{Quantizer: c.quantizer, Bits: c.bits, Scales: c.scales, Keys: keys}
+	if spec.Quantizer == nil {
+		spec.Quantizer = numbers.MinMax
+	}
+	return codes.New(spec, dim, c.group, c.perChannel, c.rotate)
+}
+
+// kernelCase is a layer that has a kernel.
+type kernelCase struct {
+	name           string
+	key, value     coding
+	heads, kvHeads int
+	dim, sliding   int
+	dtype          dtypes.DType
+	blocks, exact  int // what kvq.Plan gives such a cache of 140 slots
+}
+
+func kernelCases() []kernelCase {
+	f32, f16, bf16 := dtypes.Float32, dtypes.Float16, dtypes.BFloat16
+	quanto := func(bits, group int) coding { return coding{bits: bits, group: group} }
+	half := numbers.ScaleFloat16
+	perToken := coding{bits: 4, group: 32, scales: half}
+	perChannel := coding{bits: 4, group: 32, scales: half, perChannel: true}
+	rotated := func(c coding) coding { c.rotate = true; return c }
+	wide := perChannel
+	wide.group = 64
+	symmetric := perToken
+	symmetric.quantizer = numbers.Symmetric
+	preset := func(bits, group int, scales numbers.ScaleFormat, perChannel bool) coding {
+		return coding{bits, group, scales, numbers.Unbiased, perChannel, true}
+	}
+	same := func(name string, c coding, heads, kvHeads, dim int, dtype dtypes.DType, blocks, exact int) kernelCase {
+		return kernelCase{name, c, c, heads, kvHeads, dim, 0, dtype, blocks, exact}
+	}
+	return []kernelCase{
+		same("tutorial", quanto(4, 32), 6, 2, 64, bf16, 5, 64),
+		same("quanto 2 bit", quanto(2, 32), 2, 2, 128, f16, 5, 9),
+		same("quanto 4 bit, groups of 64", quanto(4, 64), 2, 1, 128, f32, 5, 9),
+		same("quanto 8 bit", quanto(8, 32), 2, 2, 128, bf16, 5, 9),
+		same("quanto 3 bit, dim 32", quanto(3, 32), 2, 2, 32, f32, 5, 9),
+		{"keys per channel, sliding", perChannel, perToken, 4, 2, 64, 100, f32, 6, 38},
+		{"both per channel, groups of 64 and 32", wide, perChannel, 2, 2, 64, 0, f32, 8, 70},
+		{"keys rotated alone", rotated(perChannel), perToken, 4, 2, 64, 0, bf16, 6, 38},
+		{"values rotated alone", perToken, rotated(perToken), 4, 2, 64, 0, f32, 5, 38},
+		same("symmetric", symmetric, 4, 1, 64, bf16, 5, 38),
+		{"preset balanced", preset(5, 64, half, true), preset(4, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
+		{"preset lowest", preset(2, 32, numbers.Scale8, true), preset(2, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 6, 41},
+		{"preset quality", preset(6, 64, half, true), preset(6, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
+		{"preset smallest", preset(3, 64, numbers.Scale8, true), preset(3, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 8, 73},
+	}
+}
+
+// kernelTest is a kernel, and the state of a layer that holds made-up codes, scales and tokens: two rows,
+// the second with fewer tokens.
+type kernelTest struct {
+	k     Attention
+	state []any // position, used, codeIndex, exactIndex, exact keys and values, arrays of keys and values
+}
+
+func (c kernelCase) shape() Shape {
+	return Shape{
+		Key: c.key.format(true, c.dim), Value: c.value.format(false, c.dim),
+		Batch: 2, Heads: c.kvHeads, Queries: c.heads / c.kvHeads, Blocks: c.blocks, Exact: c.exact, SlidingWindow: c.sliding,
+		CacheType: c.dtype, QueryType: dtypes.Float32,
+	}
+}
+
+func newKernelTest(t *testing.T, c kernelCase) kernelTest {
+	t.Helper()
+	s := c.shape()
+	rng := rand.New(rand.NewPCG(7, 11))
+	x := kernelTest{k: New(s)}
+	used := []int32{100, 40}
+	index := func(slots int, token func(row, slot int) int32) *tensors.Tensor {
+		list := make([]int32, s.Batch*slots)
+		for i := range list {
+			list[i] = token(i/slots, i%slots)
+		}
+		return tensors.FromFlatDataAndDimensions(list, s.Batch, slots)
+	}
+	slots := s.Blocks * codes.BlockTokens
+	x.state = []any{
+		[]int32{110, 110}, used,
+		index(slots, func(row, slot int) int32 { // some slots are empty
+			if int32(slot) >= used[row] || slot%7 == 3 {
+				return -1
+			}
+			return int32(slot)
+		}),
+		index(s.Exact, func(row, slot int) int32 { // some are of the future, some were overwritten
+			i := row*s.Exact + slot
+			return int32(100 + slot%20 - 5*(i%3))
+		}),
+	}
+	floats := func(shape shapes.Shape, less float32) *tensors.Tensor {
+		values := make([]float32, shape.Size())
+		for i := range values {
+			values[i] = rng.Float32() - less
+		}
+		return golden.Array{Shape: shape.Dimensions, Floats: values}.Tensor(shape.DType)
+	}
+	exact := shapes.Make(c.dtype, s.Batch, s.Heads, s.Exact, c.dim)
+	x.state = append(x.state, floats(exact, 0), floats(exact, 0))
+	for _, f := range []codes.Format{s.Key, s.Value} {
+		for i, a := range f.Arrays(s.Batch, s.Heads, slots, c.dtype) {
+			d, n := a.Shape.Dimensions, a.Shape.Size()
+			switch {
+			case a.Shape.DType == dtypes.Uint32:
+				list := make([]uint32, n)
+				for i := range list {
+					list[i] = rng.Uint32()
+				}
+				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
+			case a.Shape.DType == dtypes.Uint8: // scales of 0 to 1/8, small ones too
+				list := make([]uint8, n)
+				for i := range list {
+					list[i] = uint8(rng.Uint32N(96))
+				}
+				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
+			case i == 2: // zero points
+				x.state = append(x.state, floats(a.Shape, 0.5))
+			default:
+				x.state = append(x.state, floats(a.Shape, 0))
+			}
+		}
+	}
+	return x
+}
+
+// call builds a graph of the layer and of made-up queries, and runs it.
+func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(in Inputs) []*Node) []*tensors.Tensor {
+	t.Helper()
+	k := x.k
+	exec := MustNewExec(backend, func(state []*Node) []*Node {
+		in := Inputs{Position: state[0], Used: state[1], CodeIndex: state[2], ExactIndex: state[3], ExactKeys: state[4], ExactValues: state[5]}
+		var rest []*Node
+		in.Keys, rest = k.Key.Take(state[6:])
+		in.Values, _ = k.Value.Take(rest)
+		in.Queries = Sin(IotaFull(state[0].Graph(), shapes.Make(dtypes.Float32, k.Batch, k.Heads, k.Queries, k.dim())))
+		return build(in)
+	})
+	defer exec.Finalize()
+	out, err := exec.Exec(x.state...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// graph is what the kernel is to give, in graph operations: attention over codes, and over sinks and
+// window in float32.
+func (k Attention) graph(in Inputs, form attend.Form) attend.Partial {
+	q := gx.MulScalar(in.Queries, k.scoreScale())
+	position := Reshape(in.Position, k.Batch, 1)
+	coded := attend.Coded{
+		Key: k.Key, Value: k.Value, Keys: in.Keys, Values: in.Values,
+		Mask: attend.Mask(in.CodeIndex, position, k.SlidingWindow), Used: in.Used,
+		Length:     gx.ReduceMax(in.Position),
+		TileBlocks: attend.TileBlocks(k.Batch*k.Heads, max(1, k.Key.Group/codes.BlockTokens), k.Blocks), Functions: &gx.Functions{},
+	}
+	exact := attend.Mask(in.ExactIndex, position, k.SlidingWindow)
+	sum := coded.Attend(form, q)
+	return sum.Merge(attend.Exact(q, attend.Float32(in.ExactKeys), attend.Float32(in.ExactValues), exact))
+}
+
+// The kernel, executed on the processor, gives what graph operations give for the same cache.
+func TestKernelEqualsGraph(t *testing.T) {
+	for _, c := range kernelCases() {
+		t.Run(c.name, func(t *testing.T) {
+			x := newKernelTest(t, c)
+			out := x.call(t, testbackend.XLA(t), func(in Inputs) []*Node {
+				sum := x.k.graph(in, attend.Tiles)
+				return append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
+			})
+			k := x.k
+			for _, k.splits = range []int{1, 3} {
+				requireParts(t, fmt.Sprintf("%d splits", k.splits), 1e-5, k.runOnHost(out[3:]), hostParts(out[:3]))
+			}
+		})
+	}
+}
+
+// The same on a GPU, as XLA compiles it.
+func TestKernelOnCUDA(t *testing.T) {
+	if !device.HasNVIDIA() {
+		t.Skip("no NVIDIA GPU")
+	}
+	backend, err := device.Open(device.XLACUDA)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer backend.Finalize()
+	on := gpu.Of(backend)
+	t.Logf("%+v", on)
+	for _, c := range kernelCases() {
+		t.Run(c.name, func(t *testing.T) {
+			x := newKernelTest(t, c)
+			form, reason := attend.Choose(attend.Query{Device: on, Devices: 1, Tokens: 1, Key: x.k.Key, Value: x.k.Value, Queries: dtypes.Float32})
+			if form != attend.Kernel {
+				t.Errorf("the form on this GPU is %s: %s", form, reason)
+			}
+			x.k.Processors = on.Processors
+			x.k = New(x.k.Shape)
+			out := x.call(t, backend, func(in Inputs) []*Node {
+				kernel, graph := x.k.Attend(in), x.k.graph(in, attend.Words)
+				return []*Node{kernel.Max, kernel.Sum, kernel.Out, graph.Max, graph.Sum, graph.Out}
+			})
+			requireParts(t, "on CUDA", 5e-5, hostParts(out[:3]), hostParts(out[3:]))
+		})
+	}
+}
+
+// parts is an attend.Partial on the host, by query of a head of a row.
+type parts struct {
+	max, sum []float32
+	out      []float32
+}
+
+func hostParts(x []*tensors.Tensor) parts {
+	flat := func(x *tensors.Tensor) []float32 {
+		values, err := tensors.CopyFlatData[float32](x)
+		if err != nil {
+			panic(err)
+		}
+		return values
+	}
+	return parts{flat(x[0]), flat(x[1]), flat(x[2])}
+}
+
+// runOnHost executes the kernel and the merge over inputs.
+func (k Attention) runOnHost(inputs []*tensors.Tensor) parts {
+	rows := k.Batch * k.Heads * k.Queries
+	room := func(n int) parts {
+		return parts{make([]float32, n), make([]float32, n), make([]float32, n*k.dim())}
+	}
+	var memory ttir.Memory
+	for _, x := range inputs {
+		x.MustConstFlatData(func(flat any) { memory = append(memory, flat) })
+	}
+	all, merged := room(k.programs()*rows), room(rows)
+	k.build().Run([3]int{rows / k.queriesPerProgram, k.programs(), 1}, append(memory, all.max, all.sum, all.out))
+	joined := ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out}
+	exact := make([]float32, len(merged.out))
+	if k.Value.Rotate {
+		joined = append(joined, exact)
+	}
+	k.buildMerge().Run([3]int{rows, k.dim() / mergeChannels, 1}, joined)
+	if k.Value.Rotate { // rotated back, and added
+		h := numbers.Hadamard(k.dim())
+		for at := 0; at < len(exact); at += k.dim() {
+			rotated := merged.out[at : at+k.dim()]
+			back := slices.Clone(exact[at : at+k.dim()])
+			for i := range back {
+				for j, x := range rotated {
+					back[i] += x * h[i][j]
+				}
+			}
+			copy(rotated, back)
+		}
+	}
+	return merged
+}
+
+// requireParts allows rounding of sums in float32: scores of some tens, to tolerance, and weights to ten
+// times of it.
+func requireParts(t *testing.T, what string, tolerance float64, got, want parts) {
+	t.Helper()
+	dim := len(want.out) / len(want.max)
+	for row, top := range want.max {
+		if math.Abs(float64(got.max[row]-top)) > tolerance*max(1, math.Abs(float64(top))) {
+			t.Fatalf("%s, row %d: largest score %v, want %v", what, row, got.max[row], top)
+		}
+		if sum := want.sum[row]; math.Abs(float64(got.sum[row]-sum)) > 10*tolerance*float64(sum) {
+			t.Fatalf("%s, row %d: sum of weights %v, want %v", what, row, got.sum[row], sum)
+		}
+		largest := 0.0
+		for d := range dim {
+			largest = max(largest, math.Abs(float64(want.out[row*dim+d])))
+		}
+		for d := range dim {
+			if g, w := got.out[row*dim+d], want.out[row*dim+d]; !(math.Abs(float64(g-w)) <= 10*tolerance*largest) {
+				t.Fatalf("%s, row %d: output %d is %v, want %v", what, row, d, g, w)
+			}
+		}
+	}
+}
+
+// The programs that read codes fill an H100 a whole number of times, as well as there are blocks for them.
+func TestKernelPrograms(t *testing.T) {
+	tutorial := coding{bits: 4, group: 32}
+	for _, c := range []struct{ batch, capacity, want int }{
+		{1, 32768, 49}, // 1,568 of 1,584
+		{1, 1024, 32},  // as many as there are blocks
+		{8, 4096, 6},   // 1,536
+		{20, 4096, 7},  // 4,480 of 3 x 1,584
+		{32, 4096, 3},  // 3,072 of 2 x 1,584
+	} {
+		for _, processors := range []int{0, 132} { // one that does not tell is taken for an H100
+			k := New(Shape{
+				Key: tutorial.format(true, 128), Value: tutorial.format(false, 128),
+				Batch: c.batch, Heads: 32, Queries: 1, Blocks: c.capacity / codes.BlockTokens, Exact: 64,
+				CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16, Processors: processors,
+			})
+			if k.splits != c.want {
+				t.Errorf("batch %d, %d tokens, %d processors: %d programs a head, want %d", c.batch, c.capacity, processors, k.splits, c.want)
+			}
+		}
+	}
+}
+
+// A GPU with fewer processors gets fewer programs.
+func TestKernelProgramsFollowTheGPU(t *testing.T) {
+	c := coding{bits: 4, group: 32}
+	s := Shape{Key: c.format(true, 128), Value: c.format(false, 128), Batch: 1, Heads: 32, Queries: 1, Blocks: 1024, Exact: 64,
+		CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16, Processors: 58} // an L4
+	if k := New(s); k.splits != 21 { // 672 of 696
+		t.Errorf("%d programs a head, want 21", k.splits)
+	}
+}

@@ -1,0 +1,48 @@
+package kernel
+
+// stages is how many iterations are under way at once: while one computes, what the next two read is on
+// its way. With one, a warp waits for memory three times an iteration, and a processor has too few warps
+// to fill the time: 32 rows of 4,096 tokens took an H200 0.27 ms with one stage, 0.25 with two and 0.22
+// with three (docs/bench/cuda/12-attention-llama2.md).
+const stages = 3
+
+// h100Processors stand for a GPU that does not tell how many it has; attend.Choose then says so.
+const h100Processors = 132
+
+// programs is how many programs share a head of a row: those for codes, then those for exact tokens.
+func (k Attention) programs() int      { return k.splits + k.exactPrograms() }
+func (k Attention) exactPrograms() int { return (k.Exact + exactTile - 1) / exactTile }
+
+// chooseSplits is how many programs share a head's blocks (split-K). Programs that read codes come first
+// in the grid and take equally long, so the grid should be whole waves: with 1,024 heads an H200 reads
+// 2.8 TB/s with one program a head, and 3.7 with three, which are two waves. It takes the fewest waves
+// that leave at most a tenth of the GPU idle, because every program costs a launch and one more part to
+// merge; where no number does that, the number that leaves least. Programs for exact tokens come last
+// and fill what is left.
+func (k Attention) chooseSplits() int {
+	processors := k.Processors
+	if processors == 0 {
+		processors = h100Processors
+	}
+	heads, wave := k.Batch*k.Heads*k.Queries/k.queriesPerProgram, k.resident()*processors
+	best, busiest, fewest := 1, 0.0, 0
+	for n := 1; n <= max(1, k.Blocks/k.tile); n++ {
+		waves := (n*heads + wave - 1) / wave
+		if busiest >= 0.9 && waves > fewest {
+			break
+		}
+		if busy := float64(n*heads) / float64(waves*wave); busy > busiest {
+			best, busiest, fewest = n, busy, waves
+		}
+	}
+	return best
+}
+
+// resident is how many programs a processor runs at once. Their registers decide, of which it has
+// 65,536: 168 a thread, which most kernels take, make 12, and 255 make 8.
+func (k Attention) resident() int {
+	if k.queriesPerProgram*k.dim() > 128 {
+		return 8
+	}
+	return 12
+}
