@@ -83,6 +83,7 @@ func (f *textFlags) runCompare(c *cobra.Command) error {
 			return err
 		}
 		defer model.Close(ctx)
+		cli.NoteForm(errs, model.Model, request.cache)
 		cmp.device, cmp.devices, cmp.load = model.Device, model.Devices, model.Took
 		for _, s := range cmp.sides {
 			cli.Note(errs, "generating with the cache %s", s.config)

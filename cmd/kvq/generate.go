@@ -55,6 +55,7 @@ func (f *textFlags) runGenerate(c *cobra.Command) error {
 			return nil, err
 		}
 		defer model.Close(ctx)
+		cli.NoteForm(errs, model.Model, request.cache)
 		g.loaded = model
 		if !cli.IsTerminal(out) || len(request.batch.prompts) > 1 {
 			cli.Note(errs, "compiling and generating with the cache %s", request.cache)

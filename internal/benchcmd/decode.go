@@ -98,6 +98,7 @@ func (f *decodeFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		cli.NoteForm(c.ErrOrStderr(), model, config)
 		m := &decodePair{model: model}
 		models = append(models, m)
 		if m.full, err = llama.NewGenerator(model, kvq.Config{}); err != nil {
