@@ -121,6 +121,13 @@ VARIANTS = {
              "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
              "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}}}]},
         "model": {"ignore_merges": True}}),
+    # Qwen2's and Qwen3's pipeline on SmolLM2's vocabulary, as transformers' Qwen2Converter has it.
+    "qwen2": ("smollm2", {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")}, "behavior": "Isolated", "invert": False}, BYTES]},
+        "post_processor": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}}),
     "added": ("smollm2", {"normalizer": {"type": "NFC"}, "added_tokens": [
         added(1, "<|im_start|>", rstrip=True), added(2, "<|im_end|>", lstrip=True),
         added(49152, "donx", special=False, single_word=True), added(49153, "Café", special=False, normalized=True),

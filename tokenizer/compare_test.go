@@ -70,8 +70,8 @@ func readCases(t testing.TB) *compareCases {
 	if err := json.Unmarshal(testdata(t, "cases.json.gz"), &c); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Texts) < 300 || len(c.Tokenizers) < 7 || len(c.SentencePiece) != len(c.Texts) {
-		t.Fatalf("%d texts and %d tokenizers, want at least 300 and 7", len(c.Texts), len(c.Tokenizers))
+	if len(c.Texts) < 300 || len(c.Tokenizers) < 8 || len(c.SentencePiece) != len(c.Texts) {
+		t.Fatalf("%d texts and %d tokenizers, want at least 300 and 8", len(c.Texts), len(c.Tokenizers))
 	}
 	return &c
 }
@@ -279,6 +279,52 @@ func TestLlama2GGUF(t *testing.T) {
 	}
 	for i, text := range cases.Texts {
 		if got, want := tok.Encode(text), cases.Tokenizers["llama2"].IDs[i]; !slices.Equal(got, want) {
+			t.Errorf("Encode(%q)\n got %v\nwant %v", text, got, want)
+		}
+	}
+}
+
+// A GGUF file of a Qwen has vocabulary and merges, and names the rest: the ids are those of its tokenizer.json, and those of
+// Hugging Face's tokenizers.
+func TestQwen2GGUF(t *testing.T) {
+	testlane.Slow(t, "reads the large files of a tokenizer")
+	cases := readCases(t)
+	path, err := asset.SmallModel()
+	if err != nil {
+		t.Skipf("no small model: %v", err)
+	}
+	small, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(key string) gguf.Value {
+		kv, found := small.GetKeyValue(key)
+		if !found {
+			t.Fatalf("the small model has no %s", key)
+		}
+		return kv.Value
+	}
+	types := value("tokenizer.ggml.token_type").Int64s()
+	kinds := make([]int32, len(types))
+	for i, kind := range types {
+		kinds[i] = int32(kind)
+	}
+	path = filepath.Join(t.TempDir(), "qwen2.gguf")
+	write(t, filepath.Dir(path), filepath.Base(path), ggufBytes(t, map[string]any{
+		"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.add_bos_token": false,
+		"tokenizer.ggml.bos_token_id": uint32(1), "tokenizer.ggml.eos_token_id": uint32(2), "tokenizer.ggml.token_type": kinds,
+		"tokenizer.ggml.tokens": value("tokenizer.ggml.tokens").Strings(), "tokenizer.ggml.merges": value("tokenizer.ggml.merges").Strings(),
+	}))
+	file, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := FromGGUF(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range cases.Texts {
+		if got, want := tok.Encode(text), cases.Tokenizers["qwen2"].IDs[i]; !slices.Equal(got, want) {
 			t.Errorf("Encode(%q)\n got %v\nwant %v", text, got, want)
 		}
 	}

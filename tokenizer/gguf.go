@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/gomlx/go-huggingface/models/gguf"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
@@ -20,7 +21,7 @@ const (
 )
 
 // FromGGUF makes the tokenizer that a GGUF file's metadata (tokenizer.ggml.*) describes: byte-level BPE with the
-// pre-tokenizer of GPT-2, SmolLM2 or Llama-3, or SentencePiece's BPE with scores.
+// pre-tokenizer of GPT-2, SmolLM2, Llama-3 or Qwen2, or SentencePiece's BPE with scores.
 func FromGGUF(file *gguf.File) (*Tokenizer, error) {
 	t, err := fromGGUF(file)
 	if err != nil {
@@ -110,10 +111,12 @@ func ggufTypes(v gguf.Value, count int) ([]int, error) {
 func ggufScores(v gguf.Value) []float64 { return v.Float64s() }
 
 // ggufPreTokenizers are the values of tokenizer.ggml.pre that this package knows, by the names in llama.cpp's
-// llm_load_vocab, with the patterns that file gives them.
+// llm_load_vocab, with the patterns that file gives them. The files do not say how text is normalized before: that is
+// as in the models' own tokenizer.json.
 var ggufPreTokenizers = map[string]struct {
 	digits       bool // each numeric character is a word
 	pattern      string
+	normalize    normalizer // nil: none
 	ignoreMerges bool
 	addBOS       bool
 }{
@@ -122,12 +125,13 @@ var ggufPreTokenizers = map[string]struct {
 	"llama3":    {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
 	"llama-v3":  {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
 	"llama-bpe": {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
+	"qwen2":     {pattern: patternQwen2, normalize: norm.NFC.String},
 }
 
 func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t *Tokenizer, addBOS bool, err error) {
 	kind, known := ggufPreTokenizers[pre]
 	if !known {
-		return nil, false, usererr.New("tokenizer.ggml.pre = %q, want gpt-2, smollm or llama-bpe", pre)
+		return nil, false, usererr.New("tokenizer.ggml.pre = %q, want one of %s", pre, strings.Join(sortedKeys(ggufPreTokenizers), ", "))
 	}
 	if len(merges) == 0 {
 		return nil, false, usererr.New("metadata %q is absent", "tokenizer.ggml.merges")
@@ -163,7 +167,7 @@ func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t
 	if kind.digits {
 		parts = slices.Insert(parts, 0, digits(true))
 	}
-	t.preTokenize = sequence(parts)
+	t.normalize, t.preTokenize = kind.normalize, sequence(parts)
 	return t, kind.addBOS, t.setAdded(addedByType(pieces, types))
 }
 
