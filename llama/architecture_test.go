@@ -118,8 +118,9 @@ var notInGGUF = map[string][]string{
 }
 
 // gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py (seen by running that
-// of llama-cpp-python 0.3.16) gives such a model, and more of it.
-func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
+// of llama-cpp-python 0.3.16) gives such a model, and more of it. packed: the element types in which weights can
+// stay packed.
+func (g shapeGolden) gguf(t testing.TB, more map[string]any, packed bool) string {
 	t.Helper()
 	c, err := modelfile.ParseConfig(g.Config, nil)
 	if err != nil {
@@ -143,6 +144,19 @@ func (g shapeGolden) gguf(t testing.TB, more map[string]any) string {
 		metadata["tokenizer.ggml.eot_token_id"] = uint32(c.EOS[1])
 	}
 	list := g.tensors(t, true)
+	if packed {
+		packs := map[string]string{}
+		for _, tensor := range c.Tensors() {
+			for _, w := range tensor.Parts {
+				packs[w.GGUF] = tensor.Packs
+			}
+		}
+		for i, f := range list {
+			if kind := packs[f.Name]; kind != "" {
+				list[i] = f.Pack(kind)
+			}
+		}
+	}
 	switch c.RopeScaling.Type {
 	case "linear":
 		metadata["llama.rope.scaling.type"], metadata["llama.rope.scaling.factor"] = "linear", float32(c.RopeScaling.Factor)
@@ -247,6 +261,44 @@ func TestArchitecturesOnTwoDevices(t *testing.T) {
 	}
 }
 
+// Weights of each architecture that stay packed give the logits of the same weights as numbers, and take the memory that is
+// predicted.
+func TestArchitecturesPacked(t *testing.T) {
+	testbackend.XLA(t)
+	goldens := shapeGoldens(t)
+	for _, name := range []string{"llama-3.2-1b", "qwen2.5-0.5b", "qwen3-0.6b"} {
+		t.Run(name, func(t *testing.T) {
+			g := goldens[name]
+			path := g.gguf(t, nil, true)
+			packed, plain := mustLoad(t, path, LoadOptions{}), mustLoad(t, path, LoadOptions{Weights: PlainWeights})
+			defer packed.Finalize()
+			defer plain.Finalize()
+			if !packed.packed || plain.packed {
+				t.Fatal("want packed weights without being asked, and plain ones when asked")
+			}
+			var logits [][][][]float32
+			for _, m := range []*Model{plain, packed} {
+				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{Forced: g.Tokens, KeepLogits: true})
+				logits = append(logits, r.Logits)
+				var predicted int64
+				for _, l := range m.weightLayouts() {
+					predicted += int64(l.shape.ByteSize())
+				}
+				if got := m.Bytes(); got != predicted {
+					t.Errorf("weights take %d bytes, predicted are %d", got, predicted)
+				}
+			}
+			for step := range logits[0] {
+				for row := range logits[0][step] {
+					if d := worst(t, logits[1][step][row], logits[0][step][row]); d > 1e-3 {
+						t.Errorf("step %d, row %d: logits differ by up to %g, want at most 1e-3", step, row, d)
+					}
+				}
+			}
+		})
+	}
+}
+
 // A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
 // way of its own, the tokens too.
 func TestArchitecturesGGUF(t *testing.T) {
@@ -261,7 +313,7 @@ func TestArchitecturesGGUF(t *testing.T) {
 			if c.SlidingWindow > 0 {
 				more = map[string]any{c.Arch().GGUF + ".attention.sliding_window": uint32(c.SlidingWindow)}
 			}
-			f, err := Open(g.gguf(t, more))
+			f, err := Open(g.gguf(t, more, false))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,7 +342,7 @@ func TestArchitecturesGGUF(t *testing.T) {
 		})
 	}
 	// The converter does not write Mistral's window: such a file attends to everything, as llama.cpp does.
-	f, err := Open(shapeGoldens(t)["mistral-7b-v0.1"].gguf(t, nil))
+	f, err := Open(shapeGoldens(t)["mistral-7b-v0.1"].gguf(t, nil, false))
 	if err != nil || f.Config().SlidingWindow != 0 {
 		t.Errorf("window %d, error %v; want none", f.Config().SlidingWindow, err)
 	}

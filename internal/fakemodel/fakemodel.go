@@ -26,6 +26,8 @@ type Tensor struct {
 	DType dtypes.DType
 	Dims  []int // outermost first
 	Data  []byte
+	// Packed is "Q4_1" or "Q8_0" where Data is so in blocks, for GGUF files; see Pack. "" stands for DType.
+	Packed string
 }
 
 // Config is a made-up model: small, with grouped heads and an odd number of everything that may be odd.
@@ -178,7 +180,11 @@ func GGUF(t testing.TB, metadata map[string]any, list []Tensor) []byte {
 		for i := range f.Dims {
 			put(uint64(f.Dims[len(f.Dims)-1-i])) // innermost first
 		}
-		put(types[f.DType])
+		if kind, packed := packedTypes[f.Packed]; packed {
+			put(kind)
+		} else {
+			put(types[f.DType])
+		}
 		put(uint64(offset))
 		offset += (len(f.Data) + alignment - 1) / alignment * alignment
 	}
@@ -223,4 +229,41 @@ func PermuteLikeLlamaCpp(data []byte, heads, headDim, rowBytes int) []byte {
 		}
 	}
 	return out
+}
+
+// packedTypes are the numbers of GGUF's packed element types.
+var packedTypes = map[string]uint32{"Q4_1": 3, "Q8_0": 8}
+
+// Pack has the float32 elements of a tensor in blocks of 32: Q4_1 is scale, minimum and 16 bytes with codes i and 16 + i, Q8_0
+// is scale and 32 codes. Source: quantize_row_q4_1_ref and quantize_row_q8_0_ref in ggml-quants.c of llama.cpp.
+func (t Tensor) Pack(kind string) Tensor {
+	const block = 32
+	var out []byte
+	for at := 0; at < len(t.Data); at += 4 * block {
+		var x [block]float32
+		low, high := float32(math.Inf(1)), float32(math.Inf(-1))
+		for i := range x {
+			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.Data[at+4*i:]))
+			low, high = min(low, x[i]), max(high, x[i])
+		}
+		half := func(v float32) { out = binary.LittleEndian.AppendUint16(out, float16.FromFloat32(v).Bits()) }
+		switch kind {
+		case "Q4_1":
+			scale := (high - low) / 15
+			half(scale)
+			half(low)
+			code := func(v float32) byte { return byte(min(15, (v-low)/scale+0.5)) }
+			for i := range block / 2 {
+				out = append(out, code(x[i])|code(x[block/2+i])<<4)
+			}
+		case "Q8_0":
+			scale := max(high, -low) / 127
+			half(scale)
+			for _, v := range x {
+				out = append(out, byte(int8(math.Round(float64(v/scale)))))
+			}
+		}
+	}
+	t.Data, t.Packed = out, kind
+	return t
 }
