@@ -239,6 +239,7 @@ func TestArchitectures(t *testing.T) {
 // What an architecture adds is shared by devices as the rest is: two of them give the same tokens, from a full cache and from
 // codes.
 func TestArchitecturesOnTwoDevices(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
 	backend := testbackend.XLA(t)
 	if has := backend.NumDevices(); has < 2 {
 		t.Skipf("two devices wanted, XLA shows %d", has)
@@ -264,6 +265,7 @@ func TestArchitecturesOnTwoDevices(t *testing.T) {
 // Weights of each architecture that stay packed give the logits of the same weights as numbers, and take the memory that is
 // predicted.
 func TestArchitecturesPacked(t *testing.T) {
+	testlane.Slow(t, "compiles six models")
 	testbackend.XLA(t)
 	goldens := shapeGoldens(t)
 	for _, name := range []string{"llama-3.2-1b", "qwen2.5-0.5b", "qwen3-0.6b"} {

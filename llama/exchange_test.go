@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -24,7 +25,22 @@ var exchange = regexp.MustCompile(`= \w+\[([\d,]*)\]\S* ((?:all-|collective-|red
 // the programs that XLA writes down (--xla_dump_to), which it does for a whole process only.
 func TestDevicesExchangeActivationsAlone(t *testing.T) {
 	testlane.Slow(t, "compiles for several devices")
-	model := spreadModel(t, spreadName, 2)
+	for _, name := range []string{spreadName, "qwen2.5-7b", "qwen3-0.6b"} {
+		t.Run(name, func(t *testing.T) { exchangesActivationsAlone(t, name) })
+	}
+}
+
+func exchangesActivationsAlone(t *testing.T, name string) {
+	var model *Model
+	if g, random := shapeGoldens(t)[name]; random {
+		if testbackend.XLA(t).NumDevices() < 2 {
+			t.Skip("two devices wanted")
+		}
+		model = mustLoad(t, g.folder(t), LoadOptions{Devices: 2})
+		defer model.Finalize()
+	} else {
+		model = spreadModel(t, name, 2)
+	}
 	balanced, err := kvq.Preset("balanced")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +61,7 @@ func TestDevicesExchangeActivationsAlone(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	child := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+	child := exec.Command(os.Args[0], "-test.run", "^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
 	child.Env = append(os.Environ(), exchangeChild+"=1", "XLA_FLAGS="+os.Getenv("XLA_FLAGS")+" --xla_dump_to="+dir)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
