@@ -77,6 +77,7 @@ func TestGenerateText(t *testing.T) {
 
 // In a chat the prompt goes into the template, and the answer alone is printed.
 func TestGenerateChat(t *testing.T) {
+	testlane.Slow(t, "compiles a made-up model; TestGenerateJSON is the small generation")
 	needsXLA(t)
 	flags := []string{"generate", "--model", tinyModel(t, nil), "--cache", "full", "--prompt", tinyText(5, 6), "--chat", "--max-new-tokens", "5"}
 	j := parse[generateJSON](t, mustRun(t, "", append(flags, "--json")...))

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // cell is a code cell; Count 0 is one that was not executed.
@@ -80,6 +82,7 @@ func runner(t *testing.T, args ...string) *exec.Cmd {
 
 // The cells that Jupyter takes for good, and those it takes for bad, must fail alike.
 func TestRunnerTellsFailures(t *testing.T) {
+	testlane.Slow(t, "executes notebooks")
 	dir := t.TempDir()
 	tests := []struct {
 		name string
@@ -131,6 +134,7 @@ func TestRunnerTellsFailures(t *testing.T) {
 
 // What --save writes is fit to be committed: no paths of this machine, and the same bytes each time.
 func TestRunnerSavesNoPaths(t *testing.T) {
+	testlane.Slow(t, "executes notebooks")
 	path := notebook(t, t.TempDir(), "saved", "gonb",
 		cell{source: "%noautoget"},
 		cell{source: "!echo \"at $KVQ_ROOT/x, at $GONB_TMP_DIR/main.go\""},
@@ -158,6 +162,7 @@ func TestRunnerSavesNoPaths(t *testing.T) {
 }
 
 func TestInterruptedRunnerLeavesNothingRunning(t *testing.T) {
+	testlane.Slow(t, "executes a notebook")
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "pid")
 	path := notebook(t, dir, "slow", "gonb", cell{source: "%noautoget"},
