@@ -225,7 +225,7 @@ func parts(m kvq.Memory) []part {
 type compareJSON struct {
 	Model       string            `json:"model"`
 	Device      string            `json:"device"`
-	Devices     []string          `json:"devices"` // those that the model is spread over
+	Devices     []string          `json:"devices"` // those that the model is sharded over
 	Prompts     []comparedJSON    `json:"prompts"`
 	Cache       *cacheJSON        `json:"cache"` // null when interrupted before both were there
 	Timing      compareTimingJSON `json:"timing"`

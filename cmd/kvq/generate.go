@@ -118,7 +118,7 @@ func (g *generation) end() error {
 type generateJSON struct {
 	Model       string           `json:"model"`
 	Device      string           `json:"device"`
-	Devices     []string         `json:"devices"` // those that the model is spread over
+	Devices     []string         `json:"devices"` // those that the model is sharded over
 	Prompts     []generatedJSON  `json:"prompts"`
 	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
 	Timing      timingJSON       `json:"timing"`

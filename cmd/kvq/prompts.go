@@ -45,7 +45,7 @@ func (b *batch) row(i int) []tokenizer.Token {
 	return ids
 }
 
-// batch turns the prompts into tokens. The padding is the end of sequence, as in the tutorial.
+// batch makes tokens of the prompts. The padding is the end of sequence, as in the tutorial.
 func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.Config) (*batch, error) {
 	prompts, err := f.texts(in)
 	if err != nil {

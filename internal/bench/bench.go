@@ -1,5 +1,6 @@
-// Package bench times things against each other on machines that others use too: all of them in turn, several times, so that what slows one
-// down slows the others down as well, and reports ratios with minimum and median.
+// Package bench times things against each other on machines that others use too. It runs all of them
+// in alternation, several times, so that what slows one down slows the others down as well. It reports
+// ratios, with minimum and median.
 package bench
 
 import (
@@ -47,7 +48,8 @@ func (r Ratio) String() string { return fmt.Sprintf("%.2f / %.2f", r.Min, r.Medi
 // Run measures one thing once.
 type Run func(ctx context.Context) (time.Duration, error)
 
-// Alternate gives every contestant one run that does not count and then runs counted ones, all contestants in turn.
+// Alternate gives every contestant one run that does not count and then runs counted ones, in
+// alternation.
 func Alternate(ctx context.Context, runs int, contestants ...Run) ([]Times, error) {
 	out := make([]Times, len(contestants))
 	for i := range runs + 1 {

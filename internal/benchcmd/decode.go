@@ -29,7 +29,7 @@ func newDecode() *cobra.Command {
 		Use:   "decode",
 		Short: "A token of the whole model",
 		Long: `decode times the decode loop of a whole model. The cache has made-up contents, so that a long context costs no time to read; --random
-takes a model's shape with random weights made on the device. With several numbers in --devices the model is spread over so many
+takes a model's shape with random weights made on the device. With several numbers in --devices the model is sharded over so many
 devices, and each is compared with the first.`,
 		Example: `  kvq bench decode --tokens 512 --batches 1 --runs 3 --steps 16
   kvq bench decode --random llama2-7b --backend xla:cuda --devices 1,2 --tokens 4096 --batches 1`,
@@ -40,7 +40,7 @@ devices, and each is compared with the first.`,
 	f.model.Register(fs)
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
 	registerRandom(fs, &f.random)
-	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to spread the model over")
+	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
 	return c
 }
 

@@ -37,7 +37,7 @@ func newPeers() *cobra.Command {
 		Use:   "peers",
 		Short: "This library against others, on the same model and prompt",
 		Long: `peers runs this library with the tutorial's cache, a full-precision one and presets, and other programs, in alternation: each is a process
-that has read the same prompt and goes on for --steps tokens when it is its turn. A peer is a command that speaks the lines of JSON of
+that has read the same prompt and then decodes --steps tokens at a time. A peer is a command that speaks the lines of JSON of
 internal/bench/side.go; scripts/bench-peers brings transformers and llama.cpp. Rows are printed to standard error as they come.`,
 		Example: `  kvq bench peers --text docs/texts/story.txt --contexts 512 --runs 3`,
 		Args:    cobra.NoArgs,

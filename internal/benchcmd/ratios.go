@@ -25,7 +25,7 @@ type ratioRow struct {
 	Ratio     bench.Ratio `json:"times_faster"`
 	Bytes     int64       `json:"bytes"`
 	FullBytes int64       `json:"full_bytes"`
-	Devices   int         `json:"devices,omitempty"` // that the model is spread over; decode alone
+	Devices   int         `json:"devices,omitempty"` // that the model is sharded over; decode alone
 	// Scaling compares with the row of the first number of devices; nil for that row.
 	Scaling *scaling `json:"times_faster_than_first_devices,omitempty"`
 	// Compile is what the quantized and the full-precision decode graph took to compile, in seconds.

@@ -32,6 +32,7 @@ const KindFlag = "cache"
 // presetFlag starts from a named configuration instead of the tutorial's.
 const presetFlag = "preset"
 
+// Register adds the flags.
 func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Kind, KindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)

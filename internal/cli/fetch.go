@@ -23,7 +23,7 @@ func RegisterHub(fs *pflag.FlagSet, revision *string, offline *bool) {
 	fs.BoolVar(offline, "offline", false, "do not ask the hub, use what was fetched before")
 }
 
-// path is where the model's files are. What exists here comes first, so that a file never turns into a download.
+// path is where the model's files are. What exists here comes first, so that a file never becomes a download.
 func (f *ModelFlags) path(c *cobra.Command) (string, error) {
 	here := f.model == ""
 	if !here {

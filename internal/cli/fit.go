@@ -87,6 +87,7 @@ func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ..
 	return nil
 }
 
+// InUnits is a number of bytes in a unit that says something.
 func InUnits(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
 
 // advice says what would fit instead.
@@ -143,6 +144,7 @@ type PeakJSON struct {
 	LoadRate   float64 `json:"load_bytes_per_s"`            // of the files, opening the device included
 }
 
+// Peaks is what the run with the model took, once it is closed.
 func (l *LoadedModel) Peaks(files *llama.Files) *PeakJSON {
 	p := &PeakJSON{HostPeak: device.HostPeak(), Weights: l.weights}
 	if l.Took > 0 {

@@ -25,6 +25,7 @@ type ModelFlags struct {
 	maxMemory                      string
 }
 
+// Register adds the flags, without --devices.
 func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.Devices = 1 // unless registerDevices offers more
 	RegisterBackend(fs, &f.Backend)
@@ -37,9 +38,10 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 
 // RegisterDevices is for commands that run one model.
 func (f *ModelFlags) RegisterDevices(fs *pflag.FlagSet) {
-	fs.IntVar(&f.Devices, "devices", 1, "spread the model over the first `n` devices of the backend, by key/value heads")
+	fs.IntVar(&f.Devices, "devices", 1, "shard the model over the first `n` devices of the backend, by key/value heads")
 }
 
+// RegisterBackend adds --backend.
 func RegisterBackend(fs *pflag.FlagSet, backend *string) {
 	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
 }
@@ -141,7 +143,7 @@ type LoadedModel struct {
 	*llama.Model
 	backend compute.Backend
 	Device  string
-	Devices []string // those it is spread over, as XLA describes them
+	Devices []string // those it is sharded over, as XLA describes them
 	Took    time.Duration
 	weights int64 // bytes on all devices together
 	peak    int64 // the first device's memory at its fullest; 0: unknown, or the host's. Set by close

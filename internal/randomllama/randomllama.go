@@ -175,7 +175,7 @@ func writeShard(w io.Writer, list []tensor, random *rand.Rand) error {
 	return nil
 }
 
-// draw fills block with numbers of the spread that Llama's weights begin with.
+// draw fills block with numbers with the spread that Llama's weights begin with.
 func draw(block []byte, random *rand.Rand) {
 	var four uint64
 	for i := 0; i+1 < len(block); i += 2 {
