@@ -39,5 +39,10 @@
 // Functions that build graphs panic with an error of package exceptions where shapes are wrong; GoMLX turns it into the
 // error of the call that runs the graph. Everything else returns errors, of one line: what was wanted, what came.
 //
-// The package imports no backend, and no model.
+// # Imports
+//
+// The package imports no model, and links no backend: the program opens one and hands it in. Of go-xla
+// it imports stablehlo, the writer of programs, which needs neither cgo nor a plugin. Some of what it
+// asks of GoMLX and go-xla is not public there; [Supported] tells whether a program has the versions
+// that this was tested with.
 package kvq

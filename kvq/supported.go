@@ -14,10 +14,10 @@ var needed = []compute.OpType{compute.OpTypeDynamicSlice, compute.OpTypeDynamicU
 
 // Supported returns nil if caches work on a backend, else why they do not, in one line.
 //
-// Caches need XLA. GoMLX's pure-Go backend lacks operations that they are made of. Parts of GoMLX and
-// go-xla that are used are not public, so a program with other versions than the tested ones may lack
-// them; the error then names both and says what to do. The first graph with a cache fails with the
-// same line.
+// Caches need XLA. GoMLX's pure-Go backend lacks operations that they are made of. Parts of GoMLX
+// and go-xla that are used are not public, so a program with other versions than the tested ones
+// may lack them; the error then names both and says what to do. The first graph with a cache fails
+// with the same line.
 //
 // Nothing is compiled, and only the first call in a process looks. Safe for concurrent use.
 func Supported(backend compute.Backend) error {

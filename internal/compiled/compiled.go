@@ -1,6 +1,9 @@
-// Package compiled keeps what XLA compiled, so that a graph is compiled once on a machine rather than once in every process. JAX does the same
-// (its persistent compilation cache, https://docs.jax.dev/en/latest/persistent_compilation_cache.html); go-xla v0.4.13 has no call for it, so a
-// plugin's table of functions is handed to it with another one in the place of PJRT_Client_Compile.
+// Package compiled keeps what XLA compiled, so that a graph is compiled once on a machine rather
+// than once in every process. JAX does the same with its persistent compilation cache
+// (https://docs.jax.dev/en/latest/persistent_compilation_cache.html).
+//
+// go-xla v0.4.13 has no call for it. So it gets a copy of the plugin's table of functions in which
+// PJRT_Client_Compile is a function of this package.
 package compiled
 
 // #include "table.h"
@@ -13,7 +16,8 @@ import (
 	"unsafe"
 )
 
-// worth is how long XLA has to take for what it compiled to be kept: most graphs are done sooner than a file is read.
+// worth is how long XLA has to take for what it compiled to be kept: most graphs are compiled
+// faster than a file is read.
 var worth = 300 * time.Millisecond
 
 // keeper is set once, before the table is in use.
@@ -23,13 +27,17 @@ var keeper struct {
 	of    identity
 }
 
-// counts are of graphs that were loaded and kept.
+// counts are the numbers of graphs that were loaded and kept.
 var counts struct{ loaded, kept atomic.Int64 }
 
-// Table returns a plugin's table of functions (PJRT_Api) with one changed: compiling looks in the folder dir first and keeps there what took
-// long. path is the plugin's file. One plugin of a process can have it, others get an error, as does a table that is too old.
+// Table returns a plugin's table of functions (PJRT_Api) with one of them exchanged: compiling
+// first looks in the folder dir, and keeps there what took long. path is the plugin's file.
 //
-// A failure to read or write the folder is none of the caller's: the graph is compiled then, as without it.
+// One plugin of a process can have such a table. It is an error to ask for a second one, or for a
+// plugin whose table is too old.
+//
+// The caller does not see a failure to read or write the folder: the graph is compiled then, as
+// without it.
 func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	of, err := identify(path)
 	if err != nil {
@@ -46,7 +54,7 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	return table, nil
 }
 
-// kvqCompile stands for PJRT_Client_Compile: it returns PJRT's error, nil for none.
+// kvqCompile takes the place of PJRT_Client_Compile. It returns PJRT's error, nil for none.
 //
 //export kvqCompile
 func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
@@ -74,7 +82,7 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	return nil
 }
 
-// bytesAt is C's memory, not a copy.
+// bytesAt returns C's memory itself, not a copy.
 func bytesAt(at *C.char, size C.size_t) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(at)), int(size))
 }

@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// identity is all but the program that decides what XLA makes of it.
+// identity is everything except the program that decides what XLA makes of it.
 type identity []byte
 
 // cpuInfo is where Linux describes its processors.
 const cpuInfo = "/proc/cpuinfo"
 
-// identify tells the plugin at path, this machine's processor and the settings of XLA apart from others. Machine code for another processor
-// might not run here.
+// identify returns the identity of the plugin at path, this machine's processor and XLA's settings.
+// Machine code for another processor might not run here.
 func identify(path string) (identity, error) {
 	plugin, err := os.Stat(path)
 	if err != nil {
@@ -31,12 +31,12 @@ func identify(path string) (identity, error) {
 	}
 	processor := processorOf(content)
 	if processor == "" {
-		return nil, fmt.Errorf("%s tells no processor", cpuInfo)
+		return nil, fmt.Errorf("%s names no processor", cpuInfo)
 	}
 	return fmt.Appendf(nil, "1\n%d\n%d\n%d\n%s\n%s\n", plugin.Size(), plugin.ModTime().UnixNano(), runtime.NumCPU(), os.Getenv("XLA_FLAGS"), processor), nil
 }
 
-// processorOf returns the first processor's model and abilities of the text of [cpuInfo].
+// processorOf returns the model and the features of the first processor in the text of [cpuInfo].
 func processorOf(text []byte) string {
 	var found []string
 	lines := bufio.NewScanner(bytes.NewReader(text))
@@ -48,7 +48,7 @@ func processorOf(text []byte) string {
 	return strings.Join(found, "\n")
 }
 
-// name is the file name for a program.
+// name returns the file name for a program.
 func (i identity) name(parts ...[]byte) string {
 	h := sha256.New()
 	for _, part := range append([][]byte{i}, parts...) {

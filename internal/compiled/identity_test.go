@@ -17,7 +17,8 @@ func TestProcessorOf(t *testing.T) {
 	}
 }
 
-// All that decides what is compiled makes another name, also where two parts only share their bytes differently.
+// All that decides what is compiled makes another name, also where two parts only share their bytes
+// differently.
 func TestNames(t *testing.T) {
 	plugin := filepath.Join(t.TempDir(), "plugin.so")
 	if err := os.WriteFile(plugin, []byte("elf"), 0o600); err != nil {

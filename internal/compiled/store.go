@@ -21,7 +21,8 @@ type store struct {
 	limit int64
 }
 
-// read returns a file's content, and false where there is none or it is damaged. What is read stays longest.
+// read returns a file's content, and false where there is none or it is damaged. It marks the file
+// as used: what was used last is removed last.
 func (s store) read(name string) ([]byte, bool) {
 	path := filepath.Join(s.dir, name)
 	all, err := os.ReadFile(path)
@@ -33,11 +34,12 @@ func (s store) read(name string) ([]byte, bool) {
 		return nil, false
 	}
 	now := time.Now()
-	_ = os.Chtimes(path, now, now) // the order of removal is all that depends on it
+	_ = os.Chtimes(path, now, now) // only the order of removal depends on it
 	return content, true
 }
 
-// write keeps content under name, and removes what was used longest ago where the folder holds more than it may.
+// write keeps content under name. It then removes files, the least recently used first, until the
+// folder is within its limit.
 func (s store) write(name string, content []byte) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
@@ -61,7 +63,8 @@ func (s store) write(name string, content []byte) error {
 	return s.prune()
 }
 
-// prune removes the files used longest ago, and temporary ones of an hour ago, until the rest is within the limit.
+// prune removes the least recently used files until the rest is within the limit, and temporary
+// files that are older than an hour.
 func (s store) prune() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

@@ -71,7 +71,8 @@ func TestStoreLimit(t *testing.T) {
 	if _, ok := s.read("a" + suffix); !ok {
 		t.Fatal("a is not there")
 	}
-	for _, name := range []string{"other.txt", "x.tmp"} { // not ours, and left by a process that ended long ago
+	// One file that is not ours, and one that a process left behind long ago.
+	for _, name := range []string{"other.txt", "x.tmp"} {
 		path := filepath.Join(s.dir, name)
 		if err := os.WriteFile(path, make([]byte, 1000), 0o600); err != nil {
 			t.Fatal(err)

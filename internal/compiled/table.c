@@ -6,7 +6,15 @@
 #include "_cgo_export.h"
 
 // Places in PJRT_Api, in words.
-enum { error_destroy = 5, client_compile = 25, executable_destroy = 45, executable_serialize = 54, get_executable = 56, deserialize_and_load = 61, words = 62 };
+enum {
+  error_destroy = 5,
+  client_compile = 25,
+  executable_destroy = 45,
+  executable_serialize = 54,
+  get_executable = 56,
+  deserialize_and_load = 61,
+  words = 62,  // that the table has to have
+};
 
 typedef struct {
   size_t struct_size;
@@ -36,7 +44,7 @@ typedef void *(*entry)(void *);
 
 static void *const *plugin;  // the table of the plugin
 
-// failed frees an error.
+// failed returns 1 for an error, which it frees.
 static int failed(void *error) {
   if (error == NULL) return 0;
   one_args d = {.struct_size = sizeof d, .it = error};

@@ -1,7 +1,7 @@
 #pragma once
 
-// The parts that are needed of PJRT's C interface (xla/pjrt/c/pjrt_c_api.h, version 0.115). It only grows at the ends: the places of these
-// entries and fields are fixed for major version 0.
+// The parts that are needed of PJRT's C interface (xla/pjrt/c/pjrt_c_api.h, version 0.115). It only
+// grows at the ends: the places of these entries and fields are fixed for major version 0.
 #include <stddef.h>
 
 typedef struct {
@@ -33,15 +33,17 @@ typedef struct {
   void (*free_owner)(void *);
 } kvq_serialize_args;
 
-// kvq_table returns a copy of a plugin's table in which compiling is kvqCompile, or NULL where the table is too old to have what that needs.
+// kvq_table returns a copy of a plugin's table in which compiling is kvqCompile, or NULL where the
+// table is too old to have what that needs.
 void *kvq_table(const void *api);
 
-// kvq_compile is the plugin's own. It returns PJRT's error or NULL.
+// kvq_compile calls the plugin's own function. It returns PJRT's error or NULL.
 void *kvq_compile(kvq_compile_args *args);
 
-// kvq_serialize sets bytes and size of what was compiled, to be freed with kvq_serialized_free, or returns 0 where XLA cannot.
+// kvq_serialize sets bytes and size of what was compiled, to be freed with kvq_serialized_free, or
+// returns 0 where XLA cannot.
 int kvq_serialize(void *loaded, kvq_serialize_args *args);
 void kvq_serialized_free(kvq_serialize_args *args);
 
-// kvq_deserialize returns what was compiled, or NULL where XLA does not take the bytes.
+// kvq_deserialize returns what was compiled, or NULL where XLA rejects the bytes.
 void *kvq_deserialize(void *client, const void *bytes, size_t size);

@@ -15,7 +15,7 @@ import (
 
 // Device describes one device. The zero value is a device of which nothing is known.
 type Device struct {
-	Platform     string // "cuda", "rocm", "gpu" (another GPU), "cpu", "go" (the pure-Go backend), …; "" unknown
+	Platform     string // "cuda", "rocm", "gpu" (another one), "cpu", "go" (pure Go), …; "" unknown
 	Name         string // the maker's, such as "NVIDIA H100 80GB HBM3"; "" unknown
 	Major, Minor int    // CUDA's compute capability, 9 and 0 for an H100; 0 unknown
 	Processors   int    // multiprocessors of a GPU, 132 for an H100; 0 unknown
@@ -77,8 +77,8 @@ func read(backend compute.Backend) Device {
 	return describe(platform, kind, attributes, words)
 }
 
-// describe makes a Device of PJRT's answers, and of the backend's words where the platform's name is
-// none of the usual ones.
+// describe makes a Device of PJRT's answers, and of the backend's words where the platform's name
+// is none of the usual ones.
 func describe(platform, kind string, attributes map[string]any, words string) Device {
 	d := Device{Platform: platformOf(platform), Name: kind}
 	if d.Platform == "" {

@@ -15,8 +15,8 @@ import (
 )
 
 // renameField gives a field of a struct another name in all files of a package that are not tests:
-// the package of that import path, of which dir is a copy. C's types are unknown here, and a field of
-// a C struct of the same name stays as it is.
+// the package of that import path, of which dir is a copy. C's types are unknown here, and a field
+// of a C struct of the same name stays as it is.
 func renameField(path, dir, owner, name, to string) error {
 	set := token.NewFileSet()
 	entries, err := os.ReadDir(dir)

@@ -13,14 +13,15 @@ import (
 )
 
 // Functions are parts of one graph that GoMLX builds once, however often they are called, and that
-// XLA does not fuse with what is around them. The zero value is ready for use, in one graph; not safe
-// for concurrent use.
+// XLA does not fuse with what is around them. The zero value is ready for use, in one graph; not
+// safe for concurrent use.
 //
 // XLA's passes take time that grows faster than the number of operations, and its CPU compiler sees
-// every operation of every call, since it puts the bodies of called functions in place of the calls.
-// It leaves a call alone that carries the frontend attribute inlineable = "false"
+// every operation of every call, since it puts the bodies of called functions in place of the
+// calls. It leaves a call alone that carries the frontend attribute inlineable = "false"
 // (xla/service/call_inliner.cc): then no loop spans two calls. A later pass (flatten-call-graph)
-// makes a copy of the body for each call all the same; of equal loops the machine code is made once.
+// makes a copy of the body for each call all the same; of equal loops the machine code is made
+// once.
 //
 // GoMLX v0.28.16 can call functions, but neither it nor go-xla v0.4.13 offers the attribute: see
 // keepCall.
@@ -75,8 +76,8 @@ func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*grap
 // frontend is the attribute of a call that XLA's own passes read.
 const frontend = "mhlo.frontend_attributes"
 
-// notInlined is its value as go-xla writes it: it asks every attribute that it does not know for its
-// text.
+// notInlined is its value as go-xla writes it: it asks every attribute that it does not know for
+// its text.
 type notInlined struct{}
 
 func (notInlined) ToStableHLO() string { return `{inlineable = "false"}` }

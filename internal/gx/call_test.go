@@ -28,8 +28,9 @@ func lessMean(functions *gx.Functions, twice bool, x *Node) *Node {
 	})[0]
 }
 
-// Functions give what their bodies give in place: by themselves, in a loop, in one another, with several shapes under one key.
-// By hand: x = 1, 3 has mean 2: -1, 1; twice that: -2, 2; in a loop of three turns -2, 2 -> -4, 4 -> -8, 8.
+// Functions give what their bodies give in place: by themselves, in a loop, in one another, with
+// several shapes under one key. By hand: x = 1, 3 has mean 2: -1, 1; twice that: -2, 2; in a loop
+// of three iterations -2, 2 -> -4, 4 -> -8, 8.
 func TestCall(t *testing.T) {
 	graph := MustNewExec(testbackend.XLA(t), func(x, y *Node) []*Node {
 		var functions gx.Functions
@@ -61,8 +62,9 @@ func equal(got, want []float32) bool {
 // dumpChild is set in the process that compiles for TestCallStaysACall.
 const dumpChild = "KVQ_TEST_CALLS"
 
-// A call of gx stays a call in XLA's program, one of the graph package does not: that is the fault. Read off the programs that XLA writes
-// down (--xla_dump_to), which it does for a whole process only. When the second count is not 0, graph.NewFunction does, and gx.Functions can go.
+// A call of gx stays a call in XLA's program, one of the graph package does not: that is the fault.
+// Read off the programs that XLA writes down (--xla_dump_to), which it does for a whole process
+// only. When the second count is not 0, graph.NewFunction does, and gx.Functions can go.
 func TestCallStaysACall(t *testing.T) {
 	if os.Getenv(dumpChild) != "" {
 		compileCalls(t, "marked", func(x *Node) *Node {

@@ -20,8 +20,8 @@ type Compiled struct {
 }
 
 // CompiledMemory returns XLA's figures for a compiled graph, or why there are none: the backend is
-// not go-xla's, the plugin gives none, or a field is not there. go-xla v0.4.13 asks XLA for them and
-// keeps them in a field that its compute backend does not show.
+// not go-xla's, the plugin gives none, or a field is not there. go-xla v0.4.13 asks XLA for them
+// and keeps them in a field that its compute backend does not show.
 //
 // The type of a compiled graph is known only when there is one, so [Check] does not look at it.
 func CompiledMemory(g *graph.Graph) (c Compiled, err error) {

@@ -8,12 +8,12 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// CustomCall is an operation that XLA knows by the name target: its inputs and outputs lie in memory
-// row by row, and config is handed on as it is. It panics on a backend that is not go-xla's.
+// CustomCall is an operation that XLA knows by the name target: its inputs and outputs lie in
+// memory row by row, and config is handed on as it is. It panics on a backend that is not go-xla's.
 //
 // go-xla v0.4.13 writes such calls (stablehlo.CustomCallV2), but neither its compute backend nor
-// GoMLX v0.28.16 has a node for them. So nodes of the outputs' shapes are made as constants, and what
-// stands for them in the program under construction is exchanged for the call's results; the
+// GoMLX v0.28.16 has a node for them. So nodes of the outputs' shapes are made as constants, and
+// what stands for them in the program under construction is exchanged for the call's results; the
 // constants are then used by nobody.
 func CustomCall(target, config string, inputs []*graph.Node, outputs ...shapes.Shape) []*graph.Node {
 	g := inputs[0].Graph()

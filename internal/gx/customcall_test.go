@@ -11,7 +11,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// A custom call that every XLA knows: LayoutConstraint gives back its input. In the main function and in a loop, where it takes a value of the loop's own.
+// A custom call that every XLA knows: LayoutConstraint gives back its input. In the main function
+// and in a loop, where it takes a value of the loop's own.
 func TestCustomCall(t *testing.T) {
 	exec := graph.MustNewExec(testbackend.XLA(t), func(x *graph.Node) []*graph.Node {
 		same := func(x *graph.Node) *graph.Node {

@@ -8,16 +8,16 @@ import (
 
 // Reuse lets XLA write the first outputs of the graph under construction over these parameters of
 // its main function, each of its output's shape. A buffer that is then donated to a call
-// ([graph.DonateTensorBuffer]) becomes the output's; one that is not is copied, as without Reuse. It
-// is for state that goes from call to call.
+// ([graph.DonateTensorBuffer]) becomes the output's; one that is not is copied, as without Reuse.
+// It is for state that goes from call to call.
 //
 // PJRT frees or reuses a donated buffer only where the program says which output takes its place:
-// StableHLO's attribute tf.aliasing_output on the parameter. go-xla v0.4.13 can write it, but neither
-// its compute backend nor GoMLX v0.28.16 offers it, so donating has no effect there.
+// StableHLO's attribute tf.aliasing_output on the parameter. go-xla v0.4.13 can write it, but
+// neither its compute backend nor GoMLX v0.28.16 offers it, so donating has no effect there.
 //
 // It panics where that cannot be said to XLA (see [Check]): a cache would be copied by every call,
-// and held twice. On another backend than go-xla's it does nothing: what a donated buffer becomes is
-// up to that backend.
+// and held twice. On another backend than go-xla's it does nothing: what a donated buffer becomes
+// is up to that backend.
 func Reuse(parameters []*graph.Node) {
 	if len(parameters) == 0 || !onXLA(parameters[0].Graph()) {
 		return

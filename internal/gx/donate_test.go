@@ -11,7 +11,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// step adds weight to a state of n numbers in a loop, as a decode call does: parameters weight [n], state [n].
+// step adds weight to a state of n numbers in a loop, as a decode call does: parameters weight [n],
+// state [n].
 func step(t *testing.T, reuse bool) (*graph.Exec, *graph.Graph) {
 	t.Helper()
 	const n = 1 << 16

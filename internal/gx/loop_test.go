@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// triangle sums 1+..+k for k = 1..n with a loop in a loop: n(n+1)(n+2)/6. By hand: n = 4: 1+3+6+10 = 20.
+// triangle sums 1+..+k for k = 1..n with a loop in a loop: n(n+1)(n+2)/6. By hand: n = 4: 1+3+6+10
+// = 20.
 func triangle(n *graph.Node) *graph.Node {
 	g := n.Graph()
 	zero := func(g *graph.Graph) *graph.Node { return gx.Scalar(g, dtypes.Int32, 0) }
@@ -38,8 +39,8 @@ func TestNestedLoops(t *testing.T) {
 	}
 }
 
-// TestNestedWhileFault shows why closureOfCurrent exists: graph.NewClosure alone cannot nest. When this test fails, GoMLX can, and
-// nesting.go can go.
+// TestNestedWhileFault shows why closureOfCurrent exists: graph.NewClosure alone cannot nest. When
+// this test fails, GoMLX can, and nesting.go can go.
 func TestNestedWhileFault(t *testing.T) {
 	exec := graph.MustNewExec(testbackend.XLA(t), func(n *graph.Node) *graph.Node {
 		type nodes = []*graph.Node

@@ -5,22 +5,6 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// NewClosure is graph.NewClosure with caches of its own: inside body every function of the graph package may be used,
-// so that a model's layers need no change to run in a loop. It may be called inside of another closure, see
-// closureOfCurrent. Values of the enclosing function may be used only as the graph package allows, in dots and dynamic
-// slices.
-func NewClosure(g *graph.Graph, body func(g *graph.Graph) []*graph.Node) (closure *graph.Function) {
-	undo := closureOfCurrent(g)
-	defer undo()
-	withOwnCaches(g, func() {
-		closure = graph.NewClosure(g, func(g *graph.Graph) []*graph.Node {
-			undo()
-			return body(g)
-		})
-	})
-	return closure
-}
-
 // ReduceSum is graph.ReduceSum, in any number of functions of one graph.
 func ReduceSum(x *graph.Node, axes ...int) *graph.Node { return reduce(graph.ReduceSum, x, axes) }
 
@@ -51,13 +35,15 @@ func ReduceMinAndKeep(x *graph.Node, axes ...int) *graph.Node {
 	return graph.ReduceAndKeep(x, ReduceMin, axes...)
 }
 
-// ReduceMeanAndKeep returns the mean over the given axes, which stay with size 1. The sum is divided by the count.
+// ReduceMeanAndKeep returns the mean over the given axes, which stay with size 1. The sum is
+// divided by the count.
 func ReduceMeanAndKeep(x *graph.Node, axes ...int) *graph.Node {
 	sum := ReduceSumAndKeep(x, axes...)
 	return DivScalar(sum, x.Shape().Size()/sum.Shape().Size())
 }
 
-// ArgMax is graph.ArgMax with int32 indices, in any number of functions of one graph. The first of equals wins.
+// ArgMax is graph.ArgMax with int32 indices, in any number of functions of one graph. The first of
+// equals wins.
 func ArgMax(x *graph.Node, axis int) (index *graph.Node) {
 	withOwnCaches(x.Graph(), func() { index = graph.ArgMax(x, axis, dtypes.Int32) })
 	return index

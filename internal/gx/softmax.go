@@ -10,8 +10,11 @@ import (
 
 // Softmax returns the softmax of logits over their last axis, in logits' dtype.
 //
-// logits: [..., T], a float dtype. float16 and bfloat16 are computed in float32 and rounded once at the end.
-// mask: nil, or broadcastable to logits with the same rank: booleans (false: weight 0) or floats added to the logits.
+//	logits  [..., T], a float dtype; float16 and bfloat16 are computed in float32 and rounded at the
+//	        end
+//	mask    nil, or of logits' rank and broadcastable to it:
+//	        booleans (false: weight 0) or floats that are added to the logits
+//
 // A row in which everything is masked (false, or -inf added) gets weights of 0, not NaN.
 func Softmax(logits, mask *graph.Node) *graph.Node {
 	dtype := logits.DType()
@@ -32,7 +35,8 @@ func Softmax(logits, mask *graph.Node) *graph.Node {
 	default:
 		exceptions.Panicf("gx.Softmax: mask %s, wanted booleans or floats", mask.Shape())
 	}
-	// A fully masked row has the maximum -inf, and -inf - -inf is NaN: the maximum is kept finite, so exp gives 0.
+	// A fully masked row has the maximum -inf, and -inf - -inf is NaN: the maximum is kept finite,
+	// so exp gives 0.
 	top := MaxScalar(ReduceMaxAndKeep(x, -1), lowestFloat32)
 	weights := graph.Exp(graph.Sub(x, graph.StopGradient(top)))
 	// The largest weight is exp(0) = 1, so a sum below 1 happens only where everything is masked.
@@ -40,7 +44,8 @@ func Softmax(logits, mask *graph.Node) *graph.Node {
 	return graph.ConvertDType(graph.Div(weights, sum), dtype)
 }
 
-// lowestFloat32 is the most negative finite float32; float64 logits below it do not occur in attention.
+// lowestFloat32 is the most negative finite float32; float64 logits below it do not occur in
+// attention.
 const lowestFloat32 = -math.MaxFloat32
 
 // wide returns x in float32 when its dtype is a narrower float, else x itself.

@@ -4,10 +4,13 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// Sums that XLA's CPU compiler turns into one vectorised loop over the last axis. It does not vectorise a reduction over another axis, and hands sums
-// and products of whole arrays to its library YNN, for which it takes loops apart (jaxlib 0.11.2, seen in its dumps).
+// The sums of this file are written so that XLA's CPU compiler makes one vectorized loop over the
+// last axis of each. It does not vectorize a reduction over another axis, and hands sums and
+// products of whole arrays to its library YNN, for which it splits loops (jaxlib 0.11.2, seen in
+// its dumps).
 
-// SumInPairs adds terms of one shape in pairs, so that an addition need not wait for the one before.
+// SumInPairs adds terms of one shape in pairs, so that an addition need not wait for the one
+// before.
 func SumInPairs(terms []*graph.Node) *graph.Node {
 	for len(terms) > 1 {
 		terms = append(terms[2:], graph.Add(terms[0], terms[1]))
@@ -15,8 +18,8 @@ func SumInPairs(terms []*graph.Node) *graph.Node {
 	return terms[0]
 }
 
-// SumInChains adds terms of one shape in two chains, the even and the odd ones: for terms that are products, each of which then joins its chain as
-// one multiply-add.
+// SumInChains adds terms of one shape in two chains, the even and the odd ones. It is for terms
+// that are products: each of them joins its chain as one multiply-add.
 func SumInChains(terms []*graph.Node) *graph.Node {
 	even := terms[0]
 	var odd *graph.Node
@@ -36,8 +39,9 @@ func SumInChains(terms []*graph.Node) *graph.Node {
 	return graph.Add(even, odd)
 }
 
-// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each slice uses x once: more than some 15 of
-// them and XLA stores x instead of fusing it (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
+// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each
+// slice uses x once. With more than some 15 uses, XLA stores x instead of fusing it
+// (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
 func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	d := append([]int{}, x.Shape().Dimensions...)
 	d = append(d[:axis], d[axis+1:]...)
@@ -48,7 +52,8 @@ func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	return SumInPairs(terms)
 }
 
-// KeepLoop returns x. always is a bool scalar that is true and that XLA cannot know: a select is not for YNN, so the loop that makes x stays whole.
+// KeepLoop returns x. always is a bool scalar that is true, which XLA cannot know. YNN has no
+// select, so the loop that makes x stays whole.
 func KeepLoop(always, x *graph.Node) *graph.Node {
 	return graph.Where(BroadcastToDims(always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// All ways to sum give the sum, whatever the number of terms: here of 10^k, so that a term that is missing or doubled shows.
+// All ways to sum give the sum, whatever the number of terms: here of 10^k, so that a term that is
+// missing or doubled shows.
 func TestSums(t *testing.T) {
 	backend := testbackend.XLA(t)
 	for n := 1; n <= 7; n++ {

@@ -207,8 +207,8 @@ func (d Device) Attributes() (map[string]any, error) {
 	return values(&list), nil
 }
 
-// pluginAttributes returns the attributes of the plugin itself. Every plugin has some, so that tests
-// can read a list of them where there is no GPU.
+// pluginAttributes returns the attributes of the plugin itself. Every plugin has some, so that
+// tests can read a list of them where there is no GPU.
 func (d Device) pluginAttributes() (map[string]any, error) {
 	defer runtime.KeepAlive(d.backend)
 	var list C.named_values

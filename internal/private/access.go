@@ -7,8 +7,9 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// Of returns the field of the struct that owner is, points to or holds. It can be read, and set where
-// owner leads through a pointer. It panics with the line of [Error] where the field is not there.
+// Of returns the field of the struct that owner is, points to or holds. It can be read, and set
+// where owner leads through a pointer. It panics with the line of [Error] where the field is not
+// there.
 func (f *Field) Of(owner any) reflect.Value {
 	v, ok := f.Find(owner)
 	if !ok {

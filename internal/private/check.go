@@ -58,8 +58,8 @@ func (f *Field) missing() error {
 	return Error("field %s, for %s, is not there", f, f.For)
 }
 
-// Error is one line: the tested versions, those of this program, what is not as expected, and what to
-// do.
+// Error is one line: the tested versions, those of this program, what is not as expected, and what
+// to do.
 func Error(format string, args ...any) error {
 	return fmt.Errorf("kvqbook needs %s %s and %s %s (tested); this program has %s and %s: %s; pin the tested versions with: go get %s@%s %s@%s",
 		GoMLX, TestedGoMLX, GoXLA, TestedGoXLA, found(GoMLX), found(GoXLA), fmt.Sprintf(format, args...),

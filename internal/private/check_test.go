@@ -24,8 +24,8 @@ func roots() Types {
 	}
 }
 
-// Every field is found in the modules of go.mod, and each of them is missed where it is not there or
-// has become something else.
+// Every field is found in the modules of go.mod, and each of them is missed where it is not there
+// or has become something else.
 func TestEveryField(t *testing.T) {
 	if err := Check(roots()); err != nil {
 		t.Fatal(err)

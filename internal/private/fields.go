@@ -14,7 +14,7 @@ type Field struct {
 	Owner  string // the struct, by package and name
 	Name   string
 	Type   string // the field's type as reflect writes it, or its kind where any such type will do
-	Leads  string // the struct that it points to or lists, where the table goes on with its fields; or ""
+	Leads  string // the struct behind it whose fields follow in the table, or ""
 	For    string // what it is used for
 }
 

@@ -8,6 +8,22 @@ import (
 	"github.com/kvqbook/kvqbook/internal/private"
 )
 
+// NewClosure is graph.NewClosure with caches of its own: inside body every function of the graph
+// package may be used, so that a model's layers need no change to run in a loop. It may be called
+// inside of another closure, see closureOfCurrent. Values of the enclosing function may be used
+// only as the graph package allows, in dots and dynamic slices.
+func NewClosure(g *graph.Graph, body func(g *graph.Graph) []*graph.Node) (closure *graph.Function) {
+	undo := closureOfCurrent(g)
+	defer undo()
+	withOwnCaches(g, func() {
+		closure = graph.NewClosure(g, func(g *graph.Graph) []*graph.Node {
+			undo()
+			return body(g)
+		})
+	})
+	return closure
+}
+
 // closureOfCurrent makes the next graph.NewClosure of g a closure of g's current function, and
 // returns what undoes that.
 //
