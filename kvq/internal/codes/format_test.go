@@ -1,0 +1,145 @@
+package codes_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// Letters of the shapes that tests use.
+const (
+	rows, heads, tokens, queries = 2, 3, 64, 2
+	blocks                       = tokens / codes.BlockTokens
+)
+
+// formatsOf are formats of a width: keys and values, groups along channels and along tokens, with
+// whole and with broken words.
+func formatsOf(bits int) map[string]codes.Format {
+	out := map[string]codes.Format{}
+	for _, keys := range []bool{true, false} {
+		spec := numbers.Spec{Quantizer: numbers.MinMax, Bits: bits, Scales: numbers.ScaleFloat32, Keys: keys}
+		name := map[bool]string{true: "keys", false: "values"}[keys]
+		out[name+" per token"] = codes.New(spec, 64, 32, false, false)
+		out[name+" per token, small groups"] = codes.New(spec, 80, 8, false, false)
+		out[name+" per channel"] = codes.New(spec, 64, 64, true, false)
+		spec.Quantizer = numbers.Symmetric
+		out[name+" symmetric"] = codes.New(spec, 64, 16, false, false)
+	}
+	return out
+}
+
+// unpackedFormats are those of codes that are numbers of their own.
+func unpackedFormats() map[string]codes.Format {
+	out := map[string]codes.Format{}
+	for _, q := range numbers.Quantizers {
+		if !q.Packed() {
+			out["keys "+q.Name] = codes.New(numbers.Spec{Quantizer: q, Bits: 8, Scales: numbers.ScaleFloat16, Keys: true}, 64, 64, false, false)
+			out["values "+q.Name] = codes.New(numbers.Spec{Quantizer: q, Bits: 8, Scales: numbers.Scale8}, 96, 64, false, false)
+		}
+	}
+	return out
+}
+
+func random(seed uint64, dims ...int) *tensors.Tensor {
+	size := 1
+	for _, d := range dims {
+		size *= d
+	}
+	r, x := rand.New(rand.NewPCG(seed, 1)), make([]float32, size)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return tensors.FromFlatDataAndDimensions(x, dims...)
+}
+
+// grouped brings x [B, K, T, D] into the groups of a format: the axis of the group comes with it.
+func grouped(f codes.Format, x *Node) (*Node, int) {
+	if f.PerChannel {
+		return Reshape(x, rows, heads, tokens/f.Group, f.Group, f.HeadDim), 3
+	}
+	return Reshape(x, rows, heads, tokens, f.Groups(), f.HeadDim/f.Groups()), 4
+}
+
+// For every width: what is packed comes back as the numbers that it was made of, and sums over packed
+// codes are the sums over what comes back.
+func TestEveryWidth(t *testing.T) {
+	backend := testbackend.XLA(t)
+	formats := map[string]map[string]codes.Format{"not packed": unpackedFormats()}
+	for _, bits := range codes.AllBits() {
+		formats[fmt.Sprintf("%d bits", bits)] = formatsOf(bits)
+	}
+	for width, formats := range formats {
+		for name, f := range formats {
+			t.Run(width+", "+name, func(t *testing.T) {
+				out := MustNewExec(backend, func(x, q, w *Node) []*Node {
+					made := f.Encode(x, nil)
+					decoded := f.Decode(made)
+					for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
+						if !made.Nodes()[i].Shape().Equal(a.Shape) {
+							t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a.Shape)
+						}
+					}
+					groups, axis := grouped(f, x)
+					plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
+					scale, zero := f.Spec.ScaleAndZero(scales, zeros)
+					want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
+					if zero != nil {
+						want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
+					}
+					sums := codes.NewSums(gx.Scalar(x.Graph(), dtypes.Int32, tokens))
+					var got, ofDecoded *Node
+					if f.Keys { // [N, B, K, Q, 32] -> [B, K, Q, T]
+						got = Reshape(TransposeAllAxes(f.Scores(q, made, sums), 1, 2, 3, 0, 4), rows, heads, queries, tokens)
+						ofDecoded = Dot(q, decoded).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
+					} else {
+						got = f.WeightedSum(w, made, sums)
+						flat := Reshape(TransposeAllAxes(w, 1, 2, 3, 0, 4), rows, heads, queries, tokens)
+						ofDecoded = Dot(flat, decoded).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
+					}
+					return []*Node{decoded, Reshape(want, decoded.Shape().Dimensions...), got, ofDecoded}
+				}).MustExec(random(1, rows, heads, tokens, f.HeadDim), random(2, rows, heads, queries, f.HeadDim),
+					random(3, blocks, rows, heads, queries, codes.BlockTokens))
+				requireNear(t, "decoded", 1e-6, out[0], out[1])
+				requireNear(t, "sums", 2e-4, out[2], out[3])
+			})
+		}
+	}
+}
+
+func requireNear(t *testing.T, what string, tolerance float64, got, want *tensors.Tensor) {
+	t.Helper()
+	a, b := tensors.MustCopyFlatData[float32](got), tensors.MustCopyFlatData[float32](want)
+	if len(a) != len(b) || len(a) == 0 {
+		t.Fatalf("%s: %s, want %s", what, got.Shape(), want.Shape())
+	}
+	for i := range a {
+		if d := math.Abs(float64(a[i] - b[i])); !(d <= tolerance) {
+			t.Fatalf("%s: element %d is %v, want %v", what, i, a[i], b[i])
+		}
+	}
+}
+
+// The planes of a width hold its bits once, in words that codes fill.
+func TestPlanesHoldAllBits(t *testing.T) {
+	for _, w := range codes.Widths {
+		sum := 0
+		for _, plane := range w.Planes {
+			sum += plane
+			if plane != 1 && plane != 2 && plane != 4 && plane != 8 {
+				t.Errorf("%d bits: a plane of %d, want 1, 2, 4 or 8", w.Bits, plane)
+			}
+		}
+		if sum != w.Bits || w.Bits < 2 || w.Bits > 8 {
+			t.Errorf("%d bits: planes %v", w.Bits, w.Planes)
+		}
+	}
+}
