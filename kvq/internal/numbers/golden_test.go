@@ -1,4 +1,4 @@
-package numbers
+package numbers_test
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // variant is one way in which a golden case was quantized.
@@ -255,7 +256,7 @@ func TestHQQGoldens(t *testing.T) {
 			}
 			results := runVariants(t, inputs, variants, func(x *Node, v variant) []*Node {
 				_, axis := v.grouped(want["x"])
-				codes, factor, z := solveHQQ(x, axis, v.NBits, nil, nil)
+				codes, factor, z := numbers.SolveHQQ(x, axis, v.NBits, nil, nil)
 				return []*Node{codes, factor, z}
 			})
 			for i, v := range variants {

@@ -1,4 +1,4 @@
-package numbers
+package numbers_test
 
 import (
 	"math"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // Codes can lie nearer to the keys and still ruin the attention: least squares cut off the one
@@ -23,9 +24,9 @@ func TestSmallerErrorCanRuinAttention(t *testing.T) {
 		keys[i][loud] = 4 + 4*float32(i%4)/3 // 4 to 8
 	}
 	got := evaluate(t, func(xs []*Node) (out []*Node) {
-		for _, fit := range []rangeFitter{nil, searchRange(nil)} {
-			codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, ScaleFloat32, fit)
-			out = append(out, dequantizeStored(codes, scale, zero, bits, ScaleFloat32))
+		for _, fit := range []*numbers.Quantizer{numbers.MinMax, numbers.LeastSquares} {
+			codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, numbers.ScaleFloat32, fit)
+			out = append(out, dequantizeStored(codes, scale, zero, bits, numbers.ScaleFloat32))
 		}
 		return out
 	}, keys)

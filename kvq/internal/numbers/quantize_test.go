@@ -1,4 +1,4 @@
-package numbers
+package numbers_test
 
 import (
 	"fmt"
@@ -14,13 +14,15 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 var (
 	nan      = float32(math.NaN())
 	inf      = float32(math.Inf(1))
-	allBits  = []int{2, 3, 4, 5, 6, 8}
-	formats  = []ScaleFormat{ScaleFloat32, ScaleFloat16, ScaleBFloat16, Scale8}
+	allBits  = codes.AllBits()
+	formats  = []numbers.ScaleFormat{numbers.ScaleFloat32, numbers.ScaleFloat16, numbers.ScaleBFloat16, numbers.Scale8}
 	maxFloat = float32(math.MaxFloat32)
 )
 
@@ -64,8 +66,8 @@ func TestQuantizeByHand(t *testing.T) {
 // Symmetric, 3 bits: scale = 6/3 = 2, x/2 = -3, 0.5, 1.5, 0, 2.5 -> -3 0 2 0 2, codes + 4.
 func TestQuantizeSymmetricByHand(t *testing.T) {
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale := quantizeSymmetric(xs[0], 1, 3, nil, ScaleFloat32)
-		return []*Node{codes, scale, dequantizeSymmetric(codes, scale, 3, ScaleFloat32)}
+		codes, scale := quantizeSymmetric(xs[0], 1, 3, nil, numbers.ScaleFloat32)
+		return []*Node{codes, scale, dequantizeSymmetric(codes, scale, 3, numbers.ScaleFloat32)}
 	}, [][]float32{{-6, 1, 3, 0, 5}})
 	requireSame(t, "codes", []float32{1, 4, 6, 4, 6}, got[0])
 	requireSame(t, "scale", []float32{2}, got[1])
@@ -105,7 +107,7 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			got := evaluate(t, func(xs []*Node) (out []*Node) {
 				for _, bits := range allBits {
-					codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, format, nil)
+					codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, format, numbers.MinMax)
 					step := format.DecodeScale(scale)
 					out = append(out, codes, step, format.DecodeZero(zero, step, bits), dequantizeStored(codes, scale, zero, bits, format))
 				}
@@ -118,7 +120,7 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 				}
 				for i, group := range x {
 					largest := largestOf(group)
-					if format == Scale8 && largest > byteScale.largest {
+					if format == numbers.Scale8 && largest > numbers.LargestByteScale {
 						continue // beyond what the byte's largest scale is made for: such groups saturate
 					}
 					for j, v := range group {
@@ -129,9 +131,9 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 					}
 					// Rounding must not cost much range either.
 					span := float64(slices.Max(group)-slices.Min(group)) / float64(int(1)<<bits-1)
-					slack := map[ScaleFormat]float64{ScaleFloat32: 1e-6, ScaleFloat16: 0.01, ScaleBFloat16: 0.1, Scale8: 0.25}[format]
-					offset := largest * map[ScaleFormat]float64{ScaleFloat32: 0, ScaleFloat16: 0x1p-9, ScaleBFloat16: 0x1p-6, Scale8: 1.2 / (127 * ZeroUnit(bits))}[format]
-					if float64(step[i]) > span*(1+slack)+offset+ByteScaleUnit {
+					slack := map[numbers.ScaleFormat]float64{numbers.ScaleFloat32: 1e-6, numbers.ScaleFloat16: 0.01, numbers.ScaleBFloat16: 0.1, numbers.Scale8: 0.25}[format]
+					offset := largest * map[numbers.ScaleFormat]float64{numbers.ScaleFloat32: 0, numbers.ScaleFloat16: 0x1p-9, numbers.ScaleBFloat16: 0x1p-6, numbers.Scale8: 1.2 / (127 * numbers.ZeroUnit(bits))}[format]
+					if float64(step[i]) > span*(1+slack)+offset+numbers.ByteScaleUnit {
 						t.Errorf("%d bits: group %d has a step of %v, wanted about %v", bits, i, step[i], span)
 					}
 				}
@@ -178,23 +180,23 @@ func TestNeverNaN(t *testing.T) {
 			for _, bits := range []int{2, 8} {
 				codes, scale, zero := quantizeMinMax(x, 1, bits, nil)
 				add(fmt.Sprintf("min-max %d", bits), dequantize(codes, scale, zero))
-				for _, format := range []ScaleFormat{"", ScaleFloat16, Scale8} {
+				for _, format := range []numbers.ScaleFormat{"", numbers.ScaleFloat16, numbers.Scale8} {
 					format = format.Storage(dtype)
-					codes, scale, zero = quantizeStored(x, 1, bits, nil, format, nil)
+					codes, scale, zero = quantizeStored(x, 1, bits, nil, format, numbers.MinMax)
 					add(fmt.Sprintf("stored %d %s", bits, format), dequantizeStored(codes, scale, zero, bits, format))
 					codes, scale = quantizeSymmetric(x, 1, bits, nil, format)
 					add(fmt.Sprintf("symmetric %d %s", bits, format), dequantizeSymmetric(codes, scale, bits, format))
 				}
 			}
-			codes, scale, zero := quantizeStored(x, 1, 3, nil, ScaleFloat16, searchRange(nil))
-			add("search", dequantizeStored(codes, scale, zero, 3, ScaleFloat16))
-			codes, scale = quantizeFloat8(x, 1, nil, ScaleFloat16)
-			add("float8", dequantizeFloat8(codes, scale, ScaleFloat16))
-			codes, scale = quantizeInt8(x, 1, nil, ScaleFloat16)
-			add("int8", dequantizeInt8(codes, scale, ScaleFloat16))
+			codes, scale, zero := quantizeStored(x, 1, 3, nil, numbers.ScaleFloat16, numbers.LeastSquares)
+			add("search", dequantizeStored(codes, scale, zero, 3, numbers.ScaleFloat16))
+			codes, scale = quantizeFloat8(x, 1, nil, numbers.ScaleFloat16)
+			add("float8", dequantizeFloat8(codes, scale, numbers.ScaleFloat16))
+			codes, scale = quantizeInt8(x, 1, nil, numbers.ScaleFloat16)
+			add("int8", dequantizeInt8(codes, scale, numbers.ScaleFloat16))
 			if dtype == dtypes.Float32 {
-				codes, scale, zero = quantizeHQQ(x, 1, 4, nil, []int{1}, ScaleFloat32)
-				add("hqq", dequantizeStored(codes, scale, zero, 4, ScaleFloat32))
+				codes, scale, zero = quantizeHQQ(x, 1, 4, nil, numbers.ScaleFloat32)
+				add("hqq", dequantizeStored(codes, scale, zero, 4, numbers.ScaleFloat32))
 			}
 			return out
 		}, x)
@@ -250,15 +252,15 @@ func TestInvalidElementsHaveNoVote(t *testing.T) {
 	quantizers := func(x, valid *Node) (out []*Node) {
 		codes, scale, zero := quantizeMinMax(x, 1, 4, valid)
 		out = append(out, codes, scale, zero)
-		codes, scale, zero = quantizeStored(x, 1, 3, valid, Scale8, searchRange(nil))
+		codes, scale, zero = quantizeStored(x, 1, 3, valid, numbers.Scale8, numbers.LeastSquares)
 		out = append(out, codes, scale, zero)
-		codes, scale, zero = quantizeHQQ(x, 1, 4, valid, []int{1}, ScaleFloat32)
+		codes, scale, zero = quantizeHQQ(x, 1, 4, valid, numbers.ScaleFloat32)
 		out = append(out, codes, scale, zero)
-		codes, scale = quantizeSymmetric(x, 1, 4, valid, ScaleFloat16)
+		codes, scale = quantizeSymmetric(x, 1, 4, valid, numbers.ScaleFloat16)
 		out = append(out, codes, scale, scale)
-		codes, scale = quantizeFloat8(x, 1, valid, ScaleFloat16)
+		codes, scale = quantizeFloat8(x, 1, valid, numbers.ScaleFloat16)
 		out = append(out, codes, scale, scale)
-		codes, scale = quantizeInt8(x, 1, valid, ScaleFloat16)
+		codes, scale = quantizeInt8(x, 1, valid, numbers.ScaleFloat16)
 		return append(out, codes, scale, scale)
 	}
 	got := evaluate(t, func(xs []*Node) []*Node { return append(quantizers(xs[0], nil), quantizers(xs[1], xs[2])...) }, clean, dirty, valid)
@@ -302,8 +304,8 @@ func TestConstantGroupsAreExact(t *testing.T) {
 	x := [][]float32{{0, 0, 0}, {0.1, 0.1, 0.1}, {-1e10, -1e10, -1e10}, {65504, 65504, 65504}}
 	got := evaluate(t, func(xs []*Node) []*Node {
 		codes, scale, zero := quantizeMinMax(xs[0], 1, 4, nil)
-		stored, scale16, zero16 := quantizeStored(xs[0], 1, 4, nil, ScaleBFloat16, nil)
-		return []*Node{dequantize(codes, scale, zero), codes, dequantizeStored(stored, scale16, zero16, 4, ScaleBFloat16)}
+		stored, scale16, zero16 := quantizeStored(xs[0], 1, 4, nil, numbers.ScaleBFloat16, numbers.MinMax)
+		return []*Node{dequantize(codes, scale, zero), codes, dequantizeStored(stored, scale16, zero16, 4, numbers.ScaleBFloat16)}
 	}, x)
 	requireSame(t, "values", slices.Concat(x...), got[0])
 	requireSame(t, "codes", make([]float32, 12), got[1])
@@ -318,7 +320,7 @@ func TestSymmetricOracle(t *testing.T) {
 	x := groupsForTest(16)
 	got := evaluate(t, func(xs []*Node) (out []*Node) {
 		for _, bits := range allBits {
-			codes, scale := quantizeSymmetric(xs[0], 1, bits, nil, ScaleFloat32)
+			codes, scale := quantizeSymmetric(xs[0], 1, bits, nil, numbers.ScaleFloat32)
 			out = append(out, codes, scale)
 		}
 		return out
@@ -349,9 +351,9 @@ func TestSearchLowersTheError(t *testing.T) {
 	x := groupsForTest(g)
 	got := evaluate(t, func(xs []*Node) (out []*Node) {
 		for _, bits := range allBits {
-			for _, fit := range []rangeFitter{nil, searchRange(nil)} {
-				codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, ScaleFloat32, fit)
-				e := Sub(dequantizeStored(codes, scale, zero, bits, ScaleFloat32), xs[0])
+			for _, fit := range []*numbers.Quantizer{numbers.MinMax, numbers.LeastSquares} {
+				codes, scale, zero := quantizeStored(xs[0], 1, bits, nil, numbers.ScaleFloat32, fit)
+				e := Sub(dequantizeStored(codes, scale, zero, bits, numbers.ScaleFloat32), xs[0])
 				out = append(out, gx.ReduceSum(Square(e), 1))
 			}
 		}
@@ -380,8 +382,8 @@ func TestSearchLowersTheError(t *testing.T) {
 // half.
 func TestSearchFollowsWeights(t *testing.T) {
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale, zero := quantizeStored(xs[0], 1, 2, nil, ScaleFloat32, searchRange(xs[1]))
-		return []*Node{Abs(Sub(dequantizeStored(codes, scale, zero, 2, ScaleFloat32), xs[0]))}
+		codes, scale, zero := numbers.QuantizeWeighted(xs[0], 1, 2, xs[1])
+		return []*Node{Abs(Sub(dequantizeStored(codes, scale, zero, 2, numbers.ScaleFloat32), xs[0]))}
 	}, [][]float32{{-1, 1, -1, 1, 1.9, -1.9}, {-1, 1, -1, 1, 1.9, -1.9}}, [][]float32{{1, 1, 1, 1, 0, 0}, {0, 0, 0, 0, 1, 1}})
 	// Candidates shrink the range 3.8 in steps of 0.6/23. With the weight on ±1 the end levels can
 	// come within half a step of them.
@@ -397,9 +399,9 @@ func TestSearchFollowsWeights(t *testing.T) {
 func TestPerHeadFormats(t *testing.T) {
 	x := groupsForTest(64)
 	got := evaluate(t, func(xs []*Node) []*Node {
-		f8, scale8 := quantizeFloat8(xs[0], 1, nil, ScaleFloat32)
-		i8, scaleInt := quantizeInt8(xs[0], 1, nil, ScaleFloat32)
-		return []*Node{dequantizeFloat8(f8, scale8, ScaleFloat32), dequantizeInt8(i8, scaleInt, ScaleFloat32), i8}
+		f8, scale8 := quantizeFloat8(xs[0], 1, nil, numbers.ScaleFloat32)
+		i8, scaleInt := quantizeInt8(xs[0], 1, nil, numbers.ScaleFloat32)
+		return []*Node{dequantizeFloat8(f8, scale8, numbers.ScaleFloat32), dequantizeInt8(i8, scaleInt, numbers.ScaleFloat32), i8}
 	}, x)
 	for i, group := range x {
 		largest := largestOf(group)
@@ -425,8 +427,8 @@ func TestPerHeadFormats(t *testing.T) {
 func TestFloat8ByHand(t *testing.T) {
 	x := [][]float32{{448, 1, 1.0625, 0.3, -17, 0x1p-9, 0x1p-10, -0x1.8p-7, nan}}
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale := quantizeFloat8(xs[0], 1, nil, ScaleFloat32)
-		return []*Node{codes, scale, dequantizeFloat8(codes, scale, ScaleFloat32)}
+		codes, scale := quantizeFloat8(xs[0], 1, nil, numbers.ScaleFloat32)
+		return []*Node{codes, scale, dequantizeFloat8(codes, scale, numbers.ScaleFloat32)}
 	}, x)
 	requireSame(t, "codes", []float32{0b0_1111_110, 0b0_0111_000, 0b0_0111_000, 0b0_0101_010, 0b1_1011_000, 1, 0, 0b1_0000_110, 0}, got[0])
 	requireSame(t, "scale", []float32{1}, got[1])
@@ -446,8 +448,8 @@ func TestFloat8HoldsAllItsNumbers(t *testing.T) {
 		x = append(x, float32(v), float32(-v))
 	}
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale := quantizeFloat8(xs[0], 1, nil, ScaleFloat32)
-		return []*Node{dequantizeFloat8(codes, scale, ScaleFloat32)}
+		codes, scale := quantizeFloat8(xs[0], 1, nil, numbers.ScaleFloat32)
+		return []*Node{dequantizeFloat8(codes, scale, numbers.ScaleFloat32)}
 	}, [][]float32{x})
 	requireSame(t, "values", x, got[0])
 }
@@ -464,8 +466,8 @@ func TestHQQOracle(t *testing.T) {
 	}
 	for _, bits := range []int{2, 4} {
 		got := evaluate(t, func(xs []*Node) []*Node {
-			codes, factor, z := solveHQQ(xs[0], 1, bits, nil, nil)
-			rowCodes, _, rowZ := solveHQQ(xs[0], 1, bits, nil, []int{1})
+			codes, factor, z := numbers.SolveHQQ(xs[0], 1, bits, nil, nil)
+			rowCodes, _, rowZ := numbers.SolveHQQ(xs[0], 1, bits, nil, []int{1})
 			return []*Node{codes, factor, z, rowCodes, rowZ}
 		}, x)
 		check := func(name string, codes, z []float32, groups [][]float64, first int) {
@@ -501,12 +503,12 @@ func TestQuantizersInALoop(t *testing.T) {
 	all := func(x *Node) (out []*Node) {
 		codes, scale, zero := quantizeMinMax(x, 1, 4, nil)
 		out = append(out, dequantize(codes, scale, zero), codes)
-		codes, scale, zero = quantizeStored(x, 1, 3, nil, Scale8, searchRange(nil))
-		out = append(out, dequantizeStored(codes, scale, zero, 3, Scale8))
-		codes, scale, zero = quantizeHQQ(x, 1, 4, nil, []int{1}, ScaleFloat16)
-		out = append(out, dequantizeStored(codes, scale, zero, 4, ScaleFloat16))
-		codes, scale = quantizeFloat8(x, 1, nil, ScaleFloat16)
-		out = append(out, dequantizeFloat8(codes, scale, ScaleFloat16), Rotate(x))
+		codes, scale, zero = quantizeStored(x, 1, 3, nil, numbers.Scale8, numbers.LeastSquares)
+		out = append(out, dequantizeStored(codes, scale, zero, 3, numbers.Scale8))
+		codes, scale, zero = quantizeHQQ(x, 1, 4, nil, numbers.ScaleFloat16)
+		out = append(out, dequantizeStored(codes, scale, zero, 4, numbers.ScaleFloat16))
+		codes, scale = quantizeFloat8(x, 1, nil, numbers.ScaleFloat16)
+		out = append(out, dequantizeFloat8(codes, scale, numbers.ScaleFloat16), numbers.Rotate(x))
 		for i := range out {
 			out[i] = ConvertDType(out[i], dtypes.Float32)
 		}

@@ -1,4 +1,4 @@
-package numbers
+package numbers_test
 
 import (
 	"fmt"
@@ -11,12 +11,13 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // By hand for 4: H = 1/2 · [1 1 1 1; 1 -1 1 -1; 1 1 -1 -1; 1 -1 -1 1].
 func TestHadamardByHand(t *testing.T) {
 	want := [][]float32{{.5, .5, .5, .5}, {.5, -.5, .5, -.5}, {.5, .5, -.5, -.5}, {.5, -.5, -.5, .5}}
-	for i, row := range Hadamard(4) {
+	for i, row := range numbers.Hadamard(4) {
 		if !slices.Equal(row, want[i]) {
 			t.Errorf("row %d: %v, wanted %v", i, row, want[i])
 		}
@@ -25,7 +26,7 @@ func TestHadamardByHand(t *testing.T) {
 
 func TestHadamardIsSymmetricAndOrthonormal(t *testing.T) {
 	for _, dim := range []int{1, 2, 64, 80, 96, 128, 256} {
-		h := Hadamard(dim)
+		h := numbers.Hadamard(dim)
 		for i := range h {
 			for j := range h {
 				dot, want := 0.0, 0.0
@@ -55,13 +56,13 @@ func TestRotate(t *testing.T) {
 			}
 			got := evaluate(t, func(xs []*Node) []*Node {
 				q, k := xs[0], xs[1]
-				half := Rotate(ConvertDType(q, dtypes.BFloat16))
+				half := numbers.Rotate(ConvertDType(q, dtypes.BFloat16))
 				if half.DType() != dtypes.BFloat16 {
 					t.Errorf("bfloat16 became %s", half.DType())
 				}
-				return []*Node{Rotate(q), Rotate(Rotate(q)), gx.ReduceSum(Mul(q, k), -1), gx.ReduceSum(Mul(Rotate(q), Rotate(k)), -1), half}
+				return []*Node{numbers.Rotate(q), numbers.Rotate(numbers.Rotate(q)), gx.ReduceSum(Mul(q, k), -1), gx.ReduceSum(Mul(numbers.Rotate(q), numbers.Rotate(k)), -1), half}
 			}, tensors.FromFlatDataAndDimensions(q, 2, 3, 1, dim), tensors.FromFlatDataAndDimensions(k, 2, 3, 1, dim))
-			h := Hadamard(dim)
+			h := numbers.Hadamard(dim)
 			for i := range q {
 				want := 0.0
 				for j := range dim {
@@ -87,7 +88,7 @@ func TestRotate(t *testing.T) {
 func TestRotateSpreadsAnOutlier(t *testing.T) {
 	x := make([]float32, 64)
 	x[17] = 30
-	got := evaluate(t, func(xs []*Node) []*Node { return []*Node{Abs(Rotate(xs[0]))} }, [][]float32{x})
+	got := evaluate(t, func(xs []*Node) []*Node { return []*Node{Abs(numbers.Rotate(xs[0]))} }, [][]float32{x})
 	if low, high := slices.Min(got[0]), slices.Max(got[0]); low != 3.75 || high != 3.75 {
 		t.Errorf("magnitudes %v to %v, wanted 3.75", low, high)
 	}

@@ -1,4 +1,4 @@
-package numbers
+package numbers_test
 
 import (
 	"math"
@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/compute/dtypes/float16"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // numbersToRound are float32 of all sizes that are normal numbers: random ones, ties and neighbours
@@ -49,7 +50,7 @@ func numbersToRound() []float32 {
 func TestRoundTo(t *testing.T) {
 	x := numbersToRound()
 	got := evaluate(t, func(xs []*Node) []*Node {
-		return []*Node{roundTo(xs[0], dtypes.Float16), roundTo(xs[0], dtypes.BFloat16), roundTo(xs[0], dtypes.Float32)}
+		return []*Node{numbers.RoundTo(xs[0], dtypes.Float16), numbers.RoundTo(xs[0], dtypes.BFloat16), numbers.RoundTo(xs[0], dtypes.Float32)}
 	}, x)
 	for i, v := range x {
 		if want := float16.FromFloat32(v).Float32(); got[0][i] != want {
@@ -67,10 +68,9 @@ func TestRoundTo(t *testing.T) {
 // Directed rounding gives the nearest number of the format on the wanted side, and saturates.
 func TestDirectedRounding(t *testing.T) {
 	x := numbersToRound()
-	half, _ := narrowFormat(dtypes.Float16)
-	brain, _ := narrowFormat(dtypes.BFloat16)
 	got := evaluate(t, func(xs []*Node) []*Node {
-		return []*Node{half.roundUp(xs[0]), half.roundDown(xs[0]), brain.roundUp(xs[0]), brain.roundDown(xs[0])}
+		return []*Node{numbers.RoundUp(xs[0], dtypes.Float16), numbers.RoundDown(xs[0], dtypes.Float16),
+			numbers.RoundUp(xs[0], dtypes.BFloat16), numbers.RoundDown(xs[0], dtypes.BFloat16)}
 	}, x)
 	check := func(name string, largest float32, x, up, down float32, isNumber func(float32) bool) {
 		if !isNumber(up) || !isNumber(down) {
@@ -95,29 +95,29 @@ func TestDirectedRounding(t *testing.T) {
 // The scale in a byte, by the definition of its format: all its 256 numbers come back, and other
 // scales go to the next one above.
 func TestByteScale(t *testing.T) {
-	var numbers []float32
+	var values []float32
 	for code := range 256 {
 		e, m := code>>4, float64(code&15)
 		v := math.Ldexp(1+m/16, e-9)
 		if e == 0 {
 			v = math.Ldexp(m/16, -8)
 		}
-		numbers = append(numbers, float32(v))
+		values = append(values, float32(v))
 	}
 	random := rand.New(rand.NewPCG(9, 10))
-	x := slices.Clone(numbers)
+	x := slices.Clone(values)
 	for range 2000 {
 		x = append(x, float32(math.Ldexp(1+random.Float64(), random.IntN(26)-16)))
 	}
 	got := evaluate(t, func(xs []*Node) []*Node {
-		code := toByteScale(xs[0])
-		return []*Node{code, fromByteScale(code)}
+		code := numbers.ToByteScale(xs[0])
+		return []*Node{code, numbers.FromByteScale(code)}
 	}, x)
 	for i, v := range x {
-		at, _ := slices.BinarySearch(numbers, v)
-		at = min(at, len(numbers)-1)
-		if got[0][i] != float32(at) || got[1][i] != numbers[at] {
-			t.Errorf("%x has code %v and comes back as %x, wanted %d and %x", v, got[0][i], got[1][i], at, numbers[at])
+		at, _ := slices.BinarySearch(values, v)
+		at = min(at, len(values)-1)
+		if got[0][i] != float32(at) || got[1][i] != values[at] {
+			t.Errorf("%x has code %v and comes back as %x, wanted %d and %x", v, got[0][i], got[1][i], at, values[at])
 		}
 	}
 }
@@ -133,7 +133,7 @@ func TestDivideByConstant(t *testing.T) {
 	steps := []float64{3, 7, 15, 31, 63, 127, 255, 448}
 	got := evaluate(t, func(xs []*Node) (out []*Node) {
 		for _, c := range steps {
-			out = append(out, divideByConstant(xs[0], c))
+			out = append(out, numbers.DivideByConstant(xs[0], c))
 		}
 		return out
 	}, x)
@@ -151,11 +151,11 @@ func TestDivideByConstant(t *testing.T) {
 func TestFloat16ScalesSaturate(t *testing.T) {
 	x := [][]float32{{1e30, -1e30, 0, 5}, {-1e6, -1e6, -1e6, -1e6}, {1e6, 70000, 1e6, 70001}, {-60000, 60000, 0, 30000}}
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale, zero := quantizeStored(xs[0], 1, 4, nil, ScaleFloat16, nil)
+		codes, scale, zero := quantizeStored(xs[0], 1, 4, nil, numbers.ScaleFloat16, numbers.MinMax)
 		if scale.DType() != dtypes.Float16 || zero.DType() != dtypes.Float16 {
 			t.Errorf("stored as %s and %s", scale.DType(), zero.DType())
 		}
-		return []*Node{scale, zero, dequantizeStored(codes, scale, zero, 4, ScaleFloat16)}
+		return []*Node{scale, zero, dequantizeStored(codes, scale, zero, 4, numbers.ScaleFloat16)}
 	}, x)
 	for i := range x {
 		if math.Abs(float64(got[0][i])) > 65504 || math.Abs(float64(got[1][i])) > 65504 {
@@ -172,9 +172,9 @@ func TestFloat16ScalesSaturate(t *testing.T) {
 // What is stored takes the bytes that the format promises.
 func TestScaleFormatBytes(t *testing.T) {
 	x := tensors.FromFlatDataAndDimensions(make([]float32, 64), 2, 32)
-	for format, bytes := range map[ScaleFormat]int{ScaleFloat32: 4, ScaleFloat16: 2, ScaleBFloat16: 2, Scale8: 1} {
+	for format, bytes := range map[numbers.ScaleFormat]int{numbers.ScaleFloat32: 4, numbers.ScaleFloat16: 2, numbers.ScaleBFloat16: 2, numbers.Scale8: 1} {
 		evaluate(t, func(xs []*Node) []*Node {
-			codes, scale, zero := quantizeStored(xs[0], 1, 4, nil, format, nil)
+			codes, scale, zero := quantizeStored(xs[0], 1, 4, nil, format, numbers.MinMax)
 			if int(scale.Shape().ByteSize()) != 2*bytes || int(zero.Shape().ByteSize()) != 2*bytes || scale.DType() != format.DType(dtypes.Float32) {
 				t.Errorf("%s: scale %s, zero point %s", format, scale.Shape(), zero.Shape())
 			}
@@ -184,7 +184,7 @@ func TestScaleFormatBytes(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := ScaleFormat("float9").Check(); err == nil {
+	if err := numbers.ScaleFormat("float9").Check(); err == nil {
 		t.Error("float9 is taken for a format")
 	}
 }

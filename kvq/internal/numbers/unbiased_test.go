@@ -1,10 +1,11 @@
-package numbers
+package numbers_test
 
 import (
 	"math"
 	"testing"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // moments returns the slope of the regression of y on x, and the mean squared error.
@@ -27,11 +28,11 @@ func moments(x, y []float32) (slope, wrong float64) {
 func TestUnbiasedRangeHasSlopeOne(t *testing.T) {
 	x := groupsForTest(32)
 	got := evaluate(t, func(xs []*Node) []*Node {
-		codes, scale, zero := quantizeUnbiased(xs[0], 1, 2, nil, ScaleFloat32, false)
+		codes, scale, zero := quantizeUnbiased(xs[0], 1, 2, nil, numbers.ScaleFloat32, false)
 		plainCodes, plainScale, plainZero := quantizeMinMax(xs[0], 1, 2, nil)
-		fitCodes, fitScale, fitZero := quantizeStored(xs[0], 1, 2, nil, ScaleFloat32, searchRange(nil))
-		return []*Node{dequantizeStored(codes, scale, zero, 2, ScaleFloat32), dequantize(plainCodes, plainScale, plainZero),
-			dequantizeStored(fitCodes, fitScale, fitZero, 2, ScaleFloat32)}
+		fitCodes, fitScale, fitZero := quantizeStored(xs[0], 1, 2, nil, numbers.ScaleFloat32, numbers.LeastSquares)
+		return []*Node{dequantizeStored(codes, scale, zero, 2, numbers.ScaleFloat32), dequantize(plainCodes, plainScale, plainZero),
+			dequantizeStored(fitCodes, fitScale, fitZero, 2, numbers.ScaleFloat32)}
 	}, x)
 	var unbiased, minMax, bias float64
 	n := 0
@@ -70,11 +71,11 @@ func TestUnbiasedNeverNaN(t *testing.T) {
 	x := [][]float32{{1, 1, 1, 1}, {0, 0, 0, 0}, {3e38, -3e38, 1, 2}, {1e-40, 2e-40, 0, 1e-39}, {nan, 1, 2, 3}, {inf, 1, -inf, 3}, {nan, nan, nan, nan}, {1, 2, 3, 4}}
 	type how struct {
 		bits   int
-		format ScaleFormat
+		format numbers.ScaleFormat
 	}
 	var all []how
-	for _, bits := range []int{2, 3, 4, 5, 6, 8} {
-		for _, format := range []ScaleFormat{ScaleFloat32, ScaleFloat16, Scale8} {
+	for _, bits := range allBits {
+		for _, format := range []numbers.ScaleFormat{numbers.ScaleFloat32, numbers.ScaleFloat16, numbers.Scale8} {
 			all = append(all, how{bits, format})
 		}
 	}
@@ -90,7 +91,7 @@ func TestUnbiasedNeverNaN(t *testing.T) {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 				t.Errorf("%d bits, %s: %v in %v came back as %v", h.bits, h.format, x[i/4][i%4], x[i/4], v)
 			}
-			if i < 4 && h.format == ScaleFloat32 && v != 1 {
+			if i < 4 && h.format == numbers.ScaleFloat32 && v != 1 {
 				t.Errorf("%d bits: the constant 1 came back as %v", h.bits, v)
 			}
 		}
