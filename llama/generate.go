@@ -8,6 +8,7 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -72,21 +73,12 @@ func (g *Generator) newRun(ids [][]tokenizer.Token, mask [][]int32, gc GenerateC
 		}
 		r.limit, r.stop = possible, StopContext
 	}
-	r.prompt = p.resize(promptBucket(p.length))
+	r.prompt = p.resize(engine.PromptColumns(p.length))
 	r.rows, r.lengths, r.done = make([][]tokenizer.Token, len(ids)), make([]int, len(ids)), make([]bool, len(ids))
 	r.pick = newPicking(gc, c, len(ids))
 	r.pace = pace{fixed: gc.BlockSize, most: r.key().block()}
-	r.plan, err = g.Plan(len(ids), firstCapacity(r.prompt.length, r.limit))
+	r.plan, err = g.Plan(len(ids), engine.FirstCapacity(r.prompt.length, r.limit))
 	return r, err
-}
-
-// firstCapacity is how many slots to begin with. Up to 1,024 the cache holds the whole generation from the start: the
-// unused slots cost less time than another compilation. Longer ones begin with less and grow, since attention may read
-// every slot.
-func firstCapacity(promptLength, limit int) int {
-	const small, headroom = 1024, 256
-	whole := cacheBucket(promptLength + limit - 1)
-	return min(whole, max(small, cacheBucket(promptLength+headroom)))
 }
 
 func (r *run) key() decodeKey {

@@ -3,6 +3,8 @@ package llama
 import (
 	"context"
 
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 
@@ -16,6 +18,33 @@ func init() {
 	engine.NewSession = func(generator any, prompts [][]tokenizer.Token, more int) (engine.Session, error) {
 		return newInnerSession(generator.(*Generator), prompts, more)
 	}
+	engine.NewSketch = func(backend compute.Backend, config Config, dtype dtypes.DType, devices int, packed bool, cache kvq.Config) (engine.Sketch, error) {
+		m, err := newModel(backend, config, dtype, devices)
+		if err != nil {
+			return nil, err
+		}
+		m.packed = packed
+		g, err := NewGenerator(m, cache)
+		return innerSketch{g}, err
+	}
+	engine.WeightBytes = func(config Config, dtype dtypes.DType, packed bool) (sum int64) {
+		for _, l := range weightLayouts(config, dtype, 1, packed) {
+			sum += int64(l.shape.ByteSize())
+		}
+		return sum
+	}
+}
+
+// innerSketch is a generator whose model has no weights.
+type innerSketch struct{ *Generator }
+
+func (s innerSketch) Prompt(plan *kvq.Plan, columns int) engine.Program {
+	return s.startPrefill(plan, columns)
+}
+
+func (s innerSketch) Step(plan *kvq.Plan) engine.Program {
+	pick := newPicking(GenerateConfig{MaxNewTokens: 1}, s.model.config, plan.Shape().Batch)
+	return s.startDecode(plan, decodeKey{pick: pick.kind})
 }
 
 // innerSession is a session as package engine shows it to other packages of this module.
@@ -30,8 +59,8 @@ func newInnerSession(g *Generator, prompts [][]tokenizer.Token, more int) (*inne
 	if err != nil {
 		return nil, err
 	}
-	s := &innerSession{prompt: p.resize(promptBucket(p.length))}
-	plan, err := g.Plan(len(prompts), firstCapacity(s.prompt.length, more))
+	s := &innerSession{prompt: p.resize(engine.PromptColumns(p.length))}
+	plan, err := g.Plan(len(prompts), engine.FirstCapacity(s.prompt.length, more))
 	if err != nil {
 		return nil, err
 	}

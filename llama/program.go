@@ -65,8 +65,8 @@ func (p *program) Wait(ctx context.Context) error {
 	}
 }
 
-// Needs is what the compiled program takes of each device's memory.
-func (p *program) Needs() gx.Compiled { return p.needs }
+// Needs is what the compiled program takes of each device's memory, by XLA's figures.
+func (p *program) Needs() (gx.Compiled, error) { return p.needs, p.needsErr }
 
 // run calls a compiled program with the weights and inputs (spreads, or values of the host). Its outputs are the caller's, to be
 // freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.

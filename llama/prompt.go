@@ -109,25 +109,3 @@ func (p *prompt) resize(length int) *prompt {
 	}
 	return q
 }
-
-// promptBucket rounds a prompt's length up to one of a few sizes, each of which is compiled once: powers of two and
-// the steps halfway between them, from 16 on, so that at most a third of the columns is added padding.
-func promptBucket(length int) int {
-	for size := 16; ; size *= 2 {
-		if length <= size {
-			return size
-		}
-		if size > 16 && length <= size*3/2 {
-			return size * 3 / 2
-		}
-	}
-}
-
-// cacheBucket rounds a cache's capacity up to a power of two, from 128 on.
-func cacheBucket(slots int) int {
-	size := 128
-	for size < slots {
-		size *= 2
-	}
-	return size
-}

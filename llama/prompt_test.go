@@ -9,14 +9,6 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-func TestPromptBucket(t *testing.T) {
-	for length, want := range map[int]int{1: 16, 16: 16, 17: 32, 33: 48, 49: 64, 65: 96, 100: 128, 129: 192, 1025: 1536, 2048: 2048} {
-		if got := promptBucket(length); got != want {
-			t.Errorf("promptBucket(%d) = %d, want %d", length, got, want)
-		}
-	}
-}
-
 func TestResizeMovesPaddingOnly(t *testing.T) {
 	p, err := newPrompt([][]int32{{9, 9, 5, 6}, {9, 4, 5, 6}}, [][]int32{{0, 0, 1, 1}, {0, 1, 1, 1}}, Config{VocabSize: 10, MaxPositions: 8})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/evaluate"
+	"github.com/kvqbook/kvqbook/llama/fit"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -108,8 +109,8 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 }
 
 // request is the memory of the cache under test, with that of the reference beside it.
-func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]tokenizer.Token) llama.Request {
-	r := llama.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.prefill}
+func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]tokenizer.Token) fit.Request {
+	r := fit.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.prefill}
 	for _, t := range texts {
 		r.NewTokens = max(r.NewTokens, len(t)-f.prefill)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 )
 
 func init() { register(newMemory) }
@@ -113,15 +114,15 @@ type memoryJSON struct {
 	Weights        weightsJSON      `json:"weights"`
 	Cache          cacheJSON        `json:"cache"`    // predicted
 	Measured       *measuredJSON    `json:"measured"` // null if it was not
-	Needs          llama.Needs      `json:"needs"`    // with the whole context as a prompt
-	Compiled       *llama.Compiled  `json:"compiled"` // XLA's own figures; null without --measure
+	Needs          fit.Needs        `json:"needs"`    // with the whole context as a prompt
+	Compiled       *fit.Compiled    `json:"compiled"` // XLA's own figures; null without --measure
 	Room           *cli.Room        `json:"room"`     // what there is for weights, cache and work; null where it is not known
 	Fits           *bool            `json:"fits"`     // null where it is not known
 	Configurations []configuredJSON `json:"configurations"`
 
 	dtype   dtypes.DType
 	plan    *kvq.Plan
-	request llama.Request
+	request fit.Request
 	widened bool
 	asked   kvq.Config
 }
@@ -170,7 +171,7 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	j.plan = plan
 	j.Cache = cacheJSON{Config: config.String(), Bytes: plan.Memory().Total(), FullBytes: full.Memory().Total(), Parts: plan.Memory(), BitsPerValue: &bits}
 	j.asked, j.widened = config, name != device.XLACUDA
-	j.request = llama.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.Devices}
+	j.request = fit.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.Devices}
 	if j.request.Packed, err = f.model.Packs(files, name == device.XLACUDA, f.model.Devices); err != nil {
 		return nil, err
 	}

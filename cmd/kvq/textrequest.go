@@ -9,6 +9,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -60,8 +61,8 @@ func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 }
 
 // memoryRequest is the memory that the request takes with a cache.
-func (r *textRequest) memoryRequest(cache kvq.Config) llama.Request {
-	return llama.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.ids), Prompt: len(r.batch.ids[0]), NewTokens: r.generate.MaxNewTokens}
+func (r *textRequest) memoryRequest(cache kvq.Config) fit.Request {
+	return fit.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.ids), Prompt: len(r.batch.ids[0]), NewTokens: r.generate.MaxNewTokens}
 }
 
 // run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.

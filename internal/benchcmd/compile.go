@@ -15,6 +15,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 )
 
 // compileFlags are those of bench compile.
@@ -111,11 +112,11 @@ func (f *compileFlags) run(c *cobra.Command) error {
 	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), &f.commonFlags) })
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {
-			var requests []llama.Request
+			var requests []fit.Request
 			var rows []compileRow
 			for _, form := range forms {
 				for _, config := range []kvq.Config{cache, {}} {
-					requests = append(requests, llama.Request{Model: files.Config(), DType: f.model.DTypeOn(info.GPU()), Packed: form == "packed", Cache: config,
+					requests = append(requests, fit.Request{Model: files.Config(), DType: f.model.DTypeOn(info.GPU()), Packed: form == "packed", Cache: config,
 						Batch: batch, Prompt: tokens, NewTokens: f.steps})
 					rows = append(rows, compileRow{Cache: config.String(), Weights: form, Batch: batch, Tokens: tokens})
 				}
@@ -144,11 +145,11 @@ func (f *compileFlags) forms(files *llama.Files, gpu bool) ([]string, error) {
 }
 
 // measure fills rows with the times of requests.
-func (f *compileFlags) measure(ctx context.Context, backend compute.Backend, requests []llama.Request, rows []compileRow) error {
+func (f *compileFlags) measure(ctx context.Context, backend compute.Backend, requests []fit.Request, rows []compileRow) error {
 	var runs []bench.Run
 	cpu := make([]bench.Times, len(requests))
 	for i, r := range requests {
-		for _, parts := range [][]llama.Part{{llama.PromptPart}, {llama.StepPart}, nil} {
+		for _, parts := range [][]fit.Part{{fit.PromptPart}, {fit.StepPart}, nil} {
 			runs = append(runs, func(ctx context.Context) (time.Duration, error) {
 				start, before := time.Now(), processorTime()
 				_, err := r.Compile(ctx, backend, parts...)

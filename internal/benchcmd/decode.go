@@ -12,6 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 )
 
 // decodeFlags are those of bench decode.
@@ -126,8 +127,8 @@ func (f *decodeFlags) checkFit(backend compute.Backend, info device.Info, shape 
 	if dtype == dtypes.InvalidDType && f.random != "" {
 		dtype = dtypeOn(info)
 	}
-	request := func(cache kvq.Config, batch, tokens int) llama.Request {
-		return llama.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
+	request := func(cache kvq.Config, batch, tokens int) fit.Request {
+		return fit.Request{Model: shape, DType: dtype, Cache: cache, Batch: batch, Prompt: 1, Capacity: tokens + f.steps}
 	}
 	for _, batch := range f.batches {
 		for _, tokens := range f.tokens {

@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 )
 
 // registerMaxMemory is for commands that say or check what fits.
@@ -65,7 +66,7 @@ func (f *ModelFlags) Room(backend compute.Backend) (Room, error) {
 func widens(info device.Info) bool { return !info.GPU() }
 
 // CheckFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several are there one after the other.
-func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ...llama.Request) error {
+func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ...fit.Request) error {
 	there, err := f.Room(backend)
 	if err != nil || there.Bytes == 0 {
 		return err
@@ -91,8 +92,8 @@ func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ..
 func InUnits(bytes int64) string { return humanize.IBytes(uint64(bytes)) }
 
 // advice says what would fit instead.
-func advice(r llama.Request, limit int64, widened bool) string {
-	fits := func(r llama.Request) bool {
+func advice(r fit.Request, limit int64, widened bool) string {
+	fits := func(r fit.Request) bool {
 		n, err := r.Needs(widened)
 		return err == nil && n.Total() <= limit
 	}

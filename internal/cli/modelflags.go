@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/llama/fit"
 )
 
 // ModelFlags say which model runs where.
@@ -150,7 +151,7 @@ type LoadedModel struct {
 }
 
 // Load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
-func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...llama.Request) (*LoadedModel, error) {
+func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...fit.Request) (*LoadedModel, error) {
 	start := time.Now()
 	backend, info, err := OpenDevice(f.Backend)
 	if err != nil {

@@ -7,17 +7,34 @@ import (
 	"context"
 	"time"
 
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // NewSession checks prompts, rows of tokens of one length, and lays out a cache for them that begins with room for up to
 // more further tokens a row. generator is a *llama.Generator. Nothing runs yet.
 var NewSession func(generator any, prompts [][]tokenizer.Token, more int) (Session, error)
+
+// NewSketch is a model without weights, for graphs that are compiled and never run: on so many devices, with weights of
+// dtype, or packed as a GGUF file has them.
+var NewSketch func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, packed bool, cache kvq.Config) (Sketch, error)
+
+// Sketch compiles the two large graphs of a generation.
+type Sketch interface {
+	Prompt(plan *kvq.Plan, columns int) Program // takes a prompt in
+	Step(plan *kvq.Plan) Program                // the decode loop, greedy
+	Finalize()
+}
+
+// WeightBytes is what the weights of a model take on one device.
+var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) int64
 
 // ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the predictions that a
 // reference keeps, [N, B, V] float32, which llama/fit counts.
@@ -65,8 +82,8 @@ type Model struct {
 type Program interface {
 	// Wait returns when it is compiled, or early with the context's error.
 	Wait(ctx context.Context) error
-	// Needs is what it takes of each device's memory, by XLA's figures, once it is compiled; zero where there are none.
-	Needs() gx.Compiled
+	// Needs is what it takes of each device's memory, by XLA's figures, once it is compiled; an error where there are none.
+	Needs() (gx.Compiled, error)
 }
 
 // Array is an array on the devices. Every device has all of it.

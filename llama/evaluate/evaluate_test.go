@@ -257,7 +257,11 @@ func TestScoringHoldsTheCacheOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := program.Needs().Reused, part.Memory().Total(); shape.Capacity != 256 || got != want {
+			needs, err := program.Needs()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := needs.Reused, part.Memory().Total(); shape.Capacity != 256 || got != want {
 				t.Errorf("%s on %d devices: %d bytes of a cache of %d slots written in place, want all %d of 256", config, devices, got, shape.Capacity, want)
 			}
 			g.Finalize()

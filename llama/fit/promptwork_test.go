@@ -1,16 +1,15 @@
-package llama
+package fit
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // What a prompt needs in passing is one layer's work, by XLA's own figures, as docs/design.md says: a second layer adds nothing, nor do the many ranges
@@ -24,11 +23,15 @@ func TestPromptWorkIsOfOneLayer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			work := map[int]int64{}
 			for _, layers := range []int{1, 2} {
-				r := Request{DType: dtypes.Float32, Batch: rows, Prompt: columns, Cache: cache, Model: Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 192,
+				r := Request{DType: dtypes.Float32, Batch: rows, Prompt: columns, Cache: cache, Model: llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 192,
 					IntermediateSize: 384, Layers: layers, Heads: 3, KVHeads: 3, HeadDim: 64, MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}}
-				needs, err := r.compilePrompt(backend)
+				compiled, err := r.Compile(context.Background(), backend, PromptPart)
 				if err != nil {
 					t.Fatal(err)
+				}
+				needs := compiled.Prompt.Temporary
+				if needs == 0 {
+					t.Fatal("XLA says nothing about memory")
 				}
 				work[layers] = needs
 				if predicted := r.promptWork(true); float64(needs) > 1.5*float64(predicted) {
@@ -41,29 +44,4 @@ func TestPromptWorkIsOfOneLayer(t *testing.T) {
 			}
 		})
 	}
-}
-
-// compilePrompt returns XLA's temporaries of the graph that takes the prompt in, for a model that is not loaded.
-func (r Request) compilePrompt(backend compute.Backend) (int64, error) {
-	m, err := newModel(backend, r.Model, r.DType, 1)
-	if err != nil {
-		return 0, err
-	}
-	g, err := NewGenerator(m, r.Cache)
-	if err != nil {
-		return 0, err
-	}
-	defer g.Finalize()
-	plans, err := r.plans()
-	if err != nil {
-		return 0, err
-	}
-	p := g.startPrefill(plans[0], r.columns())
-	if err := p.Wait(context.Background()); err != nil {
-		return 0, err
-	}
-	if p.needs.Temporary == 0 {
-		return 0, fmt.Errorf("XLA says nothing about memory")
-	}
-	return p.needs.Temporary, nil
 }

@@ -1,0 +1,32 @@
+package engine
+
+// PromptColumns rounds a prompt's length up to one of a few sizes, each of which is compiled once: powers of two and
+// the steps halfway between them, from 16 on, so that at most a third of the columns is added padding.
+func PromptColumns(length int) int {
+	for size := 16; ; size *= 2 {
+		if length <= size {
+			return size
+		}
+		if size > 16 && length <= size*3/2 {
+			return size * 3 / 2
+		}
+	}
+}
+
+// FirstCapacity is how many slots a cache begins with, for a prompt of so many columns and at most limit new tokens. Up
+// to 1,024 the cache holds the whole generation from the start: the unused slots cost less time than another
+// compilation. Longer ones begin with less and grow, since attention may read every slot.
+func FirstCapacity(columns, limit int) int {
+	const small, headroom = 1024, 256
+	whole := capacity(columns + limit - 1)
+	return min(whole, max(small, capacity(columns+headroom)))
+}
+
+// capacity rounds a number of slots up to a power of two, from 128 on.
+func capacity(slots int) int {
+	size := 128
+	for size < slots {
+		size *= 2
+	}
+	return size
+}
