@@ -92,7 +92,7 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 	g, rows, groups, out := x.Graph(), x.Shape().Dim(0), scale.Shape().Dim(0), scale.Shape().Dim(1)
 	// Always true, for NaN too, and XLA cannot know.
 	always := LogicalNot(gx.GreaterThanScalar(gx.MinScalar(Reshape(Slice(x, AxisElem(0), AxisElem(0))), 1), 2))
-	keep := func(x *Node) *Node { return gx.KeepLoop(always, x) }
+	keep := gx.NewWholeLoops(always).Keep
 	count := codes.Shape().Dim(1) // words of a group
 	field := words.Fields{Word: 32, Width: 32 * count / packedGroup}
 	fields := field.Count()

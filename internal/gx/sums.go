@@ -39,9 +39,12 @@ func SumInChains(terms []*graph.Node) *graph.Node {
 	return graph.Add(even, odd)
 }
 
-// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each
-// slice uses x once. With more than some 15 uses, XLA stores x instead of fusing it
-// (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
+// MaxUses is how often XLA's CPU compiler evaluates one operation inside a fused loop. What is used more
+// often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
+const MaxUses = 15
+
+// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each slice uses
+// x once, see [MaxUses].
 func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	d := append([]int{}, x.Shape().Dimensions...)
 	d = append(d[:axis], d[axis+1:]...)
@@ -52,8 +55,31 @@ func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	return SumInPairs(terms)
 }
 
-// KeepLoop returns x. always is a bool scalar that is true, which XLA cannot know. YNN has no
-// select, so the loop that makes x stays whole.
-func KeepLoop(always, x *graph.Node) *graph.Node {
-	return graph.Where(BroadcastToDims(always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
+// WholeLoops has XLA's CPU compiler keep a loop whole. The result of the loop goes through a select,
+// which is not for YNN: its condition is always true, and XLA cannot know. The zero value is for other
+// devices: it keeps nothing, and a sum is a reduction.
+type WholeLoops struct{ always *graph.Node }
+
+// NewWholeLoops makes it of a bool scalar that is true and that XLA cannot know. It belongs to the
+// scalar's function.
+func NewWholeLoops(always *graph.Node) WholeLoops { return WholeLoops{always} }
+
+// Wanted reports whether loops are kept.
+func (l WholeLoops) Wanted() bool { return l.always != nil }
+
+// Keep returns x, and the loop that makes it stays whole.
+func (l WholeLoops) Keep(x *graph.Node) *graph.Node {
+	if !l.Wanted() {
+		return x
+	}
+	return graph.Where(BroadcastToDims(l.always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
+}
+
+// SumAxis sums the entries from..to-1 of an axis of x, which goes away: slice by slice in one loop, or as
+// a reduction where loops are not kept or slices are too many.
+func (l WholeLoops) SumAxis(x *graph.Node, axis, from, to int) *graph.Node {
+	if !l.Wanted() || to-from > MaxUses {
+		return ReduceSum(graph.SliceAxis(x, axis, graph.AxisRange(from, to)), axis)
+	}
+	return SumSlices(x, axis, from, to)
 }

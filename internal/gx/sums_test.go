@@ -24,10 +24,11 @@ func TestSums(t *testing.T) {
 				terms = append(terms, graph.Reshape(graph.SliceAxis(x, 0, graph.AxisElem(i))))
 			}
 			always := GreaterOrEqualScalar(graph.Reshape(graph.SliceAxis(x, 0, graph.AxisElem(0))), 0)
-			return []*graph.Node{SumInPairs(append([]*graph.Node{}, terms...)), SumInChains(terms), SumSlices(x, 0, 0, n), KeepLoop(always, ReduceSum(x, 0)),
-				SumSlices(x, 0, n-1, n)}
+			return []*graph.Node{SumInPairs(append([]*graph.Node{}, terms...)), SumInChains(terms), SumSlices(x, 0, 0, n),
+				NewWholeLoops(always).Keep(ReduceSum(x, 0)), SumSlices(x, 0, n-1, n),
+				NewWholeLoops(always).SumAxis(x, 0, 0, n), WholeLoops{}.SumAxis(x, 0, 0, n)}
 		})
-		wants := []float32{want, want, want, want, x[n-1]}
+		wants := []float32{want, want, want, want, x[n-1], want, want}
 		for i, out := range exec.MustCall(x) {
 			if got := tensors.ToScalar[float32](out); got != wants[i] {
 				t.Errorf("%d terms, way %d: %v, want %v", n, i, got, wants[i])

@@ -43,7 +43,7 @@ func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
 			return ExpandAndBroadcast(field, full, []int{3}), gx.BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
 		})
 		for g := range sums {
-			part := o.axis(words, 4, g*p.count/groups, (g+1)*p.count/groups)
+			part := o.SumAxis(words, 4, g*p.count/groups, (g+1)*p.count/groups)
 			if sums[g] != nil {
 				part = Add(sums[g], part)
 			}
@@ -51,7 +51,7 @@ func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
 		}
 	}
 	if f.PerChannel {
-		sum := o.parts(o.keep(sums[0]), l.Parts)
+		sum := o.parts(o.Keep(sums[0]), l.Parts)
 		zeros := TransposeAllAxes(DotGeneral(q, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2}), 3, 0, 1, 2) // [groups, B, K, Q]
 		return Add(sum, gx.BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), n, b, k, rows, BlockTokens))
 	}
@@ -77,7 +77,7 @@ func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
 			sums[g] = Add(sums[g], Mul(lanes(zero, g), gx.BroadcastToDims(column, out...)))
 		}
 	}
-	return o.parts(o.keep(gx.SumInPairs(sums)), l.Parts)
+	return o.parts(o.Keep(gx.SumInPairs(sums)), l.Parts)
 }
 
 // parts adds the parts of a head: [N, B, K·parts, Q, 32] -> [N, B, K, Q, 32].
@@ -86,5 +86,5 @@ func (o Sums) parts(x *Node, parts int) *Node {
 		return x
 	}
 	d := dims(x)
-	return o.axis(Reshape(x, d[0], d[1], d[2]/parts, parts, d[3], d[4]), 3, 0, parts)
+	return o.SumAxis(Reshape(x, d[0], d[1], d[2]/parts, parts, d[3], d[4]), 3, 0, parts)
 }

@@ -17,38 +17,23 @@ import (
 // Few operations in the graph matter as much as few instructions, since XLA's time to compile
 // follows them (docs/benchmarks.md).
 
-// Sums turns what has to do with the compiler of a CPU on, and off for a GPU; see gx.SumSlices and
-// gx.KeepLoop.
-type Sums struct{ always *Node } // bool scalar; nil on a GPU
+// Sums adds as the device's compiler does it best: on a CPU in loops that stay whole, on a GPU as
+// reductions.
+type Sums struct{ gx.WholeLoops }
 
 // NewSums makes it for the device of length, int32 scalar of at least 0.
 func NewSums(length *Node) Sums {
 	if gx.OnGPU(length.Graph()) {
 		return Sums{}
 	}
-	return Sums{gx.GreaterOrEqualScalar(length, 0)}
-}
-
-func (o Sums) keep(x *Node) *Node {
-	if o.always == nil {
-		return x
-	}
-	return gx.KeepLoop(o.always, x)
-}
-
-// axis sums the entries from..to-1 of an axis, which goes away.
-func (o Sums) axis(x *Node, axis, from, to int) *Node {
-	if o.always == nil || to-from > maxWords {
-		return gx.ReduceSum(SliceAxis(x, axis, AxisRange(from, to)), axis)
-	}
-	return gx.SumSlices(x, axis, from, to)
+	return Sums{gx.NewWholeLoops(gx.GreaterOrEqualScalar(length, 0))}
 }
 
 // Blocks sums over blocks, axis 0: on a CPU a few of them in one loop first.
 func (o Sums) Blocks(x *Node) *Node {
 	d := dims(x)
-	if few := commonFactor(d[0], 8); few > 1 && o.always != nil {
-		x = o.keep(o.axis(Reshape(x, append([]int{d[0] / few, few}, d[1:]...)...), 1, 0, few))
+	if few := commonFactor(d[0], 8); few > 1 && o.Wanted() {
+		x = o.Keep(o.SumAxis(Reshape(x, append([]int{d[0] / few, few}, d[1:]...)...), 1, 0, few))
 	}
 	return gx.ReduceSum(x, 0)
 }

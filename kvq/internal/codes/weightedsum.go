@@ -20,7 +20,7 @@ func (f Format) WeightedSum(w *Node, x Blocks, o Sums) *Node {
 		}
 		total := gx.BroadcastToDims(Reshape(gx.ReduceSum(w, 4), n, b, k, rows, 1), n, b, k, rows, dim)
 		sum := Mul(Reshape(sums, n, b, k, rows, dim), ofChannel(scale))
-		return o.Blocks(o.keep(Add(sum, Mul(total, ofChannel(zero)))))
+		return o.Blocks(o.Keep(Add(sum, Mul(total, ofChannel(zero)))))
 	}
 	groups := f.Groups()
 	full := []int{n, b, k, rows, groups, BlockTokens}
@@ -29,7 +29,7 @@ func (f Format) WeightedSum(w *Node, x Blocks, o Sums) *Node {
 	// One query a head: two blocks at a time, which halves what is written. With more, the weights
 	// would no longer fit the registers.
 	together := 1
-	if rows == 1 && o.always != nil {
+	if rows == 1 && o.Wanted() {
 		together = commonFactor(n, 2)
 	}
 	sum := gx.ReduceSum(f.weighBlocks(Mul(each, ofToken(scale)), x.Codes, together, o), 0) // [B, K, Q, D/G, G]
@@ -54,18 +54,18 @@ func (f Format) weighBlocks(weights, codes *Node, together int, o Sums) *Node {
 		return TransposeAllAxes(x, 0, 1, 2, 3, 5, 4, 6)
 	}) {
 		full := []int{n, together, b, k, rows, runs, p.count, lanes / runs}
-		scaled := o.keep(Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, BlockTokens), w...)))
+		scaled := o.Keep(Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, 1, BlockTokens), w...)))
 		scaled = Reshape(scaled, n, together, b, k, rows, runs, p.count, BlockTokens/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
 			return ExpandAndBroadcast(field, full, []int{4}),
 				gx.BroadcastToDims(SliceAxis(scaled, 7, AxisElem(i)), full...)
 		})
 		words = Reshape(TransposeAllAxes(words, 0, 2, 3, 4, 5, 1, 6, 7), n, b, k, rows, runs, together*p.count, lanes/runs)
-		part := o.axis(words, 5, 0, together*p.count)
+		part := o.SumAxis(words, 5, 0, together*p.count)
 		if sum != nil {
 			part = Add(sum, part)
 		}
 		sum = part
 	}
-	return o.keep(sum)
+	return o.Keep(sum)
 }

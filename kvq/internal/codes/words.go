@@ -29,8 +29,8 @@ type WordLayout struct {
 	Whole bool // no word holds codes of two groups
 }
 
-// maxWords is how often XLA's CPU compiler evaluates one operation inside a fused loop; what is
-// used more often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication = 15).
+// maxWords is the most words of a part: as many as [gx.MaxUses] allows in one loop. Saved caches lie
+// this way, so it does not change with that.
 const maxWords = 15
 
 // Words chooses the widest words that codes fill exactly, and the fewest parts.
