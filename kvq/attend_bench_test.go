@@ -17,7 +17,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// attendBench is decode attention over so many layers that their caches do not stay in the processor's cache.
+// attendBench is decode attention over so many layers that their caches do not stay in the
+// processor's cache.
 type attendBench struct {
 	exec    *Exec
 	args    []any
@@ -88,8 +89,8 @@ func (a *attendBench) finalize() {
 	a.exec.Finalize()
 }
 
-// BenchmarkAttend is one decode step of attention, 4-bit caches beside full precision: they alternate, so that a busy machine slows
-// all of them alike. The time is that of one layer.
+// BenchmarkAttend is one decode step of attention, 4-bit caches beside full precision: they
+// alternate, so that a busy machine slows all of them alike. The time is that of one layer.
 func BenchmarkAttend(b *testing.B) {
 	for _, shape := range []struct {
 		name                string

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// checkRowsAlone runs a row of the padded batch in a cache of its own, without padding: its codes are those it has in the batch, bit for bit.
+// checkRowsAlone runs a row of the padded batch in a cache of its own, without padding: its codes
+// are those it has in the batch, bit for bit.
 func checkRowsAlone(t *testing.T, r *recording) {
 	const row = 2
 	alone := newSession(t, r.plan, r.in.pick(true, row))
@@ -55,8 +56,8 @@ func checkPermuted(t *testing.T, r *recording) {
 	}
 }
 
-// checkChunks brings the same tokens in one call, in chunks and one by one. Under transformers' policy the first call is the prompt and is
-// coded whole; what follows may come in any way.
+// checkChunks brings the same tokens in one call, in chunks and one by one. Under transformers'
+// policy the first call is the prompt and is coded whole; what follows may come in any way.
 func checkChunks(t *testing.T, r *recording) {
 	single := r.session.fork()
 	single.t = t
@@ -99,7 +100,8 @@ func checkChunks(t *testing.T, r *recording) {
 	requireSameCache(t, "60 steps after chunks against 60 steps after single ones", chunked, single)
 }
 
-// requireOwnClock looks at the row that was all padding in the first call: its window is flushed by the count of its own tokens.
+// requireOwnClock looks at the row that was all padding in the first call: its window is flushed by
+// the count of its own tokens.
 func requireOwnClock(t *testing.T, r *recording, s *session) {
 	t.Helper()
 	const row = 2
@@ -119,7 +121,8 @@ func requireOwnClock(t *testing.T, r *recording, s *session) {
 	}
 }
 
-// checkWhile runs steps inside a While of one graph: the same cache and the same answers as in separate calls.
+// checkWhile runs steps inside a While of one graph: the same cache and the same answers as in
+// separate calls.
 func checkWhile(t *testing.T, r *recording) {
 	s := r.session.fork()
 	s.t = t
@@ -136,8 +139,8 @@ func checkWhile(t *testing.T, r *recording) {
 	}
 }
 
-// checkPaths attends in the other form of graph operations too: tile by tile where Auto sums over words, over words
-// where it goes by tiles.
+// checkPaths attends in the other form of graph operations too: tile by tile where Auto sums over
+// words, over words where it goes by tiles.
 func checkPaths(t *testing.T, r *recording) {
 	other := Words
 	if form, _ := r.plan.Form(testbackend.XLA(t), 1); form == Words {

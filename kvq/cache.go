@@ -4,8 +4,8 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
-// Cache is what attention needs of a key/value cache inside a graph. The full-precision cache and the
-// quantized one both satisfy it, so a model does not know which of the two it runs on.
+// Cache is what attention needs of a key/value cache inside a graph. The full-precision cache and
+// the quantized one both satisfy it, so a model does not know which of the two it runs on.
 //
 // A step of a model goes through its layers in order, each of which appends to its [LayerCache] and
 // attends to it; then comes Advance:
@@ -15,8 +15,8 @@ import (
 //	}
 //	cache.Advance()
 //
-// The nodes of a Cache belong to one graph function: to carry it through a While or from call to call,
-// flatten it with Nodes and rebuild it with [Plan.From].
+// The nodes of a Cache belong to one graph function: to carry it through a While or from call to
+// call, flatten it with Nodes and rebuild it with [Plan.From].
 //
 // All methods build graph operations and panic with an error of package exceptions on wrong shapes.
 // A Cache is not safe for concurrent use.
@@ -27,15 +27,15 @@ type Cache interface {
 	// Length returns an int32 scalar: slots filled so far, padding included, equal for all rows.
 	Length() *Node
 
-	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the row's
-	// padding, at least 0.
+	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the
+	// row's padding, at least 0.
 	Positions(t int) *Node
 
 	// Layer returns one layer, for the step under way.
 	Layer(layer int) LayerCache
 
-	// Through returns decoder(Layer(layer), x, inputs) and may put it into an XLA function, which equal
-	// layers share: the graph is the same, and XLA compiles it faster.
+	// Through returns decoder(Layer(layer), x, inputs) and may put it into an XLA function, which
+	// equal layers share: the graph is the same, and XLA compiles it faster.
 	//
 	// x is [B, t, ...] for the t new tokens; decoder appends and attends once each and returns the
 	// layer's output. inputs are the layer's weights and all else that decoder needs: it may use no
@@ -43,11 +43,12 @@ type Cache interface {
 	// shapes.
 	Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node
 
-	// Advance ends a step: the new tokens become history, and the window gives up what it no longer holds.
+	// Advance ends a step: the new tokens become history, and the window gives up what it no longer
+	// holds.
 	Advance()
 
-	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does with
-	// rejected drafts.
+	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does
+	// with rejected drafts.
 	Crop(n *Node)
 
 	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does.
@@ -60,11 +61,12 @@ type LayerCache interface {
 	// t is the same for all layers of a step.
 	Append(keys, values *Node)
 
-	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached and,
-	// causally, at one another. It returns [B, H, t, D] in the dtype of the queries. H is a multiple of
-	// K: query head h reads key/value head h / (H/K). Scores are scaled by 1/sqrt(D).
+	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached
+	// and, causally, at one another. It returns [B, H, t, D] in the dtype of the queries. H is a
+	// multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by 1/sqrt(D).
 	Attend(queries *Node) *Node
 }
 
-// Decoder is one decoder layer of a model: x [B, t, ...] to the layer's output. See [Cache.Through].
+// Decoder is one decoder layer of a model: x [B, t, ...] to the layer's output. See
+// [Cache.Through].
 type Decoder func(cache LayerCache, x *Node, inputs []*Node) *Node

@@ -8,8 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// Form is a way to attend to codes. All forms give the same up to rounding; which one runs depends on
-// the device, the codes and the number of tokens, and is chosen while a graph is built.
+// Form is a way to attend to codes. All forms give the same up to rounding; which one runs depends
+// on the device, the codes and the number of tokens, and is chosen while a graph is built.
 type Form = attend.Form
 
 const (
@@ -19,22 +19,23 @@ const (
 	Tiles = attend.Tiles
 	// Words sums over the codes in their words, for single tokens; others get Tiles.
 	Words = attend.Words
-	// Kernel is a kernel for CUDA, for single tokens. Where it cannot run, Auto decides among the rest.
+	// Kernel is a kernel for CUDA, for single tokens. Where it cannot run, Auto decides among the
+	// rest.
 	Kernel = attend.Kernel
 )
 
-// WithForm returns a plan that attends in this form wherever it is possible: to compare forms, or to do
-// without the kernel (Words). Auto is the way back.
+// WithForm returns a plan that attends in this form wherever it is possible: to compare forms, or
+// to do without the kernel (Words). Auto is the way back.
 func (p *Plan) WithForm(form Form) *Plan {
 	q := *p
 	q.form = form
 	return &q
 }
 
-// Form returns the form in which single tokens attend to the codes of a cache on so many of a backend's
-// devices, and the reason: why it is not the kernel, or what is assumed of the device; empty where
-// there is nothing to tell. Queries are taken to have the cache's dtype. Where layers differ, it is the
-// slowest of their forms. A full-precision cache has no codes and gives Auto.
+// Form returns the form in which single tokens attend to the codes of a cache on so many of a
+// backend's devices, and the reason: why it is not the kernel, or what is assumed of the device;
+// empty where there is nothing to tell. Queries are taken to have the cache's dtype. Where layers
+// differ, it is the slowest of their forms. A full-precision cache has no codes and gives Auto.
 func (p *Plan) Form(backend compute.Backend, devices int) (form Form, reason string) {
 	return p.formOn(gpu.Of(backend), devices)
 }

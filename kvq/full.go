@@ -10,10 +10,12 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare with.
+// fullCache keeps every key and value as it came, one pair of arrays a layer: the cache to compare
+// with.
 //
-// Heads and rows are one axis: with two, XLA's CPU compiler copies every array several times a step on the way to its products. Heads come
-// first, so that a cut along them leaves every device heads of its own.
+// Heads and rows are one axis: with two, XLA's CPU compiler copies every array several times a step
+// on the way to its products. Heads come first, so that a cut along them leaves every device heads
+// of its own.
 type fullCache struct {
 	shape         Shape
 	length, start *Node   // int32 [], [B]
@@ -78,7 +80,8 @@ func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 	return attend.UnfoldQueries(swapFirst(p.Result()), queries)
 }
 
-// stepMask is what is added to scores in this step, the same for all layers: [B, t, Capacity] float32.
+// stepMask is what is added to scores in this step, the same for all layers: [B, t, Capacity]
+// float32.
 func (c *fullCache) stepMask() *Node {
 	if c.mask == nil {
 		index := attend.TokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
@@ -108,7 +111,7 @@ func positions(start, length *Node, t int) *Node {
 	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
 }
 
-// swapFirst turns rows of heads into heads of rows, [B, K, ...] -> [K, B, ...], and back.
+// swapFirst swaps rows and heads: [B, K, ...] -> [K, B, ...], and back.
 func swapFirst(x *Node) *Node { return Transpose(x, 0, 1) }
 
 // headRows are the places of rows [N] (int32) along an axis of K*B heads of rows: [K*N].

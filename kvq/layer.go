@@ -38,8 +38,8 @@ type part struct {
 
 // through is [Cache.Through] with a layer that can be taken out of its cache.
 //
-// 16-bit activations come with 16-bit weights, and these stay in one graph: XLA's CPU compiler takes
-// their conversion out of a loop of steps, which it cannot take out of a function.
+// 16-bit activations come with 16-bit weights, and these stay in one graph: XLA's CPU compiler
+// takes their conversion out of a loop of steps, which it cannot take out of a function.
 func through(functions *gx.Functions, p part, x *Node, inputs []*Node, decoder Decoder) *Node {
 	out := functions.Call(p.kind, slices.Concat([]*Node{x}, inputs, p.nodes), func(in []*Node) []*Node {
 		x, inputs, nodes := in[0], in[1:1+len(inputs)], in[1+len(inputs):]

@@ -10,8 +10,9 @@ import (
 
 // quantizedCache holds old tokens as codes, recent ones and sinks exactly.
 //
-// Rows do not share a clock: token indices, groups and blocks are counted from each row's own first token, so that a row in a padded
-// batch is coded as it would be alone. Index arrays say which token lies in which slot; a slot with index -1 is not seen.
+// Rows do not share a clock: token indices, groups and blocks are counted from each row's own first
+// token, so that a row in a padded batch is coded as it would be alone. Index arrays say which
+// token lies in which slot; a slot with index -1 is not seen.
 type quantizedCache struct {
 	plan *Plan
 
@@ -66,7 +67,8 @@ func (s layerState) nodes() []*Node {
 	return append(nodes, s.value.Nodes()...)
 }
 
-// take reads one layer off the front of a flattened state and returns the rest: the way back from nodes.
+// take reads one layer off the front of a flattened state and returns the rest: the way back from
+// nodes.
 func (l layerPlan) take(nodes []*Node) (s layerState, rest []*Node) {
 	s.exactKeys, s.exactValues = nodes[0], nodes[1]
 	s.key, nodes = l.key.Take(nodes[2:])
@@ -78,9 +80,10 @@ func (c *quantizedCache) Length() *Node { return c.length }
 
 func (c *quantizedCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
 
-// appendTo writes the new tokens before anything reads the window in this step, and the first one of a step lets the window give up
-// blocks before that. In this order every array is written first and read after, so that XLA updates all of them in place: a write that
-// came after a read it does not depend on would cost a copy of the array.
+// appendTo writes the new tokens before anything reads the window in this step, and the first one
+// of a step lets the window give up blocks before that. In this order every array is written first
+// and read after, so that XLA updates all of them in place: a write that came after a read it does
+// not depend on would cost a copy of the array.
 func (c *quantizedCache) appendTo(layer int, keys, values *Node) {
 	t := checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
 	c.begin(t)
@@ -115,7 +118,8 @@ type tokenOf struct{}
 // storeToken writes one token a row, [B, K, 1, D], into window and sinks of a layer.
 func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 	s, slot := &c.layers[layer], c.plan.ringSlot(c.length)
-	// A function, whose results are stored: otherwise XLA's CPU compiler writes the token into several copies, one for each product.
+	// A function, whose results are stored: otherwise XLA's CPU compiler writes the token into
+	// several copies, one for each product.
 	out := c.functions.Call(tokenOf{}, []*Node{s.exactKeys, s.exactValues, key, value, slot, c.newIndex()}, func(in []*Node) []*Node {
 		return []*Node{c.plan.appendExact(in[0], in[2], in[4], in[5]), c.plan.appendExact(in[1], in[3], in[4], in[5])}
 	})
@@ -135,7 +139,8 @@ func (c *quantizedCache) Advance() {
 	}
 }
 
-// storeChunk stores t tokens of all layers one by one, so that a chunk leaves the same cache as single steps would.
+// storeChunk stores t tokens of all layers one by one, so that a chunk leaves the same cache as
+// single steps would.
 func (c *quantizedCache) storeChunk(t int) {
 	captured := append(append([]*Node{}, c.newKeys...), c.newValues...)
 	state := append([]*Node{gx.Scalar(c.length.Graph(), dtypes.Int32, 0)}, c.Nodes()...)

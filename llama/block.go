@@ -11,14 +11,14 @@ import (
 // block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].
 //
 //	x += attention(norm(x));  x += feedForward(norm(x))
-func block(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerCache) *Node {
-	x = Add(x, attention(c, w, rmsNorm(x, w.vector(modelfile.AttnNorm), c.RMSNormEps), turn, cache))
+func block(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerCache) *Node {
+	x = Add(x, attention(c, w, rmsNorm(x, w.vector(modelfile.AttnNorm), c.RMSNormEps), rope, cache))
 	return Add(x, feedForward(w, rmsNorm(x, w.vector(modelfile.MLPNorm), c.RMSNormEps)))
 }
 
-// attention projects x [B, t, hidden] to queries, keys and values, turns queries and keys, and leaves the rest to the
-// cache. Query head h reads key/value head h / (H/K).
-func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerCache) *Node {
+// attention projects x [B, t, hidden] to queries, keys and values, rotates queries and keys, and
+// leaves the rest to the cache. Query head h reads key/value head h / (H/K).
+func attention(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerCache) *Node {
 	b, t := x.Shape().Dim(0), x.Shape().Dim(1)
 	group := c.Heads / c.KVHeads
 
@@ -30,9 +30,9 @@ func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerC
 	if w.has(modelfile.QNorm) {
 		both = rmsNorm(both, headNorms(c, w), c.RMSNormEps)
 	}
-	turned := turn.apply(both)
-	queries := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, group))
-	keys := Slice(turned, AxisRange(), AxisRange(), AxisRange(), AxisRange(group, group+1))
+	rotated := rope.apply(both)
+	queries := Slice(rotated, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, group))
+	keys := Slice(rotated, AxisRange(), AxisRange(), AxisRange(), AxisRange(group, group+1))
 	values := part(group+1, group+2)
 
 	heads := func(x *Node, n int) *Node { // [B, t, K, n/K, D] -> [B, n, t, D]
@@ -44,8 +44,8 @@ func attention(c Config, w weightNodes, x *Node, turn rotation, cache kvq.LayerC
 	return linear(mixed, w[modelfile.Output])
 }
 
-// headNorms are the weights of the norms over heads: [H/K + 1, D], those of the queries once for each, then that of the
-// key.
+// headNorms are the weights of the norms over heads: [H/K + 1, D], those of the queries once for
+// each, then that of the key.
 func headNorms(c Config, w weightNodes) *Node {
 	group := c.Heads / c.KVHeads
 	queries := gx.BroadcastToDims(Reshape(w.vector(modelfile.QNorm), 1, c.HeadDim), group, c.HeadDim)

@@ -13,8 +13,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// Model is a Llama on a device, or spread over several: its configuration and its packed weights. It is immutable until Finalize and safe for
-// concurrent use; several generators may share it. The zero value is not usable.
+// Model is a Llama on a device, or spread over several: its configuration and its packed weights.
+// It is immutable until Finalize and safe for concurrent use; several generators may share it. The
+// zero value is not usable.
 type Model struct {
 	config  Config
 	on      *devices
@@ -68,7 +69,8 @@ func (m *Model) Finalize() {
 	m.weights = nil
 }
 
-// observer is shown what goes from layer to layer while a graph is built; nil ones are not called. For tests.
+// observer is shown what goes from layer to layer while a graph is built; nil ones are not called.
+// For tests.
 type observer func(name string, n *Node)
 
 func (o observer) see(n *Node, format string, args ...any) {
@@ -77,8 +79,9 @@ func (o observer) see(n *Node, format string, args ...any) {
 	}
 }
 
-// hidden runs the tokens ids [B, t] (int32) through all blocks and the last norm: [B, t, hidden]. The cache takes the
-// tokens in and has advanced afterwards. The graph is the same with an observer and without.
+// hidden runs the tokens ids [B, t] (int32) through all blocks and the last norm: [B, t, hidden].
+// The cache takes the tokens in and has advanced afterwards. The graph is the same with an observer
+// and without.
 func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) *Node {
 	x := w.embedded(ids) // [B, t, hidden]
 	seen.see(x, "hidden_0")
@@ -112,11 +115,12 @@ func (w modelNodes) embedded(ids *Node) *Node {
 	return Mul(convert(x, dtypes.Float32), scale)
 }
 
-// logits scores the whole vocabulary: hidden [..., hidden] -> [..., V] float32, whatever the dtype of the weights.
+// logits scores the whole vocabulary: hidden [..., hidden] -> [..., V] float32, whatever the dtype
+// of the weights.
 func (w modelNodes) logits(hidden *Node) *Node { return linear32(hidden, w.top[modelfile.Head]) }
 
-// lastLogits are the logits of the newest token of each row: hidden [B, t, hidden] -> [B, V] float32. Rows are padded
-// on the left, so that is the last column.
+// lastLogits are the logits of the newest token of each row: hidden [B, t, hidden] -> [B, V]
+// float32. Rows are padded on the left, so that is the last column.
 func (w modelNodes) lastLogits(hidden *Node) *Node {
 	s := hidden.Shape()
 	last := Slice(hidden, AxisRange(), AxisElem(-1))

@@ -9,16 +9,18 @@ import (
 	"github.com/kvqbook/kvqbook/internal/words"
 )
 
-// Weights as a GGUF packs them: groups of 32 along the input axis, with value = scale·code + min. Codes are unpacked in the loop that
-// multiplies and adds them, in registers, so that a step reads 5 bits a weight (Q4_1) or 8.5 (Q8_0) instead of 32.
+// Weights as a GGUF packs them: groups of 32 along the input axis, with value = scale·code + min.
+// Codes are unpacked in the loop that multiplies and adds them, in registers, so that a step reads
+// 5 bits a weight (Q4_1) or 8.5 (Q8_0) instead of 32.
 //
 // Lanes of that loop are the output rows, so matrices are stored with the output axis last:
 //
 //	Q4_1  words uint32 [in/32, 4, out], scale and min float16 [in/32, out]
 //	Q8_0  words uint32 [in/32, 8, out], scale float16 [in/32, out]; codes plus 128, so that they have no sign
 //
-// Word w of a group is four bytes of the file. Byte b of Q4_1 holds the code of row 4w+b in its low half and that of row 16+4w+b in its
-// high half, of Q8_0 the code of row 4w+b. Source: block_q4_1 and block_q8_0 in ggml-common.h of llama.cpp.
+// Word w of a group is four bytes of the file. Byte b of Q4_1 holds the code of row 4w+b in its low
+// half and that of row 16+4w+b in its high half, of Q8_0 the code of row 4w+b. Source: block_q4_1
+// and block_q8_0 in ggml-common.h of llama.cpp.
 
 const packedGroup = 32
 
@@ -35,8 +37,9 @@ type matrix struct {
 
 func (w matrix) packed() bool { return w.plain == nil }
 
-// packedRows is up to how many rows of x the codes are unpacked in the loop, once for each row. From then on a float32 copy of the matrix is made
-// for a normal product, which shares the unpacking.
+// packedRows is up to how many rows of x the codes are unpacked in the loop, once for each row.
+// From then on a float32 copy of the matrix is made for a normal product, which shares the
+// unpacking.
 const packedRows = 8
 
 // mulPacked multiplies x [rows, in] by a packed weight: [rows, out] float32.
@@ -46,7 +49,8 @@ func (w matrix) mulPacked(x *Node) *Node {
 	if w.min != nil {
 		held = append(held, inside(w.min))
 	}
-	// The barrier ties the weights to x: otherwise XLA sees that they are the same in all turns of the decode loop, and unpacks them before it.
+	// The barrier ties the weights to x: otherwise XLA sees that they are the same in all iterations of
+	// the decode loop, and unpacks them before it.
 	held = OptimizationBarriers(append(held, x)...)
 	codes, scale := held[0], held[1]
 	x = held[len(held)-1]

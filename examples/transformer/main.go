@@ -1,7 +1,9 @@
-// Transformer gives a model that was not written for it a quantized key/value cache: github.com/gomlx/gomlx/ml/zoo/transformer.
+// Transformer gives a model that was not written for it a quantized key/value cache:
+// github.com/gomlx/gomlx/ml/zoo/transformer.
 //
-// The model generates tokens without a cache, which is right and slow: every token costs a pass over all tokens before it. Then the same
-// tokens go one by one through caches of package kvq, and the logits are compared.
+// The model generates tokens without a cache, which is right and slow: every token costs a pass
+// over all tokens before it. Then the same tokens go one by one through caches of package kvq, and
+// the logits are compared.
 package main
 
 import (
@@ -85,8 +87,9 @@ func run(w io.Writer, backend compute.Backend, newTokens int) ([]result, error) 
 	return results, nil
 }
 
-// generate appends newTokens tokens to the prompt greedily and returns all, with the logits that chose each. Tokens are causal, so one graph for the
-// full length serves all steps: what lies behind the last token is not seen.
+// generate appends newTokens tokens to the prompt greedily and returns all, with the logits that
+// chose each. Tokens are causal, so one graph for the full length serves all steps: what lies
+// behind the last token is not seen.
 func generate(backend compute.Backend, store *model.Store, prompt []int32, newTokens int) (tokens []int32, logits [][]float32, err error) {
 	exec, err := model.NewExec(backend, store, func(scope *model.Scope, tokens, last *graph.Node) *graph.Node {
 		all := uncached(scope, tokens) // [1, T, vocabulary]
@@ -110,7 +113,8 @@ func generate(backend compute.Backend, store *model.Store, prompt []int32, newTo
 	return tokens, logits, nil
 }
 
-// follow sends the prompt and then token after token through a cache, in separate calls, and compares the logits of each step.
+// follow sends the prompt and then token after token through a cache, in separate calls, and
+// compares the logits of each step.
 func follow(backend compute.Backend, store *model.Store, config kvq.Config, tokens []int32, want [][]float32, prompt int) (result, error) {
 	plan, err := kvq.New(config, kvq.Shape{Layers: layerCount, Batch: 1, KVHeads: kvHeads, HeadDim: headDim, Capacity: len(tokens), DType: dtypes.Float32})
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
-// GoMLX's transformer answers the same with a full-precision cache, nearly the same with quantized ones.
+// GoMLX's transformer answers the same with a full-precision cache, nearly the same with quantized
+// ones.
 func TestCachesFollowTheModelWithoutOne(t *testing.T) {
 	testlane.Slow(t, "compiles a model with five caches")
 	var out bytes.Buffer

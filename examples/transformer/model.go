@@ -27,13 +27,15 @@ func newModel(scope *model.Scope) *transformer.Model {
 		WithNumHeads(heads).WithNumKVHeads(kvHeads).WithHeadDim(headDim).WithFFNDim(512).WithRoPE(ropeBase)
 }
 
-// uncached is the model as GoMLX runs it without a cache: tokens [B, T] -> logits [B, T, vocabulary].
+// uncached is the model as GoMLX runs it, without a cache: tokens [B, T] -> logits
+// [B, T, vocabulary].
 func uncached(scope *model.Scope, tokens *graph.Node) *graph.Node {
 	return newModel(scope).Logits(tokens, transformer.CallOptions{})
 }
 
-// cached is the same model with the attention handed to a cache: t new tokens [B, t] -> logits [B, t, vocabulary]. Its layers find the weights that
-// GoMLX's transformer made, by the names of their scopes.
+// cached is the same model with the attention handed to a cache: t new tokens [B, t] -> logits
+// [B, t, vocabulary]. Its layers find the weights that GoMLX's transformer made, by the names of
+// their scopes.
 func cached(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) *graph.Node {
 	m := newModel(scope)
 	// GoMLX v0.28.16's rotary embedding takes one list of positions for all rows; here is one row.
@@ -51,7 +53,8 @@ func cached(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) *graph.Node
 	return m.LogitsFromEmbeddings(x)
 }
 
-// attend is a layer's attention: GoMLX's projections and rotary embedding, and between them the cache.
+// attend is a layer's attention: GoMLX's projections and rotary embedding, and between them the
+// cache.
 func attend(scope *model.Scope, cache kvq.LayerCache, x, positions *graph.Node) *graph.Node {
 	query := layers.Dense(scope.In("query"), x, true, heads, headDim) // [B, t, H, D]
 	key := layers.Dense(scope.In("key"), x, true, kvHeads, headDim)

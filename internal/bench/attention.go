@@ -23,8 +23,9 @@ type AttentionShape struct {
 	GraphForm                      bool         // no kernel, see [kvq.Plan.WithForm]
 }
 
-// Attention times steps of decode attention over a cache that holds tokens tokens a row: append a token, attend, go on with the output as
-// the next query, layer by layer, so that nothing can be left out.
+// Attention times steps of decode attention over a cache that holds tokens tokens a row: append a
+// token, attend, go on with the output as the next query, layer by layer, so that nothing can be
+// left out.
 type Attention struct {
 	backend compute.Backend
 	exec    *Exec
@@ -41,7 +42,8 @@ const capacityUnit = 256
 // NewAttention compiles the loop and fills the cache.
 func NewAttention(backend compute.Backend, config kvq.Config, shape AttentionShape, tokens, steps int) (*Attention, error) {
 	layers := max(1, shape.Layers)
-	// A capacity like those of generation: rows of an odd length would slow full precision's products down.
+	// A capacity like those of generation: rows of an odd length would slow full precision's
+	// products down.
 	capacity := (tokens + steps + capacityUnit - 1) / capacityUnit * capacityUnit
 	plan, err := kvq.New(config, kvq.Shape{Layers: layers, Batch: shape.Batch, KVHeads: shape.KVHeads, HeadDim: shape.HeadDim,
 		Capacity: capacity, DType: shape.DType})
@@ -121,7 +123,8 @@ func (a *Attention) Bytes() (sum int64) {
 	return sum / int64(a.layers)
 }
 
-// Read are the bytes of a layer's cache that a step reads: all of them but for the blocks of codes that are not in use when it begins.
+// Read are the bytes of a layer's cache that a step reads: all of them but for the blocks of codes
+// that are not in use when it begins.
 func (a *Attention) Read() int64 { return a.read }
 
 // Finalize frees the cache and the compiled loop.

@@ -6,7 +6,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// join is the shape to which values broadcast.
+// join is the shape that values broadcast to.
 func join(what string, values ...Value) []int {
 	var shape []int
 	for _, v := range values {
@@ -71,7 +71,7 @@ func Max(a, b Value) Value { return elementwise("arith.maxnumf", F32, a, b) }
 // BitAnd is a & b, of int32 or booleans.
 func BitAnd(a, b Value) Value { return elementwise("arith.andi", a.Elem, a, b) }
 
-// predicates are comparisons of int32 by MLIR's numbers.
+// predicates are comparisons of int32, by their numbers in MLIR.
 var predicates = map[int]string{2: "slt", 3: "sle"}
 
 func compare(predicate int, a, b Value) Value {
@@ -130,10 +130,10 @@ func (v Value) AddFloat(x float32) Value { return Add(v, v.k.Float(x)) }
 // MulFloat is v·x, of float32.
 func (v Value) MulFloat(x float32) Value { return Mul(v, v.k.Float(x)) }
 
-// Exp2 is 2^v, of float32; a GPU's is approximate, to some last places.
+// Exp2 is 2^v, of float32. A GPU's is approximate: off by a few units in the last place.
 func (v Value) Exp2() Value { return elementwise("math.exp2", F32, v) }
 
-// ToFloat gives float32: of floats their value, of int32 the number, of bytes the number without a sign.
+// ToFloat converts to float32. Bytes count from 0 to 255.
 func (v Value) ToFloat() Value {
 	switch v.Elem {
 	case F32:
@@ -149,7 +149,7 @@ func (v Value) ToFloat() Value {
 // Wide gives bytes as int32, 0 to 255.
 func (v Value) Wide() Value { return elementwise("arith.extui", I32, v) }
 
-// Bitcast takes the bits for those of another type of the same size.
+// Bitcast reads the bits as those of another type of the same size.
 func (v Value) Bitcast(e Elem) Value {
 	return v.k.add(&op{name: "tt.bitcast", operands: []Value{v}}, v.Shape, e)
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// Memory is the memory of the kernel's parameters, in order: []float32, []int32, []uint32, []uint8, []float16.Float16 or
-// []bfloat16.BFloat16.
+// Memory holds the arrays of the kernel's parameters, in order: []float32, []int32, []uint32,
+// []uint8, []float16.Float16 or []bfloat16.BFloat16.
 type Memory []any
 
-// Run executes the kernel on the processor for every program of the grid, one after the other. It is for tests: it does what the text says, with
-// float32 arithmetic as IEEE has it, where a GPU's exponentials are approximate. Reads and writes outside an array panic.
+// Run executes the kernel on the host, for every program of the grid, one after the other. It is
+// for tests: it does what the text says, in IEEE float32, where a GPU's exponentials are
+// approximate. Reads and writes outside an array panic.
 func (k *Kernel) Run(grid [3]int, memory Memory) {
 	for z := range grid[2] {
 		for y := range grid[1] {
@@ -29,7 +30,8 @@ func (k *Kernel) Run(grid [3]int, memory Memory) {
 	}
 }
 
-// bits are the elements of a value: float32 as its bits, int32 as uint32, pointers as the number of the parameter above its offset in elements.
+// bits are the elements of a value: float32 as its bits, int32 as uint32, a pointer as the number
+// of its parameter above the offset in elements.
 type bits []uint64
 
 const offsetBits = 40
@@ -159,7 +161,8 @@ func (r *run) op(o *op) {
 		}
 	case "math.fma":
 		for i := range to {
-			// The product is exact in float64; the sum may be rounded twice, which is off by one last place in rare cases.
+			// The product is exact in float64. The sum may be rounded twice, which in rare cases is
+			// off by one in the last place.
 			to[i] = fromF32(float32(float64(f32(in[0][i]))*float64(f32(in[1][i])) + float64(f32(in[2][i]))))
 		}
 	case "math.exp2":

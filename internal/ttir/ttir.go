@@ -1,10 +1,13 @@
-// Package ttir writes kernels in Triton's intermediate language (the MLIR dialect tt, beside arith, math and scf), as the text that XLA's CUDA
-// compiler takes in a custom call "__gpu$xla.gpu.triton". It knows no attention: values are blocks of numbers, and operations on them broadcast
-// as arrays do elsewhere.
+// Package ttir writes kernels in Triton's intermediate language: the MLIR dialects tt, arith, math
+// and scf, as the text that XLA's CUDA compiler takes in a custom call "__gpu$xla.gpu.triton". It
+// knows no attention. Values are blocks of numbers, and operations broadcast them as arrays do
+// elsewhere.
 //
-// A kernel is a list of operations, so that [Kernel.Run] can also execute it on the processor: slowly, for tests on machines without a GPU.
-// Only operations that Triton has had for years are here. Functions panic where shapes or types do not fit: a kernel is part of a graph, and graph
-// functions panic.
+// A kernel is a list of operations, so [Kernel.Run] can execute it on the host: slowly, for tests
+// on machines without a GPU. Only operations that Triton has had for years are here.
+//
+// Functions panic where shapes or types do not fit, as functions that build graphs do: a kernel is
+// part of a graph.
 package ttir
 
 import (
@@ -75,7 +78,8 @@ type block struct {
 	results    []Value
 }
 
-// Kernel is a kernel under construction. Its parameters are pointers, first to what it reads, then to what it writes.
+// Kernel is a kernel under construction. Its parameters are pointers, first to what it reads, then
+// to what it writes. Make one with [New]; it is not safe for concurrent use.
 type Kernel struct {
 	Name string
 	body *block // of the kernel itself
@@ -108,17 +112,17 @@ func (k *Kernel) add(o *op, shape []int, e Elem) Value {
 	return v
 }
 
-// ProgramID is this program's place along axis 0, 1 or 2 of the grid.
+// ProgramID is the index of the program along axis 0, 1 or 2 of the grid.
 func (k *Kernel) ProgramID(axis int) Value {
 	return k.add(&op{name: "tt.get_program_id", ints: []int{axis}}, nil, I32)
 }
 
-// Int is a constant.
+// Int is an int32 constant.
 func (k *Kernel) Int(v int) Value {
 	return k.add(&op{name: "arith.constant", ints: []int{v}}, nil, I32)
 }
 
-// Float is a constant.
+// Float is a float32 constant.
 func (k *Kernel) Float(v float32) Value {
 	return k.add(&op{name: "arith.constant", float: v}, nil, F32)
 }
@@ -175,7 +179,7 @@ func (v Value) Transpose(order ...int) Value {
 	return v.k.add(&op{name: "tt.trans", operands: []Value{v}, ints: order}, shape, v.Elem)
 }
 
-// Split takes the last axis, of size 2, apart.
+// Split cuts the last axis, of size 2, into its two entries.
 func (v Value) Split() (first, second Value) {
 	shape := slices.Clone(v.Shape[:len(v.Shape)-1])
 	first, second = v.k.value(shape, v.Elem), v.k.value(shape, v.Elem)
@@ -183,7 +187,7 @@ func (v Value) Split() (first, second Value) {
 	return first, second
 }
 
-// Columns takes the last axis apart, whose size is a power of two.
+// Columns cuts the last axis, whose size is a power of two, into its entries.
 func (v Value) Columns() []Value {
 	last := len(v.Shape) - 1
 	n := v.Shape[last]
@@ -220,8 +224,9 @@ func (v Value) to(shape []int) Value {
 	return v.k.add(&op{name: "tt.broadcast", operands: []Value{v}}, shape, v.Elem)
 }
 
-// For repeats body for i = from, from+step, … while i < to, with values that it carries from turn to turn. Where stages is more than 1, what a turn loads
-// is fetched while earlier turns compute, up to stages-1 turns before (Triton's pipeline: by way of the processor's shared memory).
+// For runs body for i = from, from+step, … while i < to, with values that it carries from iteration
+// to iteration. With more than one stage, what an iteration loads is fetched while earlier ones
+// compute, up to stages-1 iterations before (Triton's software pipeline, by way of shared memory).
 func (k *Kernel) For(from, to Value, step, stages int, carried []Value, body func(i Value, carried []Value) []Value) []Value {
 	by := k.Int(step)
 	inner, outer := &block{}, k.at

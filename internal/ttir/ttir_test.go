@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// sumOfSquares adds the squares of the rows of a matrix [n, 8], a row a turn: program p takes every second row, from p on. It is one of each kind of operation.
+// sumOfSquares adds the squares of the rows of a matrix [n, 8], one row an iteration: program p
+// takes every second row, from p on. It has one of each kind of operation.
 func sumOfSquares(n int) *Kernel {
 	k := New("sum_of_squares")
 	x, out := k.Pointer(F32), k.Pointer(F32)
@@ -24,7 +25,8 @@ func sumOfSquares(n int) *Kernel {
 	return k
 }
 
-// The text that XLA 2026-06 (jaxlib 0.11.2) parsed and compiled (its loop without the attribute of stages, which the kernels of kvq have had compiled).
+// The text that XLA 2026-06 (jaxlib 0.11.2) parsed and compiled (its loop without the attribute of
+// stages, which the kernels of kvq have had compiled).
 func TestText(t *testing.T) {
 	got := sumOfSquares(4).Text()
 	golden := filepath.Join("testdata", "sum_of_squares.ttir")
@@ -44,8 +46,10 @@ func TestRun(t *testing.T) {
 	}
 	out := make([]float32, 2*4)
 	sumOfSquares(4).Run([3]int{2, 1, 1}, Memory{x, out})
-	// Program 0 has rows 0 and 2: column c sums to 10c². Of even e and odd o columns, joined[e][o] = 10(e²+o²), e in 0,2,4,6 and o in 1,3,5,7. Where row < column
-	// the transposed one is taken; column j then has the largest of joined[i][j] for i >= j and joined[j][i] for i < j. Program 1 has rows 1 and 3: 20c².
+	// Program 0 has rows 0 and 2: column c sums to 10c². Of even e and odd o columns, joined[e][o]
+	// = 10(e²+o²), e in 0,2,4,6 and o in 1,3,5,7. Where row < column the transposed one is taken;
+	// column j then has the largest of joined[i][j] for i >= j and joined[j][i] for i < j. Program
+	// 1 has rows 1 and 3: 20c².
 	joined := func(i, j int) float32 { return float32(4*i*i + (2*j+1)*(2*j+1)) }
 	for p, factor := range []float32{10, 20} {
 		for j := range 4 {

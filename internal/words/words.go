@@ -1,13 +1,14 @@
 // Package words takes codes of a few bits out of the words they are packed in, by masks and without
 // shifts.
 //
-// A masked field stays where it lies in its word, so a code there counts code·2^at, where at is the bit
-// that the field begins at. What multiplies the code makes up for that with a factor of 2^-at. A sum
-// over codes multiplies them anyhow, so a code costs a mask and no shift. Only the fields at the top of
-// a word are shifted down first, since they would reach into the sign or the exponent of the number.
+// A masked field stays where it lies in its word, so a code there counts code·2^at, where at is the
+// bit that the field begins at. What multiplies the code makes up for that with a factor of 2^-at.
+// A sum over codes multiplies them anyhow, so a code costs a mask and no shift. Only the fields at
+// the top of a word are shifted down first, since they would reach into the sign or the exponent of
+// the number.
 //
-// Package llama sums packed weights this way, package codes the codes of a cache, and package kernel
-// writes the same for a GPU.
+// Package llama sums packed weights this way, package codes the codes of a cache, and package
+// kernel writes the same for a GPU.
 package words
 
 import (
@@ -41,8 +42,8 @@ func (p Place) Factor(low int) float32 { return float32(math.Ldexp(1, low-p.At))
 // Mask is the bits of the field.
 func (f Fields) Mask(p Place) int { return (1<<f.Width - 1) << p.At }
 
-// Integer is the place of field k where the masked word is taken for a signed integer. The last field
-// is shifted down by its width, away from the sign.
+// Integer is the place of field k where the masked word is taken for a signed integer. The last
+// field is shifted down by its width, away from the sign.
 func (f Fields) Integer(k int) Place {
 	at := k * f.Width
 	if k > 0 && k == f.Count()-1 {
@@ -51,8 +52,8 @@ func (f Fields) Integer(k int) Place {
 	return Place{At: at}
 }
 
-// Where a masked word of 32 bits is taken for the bits of a float32, its numbers are code·2^(at-FloatBias)
-// below bit FloatExponent: most of them are subnormal.
+// Where a masked word of 32 bits is taken for the bits of a float32, its numbers are
+// code·2^(at-FloatBias) below bit FloatExponent: most of them are subnormal.
 const (
 	FloatBias     = 149
 	FloatExponent = 24 // fields from this bit on are shifted down: here a float's exponent begins
@@ -68,8 +69,8 @@ func (f Fields) Float(k int) Place {
 	return Place{At: at}
 }
 
-// Number takes field k out of words (an unsigned dtype) as float32 numbers of the same shape: the code
-// times 2^at, where at is that of [Fields.Integer].
+// Number takes field k out of words (an unsigned dtype) as float32 numbers of the same shape: the
+// code times 2^at, where at is that of [Fields.Integer].
 func (f Fields) Number(k int, words *graph.Node) *graph.Node {
 	x, place := words, f.Integer(k)
 	if place.Down > 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/words"
 )
 
-// sample is a word in which all fields differ, the top bit is set, and so are the bits of neighbours.
+// sample is a word in which all fields differ, the top bit is set, and so are the bits of
+// neighbours.
 const sample = 0xfedc8765
 
 // Masked fields times their factors are the codes, for every width.
@@ -36,7 +37,8 @@ func TestNumbersTimesFactorsAreTheCodes(t *testing.T) {
 	}
 }
 
-// A masked word's bits as those of a float32 are the code at its place, never an exponent beyond it.
+// A masked word's bits as those of a float32 are the code at its place, never an exponent beyond
+// it.
 func TestFloatBitsAreTheCodes(t *testing.T) {
 	for _, width := range []int{1, 2, 4, 8} {
 		f := words.Fields{Word: 32, Width: width}

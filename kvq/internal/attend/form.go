@@ -51,17 +51,17 @@ const (
 	KernelMaxDim             = 256  // more do not fit the registers of a warp
 )
 
-// Choose says which form runs, and why it is not the kernel (on CUDA), or what was assumed. It depends
-// on nothing but q.
+// Choose says which form runs, and why it is not the kernel (on CUDA), or what was assumed. It
+// depends on nothing but q.
 //
 //	                           | several tokens | one token, CPU                    | one token, GPU | one token, one CUDA device
 //	packed codes               | tiles          | words                             | words          | kernel
 //	  words of two groups      | tiles          | tiles                             | tiles          | tiles
 //	a number for each code     | tiles          | tiles (words where asked for)     | words          | words
 //
-// The kernel also needs compute capability 8.0, a head dimension of a power of two from 32 to 256, words
-// of 32 bits, groups of a power of two channels, and queries of float32, float16 or bfloat16. What it
-// does not take goes to the form of other GPUs.
+// The kernel also needs compute capability 8.0, a head dimension of a power of two from 32 to 256,
+// words of 32 bits, groups of a power of two channels, and queries of float32, float16 or bfloat16.
+// What it does not take goes to the form of other GPUs.
 func Choose(q Query) (Form, string) {
 	if q.Tokens > 1 {
 		return Tiles, "several tokens at once"

@@ -8,13 +8,13 @@ import (
 )
 
 // Masked is added to the score of a token that a query must not see. It is finite, so that a row of
-// nothing but padding gives a finite average instead of NaN, and far below any score, so that exp gives
-// exactly 0 beside a visible token.
+// nothing but padding gives a finite average instead of NaN, and far below any score, so that exp
+// gives exactly 0 beside a visible token.
 const Masked = -1e30
 
-// Mask is what is added to the scores of stored tokens: 0 where a query sees them, Masked elsewhere. A
-// query sees a token that is known (its index is not negative), not after its own, and inside the
-// sliding window (0: no limit).
+// Mask is what is added to the scores of stored tokens: 0 where a query sees them, Masked
+// elsewhere. A query sees a token that is known (its index is not negative), not after its own, and
+// inside the sliding window (0: no limit).
 //
 //	index [B, N] int32 of stored tokens, position [B, t] int32 of the queries, both counted from the
 //	row's first real token -> [B, t, N] float32

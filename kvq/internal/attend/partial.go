@@ -9,17 +9,17 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// Partial is attention over a part of the tokens, before it is divided by the sum of its weights: parts
-// computed apart are merged exactly. It is the online softmax of FlashAttention (Dao et al. 2022,
-// section 3.1). All float32:
+// Partial is attention over a part of the tokens, before it is divided by the sum of its weights:
+// parts computed apart are merged exactly. It is the online softmax of FlashAttention (Dao et al.
+// 2022, section 3.1). All float32:
 //
 //	Max [B, K, Q, 1]     largest score of the part
 //	Sum [B, K, Q, 1]     Σ exp(score - Max)
 //	Out [B, K, Q, D]     Σ exp(score - Max) · value
 type Partial struct{ Max, Sum, Out *Node }
 
-// NewPartial makes a part of scores [B, K, Q, N] float32, the mask added. weightedSum maps the weights
-// exp(score - max) [B, K, Q, N] to their weighted sum of values [B, K, Q, D] float32.
+// NewPartial makes a part of scores [B, K, Q, N] float32, the mask added. weightedSum maps the
+// weights exp(score - max) [B, K, Q, N] to their weighted sum of values [B, K, Q, D] float32.
 func NewPartial(scores *Node, weightedSum func(weights *Node) *Node) Partial {
 	top := gx.ReduceMaxAndKeep(scores, -1)
 	weights := Exp(Sub(scores, top))
@@ -40,21 +40,22 @@ func (p Partial) Merge(q Partial) Partial {
 // Result divides by the sum: the attention output [B, K, Q, D] float32.
 func (p Partial) Result() *Node { return Div(p.Out, p.Sum) }
 
-// FoldQueries brings queries [B, H, t, D] to [B, K, Q, D], scaled by 1/sqrt(D): the H/K query heads of a
-// key/value head and their t tokens become rows of one product.
+// FoldQueries brings queries [B, H, t, D] to [B, K, Q, D], scaled by 1/sqrt(D): the H/K query heads
+// of a key/value head and their t tokens become rows of one product.
 func FoldQueries(queries *Node, kvHeads int) *Node {
 	s := queries.Shape()
 	b, h, t, d := s.Dim(0), s.Dim(1), s.Dim(2), s.Dim(3)
 	return gx.MulScalar(Reshape(queries, b, kvHeads, h/kvHeads*t, d), 1/math.Sqrt(float64(d)))
 }
 
-// UnfoldQueries is the way back: [B, K, Q, D] float32 -> [B, H, t, D] in the dtype of like [B, H, t, D].
+// UnfoldQueries is the way back: [B, K, Q, D] float32 -> [B, H, t, D] in the dtype of like [B, H,
+// t, D].
 func UnfoldQueries(out, like *Node) *Node {
 	return ConvertDType(Reshape(out, like.Shape().Dimensions...), like.DType())
 }
 
-// Exact is attention over keys and values [B, K, N, D] in full precision, of queries [B, K, Q, D] that
-// are scaled. mask is what is added to scores, [B, t, N] float32.
+// Exact is attention over keys and values [B, K, N, D] in full precision, of queries [B, K, Q, D]
+// that are scaled. mask is what is added to scores, [B, t, N] float32.
 func Exact(q, keys, values, mask *Node) Partial {
 	scores := Add(scoresOf(q, keys), FoldMask(mask, dims(q)[2]))
 	return NewPartial(scores, func(w *Node) *Node { return weightedSum(w, values) })
@@ -66,8 +67,8 @@ func scoresOf(q, keys *Node) *Node {
 	return Dot(q, keys).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
 }
 
-// weightedSum multiplies weights [B, K, Q, N] float32 by values [B, K, N, D]: [B, K, Q, D] float32. The
-// weights are rounded to the dtype of the values first, as transformers does.
+// weightedSum multiplies weights [B, K, Q, N] float32 by values [B, K, N, D]: [B, K, Q, D] float32.
+// The weights are rounded to the dtype of the values first, as transformers does.
 func weightedSum(weights, values *Node) *Node {
 	weights = numbers.NarrowTo(weights, values.DType())
 	return Dot(weights, values).WithOutputDType(dtypes.Float32).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})

@@ -6,12 +6,12 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// PromptBlock is the number of query tokens that look at the prompt at once: the scores of one block,
-// not T x T of them, are alive.
+// PromptBlock is the number of query tokens that look at the prompt at once: the scores of one
+// block, not T x T of them, are alive.
 const PromptBlock = 256
 
-// Prompt is exact causal attention of a prompt over itself: what prefill sees, whatever the cache will
-// keep of it.
+// Prompt is exact causal attention of a prompt over itself: what prefill sees, whatever the cache
+// will keep of it.
 //
 //	queries [B, H, T, D], keys and values [B, K, T, D], start [B] int32: padding of each row
 //	-> [B, H, T, D] in the dtype of queries
@@ -22,9 +22,10 @@ func Prompt(queries, keys, values, start *Node, slidingWindow int) *Node {
 	if t <= 2*PromptBlock {
 		return promptBlock(queries, keys, values, index, index, slidingWindow)
 	}
-	// Blocks of queries, each against all keys. The last block is shifted back so that it is whole; some
-	// rows are computed twice. The output starts as the queries, of which every row is overwritten: as
-	// zeros, which are ready at once, XLA makes those of all layers before the first layer.
+	// Blocks of queries, each against all keys. The last block is shifted back so that it is whole;
+	// some rows are computed twice. The output starts as the queries, of which every row is
+	// overwritten: as zeros, which are ready at once, XLA makes those of all layers before the
+	// first layer.
 	blocks := (t + PromptBlock - 1) / PromptBlock
 	g := queries.Graph()
 	zero := func() *Node { return gx.Scalar(g, dtypes.Int32, 0) }

@@ -8,8 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// tileRows is how many rows of D a tile has over all heads. As float32 with D = 128 they are 4 MB: what
-// fits a processor's cache.
+// tileRows is how many rows of D a tile has over all heads. As float32 with D = 128 they are 4 MB:
+// what fits a processor's cache.
 const tileRows = 8192
 
 // TileBlocks is how many of n blocks are unpacked at once, for so many rows of heads (B·K): about
@@ -19,8 +19,8 @@ func TileBlocks(heads, unit, n int) int {
 	return min(tile, n)
 }
 
-// tiles is attention of several tokens, tile by tile with a running maximum (FlashAttention's online
-// softmax): a tile is as much as is ever unpacked.
+// tiles is attention of several tokens, tile by tile with a running maximum (FlashAttention's
+// online softmax): a tile is as much as is ever unpacked.
 func (c Coded) tiles(q *Node) Partial {
 	g := q.Graph()
 	d := dims(q) // [B, K, Q, D]
@@ -39,7 +39,8 @@ func (c Coded) tiles(q *Node) Partial {
 			i, count, sum := st[0], st[1], Partial{st[2], st[3], st[4]}
 			q, codesMask, arrays := captured[0], captured[1], captured[2:]
 			zero := gx.Scalar(i.Graph(), dtypes.Int32, 0)
-			// The last tile is shifted back so that it is whole; what the tile before it covered is masked.
+			// The last tile is shifted back so that it is whole; what the tile before it covered is
+			// masked.
 			first := gx.MulScalar(i, tile)
 			block := gx.MinScalar(first, last)
 			token := gx.MulScalar(block, codes.BlockTokens)

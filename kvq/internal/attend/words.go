@@ -9,12 +9,12 @@ import (
 // scoresOfCodes is the key of a function.
 type scoresOfCodes struct{ codes.Format }
 
-// words is attention of one token over all blocks at once: the codes are read, multiplied and summed in
-// two passes, one over keys and one over values. Between them are only the scores.
+// words is attention of one token over all blocks at once: the codes are read, multiplied and
+// summed in two passes, one over keys and one over values. Between them are only the scores.
 func (c Coded) words(q *Node) Partial {
 	sums := codes.NewSums(c.Length)
-	// A function, whose result is stored: otherwise XLA's CPU compiler makes the scores twice, for the
-	// largest and for the weights.
+	// A function, whose result is stored: otherwise XLA's CPU compiler makes the scores twice, for
+	// the largest and for the weights.
 	in := append([]*Node{q, c.Length, c.Mask}, c.Keys.Nodes()...) // mask: [B, 1, N*32]
 	scores := c.Functions.Call(scoresOfCodes{c.Key}, in, func(in []*Node) []*Node {
 		keys, _ := c.Key.Take(in[3:])

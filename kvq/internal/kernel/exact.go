@@ -9,16 +9,16 @@ import (
 // exactTile is how many slots of sinks and window a program reads.
 const exactTile = 16
 
-// exactSide is what the kernel reads of sinks and window. The last programs of a head take exactTile
-// slots each and no codes; the programs for codes take none.
+// exactSide is what the kernel reads of sinks and window. The last programs of a head take
+// exactTile slots each and no codes; the programs for codes take none.
 type exactSide struct {
 	k                   Attention
 	q                   ttir.Value
 	index, keys, values ttir.Value
 }
 
-// exactState is attention over exact tokens, for one query: the largest score times log2(e), the sum of
-// weights, the output [D].
+// exactState is attention over exact tokens, for one query: the largest score times log2(e), the
+// sum of weights, the output [D].
 type exactState struct{ best, sum, out ttir.Value }
 
 func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {

@@ -11,10 +11,11 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// The kernel is flash decoding (Dao et al. 2023): attention over codes in one pass. A program is one
-// warp. It walks its split of the blocks in use with a running maximum and writes an [attend.Partial].
-// Other programs of the same grid attend to sinks and window (exact.go). A second kernel merges the
-// parts (merge.go). What it has to equal is attention by graph operations, package attend.
+// The kernel is flash decoding (Dao et al. 2023): attention over codes in one pass. A program is
+// one warp. It walks its split of the blocks in use with a running maximum and writes an
+// [attend.Partial]. Other programs of the same grid attend to sinks and window (exact.go). A second
+// kernel merges the parts (merge.go). What it has to equal is attention by graph operations,
+// package attend.
 
 // Shape is what the kernel is made for.
 type Shape struct {
@@ -42,7 +43,8 @@ type Attention struct {
 // New chooses how the work is cut into programs.
 func New(s Shape) Attention {
 	k := Attention{Shape: s, storage: s.Key.Spec.Scales.Storage(s.CacheType), tile: 1, warps: 1}
-	// What takes codes out of words serves several queries; more of them do not fit a thread's registers.
+	// What takes codes out of words serves several queries; more of them do not fit a thread's
+	// registers.
 	for n := 1; n <= s.Queries; n++ {
 		if s.Queries%n == 0 && n*k.dim() <= 256 {
 			k.queriesPerProgram = n
@@ -97,7 +99,8 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 	return ttir.F32
 }
 
-// build writes the kernel. Its grid is (B·K·Q / queriesPerProgram) x programs. Parameters, in order:
+// build writes the kernel. Its grid is (B·K·Q / queriesPerProgram) x programs. Parameters, in
+// order:
 //
 //	q [B, K, Q, D]; the same rotated and multiplied by scoreScale, float32, where keys are rotated
 //	position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32
@@ -136,7 +139,8 @@ func (k Attention) build() *ttir.Kernel {
 
 	queries := key.queries(t, rotated, query)
 	rows := k.queriesPerProgram
-	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot, and the output.
+	// Carried: for each query the largest score, the weights' sums and sums of zero points by slot,
+	// and the output.
 	var carried []ttir.Value
 	slots := []int{k.tile, codes.BlockTokens}
 	for r := range rows {
@@ -180,7 +184,8 @@ func (k Attention) build() *ttir.Kernel {
 	return t
 }
 
-// blockBase is where the arrays of a block and head begin, in units of what a head has of them: [tile, 1].
+// blockBase is where the arrays of a block and head begin, in units of what a head has of them:
+// [tile, 1].
 func (k Attention) blockBase(block, head ttir.Value) ttir.Value {
 	return ttir.Add(block.MulInt(k.Batch*k.Heads), head)
 }
@@ -190,7 +195,8 @@ func (s side) groupBase(block, head ttir.Value) ttir.Value {
 	return s.k.blockBase(block.DivInt(s.Group/codes.BlockTokens), head)
 }
 
-// decode gives scales and zero points as float32 from where they lie; zero is an invalid Value where there is none.
+// decode gives scales and zero points as float32 from where they lie; zero is an invalid Value
+// where there is none.
 func (s side) decode(t *ttir.Kernel, offset ttir.Value) (scale, zero ttir.Value) {
 	scale = ttir.Load(s.scales, offset)
 	if s.k.storage != numbers.Scale8 {

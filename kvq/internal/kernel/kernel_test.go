@@ -86,8 +86,8 @@ func kernelCases() []kernelCase {
 	}
 }
 
-// kernelTest is a kernel, and the state of a layer that holds made-up codes, scales and tokens: two rows,
-// the second with fewer tokens.
+// kernelTest is a kernel, and the state of a layer that holds made-up codes, scales and tokens: two
+// rows, the second with fewer tokens.
 type kernelTest struct {
 	k     Attention
 	state []any // position, used, codeIndex, exactIndex, exact keys and values, arrays of keys and values
@@ -183,8 +183,8 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(in In
 	return out
 }
 
-// graph is what the kernel is to give, in graph operations: attention over codes, and over sinks and
-// window in float32.
+// graph is what the kernel is to give, in graph operations: attention over codes, and over sinks
+// and window in float32.
 func (k Attention) graph(in Inputs, form attend.Form) attend.Partial {
 	q := gx.MulScalar(in.Queries, k.scoreScale())
 	position := Reshape(in.Position, k.Batch, 1)
@@ -297,8 +297,8 @@ func (k Attention) runOnHost(inputs []*tensors.Tensor) parts {
 	return merged
 }
 
-// requireParts allows rounding of sums in float32: scores of some tens, to tolerance, and weights to ten
-// times of it.
+// requireParts allows rounding of sums in float32: scores of some tens, to tolerance, and weights
+// to ten times of it.
 func requireParts(t *testing.T, what string, tolerance float64, got, want parts) {
 	t.Helper()
 	dim := len(want.out) / len(want.max)
@@ -321,7 +321,8 @@ func requireParts(t *testing.T, what string, tolerance float64, got, want parts)
 	}
 }
 
-// The programs that read codes fill an H100 a whole number of times, as well as there are blocks for them.
+// The programs that read codes fill an H100 a whole number of times, as well as there are blocks
+// for them.
 func TestKernelPrograms(t *testing.T) {
 	tutorial := coding{bits: 4, group: 32}
 	for _, c := range []struct{ batch, capacity, want int }{

@@ -7,12 +7,12 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A thread
-// adds the codes of its slice for a few tokens; then the slices are added. Values of the kernel are
-// [tile, slices, 32 tokens].
+// Keys in the kernel: a head's channels are cut into slices of equal size, each within a group. A
+// thread adds the codes of its slice for a few tokens; then the slices are added. Values of the
+// kernel are [tile, slices, 32 tokens].
 
-// slices is the number of slices: the groups of a head, and at least four where each then still has a
-// whole word of every plane, so that a few threads share the queries between them.
+// slices is the number of slices: the groups of a head, and at least four where each then still has
+// a whole word of every plane, so that a few threads share the queries between them.
 func (s side) slices() int {
 	n := s.Groups()
 	planes, layout := s.Planes(), s.Words()
@@ -61,7 +61,8 @@ func (s side) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 	return out
 }
 
-// scores are the products of queries with the keys of a tile, times log2(e): [tile, 32] for each query.
+// scores are the products of queries with the keys of a tile, times log2(e): [tile, 32] for each
+// query.
 func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
 	list, layout, wordsOfPart := s.Planes(), s.Words(), s.WordsOfPart()
 	n := s.slices()

@@ -12,8 +12,8 @@ const mergeChannels = attend.KernelMinDim
 
 const mergeWarps = 4
 
-// buildMerge writes the kernel that merges what the programs of a head leave, [attend.Partial.Merge] of
-// all of them. Its grid is queries x pieces of D.
+// buildMerge writes the kernel that merges what the programs of a head leave,
+// [attend.Partial.Merge] of all of them. Its grid is queries x pieces of D.
 //
 //	max, sum [programs, rows], out [programs, rows, D] float32, rows = B·K·Q
 //	max, sum [rows], out [rows, D] float32; where values are rotated, out of codes, and then out of
@@ -53,8 +53,8 @@ func (k Attention) buildMerge() *ttir.Kernel {
 	return t
 }
 
-// outputs is how many the merge has: those of rotated values have to be rotated back before those of
-// exact ones are added.
+// outputs is how many the merge has: those of rotated values have to be rotated back before those
+// of exact ones are added.
 func (k Attention) outputs() int {
 	if k.Value.Rotate {
 		return 2

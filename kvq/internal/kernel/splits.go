@@ -1,24 +1,26 @@
 package kernel
 
-// stages is how many iterations are under way at once: while one computes, what the next two read is on
-// its way. With one, a warp waits for memory three times an iteration, and a processor has too few warps
-// to fill the time: 32 rows of 4,096 tokens took an H200 0.27 ms with one stage, 0.25 with two and 0.22
-// with three (docs/bench/cuda/12-attention-llama2.md).
+// stages is how many iterations are under way at once: while one computes, what the next two read
+// is on its way. With one, a warp waits for memory three times an iteration, and a processor has
+// too few warps to fill the time: 32 rows of 4,096 tokens took an H200 0.27 ms with one stage, 0.25
+// with two and 0.22 with three (docs/bench/cuda/12-attention-llama2.md).
 const stages = 3
 
 // h100Processors stand for a GPU that does not tell how many it has; attend.Choose then says so.
 const h100Processors = 132
 
-// programs is how many programs share a head of a row: those for codes, then those for exact tokens.
+// programs is how many programs share a head of a row: those for codes, then those for exact
+// tokens.
 func (k Attention) programs() int      { return k.splits + k.exactPrograms() }
 func (k Attention) exactPrograms() int { return (k.Exact + exactTile - 1) / exactTile }
 
-// chooseSplits is how many programs share a head's blocks (split-K). Programs that read codes come first
-// in the grid and take equally long, so the grid should be whole waves: with 1,024 heads an H200 reads
+// chooseSplits is how many programs share a head's blocks (split-K). Programs that read codes come
+// first in the grid and take equally long, so the grid should be whole waves: with 1,024 heads an
+// H200 reads
 // 2.8 TB/s with one program a head, and 3.7 with three, which are two waves. It takes the fewest waves
-// that leave at most a tenth of the GPU idle, because every program costs a launch and one more part to
-// merge; where no number does that, the number that leaves least. Programs for exact tokens come last
-// and fill what is left.
+// that leave at most a tenth of the GPU idle, because every program costs a launch and one more
+// part to merge; where no number does that, the number that leaves least. Programs for exact tokens
+// come last and fill what is left.
 func (k Attention) chooseSplits() int {
 	processors := k.Processors
 	if processors == 0 {

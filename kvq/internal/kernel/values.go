@@ -6,8 +6,8 @@ import (
 )
 
 // Values in the kernel: a thread has a few channels and adds the codes of all tokens of a tile, by
-// weights that it shares with the other threads. Words are [tile, words, groups, channels of a group];
-// where groups run along tokens, one group is the whole head.
+// weights that it shares with the other threads. Words are [tile, words, groups, channels of a
+// group]; where groups run along tokens, one group is the whole head.
 
 // valueGroups is what the lanes are cut into.
 func (s side) valueGroups() int { return s.Groups() }
