@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // root is the clone.
@@ -181,5 +182,23 @@ func TestFlagsExist(t *testing.T) {
 	}
 	if n < 20 {
 		t.Errorf("%d flags found, want many", n)
+	}
+}
+
+// Prose is wrapped at 100 columns. Tables, code, headings and what has no space to break at are not.
+func TestProseIsWrapped(t *testing.T) {
+	for name, text := range documents(t, true) {
+		fenced := false
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "```") {
+				fenced = !fenced
+			}
+			line = strings.TrimRight(line, "\n")
+			begin := strings.TrimLeft(line, " ")
+			prose := !fenced && !strings.HasPrefix(line, "    ") && !strings.ContainsAny(begin[:min(1, len(begin))], "|#<!")
+			if prose && utf8.RuneCountInString(line) > 100 && strings.Contains(strings.TrimLeft(begin, "-* "), " ") {
+				t.Errorf("%s has a line of %d columns, want 100 at most: %s", name, utf8.RuneCountInString(line), line)
+			}
+		}
 	}
 }
