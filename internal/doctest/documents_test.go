@@ -202,3 +202,19 @@ func TestProseIsWrapped(t *testing.T) {
 		}
 	}
 }
+
+var document = regexp.MustCompile(`\bdocs/[\w/.-]+\.(?:md|jsonl|svg)\b`)
+
+// Documents that comments and messages of the code refer to exist.
+func TestCodeRefersToDocuments(t *testing.T) {
+	walk(t, func(name string) {
+		if path.Ext(name) != ".go" || strings.HasPrefix(name, "internal/doctest/") {
+			return
+		}
+		for _, d := range document.FindAllString(read(t, name), -1) {
+			if !exists(d) && d != "docs/gguf.md" { // of ggml
+				t.Errorf("%s refers to %s, which is not there", name, d)
+			}
+		}
+	})
+}

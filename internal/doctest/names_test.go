@@ -103,3 +103,24 @@ func TestNamesExist(t *testing.T) {
 		t.Errorf("%d names found, want many", n)
 	}
 }
+
+var place = regexp.MustCompile("`([\\w.]+)`(?: in|,| \\() ?`([\\w/.-]+\\.go)`")
+
+// "`name` in `file.go`" and "`name` (`file.go`)" say where a name is declared or used: it is there.
+func TestNamesAreWhereDocumentsSay(t *testing.T) {
+	n := 0
+	for name, text := range documents(t, true) {
+		for _, m := range place.FindAllStringSubmatch(strings.ReplaceAll(text, "\n", " "), -1) {
+			file, last := m[2], m[1][strings.LastIndex(m[1], ".")+1:]
+			if !strings.Contains(file, "/") || strings.Contains(m[1], "/") || !exists(file) {
+				continue
+			}
+			if n++; !regexp.MustCompile(`\b` + last + `\b`).MatchString(read(t, file)) {
+				t.Errorf("%s says that %s is in %s, where it is not", name, m[1], file)
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("%d places found, want many", n)
+	}
+}

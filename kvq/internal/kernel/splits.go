@@ -3,7 +3,7 @@ package kernel
 // stages is how many iterations are under way at once: while one computes, what the next two read
 // is on its way. With one, a warp waits for memory three times an iteration, and a processor has
 // too few warps to fill the time: 32 rows of 4,096 tokens took an H200 0.27 ms with one stage, 0.25
-// with two and 0.22 with three (docs/bench/cuda/12-attention-llama2.md).
+// with two and 0.22 with three (docs/bench-log.md).
 const stages = 3
 
 // h100Processors stand for a GPU that does not tell how many it has; attend.Choose then says so.
