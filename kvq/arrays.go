@@ -31,8 +31,8 @@ type array struct {
 	// tokens is the axis that grows with the capacity, and per the number of token slots behind one
 	// entry of it; tokens < 0: none.
 	tokens, per int
-	// heads is the axis of key/value heads, which may be folded with others: heads are its major part.
-	// Negative: none.
+	// heads is the axis of key/value heads, which may be folded with others: heads are its major
+	// part. Negative: none.
 	heads int
 }
 
@@ -97,3 +97,15 @@ func (p *Plan) layerArrays(layer int) []array {
 
 // exactSlots is E = S + W.
 func (p *Plan) exactSlots() int { return p.sinks + p.windowSlots }
+
+// HeadAxes says for each array of the state, in the order of [Cache.Nodes], along which axis it is
+// cut when key/value heads are sharded over several devices: device i of n gets the i-th of n equal
+// pieces, which hold the i-th of n equal runs of heads and nothing of other heads. -1 is an array
+// that every device has whole.
+func (p *Plan) HeadAxes() []int {
+	var axes []int
+	for _, a := range p.arrays() {
+		axes = append(axes, a.heads)
+	}
+	return axes
+}

@@ -35,7 +35,7 @@ type backend struct {
 	quantizer Quantizer   // where a configuration names none
 	scales    ScaleFormat // likewise; empty: the cache's dtype
 	free      bool        // takes every quantizer, and rotation
-	perToken  bool        // groups run along the head dimension only, and axis 1 is another name for that
+	perToken  bool        // groups run along the head dimension , and axis 1 is another name for that
 	wholeRow  bool        // see numbers.Spec
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 
-// Head dimensions of real models, and 16: those that are no power of two rotate in smaller blocks and have no groups of 64.
+// Head dimensions of real models, and 16: those that are no power of two rotate in smaller blocks
+// and have no groups of 64.
 func TestHeadDimensions(t *testing.T) {
 	for _, dim := range []int{16, 64, 80, 96, 128, 256} {
 		for _, c := range []suiteCase{
@@ -47,7 +48,8 @@ func codedTokens(held map[int]*heldToken) (n int) {
 	return n
 }
 
-// Prompts of every length around sinks, window and blocks, in a cache that is then filled to its last slot.
+// Prompts of every length around sinks, window and blocks, in a cache that is then filled to its
+// last slot.
 func TestLengthsAroundEveryBoundary(t *testing.T) {
 	const capacity = 72
 	for _, c := range []struct {
@@ -81,7 +83,8 @@ func TestLengthsAroundEveryBoundary(t *testing.T) {
 	}
 }
 
-// A sliding window hides tokens by their age, wherever they are: in codes, in the window, in the sinks, in a long prompt.
+// A sliding window hides tokens by their age, wherever they are: in codes, in the window, in the
+// sinks, in a long prompt.
 func TestSlidingWindow(t *testing.T) {
 	for _, sliding := range []int{1, 40} {
 		c := suiteCase{config: blocks(8, func(c *Config) { perChannelKeys(c); c.Sinks = 2 }), dtype: dtypes.Float32, dim: 32, sliding: sliding}
@@ -96,7 +99,8 @@ func TestSlidingWindow(t *testing.T) {
 	}
 }
 
-// A prompt longer than the scores that are alive at once goes in blocks of queries; the answers are the same.
+// A prompt longer than the scores that are alive at once goes in blocks of queries; the answers are
+// the same.
 func TestLongPrompt(t *testing.T) {
 	const length = 2*attend.PromptBlock + 37
 	shape := Shape{Layers: 1, Batch: 2, KVHeads: 1, HeadDim: 16, Capacity: length + 3, DType: dtypes.Float32, SlidingWindow: 300}

@@ -57,8 +57,8 @@ type Cache interface {
 
 // LayerCache is one layer of a [Cache] in the step under way.
 type LayerCache interface {
-	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D].
-	// t is the same for all layers of a step.
+	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D]. t is
+	// the same for all layers of a step.
 	Append(keys, values *Node)
 
 	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached

@@ -1,10 +1,12 @@
-// Package kvq is a key/value cache for attention in GoMLX graphs that keeps old tokens as codes of a few bits.
+// Package kvq is a key/value cache for attention in GoMLX graphs that keeps old tokens as codes of
+// a few bits.
 //
-// A model that generates text token by token needs the keys and values of all tokens before. Kept in full precision they
-// soon take more memory than the model, and each step has to read all of them. Here groups of values share a scale and a
-// zero point, and a value is a code of 2 to 8 bits: value ≈ scale·code + zero. The newest tokens wait in a window in full
-// precision; what leaves it is coded once, and its codes never change. Attention reads the codes themselves: scales and
-// zero points are factored out of the sums, and a dequantized cache is never written to memory.
+// A model that generates text token by token needs the keys and values of all tokens before. Kept
+// in full precision they soon take more memory than the model, and each step has to read all of
+// them. Here groups of values share a scale and a zero point, and a value is a code of 2 to 8 bits:
+// value ≈ scale·code + zero. The newest tokens wait in a window in full precision; what leaves it
+// is coded once, and its codes never change. Attention reads the codes themselves: scales and zero
+// points are factored out of the sums, and a dequantized cache is never written to memory.
 //
 // # Letters
 //
@@ -15,9 +17,10 @@
 //
 // # Use
 //
-// A [Config] says how to keep keys and values: [Tutorial], one of the [Presets], or one of your own; its zero value is
-// full precision. [New] checks it against a [Shape] and gives a [Plan], which knows every array and every byte before
-// anything is allocated. In a graph, [Plan.Init] makes an empty [Cache], and a step of a model is
+// A [Config] says how to keep keys and values: [Tutorial], one of the [Presets], or one of your
+// own; its zero value is full precision. [New] checks it against a [Shape] and gives a [Plan],
+// which knows every array and every byte before anything is allocated. In a graph, [Plan.Init]
+// makes an empty [Cache], and a step of a model is
 //
 //	plan, err := kvq.New(kvq.Tutorial(), kvq.Shape{Layers: 30, Batch: 2, KVHeads: 3, HeadDim: 64, Capacity: 1024, DType: dtypes.Float32})
 //	...
@@ -31,18 +34,20 @@
 //	cache.Advance()                              // the new tokens are history now
 //	state := cache.Nodes()                       // to loop state or outputs; plan.From(state) is the way back
 //
-// The model does not see whether its cache is quantized. The state is a flat list of nodes in the order of [Plan.Shapes],
-// so it can be the state of a While, where XLA updates it in place, or go in and out of separate calls.
+// The model does not see whether its cache is quantized. The state is a flat list of nodes in the
+// order of [Plan.Shapes], so it can be the state of a While, where XLA updates it in place, or go
+// in and out of separate calls.
 //
 // # Errors
 //
-// Functions that build graphs panic with an error of package exceptions where shapes are wrong; GoMLX turns it into the
-// error of the call that runs the graph. Everything else returns errors, of one line: what was wanted, what came.
+// Functions that build graphs panic with an error of package exceptions where shapes are wrong;
+// GoMLX turns it into the error of the call that runs the graph. Everything else returns errors, of
+// one line: what was wanted, what came.
 //
 // # Imports
 //
-// The package imports no model, and links no backend: the program opens one and hands it in. Of go-xla
-// it imports stablehlo, the writer of programs, which needs neither cgo nor a plugin. Some of what it
-// asks of GoMLX and go-xla is not public there; [Supported] tells whether a program has the versions
-// that this was tested with.
+// The package imports no model, and links no backend: the program opens one and hands it in. Of
+// go-xla it imports stablehlo, the writer of programs, which needs neither cgo nor a plugin. Some
+// of what it asks of GoMLX and go-xla is not public there; [Supported] tells whether a program has
+// the versions that this was tested with.
 package kvq

@@ -6,8 +6,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Crop forgets the newest n tokens. Codes that stay are not touched, except where the cut goes through a group along tokens: what is left of
-// that group moves back into the window, see reopen.
+// Crop forgets the newest n tokens. Codes that stay are not touched, except where the cut goes
+// through a group along tokens: what is left of that group moves back into the window, see reopen.
 func (c *quantizedCache) Crop(n *Node) {
 	p, g := c.plan, c.length.Graph()
 	c.length = Sub(c.length, n)
@@ -29,8 +29,10 @@ func (c *quantizedCache) Crop(n *Node) {
 }
 
 func (c *quantizedCache) Reorder(rows *Node) {
-	for _, x := range []**Node{&c.start, &c.next, &c.used, &c.codeIndex, &c.exactIndex} {
-		*x = takeRows(*x, rows, 0)
+	for i, x := range c.shared() {
+		if axis := c.plan.arrays()[i].rows(); axis >= 0 {
+			*x = takeRows(*x, rows, axis)
+		}
 	}
 	for i := range c.layers {
 		s := &c.layers[i]

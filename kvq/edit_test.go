@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/oracle"
 )
 
-// requireSameTokens fails where two rows of two caches do not hold the same tokens, bit for bit, in the same kind of place.
+// requireSameTokens fails where two rows of two caches do not hold the same tokens, bit for bit, in
+// the same kind of place.
 func requireSameTokens(t *testing.T, what string, got, want map[int]*heldToken) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -40,8 +41,8 @@ func requireSameCache(t *testing.T, what string, got, want *session) {
 	}
 }
 
-// requireStep plays n more steps and compares each attention with the oracle's over what the cache holds, and with a model that has no cache at
-// all: not farther from it than near.
+// requireStep plays n more steps and compares each attention with the oracle's over what the cache
+// holds, and with a model that has no cache at all: not farther from it than near.
 func (c suiteCase) requireSteps(t *testing.T, what string, s *session, n int, near float64) {
 	t.Helper()
 	for range n {
@@ -58,7 +59,8 @@ func (c suiteCase) requireSteps(t *testing.T, what string, s *session, n int, ne
 	}
 }
 
-// distance is the root mean square of the difference over the newest token's outputs, as a part of the outputs' size.
+// distance is the root mean square of the difference over the newest token's outputs, as a part of
+// the outputs' size.
 func distance(s *session, got, want oracle.Tensor) float64 {
 	wrong, size := 0.0, 0.0
 	for b, start := range s.in.start {
@@ -75,7 +77,8 @@ func distance(s *session, got, want oracle.Tensor) float64 {
 	return math.Sqrt(wrong / max(size, 1e-30))
 }
 
-// nearness is how far from a model without a cache a kind of cache may be on the suite's random data.
+// nearness is how far from a model without a cache a kind of cache may be on the suite's random
+// data.
 func (c suiteCase) nearness() float64 {
 	switch {
 	case !c.config.Quantized():
@@ -126,8 +129,9 @@ func checkCrop(t *testing.T, r *recording) {
 	}
 }
 
-// requireReopened looks at the tokens that a crop took out of codes: they are what is left of one group along tokens, back in the window with the
-// values that their codes stood for. It strikes them off both lists.
+// requireReopened looks at the tokens that a crop took out of codes: they are what is left of one
+// group along tokens, back in the window with the values that their codes stood for. It strikes
+// them off both lists.
 func requireReopened(t *testing.T, p *Plan, held, before map[int]*heldToken) {
 	t.Helper()
 	reopened := 0
@@ -151,7 +155,8 @@ func requireReopened(t *testing.T, p *Plan, held, before map[int]*heldToken) {
 	}
 }
 
-// checkCropAgain rolls back a few tokens many times over, as speculative decoding does: nothing leaks, and no room is lost.
+// checkCropAgain rolls back a few tokens many times over, as speculative decoding does: nothing
+// leaks, and no room is lost.
 func checkCropAgain(t *testing.T, r *recording) {
 	s := r.session.fork()
 	s.t = t

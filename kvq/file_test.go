@@ -16,7 +16,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// checkFile saves and loads the cache and goes on with what was loaded: bit-exact, and the same answers.
+// checkFile saves and loads the cache and goes on with what was loaded: bit-exact, and the same
+// answers.
 func checkFile(t *testing.T, r *recording) {
 	path := filepath.Join(t.TempDir(), "cache.safetensors")
 	if err := Save(path, r.plan, r.state); err != nil {
@@ -53,7 +54,8 @@ func bytesOf(t testing.TB, x *tensors.Tensor) (out []byte) {
 	return out
 }
 
-// smallFile is a saved cache of a few hundred bytes, made without a backend: arrays of counting bytes.
+// smallFile is a saved cache of a few hundred bytes, made without a backend: arrays of counting
+// bytes.
 func smallFile(t testing.TB) (path string, p *Plan, state []*tensors.Tensor) {
 	t.Helper()
 	p, err := New(Config{Backend: Blocks, NBits: 3, QGroupSize: 8, ResidualLength: 1, Sinks: 1, Scales: Scale8},
@@ -220,7 +222,8 @@ func TestSaveIsDeterministic(t *testing.T) {
 	}
 }
 
-// FuzzLoad feeds the loader damaged files: it returns an error, or a state of the plan's shapes whose saved form loads again.
+// FuzzLoad feeds the loader damaged files: it returns an error, or a state of the plan's shapes
+// whose saved form loads again.
 func FuzzLoad(f *testing.F) {
 	path, _, _ := smallFile(f)
 	good, err := os.ReadFile(path)

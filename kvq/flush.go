@@ -8,7 +8,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
-	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // flush moves the oldest tokens from the window to codes, row by row and block by block, as far as
@@ -83,13 +82,13 @@ type blockPlace struct {
 // alike are coded as if they were rows of one batch, since a quantizer for each would be most of
 // what XLA has to compile.
 func (c *quantizedCache) storeBlocks(b blockPlace) {
-	alike := map[codes.Format][]sided{}
+	alike := map[codes.Format][]codedSide{}
 	var order []codes.Format
 	add := func(f codes.Format, exact *Node, to *codes.Blocks) {
 		if alike[f] == nil {
 			order = append(order, f)
 		}
-		alike[f] = append(alike[f], sided{exact, to})
+		alike[f] = append(alike[f], codedSide{exact, to})
 	}
 	for i, l := range c.plan.layers {
 		s := &c.layers[i]
@@ -101,14 +100,14 @@ func (c *quantizedCache) storeBlocks(b blockPlace) {
 	}
 }
 
-// sided is the keys or the values of a layer: the window [B, K, E, D], and where its tokens go.
-type sided struct {
+// codedSide is the keys or the values of a layer: the window [B, K, E, D], and where its tokens go.
+type codedSide struct {
 	exact *Node
 	to    *codes.Blocks
 }
 
 // storeBlock is storeBlocks for layers that are coded alike.
-func (p *Plan) storeBlock(f codes.Format, layers []sided, b blockPlace) {
+func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	var rings, olds []*Node
 	zero := gx.Scalar(b.row.Graph(), dtypes.Int32, 0)
 	for _, l := range layers {
@@ -178,53 +177,6 @@ func (p *Plan) forgetCoded(exactIndex, next *Node) *Node {
 	inRing := gx.GreaterOrEqualScalar(Iota(g, exactIndex.Shape(), 1), p.sinks)
 	old := LessThan(exactIndex, gx.BroadcastToDims(Reshape(next, b, 1), b, e))
 	return Where(And(inRing, old), gx.Fill(g, exactIndex.Shape(), -1), exactIndex)
-}
-
-// storePrompt codes the prompt of one layer, [B, K, T, D] in newKeys and newValues, as far as the
-// policy wants it coded, and fills sinks and window. Layer by layer, so that no more than one
-// layer's keys and values are alive in full precision.
-func (c *quantizedCache) storePrompt(layer int) {
-	p := c.plan
-	l, s := p.layers[layer], &c.layers[layer]
-	g, t := c.start.Graph(), c.step
-	store := func(f codes.Format, x *Node, to codes.Blocks) (*Node, codes.Blocks) {
-		x = numbers.NarrowTo(x, p.shape.DType)
-		exact := p.promptExact(x, c.start)
-		n := p.policy.promptSlots(t)
-		if n == 0 {
-			return exact, to
-		}
-		b := p.shape.Batch
-		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
-		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		return exact, storeCodes(f, to, tokens, valid, p.block)
-	}
-	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
-	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)
-}
-
-// finishPrompt brings counters and indices up to date after a prompt of t slots.
-func (c *quantizedCache) finishPrompt(t int) {
-	p, g := c.plan, c.start.Graph()
-	count := c.promptCoded(t)
-	c.length = gx.Scalar(g, dtypes.Int32, t)
-	c.next = gx.AddScalar(count, p.sinks)
-	c.used = gx.MulScalar(Div(gx.AddScalar(count, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
-	if n := p.policy.promptSlots(t); n > 0 {
-		b := p.shape.Batch
-		slot := Iota(g, shapes.Make(dtypes.Int32, b, n), 1)
-		tokens := Where(LessThan(slot, gx.BroadcastToDims(Reshape(count, b, 1), b, n)), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
-		zero := gx.Scalar(g, dtypes.Int32, 0)
-		c.codeIndex = DynamicUpdateSlice(c.codeIndex, tokens, []*Node{zero, zero})
-	}
-	c.exactIndex = p.promptIndex(c.start, c.next, t)
-}
-
-// promptCoded is how many tokens of each row are coded after a prompt of t slots, [B] int32.
-func (c *quantizedCache) promptCoded(t int) *Node {
-	g := c.start.Graph()
-	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), c.start), 0) // a first chunk may be all padding
-	return c.plan.policy.ofPrompt(tokens)
 }
 
 func dims(x *Node) []int { return x.Shape().Dimensions }

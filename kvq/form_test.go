@@ -10,7 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// Made-up devices: the tutorial's cache and every preset have the kernel from compute capability 8.0 on.
+// Made-up devices: the tutorial's cache and every preset have the kernel from compute capability
+// 8.0 on.
 func TestForm(t *testing.T) {
 	shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 128, Capacity: 300, DType: dtypes.BFloat16}
 	h100 := gpu.Device{Platform: "cuda", Major: 9, Processors: 132}

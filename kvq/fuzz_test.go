@@ -8,7 +8,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// FuzzLayerBits feeds the parser of Config.LayerBits: it refuses in one line, or gives overrides that mean what the text says.
+// FuzzLayerBits feeds the parser of Config.LayerBits: it refuses in one line, or gives overrides
+// that mean what the text says.
 func FuzzLayerBits(f *testing.F) {
 	for _, seed := range []string{"", "0=8/6", "0-1=8/6,29=6/4", "1-0=4/4", "0=8", "a=4/4", "-1=4/4", "0=4/4,", " 3 = 4/4", "99999999999=4/4", "0--1=2/2", "0=4/4/4"} {
 		f.Add(seed)
@@ -29,7 +30,8 @@ func FuzzLayerBits(f *testing.F) {
 				t.Errorf("%q: override %+v", text, o)
 			}
 		}
-		// What is parsed is either valid or refused, and then names its fault; and only the layers it names change.
+		// What is parsed is either valid or refused, and then names its fault; and only the layers
+		// it names change.
 		c := Config{Backend: Blocks, NBits: 4, QGroupSize: 32, LayerBits: text}
 		r, err := c.resolve(32)
 		if err != nil {
@@ -59,8 +61,9 @@ const (
 	operationCount
 )
 
-// FuzzSequences plays appends, chunks, rollbacks and reorderings in any order, and compares every answer with the oracle's and what is held with
-// what was given. Each byte is an operation; 48 at most.
+// FuzzSequences plays appends, chunks, rollbacks and reorderings in any order, and compares every
+// answer with the oracle's and what is held with what was given. Each byte is an operation; 48 at
+// most.
 func FuzzSequences(f *testing.F) {
 	repeat := func(n int, operations ...byte) []byte { return bytes.Repeat(operations, n) }
 	f.Add([]byte{})

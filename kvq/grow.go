@@ -15,8 +15,8 @@ func (p *Plan) WithCapacity(capacity int) (*Plan, error) {
 	return New(p.config, s)
 }
 
-// Grow moves a state of this plan, in the order of [Cache.Nodes], into the larger arrays of another plan that differs in its capacity
-// alone, and returns the new nodes.
+// Grow moves a state of this plan, in the order of [Cache.Nodes], into the larger arrays of another
+// plan that differs in its capacity alone, and returns the new nodes.
 func (p *Plan) Grow(to *Plan, nodes []*Node) []*Node {
 	before, after := p.arrays(), to.arrays()
 	if p.config != to.config || len(before) != len(after) || len(nodes) != len(before) {
@@ -51,9 +51,10 @@ func (p *Plan) WithBatch(batch int) (*Plan, error) {
 	return New(p.config, s)
 }
 
-// TakeRows makes the state of another plan, which differs in its batch alone, out of rows of a state of this plan: row i of the result is row
-// rows[i] (int32, one for each row of the other plan). It repeats a prefilled prompt over a batch, and drops rows that are done.
-// nodes and result are in the order of [Cache.Nodes].
+// TakeRows makes the state of another plan, which differs in its batch alone, out of rows of a
+// state of this plan: row i of the result is row rows[i] (int32, one for each row of the other
+// plan). It repeats a prefilled prompt over a batch, and drops rows that are done. nodes and result
+// are in the order of [Cache.Nodes].
 func (p *Plan) TakeRows(to *Plan, nodes []*Node, rows *Node) []*Node {
 	same := p.shape
 	same.Batch = to.shape.Batch

@@ -13,8 +13,9 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// The state of a cache read in plain Go, from the descriptions of the layouts in codes.go, window.go, planes.go, words.go and scale.go: what
-// attention must see, derived without the graph code that decodes.
+// The state of a cache read in plain Go, from the descriptions of the layouts in codes.go,
+// window.go, planes.go, words.go and scale.go: what attention must see, derived without the graph
+// code that decodes.
 
 // place says where a cache keeps a token.
 type place byte
@@ -31,9 +32,11 @@ type heldToken struct {
 	slot  int // in its array
 	// keys and values are what attention sees, [K][D].
 	keys, values [][]float64
-	// stepKeys and stepValues are the distances of two neighbouring codes, [K][D]; nil for exact tokens.
+	// stepKeys and stepValues are the distances of two neighbouring codes, [K][D]; nil for exact
+	// tokens.
 	stepKeys, stepValues [][]float64
-	// raw is everything stored of a coded token: codes, scales and zero points of keys and values. Equal raw, equal token.
+	// raw is everything stored of a coded token: codes, scales and zero points of keys and values.
+	// Equal raw, equal token.
 	raw string
 }
 
@@ -106,7 +109,8 @@ func (h hostState) length() int { return int(h.arrays["length"].floats[0]) }
 
 func (h hostState) start(row int) int { return int(h.arrays["start"].at(row)) }
 
-// tokens returns what a layer holds of a row, by index of the token in the row. It fails the test where a token is held twice.
+// tokens returns what a layer holds of a row, by index of the token in the row. It fails the test
+// where a token is held twice.
 func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 	t.Helper()
 	p, out := h.plan, map[int]*heldToken{}
@@ -186,7 +190,8 @@ type decodedBlock struct {
 	raw           [codes.BlockTokens]string
 }
 
-// codedBlock decodes keys or values of one block of one row and head; steps are the sizes of a code step for each element.
+// codedBlock decodes keys or values of one block of one row and head; steps are the sizes of a code
+// step for each element.
 func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *decodedBlock {
 	part := func(name string) hostArray { return h.arrays[fmt.Sprintf("layer%d.%s.%s", layer, sideName(s), name)] }
 	packed, scales, zeros := part("codes"), part("scales"), part("zeros")
@@ -246,7 +251,8 @@ func sideName(s codes.Format) string {
 	return "value"
 }
 
-// hostCode reads the code of a row and lane from its words: plane after plane, each with its first row in the lowest bits.
+// hostCode reads the code of a row and lane from its words: plane after plane, each with its first
+// row in the lowest bits.
 func hostCode(s codes.Format, packed hostArray, block, row, head, i, lane int) (code uint8) {
 	l := s.Words()
 	first, low := 0, 0
@@ -309,7 +315,8 @@ func hostZero(s codes.Format, stored, scale float64) float64 {
 	return (stored - 128) * math.Ldexp(scale, -max(0, 6-s.Bits))
 }
 
-// turn multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two, by sums and differences in float64.
+// turn multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two,
+// by sums and differences in float64.
 func turn(x []float64) []float64 {
 	n := len(x) & -len(x)
 	out := append([]float64{}, x...)

@@ -86,8 +86,9 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
-// requireFiniteAndNear looks at what the cache holds of the hostile row: constant groups come back exactly where scales are floats of the cache's
-// own dtype, and nothing is farther from its input than the input's largest value.
+// requireFiniteAndNear looks at what the cache holds of the hostile row: constant groups come back
+// exactly where scales are floats of the cache's own dtype, and nothing is farther from its input
+// than the input's largest value.
 func requireFiniteAndNear(t *testing.T, s *session, name string) {
 	t.Helper()
 	for i, tok := range s.held()[0][1] {
@@ -116,9 +117,9 @@ func requireFiniteAndNear(t *testing.T, s *session, name string) {
 	}
 }
 
-// NaN and infinities are not hidden: while one lies in a slot of the window, its head answers NaN, as without a cache. Its codes are finite: NaN
-// takes the lowest code, an infinity the end of its group's range. So it is gone when the slot is used again. No other head and no
-// other row notices.
+// NaN and infinities are not hidden: while one lies in a slot of the window, its head answers NaN,
+// as without a cache. Its codes are finite: NaN takes the lowest code, an infinity the end of its
+// group's range. So it is gone when the slot is used again. No other head and no other row notices.
 func TestNotANumberIsSeenAndThenContained(t *testing.T) {
 	c := suiteCase{config: blocks(8, func(c *Config) { c.ResidualLength = 2 }), dtype: dtypes.Float32, dim: 32}
 	s := c.short(t, 128)
@@ -127,7 +128,8 @@ func TestNotANumberIsSeenAndThenContained(t *testing.T) {
 	s.prompt(34)
 	for s.slots < 75 {
 		s.step(1)
-		// The window is a ring of 34 slots: token 3 lies there until token 37 comes, token 35 until token 69.
+		// The window is a ring of 34 slots: token 3 lies there until token 37 comes, token 35 until
+		// token 69.
 		for head := range suiteHeads {
 			x := s.out[0].Row(0, head, 0)[7]
 			switch {

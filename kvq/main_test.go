@@ -10,8 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// TestMain leaves out the examples where there is no XLA plugin: unlike tests, examples cannot skip themselves. ./scripts/test
-// requires the plugin, so there they always run.
+// TestMain leaves out the examples where there is no XLA plugin: unlike tests, examples cannot skip
+// themselves. ./scripts/test requires the plugin, so there they always run.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if _, err := asset.CPUPlugin(); err != nil && os.Getenv(testbackend.RequireVariable) != "1" {

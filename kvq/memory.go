@@ -29,8 +29,8 @@ func (m Memory) Plus(o Memory) Memory {
 	}
 }
 
-// Memory predicts the bytes of the cache from its plan, before anything is allocated. [Measure] gives what tensors really take; the two
-// are equal.
+// Memory predicts the bytes of the cache from its plan, before anything is allocated. [Measure]
+// gives what tensors really take; the two are equal.
 func (p *Plan) Memory() Memory {
 	var m Memory
 	for _, a := range p.arrays() {
@@ -39,7 +39,8 @@ func (p *Plan) Memory() Memory {
 	return m
 }
 
-// Measure counts the bytes of a live state, in the order of [Cache.Nodes]: state holds anything with a shape, such as tensors.
+// Measure counts the bytes of a live state, in the order of [Cache.Nodes]: state holds anything
+// with a shape, such as tensors.
 func Measure[T shapes.HasShape](p *Plan, state []T) (Memory, error) {
 	var m Memory
 	want := p.arrays()
@@ -76,8 +77,9 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 	}
 }
 
-// BitsPerValue is what one coded key or value costs, scales and zero points included, keys and values and layers averaged; window, sinks
-// and indices apart. For a full-precision cache it is the width of its dtype.
+// BitsPerValue is what one coded key or value costs, scales and zero points included, keys and
+// values and layers averaged; window, sinks and indices apart. For a full-precision cache it is the
+// width of its dtype.
 func (p *Plan) BitsPerValue() float64 {
 	if !p.config.Quantized() {
 		return float64(8 * p.shape.DType.Size())

@@ -98,14 +98,7 @@ func (p *Plan) Init(start *Node) Cache {
 			nodes = append(nodes, gx.Zeros(g, a.shape))
 		}
 	}
-	c := p.From(nodes)
-	switch c := c.(type) {
-	case *fullCache:
-		c.fresh = true
-	case *quantizedCache:
-		c.fresh = true
-	}
-	return c
+	return p.cache(nodes, true)
 }
 
 // From rebuilds a cache from its state: nodes in the order of [Cache.Nodes], that came in as
@@ -120,8 +113,17 @@ func (p *Plan) From(nodes []*Node) Cache {
 			exceptions.Panicf("kvq.Plan.From: node %d (%s) is %s, want %s", i, a.name, nodes[i].Shape(), a.shape)
 		}
 	}
+	return p.cache(nodes, false)
+}
+
+// cache makes a cache of its state. It is fresh where nothing was ever appended.
+func (p *Plan) cache(nodes []*Node, fresh bool) Cache {
 	if !p.config.Quantized() {
-		return newFullCache(p.shape, nodes)
+		c := newFullCache(p.shape, nodes)
+		c.fresh = fresh
+		return c
 	}
-	return newQuantizedCache(p, nodes)
+	c := newQuantizedCache(p, nodes)
+	c.fresh = fresh
+	return c
 }

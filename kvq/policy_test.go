@@ -30,9 +30,11 @@ func (tr trace) config() Config {
 	return Config{Backend: Backend(tr.Backend), NBits: tr.NBits, QGroupSize: tr.Group, ResidualLength: tr.Residual, AxisKey: Axis(tr.AxisKey), AxisValue: Axis(tr.AxisValue)}
 }
 
-// Where this cache is not transformers' on purpose. A trace that is neither here nor refused must be matched.
+// Where this cache is not transformers' on purpose. A trace that is neither here nor refused must
+// be matched.
 var (
-	// Groups along tokens stay inside a head of a row, and a window that cannot fill one is refused; groups never straddle tokens.
+	// Groups along tokens stay inside a head of a row, and a window that cannot fill one is
+	// refused; groups never straddle tokens.
 	refusedTraces = map[string]string{
 		"quanto_b4_axm1_g32_r4":             "multiple of the per-channel group",
 		"quanto_b4_km1_v0_g32_r4":           "multiple of the per-channel group",
@@ -45,19 +47,22 @@ var (
 		tolerance float64 // before it
 		reason    string
 	}{
-		// 4.57 does not count the tokens of a chunk: it flushes 9 at a residual length of 6. This cache flushes 6, as 5.x counts.
+		// 4.57 does not count the tokens of a chunk: it flushes 9 at a residual length of 6. This
+		// cache flushes 6, as 5.x counts.
 		"quanto_b4_ax0_g32_r6_chunk3": {from: 4, tolerance: 1e-5, reason: "tokens of a chunk count"},
-		// hqq's search stops by the mean error of the whole batch and starts anew at each flush; here rows are independent and codes
-		// final. The difference is up to a code step; what the prompt became is compared with a search over each row alone.
+		// hqq's search stops by the mean error of the whole batch and starts anew at each flush;
+		// here rows are independent and codes final. The difference is up to a code step; what the
+		// prompt became is compared with a search over each row alone.
 		"hqq_b4_ax1_g32_r4": {tolerance: 0.35, reason: "the stop rule looks at one row"},
 		// hqq's axis 0 mixes batch, heads and tokens in a group; here 0 means per token.
 		"hqq_b4_ax0_g32_r4": {from: 1, tolerance: 0, reason: "a group stays inside a token"},
 	}
 )
 
-// TestTransformersPolicy feeds the inputs of transformers' step traces to the cache and compares, at every step, how many tokens are coded and
-// what attention sees of each. transformers codes everything anew at each flush, which moves scales by a unit in the last place:
-// values agree to 1e-5.
+// TestTransformersPolicy feeds the inputs of transformers' step traces to the cache and compares,
+// at every step, how many tokens are coded and what attention sees of each. transformers codes
+// everything anew at each flush, which moves scales by a unit in the last place: values agree to
+// 1e-5.
 func TestTransformersPolicy(t *testing.T) {
 	dirs := golden.Dirs(t)
 	for _, dir := range dirs[len(dirs)-1:] { // the full set has the small one's trace too
@@ -124,7 +129,8 @@ func (tr trace) replay(t *testing.T, values map[string]golden.Array) {
 	}
 }
 
-// compare returns the largest difference of what is seen of older tokens and what transformers sees at the same step.
+// compare returns the largest difference of what is seen of older tokens and what transformers sees
+// at the same step.
 func (tr trace) compare(t *testing.T, values map[string]golden.Array, step int, seen [][]map[int]*heldToken, coded *int) (worst float64) {
 	t.Helper()
 	for _, side := range []string{"k", "v"} {
@@ -152,7 +158,8 @@ func (tr trace) compare(t *testing.T, values map[string]golden.Array, step int, 
 	return worst
 }
 
-// requireRowSearch compares the prompt's codes with hqq's search in float64 over the tokens of each row.
+// requireRowSearch compares the prompt's codes with hqq's search in float64 over the tokens of each
+// row.
 func (tr trace) requireRowSearch(t *testing.T, s *session, seen [][]map[int]*heldToken) {
 	t.Helper()
 	for row, data := range s.in.rows {

@@ -6,7 +6,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// The names promise bits a value, scales and zero points included, whatever the model's heads and its dtype.
+// The names promise bits a value, scales and zero points included, whatever the model's heads and
+// its dtype.
 func TestPresetsKeepToTheirBits(t *testing.T) {
 	most := map[string]float64{"quality": 6.5, "balanced": 5, "smallest": 3.25, "lowest": 2.5}
 	for _, name := range Presets() {

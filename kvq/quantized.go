@@ -43,8 +43,11 @@ type layerState struct {
 // newQuantizedCache takes the state apart in the order of [Plan.arrays].
 func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 	c := &quantizedCache{plan: p}
-	c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], nodes[5]
-	nodes = nodes[6:]
+	shared := c.shared()
+	for i, x := range shared {
+		*x = nodes[i]
+	}
+	nodes = nodes[len(shared):]
 	for _, l := range p.layers {
 		var s layerState
 		s, nodes = l.take(nodes)
@@ -54,8 +57,16 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 	return c
 }
 
+// shared are the arrays of all layers together, in the order of [Plan.arrays].
+func (c *quantizedCache) shared() []**Node {
+	return []**Node{&c.length, &c.start, &c.next, &c.used, &c.codeIndex, &c.exactIndex}
+}
+
 func (c *quantizedCache) Nodes() []*Node {
-	nodes := []*Node{c.length, c.start, c.next, c.used, c.codeIndex, c.exactIndex}
+	var nodes []*Node
+	for _, x := range c.shared() {
+		nodes = append(nodes, *x)
+	}
 	for _, s := range c.layers {
 		nodes = append(nodes, s.nodes()...)
 	}

@@ -9,12 +9,15 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// reopen takes the groups along tokens that a crop has cut, and moves what is left of them back into the window with the values that their codes
-// stand for: they will be coded again together with the tokens that follow. A group cannot take new tokens, because its range is settled,
-// and were it left as it is, its empty slots would be lost: rollbacks into codes, again and again, would use up the room of tokens still to
-// come. The window has room, because a cut that reaches codes has emptied it.
+// reopen takes the groups along tokens that a crop has cut, and moves what is left of them back
+// into the window with the values that their codes stand for: they will be coded again together
+// with the tokens that follow. A group cannot take new tokens, because its range is settled, and
+// were it left as it is, its empty slots would be lost: rollbacks into codes, again and again,
+// would use up the room of tokens still to come. The window has room, because a cut that reaches
+// codes has emptied it.
 //
-// before is codeIndex before the cut: groups that a short prompt left partly filled, and that were not cut, stay codes.
+// before is codeIndex before the cut: groups that a short prompt left partly filled, and that were
+// not cut, stay codes.
 func (c *quantizedCache) reopen(before *Node) {
 	n := len(c.Nodes())
 	state := append([]*Node{gx.Scalar(c.length.Graph(), dtypes.Int32, 0)}, c.Nodes()...)

@@ -7,8 +7,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// Rollbacks that reach into codes, again and again, until the cache is full: groups that a cut leaves half empty must not use up the room of
-// tokens still to come.
+// Rollbacks that reach into codes, again and again, until the cache is full: groups that a cut
+// leaves half empty must not use up the room of tokens still to come.
 func TestDeepCropsKeepRoom(t *testing.T) {
 	for _, c := range []suiteCase{
 		{name: "keys per channel", config: blocks(4, func(c *Config) { perChannelKeys(c); c.Sinks = 2 }), dtype: dtypes.Float32, dim: 32},

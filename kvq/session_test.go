@@ -16,11 +16,12 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// tokenData is what a model hands to a cache for one row: queries, keys and values of each token, [layer][token][head][D], without
-// padding, already rounded to the cache's dtype.
+// tokenData is what a model hands to a cache for one row: queries, keys and values of each token,
+// [layer][token][head][D], without padding, already rounded to the cache's dtype.
 type rowData struct{ queries, keys, values [][][][]float32 }
 
-// inputs is the data of a batch. Row b begins with start[b] slots of padding, which carry values of their own that must not matter.
+// inputs is the data of a batch. Row b begins with start[b] slots of padding, which carry values of
+// their own that must not matter.
 type inputs struct {
 	layers, heads, kvHeads, dim int
 	dtype                       dtypes.DType
@@ -29,7 +30,8 @@ type inputs struct {
 	padding                     float32 // what padding slots hold
 }
 
-// makeInputs draws data for slots slots a row. Keys have channels of different size, as real ones do.
+// makeInputs draws data for slots slots a row. Keys have channels of different size, as real ones
+// do.
 func makeInputs(seed uint64, s Shape, heads, slots int, start ...int) *inputs {
 	in := &inputs{layers: s.Layers, heads: heads, kvHeads: s.KVHeads, dim: s.HeadDim, dtype: s.DType, start: start, padding: 1e4}
 	for row := range start {
@@ -81,7 +83,8 @@ func (in *inputs) pick(alone bool, rows ...int) *inputs {
 	return &out
 }
 
-// tensors lays out slots [from, to) as the graphs below want them: queries, keys and values of each layer, [B, heads, t, D].
+// tensors lays out slots [from, to) as the graphs below want them: queries, keys and values of each
+// layer, [B, heads, t, D].
 func (in *inputs) tensors(from, to int) []any {
 	var out []any
 	for layer := range in.layers {
@@ -168,7 +171,8 @@ func (s *session) fork() *session {
 	return &other
 }
 
-// run executes a graph of this session's plan, compiled once per name and input shapes. Its inputs are the state, then args.
+// run executes a graph of this session's plan, compiled once per name and input shapes. Its inputs
+// are the state, then args.
 func (s *session) run(name string, build func(state, args []*Node) []*Node, state []*tensors.Tensor, args ...any) []*tensors.Tensor {
 	s.t.Helper()
 	n := len(state)
@@ -188,7 +192,8 @@ func (s *session) run(name string, build func(state, args []*Node) []*Node, stat
 	return out
 }
 
-// attendAll appends and attends with queries, keys and values of each layer in turn, and ends the step.
+// attendAll appends and attends with queries, keys and values of each layer in turn, and ends the
+// step.
 func attendAll(c Cache, qkv []*Node) []*Node {
 	var out []*Node
 	for layer := range len(qkv) / 3 {
@@ -297,7 +302,8 @@ func (s *session) held() [][]map[int]*heldToken {
 	return out
 }
 
-// expected is attention in float64 of the newest t slots over what held says of older ones and the data says of them.
+// expected is attention in float64 of the newest t slots over what held says of older ones and the
+// data says of them.
 func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tensor {
 	s.t.Helper()
 	p := s.plan.shape

@@ -16,7 +16,8 @@ type suiteCase struct {
 	dtype   dtypes.DType
 	dim     int // head dimension
 	sliding int
-	// deep cases also run what needs compilations of its own: loops, chunks, the other attention path, other batches.
+	// deep cases also run what needs compilations of its own: loops, chunks, the other attention
+	// path, other batches.
 	deep bool
 }
 
@@ -112,8 +113,8 @@ type recording struct {
 	moments []moment
 }
 
-// record plays a prompt of 41 slots and steps up to 140, through every boundary of window and blocks. It compares each
-// attention with the oracle's on the way.
+// record plays a prompt of 41 slots and steps up to 140, through every boundary of window and
+// blocks. It compares each attention with the oracle's on the way.
 func (c suiteCase) record(t *testing.T) *recording {
 	t.Helper()
 	shape := c.shape(len(suiteStart), suiteCapacity)
@@ -130,7 +131,8 @@ func (c suiteCase) record(t *testing.T) *recording {
 	return r
 }
 
-// tolerance of an attention output against float64: rounding of sums in float32; in narrow caches, of queries and weights to the dtype.
+// tolerance of an attention output against float64: rounding of sums in float32; in narrow caches,
+// of queries and weights to the dtype.
 func (c suiteCase) tolerance() float64 {
 	switch c.dtype {
 	case dtypes.Float16:
@@ -141,7 +143,8 @@ func (c suiteCase) tolerance() float64 {
 	return 3e-5
 }
 
-// requireAttention compares the outputs of the last step with want. Queries that are padding have no right answer, but are finite.
+// requireAttention compares the outputs of the last step with want. Queries that are padding have
+// no right answer, but are finite.
 func (r *recording) requireAttention(what string, t int, want func(layer int) oracle.Tensor) {
 	r.t.Helper()
 	for layer, got := range r.out {
@@ -151,8 +154,8 @@ func (r *recording) requireAttention(what string, t int, want func(layer int) or
 	}
 }
 
-// worstAttention is the largest difference of two outputs [B, H, t, D] over the queries that are no padding; infinite for anything that is not
-// finite, padding too.
+// worstAttention is the largest difference of two outputs [B, H, t, D] over the queries that are no
+// padding; infinite for anything that is not finite, padding too.
 func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, at string) {
 	for b, start := range s.in.start {
 		for head := range s.in.heads {
@@ -175,7 +178,8 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 	return worst, at
 }
 
-// TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by behaviour, all it held on the way.
+// TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
+// behaviour, all it held on the way.
 func TestSuite(t *testing.T) {
 	for _, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -297,7 +301,8 @@ func (r *recording) line(coder oracle.Coder) *oracle.Line {
 	return oracle.NewLine(oracle.Policy{Whole: c.Backend != Blocks, Residual: c.ResidualLength, Block: r.plan.block, Sinks: c.Sinks}, coder)
 }
 
-// seen replays one head of one row through an ideal cache: what it shows at each moment, after the flush with which the next step begins.
+// seen replays one head of one row through an ideal cache: what it shows at each moment, after the
+// flush with which the next step begins.
 func (r *recording) seen(line *oracle.Line, tokens [][]float32, row int, f func(m moment, seen [][]float32, coded int)) {
 	for i, m := range r.moments {
 		n := m.slots - r.in.start[row]
@@ -307,7 +312,8 @@ func (r *recording) seen(line *oracle.Line, tokens [][]float32, row int, f func(
 			f(m, line.Seen(), line.Coded())
 			continue
 		}
-		// This cache flushes at the start of the next step: until then the newest token has not made the window give anything up.
+		// This cache flushes at the start of the next step: until then the newest token has not
+		// made the window give anything up.
 		seen := append(append([][]float32{}, line.Seen()...), tokens[n-1])
 		f(m, seen, line.Coded())
 		line.Step(tokens[n-1])

@@ -9,9 +9,10 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// checkCodedValues compares coded tokens with what they were. Min-max codes in a cache of float32 must be those of an ideal cache, made from each
-// row's own tokens alone: had padding, another row or another head a vote in a range, they would differ. Others must lie
-// within their step: a format that is far from its input shows here, whatever attention averages away.
+// checkCodedValues compares coded tokens with what they were. Min-max codes in a cache of float32
+// must be those of an ideal cache, made from each row's own tokens alone: had padding, another row
+// or another head a vote in a range, they would differ. Others must lie within their step: a format
+// that is far from its input shows here, whatever attention averages away.
 func checkCodedValues(t *testing.T, r *recording) {
 	for layer, l := range r.plan.layers {
 		for row, data := range r.in.rows {
@@ -72,8 +73,9 @@ func idealCoder(s codes.Format, p *Plan) oracle.Coder {
 	}}
 }
 
-// decodedError measures decoded values of a token against what they were, and the bound that the format keeps. Rotated values are compared as a
-// whole, because their steps belong to rotated channels.
+// decodedError measures decoded values of a token against what they were, and the bound that the
+// format keeps. Rotated values are compared as a whole, because their steps belong to rotated
+// channels.
 func decodedError(s codes.Format, values, steps, want []float64) (worst, bound float64) {
 	half := 0.5
 	switch {
@@ -98,7 +100,8 @@ func decodedError(s codes.Format, values, steps, want []float64) (worst, bound f
 	return math.Sqrt(worst), math.Sqrt(bound) + 1e-6
 }
 
-// slack is for quanto's arithmetic in narrow dtypes: positions in a range of 2^bits steps, rounded three times to the dtype's precision.
+// slack is for quanto's arithmetic in narrow dtypes: positions in a range of 2^bits steps, rounded
+// three times to the dtype's precision.
 func slack(s codes.Format, p *Plan) float64 {
 	precision := map[string]int{"Float16": 11, "BFloat16": 8}[p.shape.DType.String()]
 	if p.config.Backend != Quanto || precision == 0 {
@@ -114,8 +117,9 @@ func worstOf(a, b []float64) (worst float64) {
 	return worst
 }
 
-// checkBitsUsed compares the advertised bits a value with the formula, and looks at every group for codes that vary: a group that was coded one
-// token at a time has a range of nothing, its codes carry no information, and the bytes are wasted (KIVI's trap).
+// checkBitsUsed compares the advertised bits a value with the formula, and looks at every group for
+// codes that vary: a group that was coded one token at a time has a range of nothing, its codes
+// carry no information, and the bytes are wasted (KIVI's trap).
 func checkBitsUsed(t *testing.T, r *recording) {
 	if !r.config.Quantized() {
 		if got, want := r.plan.BitsPerValue(), float64(8*r.plan.shape.DType.Size()); got != want {

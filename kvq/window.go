@@ -8,21 +8,23 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 
-// The full-precision part of a quantized cache is one array per layer and side, [B, K, E, D] with E = S + W:
+// The full-precision part of a quantized cache is one array per layer and side, [B, K, E, D] with E
+// = S + W:
 //
 //	slots 0..S-1    sinks: tokens 0..S-1 of each row, kept exact for good
 //	slots S..E-1    the window: a ring of W slots. The token that came in cache slot c (padding included, so c is the same for all rows)
 //	                lies at S + c mod W.
 //
-// exactIndex [B, E] int32 names the token in each slot by its index in the row, -1 where there is none. Attention reads order from it
-// alone, so the ring is never turned or shifted.
+// exactIndex [B, E] int32 names the token in each slot by its index in the row, -1 where there is
+// none. Attention reads order from it alone, so the ring is never rotated or shifted.
 
 // ringSlot is where the token of cache slot c lies: S + c mod W. int32 scalars.
 func (p *Plan) ringSlot(c *Node) *Node {
 	return gx.AddScalar(Rem(c, gx.Scalar(c.Graph(), dtypes.Int32, p.windowSlots)), p.sinks)
 }
 
-// appendExact writes one new token a row into the window, and into its sink where it is one of the first.
+// appendExact writes one new token a row into the window, and into its sink where it is one of the
+// first.
 //
 //	exact [B, K, E, D], token [B, K, 1, D], index [B] int32: the token's index in its row.
 func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
@@ -38,7 +40,8 @@ func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
 	return DynamicUpdateSlice(exact, Where(own, gx.BroadcastToDims(token, dims(sinks)...), sinks), []*Node{zero, zero, zero, zero})
 }
 
-// appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is one of the first S.
+// appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is
+// one of the first S.
 func (p *Plan) appendIndex(exactIndex, slot, index *Node) *Node {
 	g, b := exactIndex.Graph(), exactIndex.Shape().Dim(0)
 	zero := gx.Scalar(g, dtypes.Int32, 0)
@@ -53,7 +56,8 @@ func (p *Plan) appendIndex(exactIndex, slot, index *Node) *Node {
 	return DynamicUpdateSlice(exactIndex, column, []*Node{zero, slot})
 }
 
-// promptExact lays the newest tokens of a prompt into an empty window, and its first ones into the sinks.
+// promptExact lays the newest tokens of a prompt into an empty window, and its first ones into the
+// sinks.
 //
 //	x [B, K, T, D], start [B] -> [B, K, E, D]
 func (p *Plan) promptExact(x, start *Node) *Node {
@@ -70,7 +74,8 @@ func (p *Plan) promptExact(x, start *Node) *Node {
 	return Concatenate([]*Node{first, ring}, 2)
 }
 
-// promptRing puts the newest W of T slots where the ring has them: slot c at c mod W. axis has size T and becomes W.
+// promptRing puts the newest W of T slots where the ring has them: slot c at c mod W. axis has size
+// T and becomes W.
 func (p *Plan) promptRing(x *Node, axis int) *Node {
 	g, t, w := x.Graph(), x.Shape().Dim(axis), p.windowSlots
 	cut := func(from, to int) *Node {
@@ -86,14 +91,15 @@ func (p *Plan) promptRing(x *Node, axis int) *Node {
 		dims.Dimensions[axis] = w - t
 		return Concatenate([]*Node{x, gx.Zeros(g, dims)}, axis)
 	}
-	turn := t / w * w // the newest slot that lies at the ring's start
-	if turn == t {
+	wrap := t / w * w // the newest slot that lies at the ring's start
+	if wrap == t {
 		return cut(t-w, t)
 	}
-	return Concatenate([]*Node{cut(turn, t), cut(t-w, turn)}, axis)
+	return Concatenate([]*Node{cut(wrap, t), cut(t-w, wrap)}, axis)
 }
 
-// promptIndex is exactIndex [B, E] after a prompt of T slots whose tokens before next [B] (row indices) are coded.
+// promptIndex is exactIndex [B, E] after a prompt of T slots whose tokens before next [B] (row
+// indices) are coded.
 func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 	g, b := start.Graph(), start.Shape().Dim(0)
 	index := attend.TokenIndex(start, gx.Scalar(g, dtypes.Int32, 0), t)
@@ -114,8 +120,9 @@ func (p *Plan) promptIndex(start, next *Node, t int) *Node {
 	return Concatenate([]*Node{sink, index}, 1)
 }
 
-// alignRows takes n tokens of each row, from the row's token first on, padding left out: x [B, K, T, D], start [B] -> [B, K, n, D].
-// Past the end of a row it repeats the last token; who calls knows how many are the row's own.
+// alignRows takes n tokens of each row, from the row's token first on, padding left out: x [B, K,
+// T, D], start [B] -> [B, K, n, D]. Past the end of a row it repeats the last token; who calls
+// knows how many are the row's own.
 func alignRows(x, start *Node, first, n int) *Node {
 	s := x.Shape()
 	g, b, t := x.Graph(), s.Dim(0), s.Dim(2)

@@ -69,8 +69,8 @@ func grouped(f codes.Format, x *Node) (*Node, int) {
 	return Reshape(x, rows, heads, tokens, f.Groups(), f.HeadDim/f.Groups()), 4
 }
 
-// For every width: what is packed comes back as the numbers that it was made of, and sums over packed
-// codes are the sums over what comes back.
+// For every width: what is packed comes back as the numbers that it was made of, and sums over
+// packed codes are the sums over what comes back.
 func TestEveryWidth(t *testing.T) {
 	backend := testbackend.XLA(t)
 	formats := map[string]map[string]codes.Format{"not packed": unpackedFormats()}

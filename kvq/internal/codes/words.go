@@ -80,8 +80,8 @@ func (w WordLayout) shifts(g *Graph, width int, shape []int) *Node {
 // fields are those of words that hold so many bits of each code.
 func (w WordLayout) fields(width int) words.Fields { return words.Fields{Word: w.Bits, Width: width} }
 
-// factors are what the rows of a part have to be multiplied by, [rows] float32, for a plane that begins
-// at bit low of its codes: see [words.Place.Factor].
+// factors are what the rows of a part have to be multiplied by, [rows] float32, for a plane that
+// begins at bit low of its codes: see [words.Place.Factor].
 func (w WordLayout) factors(g *Graph, width, low int) *Node {
 	fields, out := w.fields(width), make([]float32, w.Rows)
 	for row := range out {

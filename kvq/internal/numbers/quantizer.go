@@ -64,7 +64,7 @@ type Spec struct {
 	Quantizer *Quantizer
 	Bits      int         // of a code
 	Scales    ScaleFormat // of scales and zero points; empty: the dtype of the numbers
-	Keys      bool        // a quantizer may weigh errors of keys and values apart
+	Keys      bool        // a quantizer may count errors of keys and of values differently
 
 	// WholeRow has a search that stops by a mean error take it over all groups of a row, as hqq
 	// does, instead of group by group.

@@ -11,7 +11,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Rotate turns the last axis by the orthonormal Walsh-Hadamard matrix H of [Hadamard]: x·H. It
+// Rotate rotates the last axis by the orthonormal Walsh-Hadamard matrix H of [Hadamard]: x·H. It
 // spreads an outlier over all channels, so that the range of a group shrinks (QuaRot, arXiv
 // 2404.00456, section 3).
 //

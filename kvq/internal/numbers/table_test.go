@@ -9,8 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// Every entry of the table says what it stores, and keeps ordinary numbers to within its range in every
-// width that it accepts.
+// Every entry of the table says what it stores, and keeps ordinary numbers to within its range in
+// every width that it accepts.
 func TestEveryQuantizer(t *testing.T) {
 	x := groupsForTest(16)[14:21] // all sizes
 	names := numbers.Names()

@@ -12,7 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// A prompt coded in pieces gets the codes, scales and zero points that it gets at once; the last piece overlaps the one before it.
+// A prompt coded in pieces gets the codes, scales and zero points that it gets at once; the last
+// piece overlaps the one before it.
 func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const tokens, unit = 704, 64
