@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // checkRowsAlone runs a row of the padded batch in a cache of its own, without padding: its codes

@@ -1,10 +1,11 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 

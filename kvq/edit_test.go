@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // requireSameTokens fails where two rows of two caches do not hold the same tokens, bit for bit, in
@@ -79,12 +80,14 @@ func distance(s *session, got, want oracle.Tensor) float64 {
 
 // nearness is how far from a model without a cache a kind of cache may be on the suite's random
 // data.
-func (c suiteCase) nearness() float64 {
-	switch {
-	case !c.config.Quantized():
+func (r *recording) nearness() float64 {
+	if !r.config.Quantized() {
 		return 1e-5
-	case c.config.settings(true).bits < 4 || c.config.settings(false).bits < 4:
-		return 0.35
+	}
+	for _, l := range r.plan.Inside().Layers {
+		if l.Key.Bits < 4 || l.Value.Bits < 4 {
+			return 0.35
+		}
 	}
 	return 0.2
 }
@@ -123,7 +126,7 @@ func checkCrop(t *testing.T, r *recording) {
 					requireSameTokens(t, fmt.Sprintf("layer %d, row %d", layer, row), held, before[layer][row])
 				}
 			}
-			s.in = s.in.changed(uint64(100+n), s.slots, s.plan.shape)
+			s.in = s.in.changed(uint64(100+n), s.slots, s.plan.Shape())
 			r.requireSteps(t, "crop", s, 45, r.nearness())
 		})
 	}
@@ -150,8 +153,8 @@ func requireReopened(t *testing.T, p *Plan, held, before map[int]*heldToken) {
 		delete(held, i)
 		delete(before, i)
 	}
-	if reopened >= max(p.unit, 1) || reopened > 0 && p.unit == 1 {
-		t.Errorf("%d tokens came back from codes, groups have %d", reopened, p.unit)
+	if reopened >= max(p.Inside().Unit, 1) || reopened > 0 && p.Inside().Unit == 1 {
+		t.Errorf("%d tokens came back from codes, groups have %d", reopened, p.Inside().Unit)
 	}
 }
 
@@ -165,7 +168,7 @@ func checkCropAgain(t *testing.T, r *recording) {
 			s.step(1)
 		}
 		s.crop(4)
-		s.in = s.in.changed(uint64(200+i), s.slots, s.plan.shape)
+		s.in = s.in.changed(uint64(200+i), s.slots, s.plan.Shape())
 	}
 	r.requireSteps(t, "twenty crops", s, 2, r.nearness())
 	if r.config.Backend == Blocks && r.config.ResidualLength >= 4 { // the window gives only whole blocks, and the crops stayed inside it
@@ -191,7 +194,7 @@ func checkReorder(t *testing.T, r *recording) {
 		}
 	}
 	// The two copies part: each goes on with tokens of its own.
-	s.in = s.in.changed(300, s.slots, s.plan.shape)
+	s.in = s.in.changed(300, s.slots, s.plan.Shape())
 	r.requireSteps(t, "reorder", s, 40, r.nearness())
 }
 
@@ -209,7 +212,7 @@ func checkRepeat(t *testing.T, r *recording) {
 	many.state = one.run("repeat", func(state, args []*Node) []*Node {
 		return one.plan.TakeRows(many.plan, state, args[0])
 	}, one.state, []int32{0, 0, 0})
-	many.in = r.in.pick(false, 1, 1, 1).changed(400, 41, many.plan.shape)
+	many.in = r.in.pick(false, 1, 1, 1).changed(400, 41, many.plan.Shape())
 	want := one.held()
 	for layer, rows := range many.held() {
 		for row := range rows {

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // checkFile saves and loads the cache and goes on with what was loaded: bit-exact, and the same
@@ -30,9 +31,9 @@ func checkFile(t *testing.T, r *recording) {
 	if plan.Config() != r.plan.Config() || plan.Shape() != r.plan.Shape() {
 		t.Errorf("loaded %+v for %+v, saved %+v for %+v", plan.Config(), plan.Shape(), r.plan.Config(), r.plan.Shape())
 	}
-	for i, a := range plan.arrays() {
+	for i, a := range plan.Arrays() {
 		if !bytes.Equal(bytesOf(t, state[i]), bytesOf(t, r.state[i])) {
-			t.Errorf("array %s came back with other bytes", a.name)
+			t.Errorf("array %s came back with other bytes", a.Name)
 		}
 	}
 	loaded, kept := r.session.fork(), r.session.fork()
@@ -94,19 +95,19 @@ func TestSavedFileIsSafetensors(t *testing.T) {
 	if err := json.Unmarshal(data[8:8+n], &header); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(header["__metadata__"], &metadata); err != nil || n%8 != 0 || metadata.Format != "kvq-cache" || metadata.Version != fileVersion {
+	if err := json.Unmarshal(header["__metadata__"], &metadata); err != nil || n%8 != 0 || metadata.Format != "kvq-cache" || metadata.Version != FileVersion {
 		t.Errorf("header of %d bytes, metadata %+v, error %v", n, metadata, err)
 	}
 	at := 0
-	for i, a := range p.arrays() {
+	for i, a := range p.Arrays() {
 		var e struct {
 			Offsets []int `json:"data_offsets"`
 		}
-		if err := json.Unmarshal(header[a.name], &e); err != nil {
+		if err := json.Unmarshal(header[a.Name], &e); err != nil {
 			t.Fatal(err)
 		}
 		if len(e.Offsets) != 2 || e.Offsets[0] != at || !bytes.Equal(data[8+n+e.Offsets[0]:8+n+e.Offsets[1]], bytesOf(t, state[i])) {
-			t.Errorf("%s lies at %v, wanted it at %d with its own bytes", a.name, e.Offsets, at)
+			t.Errorf("%s lies at %v, wanted it at %d with its own bytes", a.Name, e.Offsets, at)
 		}
 		at += len(bytesOf(t, state[i]))
 	}
@@ -157,7 +158,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"not JSON", append(binary.LittleEndian.AppendUint64(nil, 4), "{{{{"...), "not JSON"},
 		{"another program's safetensors", append(binary.LittleEndian.AppendUint64(nil, uint64(len(foreign))), foreign...), `format "pt"`},
 		{"no metadata", append(binary.LittleEndian.AppendUint64(nil, 2), "{}"...), "another program"},
-		{"a newer version", replaced(`"version":"`+fileVersion+`"`, `"version":"9"`), `want version ` + fileVersion + ` of the format, got "9"`},
+		{"a newer version", replaced(`"version":"`+FileVersion+`"`, `"version":"9"`), `want version ` + FileVersion + ` of the format, got "9"`},
 		{"cut off in the header", good[:100], "cut off"},
 		{"cut off in the data", good[:len(good)-1], "cut off"},
 		{"a tail", append(slices.Clone(good), 0), "bytes of data"},
@@ -232,11 +233,11 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(good[:len(good)/2])
-	for _, change := range [][2]string{{`"` + fileVersion + `"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
+	for _, change := range [][2]string{{`"` + FileVersion + `"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
 		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, state, err := readCache(bytes.NewReader(data), int64(len(data)))
+		p, state, err := ReadCache(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than a line: %q", err)

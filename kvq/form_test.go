@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"strings"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // Made-up devices: the tutorial's cache and every preset have the kernel from compute capability
@@ -22,10 +23,10 @@ func TestForm(t *testing.T) {
 	}
 	for name, config := range configs {
 		p := newPlan(t, config, shape)
-		if form, reason := p.formOn(h100, 1); form != Kernel || reason != "" {
+		if form, reason := p.FormOn(h100, 1); form != Kernel || reason != "" {
 			t.Errorf("%s on an H100: %s (%s), want the kernel", name, form, reason)
 		}
-		if form, reason := p.formOn(t4, 1); form != Words || !strings.Contains(reason, "7.5") {
+		if form, reason := p.FormOn(t4, 1); form != Words || !strings.Contains(reason, "7.5") {
 			t.Errorf("%s on a T4: %s (%s), want words for its compute capability", name, form, reason)
 		}
 		if form, _ := p.Form(testbackend.XLA(t), 1); form != Words {
@@ -34,10 +35,10 @@ func TestForm(t *testing.T) {
 	}
 	// One layer that has no kernel decides.
 	mixed := newPlan(t, Config{Backend: Quanto, NBits: 4, QGroupSize: 4, ResidualLength: 32, LayerBits: "1=3/3"}, shape)
-	if form, reason := mixed.formOn(h100, 1); form == Kernel || reason == "" {
+	if form, reason := mixed.FormOn(h100, 1); form == Kernel || reason == "" {
 		t.Errorf("with a layer that has none: %s (%s)", form, reason)
 	}
-	if form, reason := newPlan(t, Config{}, shape).formOn(h100, 1); form != Auto || reason != "" {
+	if form, reason := newPlan(t, Config{}, shape).FormOn(h100, 1); form != Auto || reason != "" {
 		t.Errorf("full precision: %s (%s), want auto and no reason", form, reason)
 	}
 }

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
+	. "github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
@@ -99,8 +100,8 @@ type hostState struct {
 func readState(t testing.TB, plan *Plan, state []*tensors.Tensor) hostState {
 	t.Helper()
 	h := hostState{plan, map[string]hostArray{}}
-	for i, a := range plan.arrays() {
-		h.arrays[a.name] = hostArrayOf(t, state[i])
+	for i, a := range plan.Arrays() {
+		h.arrays[a.Name] = hostArrayOf(t, state[i])
 	}
 	return h
 }
@@ -120,7 +121,7 @@ func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 		}
 		out[index] = tok
 	}
-	if !p.config.Quantized() {
+	if !p.Config().Quantized() {
 		for slot := h.start(row); slot < h.length(); slot++ {
 			tok := &heldToken{place: inWindow}
 			tok.keys, tok.values = h.exactToken(fmt.Sprintf("layer%d", layer), row, slot)
@@ -128,27 +129,27 @@ func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 		}
 		return out
 	}
-	for slot := range p.exactSlots() {
+	for slot := range p.Inside().ExactSlots {
 		index := int(h.arrays["exactIndex"].at(row, slot))
 		if index < 0 {
 			continue
 		}
 		tok := &heldToken{place: inWindow, slot: slot}
-		if slot < p.sinks {
+		if slot < p.Inside().Sinks {
 			tok.place = inSinks
 		}
 		tok.keys, tok.values = h.exactToken(fmt.Sprintf("layer%d.exact", layer), row, slot)
 		add(index, tok)
 	}
 	blocks := map[[3]int]*decodedBlock{}
-	for slot := range p.codeSlots {
+	for slot := range p.Inside().CodeSlots {
 		index := int(h.arrays["codeIndex"].at(row, slot))
 		if index < 0 {
 			continue
 		}
-		tok, l := &heldToken{place: inCodes, slot: slot}, p.layers[layer]
-		for head := range p.shape.KVHeads {
-			for i, s := range []codes.Format{l.key, l.value} {
+		tok, l := &heldToken{place: inCodes, slot: slot}, p.Inside().Layers[layer]
+		for head := range p.Shape().KVHeads {
+			for i, s := range []codes.Format{l.Key, l.Value} {
 				at := [3]int{slot / codes.BlockTokens, head, i}
 				if blocks[at] == nil {
 					blocks[at] = h.codedBlock(s, layer, row, head, at[0])
@@ -169,11 +170,11 @@ func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 
 func (h hostState) exactToken(prefix string, row, slot int) (keys, values [][]float64) {
 	read := func(a hostArray) (out [][]float64) {
-		for head := range h.plan.shape.KVHeads {
+		for head := range h.plan.Shape().KVHeads {
 			out = append(out, nil)
-			for d := range h.plan.shape.HeadDim {
+			for d := range h.plan.Shape().HeadDim {
 				if len(a.dims) == 3 { // rows and heads are one axis
-					out[head] = append(out[head], a.at(head*h.plan.shape.Batch+row, slot, d))
+					out[head] = append(out[head], a.at(head*h.plan.Shape().Batch+row, slot, d))
 					continue
 				}
 				out[head] = append(out[head], a.at(row, head, slot, d))
@@ -195,7 +196,7 @@ type decodedBlock struct {
 func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *decodedBlock {
 	part := func(name string) hostArray { return h.arrays[fmt.Sprintf("layer%d.%s.%s", layer, sideName(s), name)] }
 	packed, scales, zeros := part("codes"), part("scales"), part("zeros")
-	dim := h.plan.shape.HeadDim
+	dim := h.plan.Shape().HeadDim
 	_, lanes := s.Matrix()
 	number := make([][]float64, lanes) // what the codes stand for, before scale and zero point; a lane is a token of keys, a channel of values
 	for lane := range number {

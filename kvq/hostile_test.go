@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // hostile data for one row: what keys and values become, by token and channel.
@@ -109,7 +110,7 @@ func requireFiniteAndNear(t *testing.T, s *session, name string) {
 					}
 				}
 				constant := name == "zeros" || name == "one constant"
-				if float := s.plan.config.Scales == "" && s.plan.config.Backend == Quanto; constant && float && fmt.Sprint(pair[0]) != fmt.Sprint(pair[1]) {
+				if float := s.plan.Config().Scales == "" && s.plan.Config().Backend == Quanto; constant && float && fmt.Sprint(pair[0]) != fmt.Sprint(pair[1]) {
 					t.Fatalf("token %d: a constant came back as %v", i, pair[0])
 				}
 			}

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // trace is a golden: a cache of transformers 4.57, step by step.

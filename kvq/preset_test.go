@@ -1,9 +1,10 @@
-package kvq
+package kvq_test
 
 import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // The names promise bits a value, scales and zero points included, whatever the model's heads and

@@ -1,10 +1,11 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // Rollbacks that reach into codes, again and again, until the cache is full: groups that a cut

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // tokenData is what a model hands to a cache for one row: queries, keys and values of each token,
@@ -206,7 +207,7 @@ func attendAll(c Cache, qkv []*Node) []*Node {
 
 // take keeps what a step returned: outputs, then the state.
 func (s *session) take(results []*tensors.Tensor) {
-	layers := s.plan.shape.Layers
+	layers := s.plan.Shape().Layers
 	s.out, s.state = nil, results[layers:]
 	for _, x := range results[:layers] {
 		a := hostArrayOf(s.t, x)
@@ -239,7 +240,7 @@ func (s *session) step(t int) {
 // loop adds n slots one by one inside a While; the outputs are those of the last.
 func (s *session) loop(n int) {
 	s.t.Helper()
-	layers := s.plan.shape.Layers
+	layers := s.plan.Shape().Layers
 	s.take(s.run(fmt.Sprint("loop of ", n), func(state, args []*Node) []*Node {
 		g := state[0].Graph()
 		first := append([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, state...)
@@ -254,7 +255,7 @@ func (s *session) loop(n int) {
 				i, zero := st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, 0)
 				var qkv []*Node
 				for _, x := range args {
-					qkv = append(qkv, DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{dims(x)[0], dims(x)[1], 1, dims(x)[3]}))
+					qkv = append(qkv, DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{x.Shape().Dim(0), x.Shape().Dim(1), 1, x.Shape().Dim(3)}))
 				}
 				results := attendAll(s.plan.From(st[1:1+len(state)]), qkv)
 				return append(append([]*Node{gx.AddScalar(i, 1)}, results[layers:]...), results[:layers]...)
@@ -293,9 +294,9 @@ func (s *session) held() [][]map[int]*heldToken {
 	s.t.Helper()
 	h := s.host()
 	var out [][]map[int]*heldToken
-	for layer := range s.plan.shape.Layers {
+	for layer := range s.plan.Shape().Layers {
 		out = append(out, nil)
-		for row := range s.plan.shape.Batch {
+		for row := range s.plan.Shape().Batch {
 			out[layer] = append(out[layer], h.tokens(s.t, layer, row))
 		}
 	}
@@ -306,7 +307,7 @@ func (s *session) held() [][]map[int]*heldToken {
 // data says of them.
 func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tensor {
 	s.t.Helper()
-	p := s.plan.shape
+	p := s.plan.Shape()
 	q := oracle.NewTensor(p.Batch, s.in.heads, t, p.HeadDim)
 	k, v := oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim), oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim)
 	for b, data := range s.in.rows {

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"slices"
@@ -9,6 +9,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	. "github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
@@ -18,9 +19,10 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const tokens, unit = 704, 64
 	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, QuantizerKey: Unbiased, QuantizerValue: Unbiased}
-	for _, s := range []codes.Format{config.settings(true).format(64), config.settings(false).format(64)} {
+	layer := newPlan(t, config, Shape{Layers: 1, Batch: 1, KVHeads: 2, HeadDim: 64, Capacity: tokens, DType: dtypes.Float32}).Inside().Layers[0]
+	for _, s := range []codes.Format{layer.Key, layer.Value} {
 		d := []int{1, 2, tokens, 64}
-		if piece := promptPiece(s.Spec.Candidates(), d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
+		if piece := PromptPiece(s.Spec.Candidates(), d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {
 			t.Fatalf("%s: pieces of %d tokens, want whole units that do not divide %d", sideName(s), piece, tokens)
 		}
 		out := MustNewExec(backend, func(seed *Node) []*Node {
@@ -30,7 +32,7 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 			valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, 1, tokens), 1), gx.Fill(g, shapes.Make(dtypes.Int32, 1, tokens), tokens-40))
 			whole := s.Encode(x, valid)
 			empty := whole.Each(func(x *Node) *Node { return gx.ZerosLike(x) })
-			return append(whole.Nodes(), storeCodes(s, empty, x, valid, unit).Nodes()...)
+			return append(whole.Nodes(), StoreCodes(s, empty, x, valid, unit).Nodes()...)
 		}).MustExec(float32(0.25))
 		for i := range out[:len(out)/2] {
 			want, got := out[i], out[len(out)/2+i]

@@ -1,4 +1,4 @@
-package kvq
+package kvq_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	. "github.com/kvqbook/kvqbook/kvq"
 )
 
 // suiteCase is one kind of cache. Every test of the suite runs over all of them.
@@ -297,8 +298,8 @@ func checkCodesStay(t *testing.T, r *recording) {
 
 // line is an ideal cache for this plan that codes with quantize.
 func (r *recording) line(coder oracle.Coder) *oracle.Line {
-	c := r.plan.config
-	return oracle.NewLine(oracle.Policy{Whole: c.Backend != Blocks, Residual: c.ResidualLength, Block: r.plan.block, Sinks: c.Sinks}, coder)
+	c := r.plan.Config()
+	return oracle.NewLine(oracle.Policy{Whole: c.Backend != Blocks, Residual: c.ResidualLength, Block: r.plan.Inside().Block, Sinks: c.Sinks}, coder)
 }
 
 // seen replays one head of one row through an ideal cache: what it shows at each moment, after the
@@ -321,12 +322,12 @@ func (r *recording) seen(line *oracle.Line, tokens [][]float32, row int, f func(
 }
 
 func checkPolicy(t *testing.T, r *recording) {
-	for layer := range r.plan.shape.Layers {
+	for layer := range r.plan.Shape().Layers {
 		for row := range r.in.rows {
 			tokens := headOf(r.in.rows[row].keys[layer], 0)
 			same := oracle.Coder{Group: 1, Quantize: func(x []float32) []float32 { return x }}
 			r.seen(r.line(same), tokens, row, func(m moment, seen [][]float32, coded int) {
-				sinks := min(r.plan.sinks, len(seen))
+				sinks := min(r.plan.Inside().Sinks, len(seen))
 				for i, tok := range m.held[layer][row] {
 					want := inWindow
 					switch {

@@ -1,10 +1,11 @@
-package kvq
+package kvq_test
 
 import (
 	"math"
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	. "github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
@@ -14,10 +15,10 @@ import (
 // or another head a vote in a range, they would differ. Others must lie within their step: a format
 // that is far from its input shows here, whatever attention averages away.
 func checkCodedValues(t *testing.T, r *recording) {
-	for layer, l := range r.plan.layers {
+	for layer, l := range r.plan.Inside().Layers {
 		for row, data := range r.in.rows {
-			for head := range r.plan.shape.KVHeads {
-				for _, s := range []codes.Format{l.key, l.value} {
+			for head := range r.plan.Shape().KVHeads {
+				for _, s := range []codes.Format{l.Key, l.Value} {
 					tokens := headOf(data.values[layer], head)
 					if s.Keys {
 						tokens = headOf(data.keys[layer], head)
@@ -63,9 +64,9 @@ func ideal(s codes.Format) bool {
 }
 
 func idealCoder(s codes.Format, p *Plan) oracle.Coder {
-	round := map[int]oracle.Rounder{4: oracle.Exact}[p.shape.DType.Size()]
+	round := map[int]oracle.Rounder{4: oracle.Exact}[p.Shape().DType.Size()]
 	if round == nil {
-		round = map[string]oracle.Rounder{"Float16": oracle.Float16, "BFloat16": oracle.BFloat16}[p.shape.DType.String()]
+		round = map[string]oracle.Rounder{"Float16": oracle.Float16, "BFloat16": oracle.BFloat16}[p.Shape().DType.String()]
 	}
 	return oracle.Coder{Group: s.Group, PerChannel: s.PerChannel, Quantize: func(x []float32) []float32 {
 		made, scale, zero := oracle.MinMax(x, s.Bits, round)
@@ -103,8 +104,8 @@ func decodedError(s codes.Format, values, steps, want []float64) (worst, bound f
 // slack is for quanto's arithmetic in narrow dtypes: positions in a range of 2^bits steps, rounded
 // three times to the dtype's precision.
 func slack(s codes.Format, p *Plan) float64 {
-	precision := map[string]int{"Float16": 11, "BFloat16": 8}[p.shape.DType.String()]
-	if p.config.Backend != Quanto || precision == 0 {
+	precision := map[string]int{"Float16": 11, "BFloat16": 8}[p.Shape().DType.String()]
+	if p.Config().Backend != Quanto || precision == 0 {
 		return 1
 	}
 	return 1 + 3*math.Ldexp(1, s.Bits-precision)
@@ -122,28 +123,28 @@ func worstOf(a, b []float64) (worst float64) {
 // carry no information, and the bytes are wasted (KIVI's trap).
 func checkBitsUsed(t *testing.T, r *recording) {
 	if !r.config.Quantized() {
-		if got, want := r.plan.BitsPerValue(), float64(8*r.plan.shape.DType.Size()); got != want {
+		if got, want := r.plan.BitsPerValue(), float64(8*r.plan.Shape().DType.Size()); got != want {
 			t.Errorf("%v bits a value, wanted %v", got, want)
 		}
 		return
 	}
 	var want float64
 	last := r.moments[len(r.moments)-1]
-	for layer, l := range r.plan.layers {
-		for _, s := range []codes.Format{l.key, l.value} {
+	for layer, l := range r.plan.Inside().Layers {
+		for _, s := range []codes.Format{l.Key, l.Value} {
 			scaleBits, group, bits := map[ScaleFormat]float64{ScaleFloat32: 32, ScaleFloat16: 16, ScaleBFloat16: 16, Scale8: 8}[s.Spec.Scales], s.Group, s.Bits
 			if s.Spec.Scales == "" {
-				scaleBits = float64(8 * r.plan.shape.DType.Size())
+				scaleBits = float64(8 * r.plan.Shape().DType.Size())
 			}
 			if !s.Packed {
-				group, bits = r.plan.shape.HeadDim, 8
+				group, bits = r.plan.Shape().HeadDim, 8
 			}
 			if s.HasZeros() {
 				scaleBits *= 2 // and a zero point
 			}
-			want += (float64(bits) + scaleBits/float64(group)) / float64(2*len(r.plan.layers))
+			want += (float64(bits) + scaleBits/float64(group)) / float64(2*len(r.plan.Inside().Layers))
 			for row := range r.in.rows {
-				for head := range r.plan.shape.KVHeads {
+				for head := range r.plan.Shape().KVHeads {
 					requireCodesVary(t, r, s, last.held[layer][row], head)
 				}
 			}

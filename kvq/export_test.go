@@ -1,0 +1,54 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/shapes"
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+)
+
+// What the tests outside of the package look at apart.
+const FileVersion = fileVersion
+
+var (
+	ReadCache   = readCache
+	StoreCodes  = storeCodes
+	PromptPiece = promptPiece
+)
+
+// StateArray is an array of the state by its name.
+type StateArray struct {
+	Name  string
+	Shape shapes.Shape
+}
+
+// Arrays lists the state, in the order of [Cache.Nodes].
+func (p *Plan) Arrays() []StateArray {
+	var list []StateArray
+	for _, a := range p.arrays() {
+		list = append(list, StateArray{a.name, a.shape})
+	}
+	return list
+}
+
+// Inside is what a plan has worked out, in tokens.
+type Inside struct {
+	Sinks, Block, Unit, CodeSlots, ExactSlots int
+	Layers                                    []LayerFormats
+}
+
+// LayerFormats is how a layer is coded.
+type LayerFormats struct{ Key, Value codes.Format }
+
+// Inside tells it for a quantized cache.
+func (p *Plan) Inside() Inside {
+	in := Inside{Sinks: p.sinks, Block: p.block, Unit: p.unit, CodeSlots: p.codeSlots, ExactSlots: p.exactSlots()}
+	for _, l := range p.layers {
+		in.Layers = append(in.Layers, LayerFormats{l.key, l.value})
+	}
+	return in
+}
+
+// FormOn is [Plan.Form] on a device that may be made up.
+func (p *Plan) FormOn(device gpu.Device, devices int) (Form, string) {
+	return p.formOn(device, devices)
+}
