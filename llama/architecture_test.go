@@ -21,8 +21,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// shapeGolden is a file of testdata/arch: a tiny random model of some shape, and what transformers makes of it. Made by
-// scripts/make-arch-goldens.py, which says what the fields are.
+// shapeGolden is a file of testdata/arch: a tiny random model of some shape, and what transformers
+// makes of it. Made by scripts/make-arch-goldens.py, which says what the fields are.
 type shapeGolden struct {
 	Config json.RawMessage `json:"config"`
 	Seed   int             `json:"seed"`
@@ -112,14 +112,15 @@ func (g shapeGolden) folder(t testing.TB) string {
 	return dir
 }
 
-// notInGGUF are keys that the converter does not write for an architecture: their values follow from others.
+// notInGGUF are keys that the converter does not write for an architecture: their values follow
+// from others.
 var notInGGUF = map[string][]string{
 	"qwen2": {"attention.key_length", "attention.value_length", "rope.dimension_count"},
 }
 
-// gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py (seen by running that
-// of llama-cpp-python 0.3.16) gives such a model, and more of it. packed: the element types in which weights can
-// stay packed.
+// gguf writes it as a GGUF file, with the metadata and names that llama.cpp's convert_hf_to_gguf.py
+// (seen by running that of llama-cpp-python 0.3.16) gives such a model, and more of it. packed: the
+// element types in which weights can stay packed.
 func (g shapeGolden) gguf(t testing.TB, more map[string]any, packed bool) string {
 	t.Helper()
 	c, err := modelfile.ParseConfig(g.Config, nil)
@@ -170,7 +171,8 @@ func (g shapeGolden) gguf(t testing.TB, more map[string]any, packed bool) string
 	return writeFile(t, ggufBytes(t, metadata, list), t.TempDir(), "model.gguf")
 }
 
-// check generates with a cache: the tokens of transformers, and logits within a tolerance of its logits (0: not compared).
+// check generates with a cache: the tokens of transformers, and logits within a tolerance of its
+// logits (0: not compared).
 func (g shapeGolden) check(t *testing.T, m *Model, cache kvq.Config, tolerance float64) {
 	t.Helper()
 	r := mustGenerate(t, mustGenerator(t, m, cache), g.IDs, g.Mask, GenerateConfig{MaxNewTokens: 12, MinNewTokens: 12, KeepLogits: true})
@@ -198,8 +200,9 @@ func (g shapeGolden) check(t *testing.T, m *Model, cache kvq.Config, tolerance f
 	t.Logf("logits differ by up to %.2g", most)
 }
 
-// Each architecture of docs/architectures.md on a tiny random model: the tokens that transformers generates, and its
-// logits, with the full cache; the same tokens from codes of 8 bits, most of the prompt among them, once for each shape of attention.
+// Each architecture of docs/architectures.md on a tiny random model: the tokens that transformers
+// generates, and its logits, with the full cache; the same tokens from codes of 8 bits, most of the
+// prompt among them, once for each shape of attention.
 func TestArchitectures(t *testing.T) {
 	testbackend.XLA(t)
 	type attention struct {
@@ -236,8 +239,8 @@ func TestArchitectures(t *testing.T) {
 	}
 }
 
-// What an architecture adds is shared by devices as the rest is: two of them give the same tokens, from a full cache and from
-// codes.
+// What an architecture adds is shared by devices as the rest is: two of them give the same tokens,
+// from a full cache and from codes.
 func TestArchitecturesOnTwoDevices(t *testing.T) {
 	testlane.Slow(t, "compiles for several devices")
 	backend := testbackend.XLA(t)
@@ -262,8 +265,8 @@ func TestArchitecturesOnTwoDevices(t *testing.T) {
 	}
 }
 
-// Weights of each architecture that stay packed give the logits of the same weights as numbers, and take the memory that is
-// predicted.
+// Weights of each architecture that stay packed give the logits of the same weights as numbers, and
+// take the memory that is predicted.
 func TestArchitecturesPacked(t *testing.T) {
 	testlane.Slow(t, "compiles six models")
 	testbackend.XLA(t)
@@ -301,8 +304,8 @@ func TestArchitecturesPacked(t *testing.T) {
 	}
 }
 
-// A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF says it in a
-// way of its own, the tokens too.
+// A GGUF file of the same model is the same model: configuration and rotary frequencies. Where GGUF
+// says it in a way of its own, the tokens too.
 func TestArchitecturesGGUF(t *testing.T) {
 	testlane.Slow(t, "goldens of every architecture; TestArchitectures has one of them")
 	for name, g := range shapeGoldens(t) {
@@ -343,7 +346,8 @@ func TestArchitecturesGGUF(t *testing.T) {
 			}
 		})
 	}
-	// The converter does not write Mistral's window: such a file attends to everything, as llama.cpp does.
+	// The converter does not write Mistral's window: such a file attends to everything, as
+	// llama.cpp does.
 	f, err := Open(shapeGoldens(t)["mistral-7b-v0.1"].gguf(t, nil, false))
 	if err != nil || f.Config().SlidingWindow != 0 {
 		t.Errorf("window %d, error %v; want none", f.Config().SlidingWindow, err)

@@ -12,13 +12,15 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// devices are what a model is spread over. With several, it is tensor-parallel: device i has the i-th run of key/value heads with their
-// query heads, their part of every cache, and the i-th part of the feed-forward width; norms, embeddings and logits it has whole. A layer is cut
-// twice (Shoeybi et al. 2019, "Megatron-LM", section 3): the projections to heads and to the feed-forward width by their outputs, those
-// back by their inputs, so that a sum over the devices ends each half of a layer, and nothing else is exchanged.
+// devices are what a model is spread over. With several, it is tensor-parallel: device i has the
+// i-th run of key/value heads with their query heads, their part of every cache, and the i-th part
+// of the feed-forward width; norms, embeddings and logits it has whole. A layer is cut twice
+// (Shoeybi et al. 2019, "Megatron-LM", section 3): the projections to heads and to the feed-forward
+// width by their outputs, those back by their inputs, so that a sum over the devices ends each half
+// of a layer, and nothing else is exchanged.
 //
-// All of this is said by how weights and caches lie (layout); the graphs are those of one device. XLA's Shardy works out from there what each
-// device computes.
+// All of this is said by how weights and caches lie (layout); the graphs are those of one device.
+// XLA's Shardy works out from there what each device computes.
 type devices struct {
 	backend compute.Backend
 	n       int
@@ -28,8 +30,8 @@ type devices struct {
 // meshAxis is the one axis of the mesh.
 const meshAxis = "heads"
 
-// collective lets one program that runs on several devices run at a time: two whose sums over the devices were begun in a different order on
-// each would wait for one another for ever.
+// collective lets one program that runs on several devices run at a time: two whose sums over the
+// devices were begun in a different order on each would wait for one another for ever.
 var collective sync.Mutex
 
 // newDevices checks that the backend has n devices.
@@ -49,7 +51,8 @@ func newDevices(backend compute.Backend, n int) (*devices, error) {
 // whole is the axis of a tensor that every device has all of.
 const whole = -1
 
-// layout is a tensor's shape, and the axis along which it is cut into equal pieces, one a device; or whole.
+// layout is a tensor's shape, and the axis along which it is cut into equal pieces, one a device;
+// or whole.
 type layout struct {
 	shape shapes.Shape
 	axis  int
@@ -74,7 +77,8 @@ func (d *devices) part(l layout) shapes.Shape {
 	return s
 }
 
-// spec tells XLA how a tensor lies. Every axis is named as cut or not, so that nothing is left to be chosen.
+// spec tells XLA how a tensor lies. Every axis is named as cut or not, so that nothing is left to
+// be chosen.
 func (d *devices) spec(axis int) *distributed.ShardingSpec {
 	s := distributed.NewReplicatedShardingSpec(d.mesh)
 	if axis != whole {
@@ -94,7 +98,8 @@ type computation struct {
 	needsErr error       // why there are none
 }
 
-// compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along which the first outputs are to be cut.
+// compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along
+// which the first outputs are to be cut.
 func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.Node) []*graph.Node) (*computation, error) {
 	var exec *graph.Exec
 	exec, err := graph.NewExec(d.backend, func(in []*graph.Node) []*graph.Node {
@@ -136,8 +141,8 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 	return &computation{d, exec, out, needs, needsErr}, nil
 }
 
-// call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every device gets. The outputs are the caller's,
-// to be freed with free.
+// call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every
+// device gets. The outputs are the caller's, to be freed with free.
 func (c *computation) call(inputs ...any) ([]spread, error) {
 	n := c.on.n
 	args := make([]any, 0, n*len(inputs))

@@ -86,7 +86,8 @@ func spreadGenerator(t testing.TB, cache kvq.Config) *Generator {
 
 const spreadName = "tiny-llama2-gqa"
 
-// With each cache two devices give what one gives, also while the cache grows, and each holds half of it.
+// With each cache two devices give what one gives, also while the cache grows, and each holds half
+// of it.
 func TestDevicesShareEachCache(t *testing.T) {
 	testlane.Slow(t, "compiles every cache for several devices")
 	const n = 2
@@ -203,7 +204,8 @@ func TestDevicesShareWeights(t *testing.T) {
 }
 
 func TestCut(t *testing.T) {
-	// [2, 4, 1] of two bytes each: 0..7 and 8..15; half of the second axis is two elements of each row.
+	// [2, 4, 1] of two bytes each: 0..7 and 8..15; half of the second axis is two elements of each
+	// row.
 	all := make([]byte, 16)
 	for i := range all {
 		all[i] = byte(i)

@@ -18,11 +18,13 @@ import (
 // exchangeChild is set in the process that compiles for TestDevicesExchangeActivationsAlone.
 const exchangeChild = "KVQ_TEST_EXCHANGE"
 
-// exchange matches an operation of XLA that moves data between devices, with the sizes of its result.
+// exchange matches an operation of XLA that moves data between devices, with the sizes of its
+// result.
 var exchange = regexp.MustCompile(`= \w+\[([\d,]*)\]\S* ((?:all-|collective-|reduce-scatter|ragged-all-)[a-z-]*)\(`)
 
-// Devices exchange two sums a layer, of the size of the hidden states, and nothing else: no cache and no weight ever leaves its device. Read off
-// the programs that XLA writes down (--xla_dump_to), which it does for a whole process only.
+// Devices exchange two sums a layer, of the size of the hidden states, and nothing else: no cache
+// and no weight ever leaves its device. Read off the programs that XLA writes down (--xla_dump_to),
+// which it does for a whole process only.
 func TestDevicesExchangeActivationsAlone(t *testing.T) {
 	testlane.Slow(t, "compiles for several devices")
 	for _, name := range []string{spreadName, "qwen2.5-7b", "qwen3-0.6b"} {

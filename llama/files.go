@@ -16,11 +16,12 @@ type Config = modelfile.Config
 // RopeScaling says how rotary frequencies are stretched.
 type RopeScaling = modelfile.RopeScaling
 
-// Files is a model on disk whose headers were read and checked. It holds no file open and no weights. Safe for
-// concurrent use.
+// Files is a model on disk whose headers were read and checked. It holds no file open and no
+// weights. Safe for concurrent use.
 type Files struct{ *modelfile.Files }
 
-// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout; see [modelfile.Open].
+// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout; see
+// [modelfile.Open].
 func Open(path string) (*Files, error) {
 	f, err := modelfile.Open(path)
 	if err != nil {
@@ -29,22 +30,23 @@ func Open(path string) (*Files, error) {
 	return &Files{f}, nil
 }
 
-// LoadOptions say how a model is put on its devices. The zero value is what suits most: one device, and numbers and form
-// of the weights by the kind of device.
+// LoadOptions say how a model is put on its devices. The zero value is what suits most: one device,
+// and numbers and form of the weights by the kind of device.
 type LoadOptions struct {
-	// DType is the dtype of weights and activations: Float32, Float16 or BFloat16. InvalidDType (the zero value) stands
-	// for Float32 on a CPU and Float16 on a GPU, as the tutorial loads its model.
+	// DType is the dtype of weights and activations: Float32, Float16 or BFloat16. InvalidDType
+	// (the zero value) stands for Float32 on a CPU and Float16 on a GPU, as the tutorial loads its
+	// model.
 	DType dtypes.DType
 	// Devices is over how many devices of the backend the model is sharded, the first so many: see
 	// [Config.CheckDevices]. 0 is 1.
 	Devices int
 	// Weights is the form of the weights on the device.
 	Weights WeightForm
-	// RoundFloat16 rounds every weight to float16 before it is converted to DType: what a detour over float16 files does
-	// to a GGUF's weights. Weights are plain then.
+	// RoundFloat16 rounds every weight to float16 before it is converted to DType: what a detour
+	// over float16 files does to a GGUF's weights. Weights are plain then.
 	RoundFloat16 bool
-	// Progress is called after each tensor with the bytes read so far and those of all weights, as they are stored.
-	// Calls do not overlap. nil: nobody is told.
+	// Progress is called after each tensor with the bytes read so far and those of all weights, as
+	// they are stored. Calls do not overlap. nil: nobody is told.
 	Progress func(done, total int64)
 	// Context ends the loading early, with its error, when it is done (Ctrl-C). nil: never.
 	Context context.Context
@@ -54,19 +56,20 @@ type LoadOptions struct {
 type WeightForm int
 
 const (
-	// AutoWeights is packed on one CPU with Float32, where the file allows it, else plain. On a GPU products of 16-bit
-	// weights are faster.
+	// AutoWeights is packed on one CPU with Float32, where the file allows it, else plain. On a GPU
+	// products of 16-bit weights are faster.
 	AutoWeights WeightForm = iota
 	// PlainWeights are all numbers of LoadOptions.DType.
 	PlainWeights
-	// PackedWeights stay as a GGUF file packs them ([modelfile.Files.Packable]): values are exactly those of plain ones in
-	// Float32, a step of the decode loop reads a quarter of the memory. Only on one CPU, in Float32.
+	// PackedWeights stay as a GGUF file packs them ([modelfile.Files.Packable]): values are exactly
+	// those of plain ones in Float32, a step of the decode loop reads a quarter of the memory. Only
+	// on one CPU, in Float32.
 	PackedWeights
 )
 
-// Choose returns the options for a model with nothing left open: its number of devices, its dtype, and whether its
-// weights are plain or packed. gpu says that the device has memory of its own. This is the one place that chooses. What
-// cannot be is an error of one line.
+// Choose returns the options for a model with nothing left open: its number of devices, its dtype,
+// and whether its weights are plain or packed. gpu says that the device has memory of its own. This
+// is the one place that chooses. What cannot be is an error of one line.
 func (o LoadOptions) Choose(f *Files, gpu bool) (LoadOptions, error) {
 	if o.Devices == 0 {
 		o.Devices = 1
@@ -121,9 +124,9 @@ func (o LoadOptions) as() modelfile.As {
 	return modelfile.As{DType: o.DType, RoundFloat16: o.RoundFloat16}
 }
 
-// Load reads the weights and puts the model on the devices of a backend. Elements are converted while they are read, and
-// each layer goes to its devices as soon as it is there: beside what stays on the devices, one layer exists twice at
-// most. On an error, what was loaded is freed.
+// Load reads the weights and puts the model on the devices of a backend. Elements are converted
+// while they are read, and each layer goes to its devices as soon as it is there: beside what stays
+// on the devices, one layer exists twice at most. On an error, what was loaded is freed.
 func (f *Files) Load(backend compute.Backend, options LoadOptions) (*Model, error) {
 	o, err := options.Choose(f, !backend.HasSharedBuffers())
 	if err != nil {

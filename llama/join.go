@@ -11,9 +11,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// place takes over plain weights, in any order, and puts them on the model's devices as the table of weights says. Each
-// tensor is freed as soon as it is placed: beside what stays, one layer at a time exists twice. each is called after
-// every weight.
+// place takes over plain weights, in any order, and puts them on the model's devices as the table
+// of weights says. Each tensor is freed as soon as it is placed: beside what stays, one layer at a
+// time exists twice. each is called after every weight.
 func (m *Model) place(weights iter.Seq2[loaded, error], each func(modelfile.Weight)) error {
 	p := newPlacer(m)
 	defer p.finish()

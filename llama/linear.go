@@ -7,16 +7,17 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// How weights reach the body of the decode loop. They are parameters of the enclosing graph function, and a closure
-// may use such outer values only as operands of dots and dynamic slices (see package gx). So:
+// How weights reach the body of the decode loop. They are parameters of the enclosing graph
+// function, and a closure may use such outer values only as operands of dots and dynamic slices
+// (see package gx). So:
 //
 //   - matrices go straight into a dot, through linear and head;
 //   - everything that is used elementwise (norm weights) or by index (embedding rows) goes through inside first.
 //
 // XLA hands both to the loop as they are: no copy is made, neither a call nor a step.
 
-// inside returns x as a value of the function that is being built, so that it may be used elementwise there: a dynamic
-// slice over all of it, which XLA removes. x must not be a scalar.
+// inside returns x as a value of the function that is being built, so that it may be used
+// elementwise there: a dynamic slice over all of it, which XLA removes. x must not be a scalar.
 func inside(x *Node) *Node {
 	start := make([]*Node, x.Rank())
 	for i := range start {
@@ -25,8 +26,8 @@ func inside(x *Node) *Node {
 	return DynamicSlice(x, start, x.Shape().Dimensions)
 }
 
-// linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products are summed in
-// float32 and rounded once.
+// linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products
+// are summed in float32 and rounded once.
 func linear(x *Node, weight matrix) *Node {
 	return convert(linear32(x, weight), x.DType())
 }
@@ -49,9 +50,10 @@ func linear32(x *Node, w matrix) *Node {
 	weight := w.plain
 	in := weight.Shape().Dim(-1)
 	out := append(x.Shape().Clone().Dimensions[:x.Rank()-1], weight.Shape().Dimensions[:weight.Rank()-1]...)
-	// Two matrices, because XLA turns a weight of more axes around in memory, at every step. The accumulator is named
-	// because GoMLX's default for 16-bit operands adds elementwise operations on the weight, which a closure cannot
-	// have; the output dtype makes XLA sum in float32 all the same.
+	// Two matrices, because XLA turns a weight of more axes around in memory, at every step. The
+	// accumulator is named because GoMLX's default for 16-bit operands adds elementwise operations
+	// on the weight, which a closure cannot have; the output dtype makes XLA sum in float32 all the
+	// same.
 	product := Dot(Reshape(x, -1, in), Reshape(weight, -1, in)).
 		WithAccumulatorDType(weight.DType()).WithOutputDType(dtypes.Float32).General([]int{1}, nil, []int{1}, nil)
 	return Reshape(product, out...)

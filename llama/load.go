@@ -12,9 +12,10 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// loader reads weights into tensors of one dtype: on the backend's first device, or in host memory when backend is nil.
-// Where the device uses host memory the tensors are filled in place, two at a time; for others one tensor is read while
-// the one before it is on its way, so that at most two are in host memory.
+// loader reads weights into tensors of one dtype: on the backend's first device, or in host memory
+// when backend is nil. Where the device uses host memory the tensors are filled in place, two at a
+// time; for others one tensor is read while the one before it is on its way, so that at most two
+// are in host memory.
 type loader struct {
 	files   *Files
 	backend compute.Backend
@@ -36,8 +37,8 @@ func (l *loader) tensors() iter.Seq2[loaded, error] {
 	return l.ahead()
 }
 
-// ahead makes tensors in host memory, two at a time, since parts of it keep one processor busy: GGUF's blocks are
-// unpacked by one, and new memory is mapped.
+// ahead makes tensors in host memory, two at a time, since parts of it keep one processor busy:
+// GGUF's blocks are unpacked by one, and new memory is mapped.
 func (l *loader) ahead() iter.Seq2[loaded, error] {
 	return func(yield func(loaded, error) bool) {
 		ctx, cancel := context.WithCancel(l.options.Context)
@@ -118,7 +119,8 @@ func (l *loader) inPlace(w modelfile.Weight) (*tensors.Tensor, error) {
 	return tensors.FromBuffer(buffer)
 }
 
-// uploaded reads into two buffers in alternation: while one is filled, the other goes to the device.
+// uploaded reads into two buffers in alternation: while one is filled, the other goes to the
+// device.
 func (l *loader) uploaded() iter.Seq2[loaded, error] {
 	return func(yield func(loaded, error) bool) {
 		ctx, cancel := context.WithCancel(l.options.Context)

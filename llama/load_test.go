@@ -21,7 +21,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
-// loadAll reads all weights in the order of the table, onto a backend or into host memory where it is nil.
+// loadAll reads all weights in the order of the table, onto a backend or into host memory where it
+// is nil.
 func loadAll(f *Files, backend compute.Backend, o LoadOptions) ([]loaded, error) {
 	o, err := o.Choose(f, true)
 	if err != nil {
@@ -49,7 +50,8 @@ type staged struct{ compute.Backend }
 
 func (staged) HasSharedBuffers() bool { return false }
 
-// Tensors that travel to a device are those that are made in place; an error and the end of a context end the journey.
+// Tensors that travel to a device are those that are made in place; an error and the end of a
+// context end the journey.
 func TestLoadStaged(t *testing.T) {
 	backend := testbackend.XLA(t)
 	list := fakeTensors(t, fakeConfig(), dtypes.BFloat16, false)
@@ -163,9 +165,10 @@ func TestLoadCancelled(t *testing.T) {
 	}
 }
 
-// BenchmarkLoadWeights loads three shards of Llama-2-7B's layout with two layers of its width (1.3 GB as float16) and reports how fast
-// that is relative to a plain read of the same files in the same run: their bytes into one block of memory that is made for it, as
-// os.ReadFile has it. The files are in the page cache.
+// BenchmarkLoadWeights loads three shards of Llama-2-7B's layout with two layers of its width (1.3
+// GB as float16) and reports how fast that is relative to a plain read of the same files in the
+// same run: their bytes into one block of memory that is made for it, as os.ReadFile has it. The
+// files are in the page cache.
 //
 //	go test ./llama -run XXX -bench LoadWeights -benchtime 7x
 func BenchmarkLoadWeights(b *testing.B) {
@@ -250,7 +253,8 @@ func readPlain(b *testing.B, paths []string) {
 	}
 }
 
-// BenchmarkLoadSmallModel loads the small model of the set-up, GGUF's Q4_1, as float32, and packs it.
+// BenchmarkLoadSmallModel loads the small model of the set-up, GGUF's Q4_1, as float32, and packs
+// it.
 func BenchmarkLoadSmallModel(b *testing.B) {
 	backend, path := testbackend.XLA(b), smallModel(b)
 	for b.Loop() {

@@ -12,8 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// loadPacked reads weights that stay as the file packs them, on a device that uses host memory: a CPU. Values are
-// exactly those of plain weights in float32.
+// loadPacked reads weights that stay as the file packs them, on a device that uses host memory: a
+// CPU. Values are exactly those of plain weights in float32.
 func (m *Model) loadPacked(f *Files, o LoadOptions) error {
 	l := packedLoader{files: f, model: m, options: o, total: f.StoredBytes()}
 	for _, t := range onDevices(m.config) {
@@ -77,7 +77,8 @@ func (l *packedLoader) vector(t modelfile.Tensor, part int, to *tensors.Tensor) 
 	})
 }
 
-// rows fills words, scales and mins of one part of a tensor in Q4_1: parts over the same input lie one below the other.
+// rows fills words, scales and mins of one part of a tensor in Q4_1: parts over the same input lie
+// one below the other.
 func (l *packedLoader) rows(t modelfile.Tensor, part int, to []*tensors.Tensor) error {
 	w := t.Parts[part]
 	raw, err := l.files.Packed(l.options.Context, w)
@@ -114,8 +115,8 @@ func (l *packedLoader) rows(t modelfile.Tensor, part int, to []*tensors.Tensor) 
 	return nil
 }
 
-// embeddings fills codes and scales of Q8_0 twice: by rows for looking tokens up, and with the vocabulary last for the
-// output head.
+// embeddings fills codes and scales of Q8_0 twice: by rows for looking tokens up, and with the
+// vocabulary last for the output head.
 func (l *packedLoader) embeddings(w modelfile.Weight, to []*tensors.Tensor) error {
 	raw, err := l.files.Packed(l.options.Context, w)
 	if err != nil {
@@ -128,7 +129,8 @@ func (l *packedLoader) embeddings(w modelfile.Weight, to []*tensors.Tensor) erro
 			flat(to[2], func(qt []uint32) {
 				flat(to[3], func(dt []float16.Float16) {
 					columns(groups, func(g int) {
-						// So many rows at a time that lines of the processor's cache are filled while they are there.
+						// So many rows at a time that lines of the processor's cache are filled
+						// while they are there.
 						for first := 0; first < vocab; first += 64 {
 							for r := first; r < min(first+64, vocab); r++ {
 								b := raw[(r*groups+g)*blockBytes:][:blockBytes]

@@ -7,9 +7,9 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// rmsNorm divides each vector of x [..., n] by its root mean square and scales it by weight [n], or by weights of their own
-// along more of the last axes. The division is done
-// in float32 and rounded to the dtype of x before weight is applied, as LlamaRMSNorm of transformers does.
+// rmsNorm divides each vector of x [..., n] by its root mean square and scales it by weight [n], or
+// by weights of their own along more of the last axes. The division is done in float32 and rounded
+// to the dtype of x before weight is applied, as LlamaRMSNorm of transformers does.
 //
 //	weight · x / sqrt(mean(x²) + eps)
 //

@@ -13,7 +13,8 @@ import (
 func TestRMSNorm(t *testing.T) {
 	backend := testbackend.XLA(t)
 	norm := func(x, w *Node) *Node { return rmsNorm(x, w, 1e-5) }
-	// mean of squares of (3, 4): 12.5; 3/sqrt(12.50001) = 0.848528, 4/… = 1.131370. A vector of zeros stays zero.
+	// mean of squares of (3, 4): 12.5; 3/sqrt(12.50001) = 0.848528, 4/… = 1.131370. A vector of
+	// zeros stays zero.
 	got := MustExecOnce(backend, norm, [][]float32{{3, 4}, {0, 0}}, []float32{1, 10}).Value().([][]float32)
 	if d := worst(t, append(got[0], got[1]...), []float32{0.848528, 11.31370, 0, 0}); d > 1e-5 {
 		t.Errorf("got %v", got)

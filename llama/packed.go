@@ -49,8 +49,8 @@ func (w matrix) mulPacked(x *Node) *Node {
 	if w.min != nil {
 		held = append(held, inside(w.min))
 	}
-	// The barrier ties the weights to x: otherwise XLA sees that they are the same in all iterations of
-	// the decode loop, and unpacks them before it.
+	// The barrier ties the weights to x: otherwise XLA sees that they are the same in all
+	// iterations of the decode loop, and unpacks them before it.
 	held = OptimizationBarriers(append(held, x)...)
 	codes, scale := held[0], held[1]
 	x = held[len(held)-1]

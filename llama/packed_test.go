@@ -12,8 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// Packed weights are those of the file exactly: the same best tokens, and logits apart only by the order of sums, after a prompt and in
-// decode steps.
+// Packed weights are those of the file exactly: the same best tokens, and logits apart only by the
+// order of sums, after a prompt and in decode steps.
 func TestPackedWeightsMatchFloat32(t *testing.T) {
 	testlane.Slow(t, "the small model, packed and plain")
 	backend := testbackend.XLA(t)

@@ -8,7 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// rotation holds the cosines and sines of one step, the same for all layers: [B, t, 1, 1, D/2] float32.
+// rotation holds the cosines and sines of one step, the same for all layers: [B, t, 1, 1, D/2]
+// float32.
 type rotation struct{ cos, sin *Node }
 
 // newRotation computes them for positions [B, t] int32.
@@ -22,8 +23,8 @@ func newRotation(positions *Node, frequencies []float32) rotation {
 	return rotation{cos: Cos(angle), sin: Sin(angle)}
 }
 
-// apply turns the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and dtype. The
-// arithmetic is float32.
+// apply turns the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and
+// dtype. The arithmetic is float32.
 //
 //	x[i]·cos − x[i+D/2]·sin,  x[i+D/2]·cos + x[i]·sin
 func (r rotation) apply(x *Node) *Node {

@@ -16,7 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the table of docs/architectures.md instead of comparing it")
 
-// published are models as their own config.json describes them, with the number of parameters that the hub shows.
+// published are models as their own config.json describes them, with the number of parameters that
+// the hub shows.
 var published = []struct {
 	name                                                  string
 	parameters                                            int64
@@ -51,8 +52,9 @@ func architectureOf(model string) string {
 	return "llama"
 }
 
-// The table of sizes in docs/architectures.md is what the program computes: the parameters that its configurations
-// imply are those published, and the bytes are those of its own plans. `go test ./llama -run Sizes -update` writes it.
+// The table of sizes in docs/architectures.md is what the program computes: the parameters that its
+// configurations imply are those published, and the bytes are those of its own plans. `go test
+// ./llama -run Sizes -update` writes it.
 func TestSizesInTheDocs(t *testing.T) {
 	balanced, err := kvq.Preset("balanced")
 	if err != nil {

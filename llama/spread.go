@@ -50,7 +50,8 @@ func read[T gotype.Supported](s spread) ([]T, error) {
 	return tensors.CopyFlatData[T](s.parts[0])
 }
 
-// donated is a spread that a call consumes, to write its successor in its place. It is gone afterwards, also when the call fails.
+// donated is a spread that a call consumes, to write its successor in its place. It is gone
+// afterwards, also when the call fails.
 type donated spread
 
 // argument is one device's part of an input: of a spread, or a value of the host.
@@ -113,8 +114,8 @@ func (d *devices) place(t *tensors.Tensor, axis int) (s spread, err error) {
 	return s, err
 }
 
-// cut takes the i-th of n equal pieces along an axis of a tensor's bytes: a part of them where the piece lies together, else a copy in buffer, which
-// is made larger where it has to be.
+// cut takes the i-th of n equal pieces along an axis of a tensor's bytes: a part of them where the
+// piece lies together, else a copy in buffer, which is made larger where it has to be.
 func cut(all []byte, shape shapes.Shape, axis, i, n int, buffer []byte) (piece, bufferAfter []byte) {
 	rows := 1
 	for _, d := range shape.Dimensions[:axis] {

@@ -8,7 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// onDevices lists the tensors of a model in the order in which its graphs take them: those outside the layers come first.
+// onDevices lists the tensors of a model in the order in which its graphs take them: those outside
+// the layers come first.
 func onDevices(c Config) []modelfile.Tensor {
 	all := c.Tensors()
 	list := make([]modelfile.Tensor, 0, len(all))
@@ -31,7 +32,8 @@ const (
 	typeQ8 = "Q8_0" // embeddings that are the head too
 )
 
-// arrays are how a tensor of the table lies on n devices: a plain one is one array; see packed.go for the others.
+// arrays are how a tensor of the table lies on n devices: a plain one is one array; see packed.go
+// for the others.
 func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout {
 	dims := t.Dims(n)
 	if !packs(t, packed) {
@@ -50,7 +52,8 @@ func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout
 		shapes.Make(dtypes.Uint32, groups, 8, rows), scale)
 }
 
-// weightNodes are tensors of the model as nodes, by their roles; one that the model does not have is zero.
+// weightNodes are tensors of the model as nodes, by their roles; one that the model does not have
+// is zero.
 type weightNodes [modelfile.Roles]matrix
 
 // take takes a tensor's arrays off a graph's parameters.
@@ -133,8 +136,8 @@ func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
 	return w, parameters
 }
 
-// weightLayouts lists how the arrays of all weights lie on the devices, in the order in which graphs take them. A model
-// need not be loaded for it.
+// weightLayouts lists how the arrays of all weights lie on the devices, in the order in which
+// graphs take them. A model need not be loaded for it.
 func (m *Model) weightLayouts() []layout {
 	return weightLayouts(m.config, m.dtype, m.on.n, m.packed)
 }

@@ -20,8 +20,9 @@ const (
 	typeByte        = 6 // <0xE4>
 )
 
-// FromGGUF makes the tokenizer that a GGUF file's metadata (tokenizer.ggml.*) describes: byte-level BPE with the
-// pre-tokenizer of GPT-2, SmolLM2, Llama-3 or Qwen2, or SentencePiece's BPE with scores.
+// FromGGUF makes the tokenizer that a GGUF file's metadata (tokenizer.ggml.*) describes: byte-level
+// BPE with the pre-tokenizer of GPT-2, SmolLM2, Llama-3 or Qwen2, or SentencePiece's BPE with
+// scores.
 func FromGGUF(file *gguf.File) (*Tokenizer, error) {
 	t, err := fromGGUF(file)
 	if err != nil {
@@ -110,9 +111,9 @@ func ggufTypes(v gguf.Value, count int) ([]int, error) {
 
 func ggufScores(v gguf.Value) []float64 { return v.Float64s() }
 
-// ggufPreTokenizers are the values of tokenizer.ggml.pre that this package knows, by the names in llama.cpp's
-// llm_load_vocab, with the patterns that file gives them. The files do not say how text is normalized before: that is
-// as in the models' own tokenizer.json.
+// ggufPreTokenizers are the values of tokenizer.ggml.pre that this package knows, by the names in
+// llama.cpp's llm_load_vocab, with the patterns that file gives them. The files do not say how text
+// is normalized before: that is as in the models' own tokenizer.json.
 var ggufPreTokenizers = map[string]struct {
 	digits       bool // each numeric character is a word
 	pattern      string

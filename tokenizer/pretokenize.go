@@ -12,8 +12,8 @@ import (
 // normalizer rewrites text before it is cut.
 type normalizer func(string) string
 
-// preTokenizer cuts words further; no token of the model crosses the cuts. first says that the first word begins where
-// the whole text does.
+// preTokenizer cuts words further; no token of the model crosses the cuts. first says that the
+// first word begins where the whole text does.
 type preTokenizer func(words []string, first bool) []string
 
 // Regular expressions of published models.
@@ -26,9 +26,9 @@ const (
 	patternQwen2 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// splitter cuts text by a regular expression of Oniguruma's kind, which Go's package regexp lacks two things of: \s
-// means Unicode's white space, and "\s+(?!\S)|\s+", the end of all these patterns, looks ahead: a run of blanks
-// before a word leaves its last one to the word.
+// splitter cuts text by a regular expression of Oniguruma's kind, which Go's package regexp lacks
+// two things of: \s means Unicode's white space, and "\s+(?!\S)|\s+", the end of all these
+// patterns, looks ahead: a run of blanks before a word leaves its last one to the word.
 type splitter struct {
 	re        *regexp.Regexp
 	lookahead bool // the last group matched a run of blanks, to be shortened by that rule
@@ -43,7 +43,8 @@ func newSplitter(pattern string) (*splitter, error) {
 		s.lookahead = true
 		body += `|(\s+)`
 	}
-	// Go's \s has ASCII alone; inside brackets the same classes stand without brackets of their own.
+	// Go's \s has ASCII alone; inside brackets the same classes stand without brackets of their
+	// own.
 	body = spaceInBrackets(body)
 	re, err := regexp.Compile(body)
 	if err != nil {
@@ -152,7 +153,8 @@ func digits(individual bool) preTokenizer {
 	}
 }
 
-// byteLevel cuts by GPT-2's pattern (unless useRegex is off), then writes each byte as one printable character.
+// byteLevel cuts by GPT-2's pattern (unless useRegex is off), then writes each byte as one
+// printable character.
 func byteLevel(addPrefixSpace, useRegex bool) (preTokenizer, error) {
 	cut, err := newSplitter(patternGPT2)
 	if err != nil {
@@ -176,8 +178,8 @@ func byteLevel(addPrefixSpace, useRegex bool) (preTokenizer, error) {
 	}, nil
 }
 
-// metaspace writes blanks as replacement (▁) and puts one in front: of every word ("always"), of the text's beginning
-// ("first"), or none ("never").
+// metaspace writes blanks as replacement (▁) and puts one in front: of every word ("always"), of
+// the text's beginning ("first"), or none ("never").
 func metaspace(replacement, scheme string, split bool) preTokenizer {
 	return func(words []string, first bool) []string {
 		var out []string
@@ -215,7 +217,8 @@ func sequence(parts []preTokenizer) preTokenizer {
 	}
 }
 
-// byteCharacter is GPT-2's table: printable bytes stand for themselves, the others for characters from U+0100 on.
+// byteCharacter is GPT-2's table: printable bytes stand for themselves, the others for characters
+// from U+0100 on.
 var byteCharacter, characterByte = func() (*[256]rune, map[rune]byte) {
 	var to [256]rune
 	from := make(map[rune]byte, 256)

@@ -1,4 +1,5 @@
-// Package fakemodel writes made-up model files for tests: folders in Hugging Face's layout, and GGUF files.
+// Package fakemodel writes made-up model files for tests: folders in Hugging Face's layout, and
+// GGUF files.
 package fakemodel
 
 import (
@@ -26,11 +27,13 @@ type Tensor struct {
 	DType dtypes.DType
 	Dims  []int // outermost first
 	Data  []byte
-	// Packed is "Q4_1" or "Q8_0" where Data is so in blocks, for GGUF files; see Pack. "" stands for DType.
+	// Packed is "Q4_1" or "Q8_0" where Data is so in blocks, for GGUF files; see Pack. "" stands
+	// for DType.
 	Packed string
 }
 
-// Config is a made-up model: small, with grouped heads and an odd number of everything that may be odd.
+// Config is a made-up model: small, with grouped heads and an odd number of everything that may be
+// odd.
 func Config() map[string]any {
 	return map[string]any{
 		"model_type": "llama", "vocab_size": 11, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -107,7 +110,8 @@ func WriteFile(t testing.TB, data []byte, path ...string) string {
 	return name
 }
 
-// Safetensors encodes tensors as one safetensors file. Format: https://huggingface.co/docs/safetensors
+// Safetensors encodes tensors as one safetensors file. Format:
+// https://huggingface.co/docs/safetensors
 func Safetensors(t testing.TB, list []Tensor) []byte {
 	t.Helper()
 	names := map[dtypes.DType]string{dtypes.Float32: "F32", dtypes.Float16: "F16", dtypes.BFloat16: "BF16", dtypes.Int8: "I8"}
@@ -234,8 +238,9 @@ func PermuteLikeLlamaCpp(data []byte, heads, headDim, rowBytes int) []byte {
 // packedTypes are the numbers of GGUF's packed element types.
 var packedTypes = map[string]uint32{"Q4_1": 3, "Q8_0": 8}
 
-// Pack has the float32 elements of a tensor in blocks of 32: Q4_1 is scale, minimum and 16 bytes with codes i and 16 + i, Q8_0
-// is scale and 32 codes. Source: quantize_row_q4_1_ref and quantize_row_q8_0_ref in ggml-quants.c of llama.cpp.
+// Pack has the float32 elements of a tensor in blocks of 32: Q4_1 is scale, minimum and 16 bytes
+// with codes i and 16 + i, Q8_0 is scale and 32 codes. Source: quantize_row_q4_1_ref and
+// quantize_row_q8_0_ref in ggml-quants.c of llama.cpp.
 func (t Tensor) Pack(kind string) Tensor {
 	const block = 32
 	var out []byte

@@ -8,32 +8,37 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Arch is what tells an architecture from the others: all are Llamas but for these fields. The zero value of each is
-// Llama's own.
+// Arch is what tells an architecture from the others: all are Llamas but for these fields. The zero
+// value of each is Llama's own.
 type Arch struct {
 	// Name is what Config.Architecture and "model_type" in Hugging Face's config.json say.
 	Name string
-	// GGUF is what "general.architecture" says in GGUF files: the prefix of their keys. Two architectures may share it.
+	// GGUF is what "general.architecture" says in GGUF files: the prefix of their keys. Two
+	// architectures may share it.
 	GGUF string
 
 	// QKVBias says that queries, keys and values have a bias.
 	QKVBias bool
-	// HeadNorms says that each head of the queries and of the keys passes through an RMS norm before its rotation.
+	// HeadNorms says that each head of the queries and of the keys passes through an RMS norm
+	// before its rotation.
 	HeadNorms bool
 
-	// PairedRows says that GGUF files have the rows of queries and keys in another order: rotary pairs are neighbours,
-	// rows 2i and 2i+1 of a head, instead of i and i + D/2. llama.cpp's converter does so for some architectures.
+	// PairedRows says that GGUF files have the rows of queries and keys in another order: rotary
+	// pairs are neighbours, rows 2i and 2i+1 of a head, instead of i and i + D/2. llama.cpp's
+	// converter does so for some architectures.
 	PairedRows bool
-	// NamesKVHeads says that a config.json without num_key_value_heads is refused; else it means as many as heads.
+	// NamesKVHeads says that a config.json without num_key_value_heads is refused; else it means as
+	// many as heads.
 	NamesKVHeads bool
-	// HeadDim is the head dimension where config.json names none; 0 stands for hidden_size / num_attention_heads.
+	// HeadDim is the head dimension where config.json names none; 0 stands for hidden_size /
+	// num_attention_heads.
 	HeadDim int
 	// window reads the sliding window of a config.json; nil: there is none, whatever the file says.
 	window func(*configJSON, *Config) error
 }
 
-// architectures lists all that this module runs. Each has tiny random models in llama/testdata/arch, made by
-// scripts/make-arch-goldens.py; docs/architectures.md lists them.
+// architectures lists all that this module runs. Each has tiny random models in
+// llama/testdata/arch, made by scripts/make-arch-goldens.py; docs/architectures.md lists them.
 var architectures = []Arch{
 	{Name: "llama", GGUF: "llama", PairedRows: true},
 	// llama.cpp's converter writes "llama" for Mistral too.
@@ -96,8 +101,8 @@ func oneOf(names []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-// mistralWindow reads Mistral's sliding_window: a number, null for none, and without the field 4,096, as transformers'
-// MistralConfig has it.
+// mistralWindow reads Mistral's sliding_window: a number, null for none, and without the field
+// 4,096, as transformers' MistralConfig has it.
 func mistralWindow(j *configJSON, c *Config) error {
 	switch text := strings.TrimSpace(string(j.SlidingWindow)); text {
 	case "":
@@ -116,8 +121,9 @@ func mistralWindow(j *configJSON, c *Config) error {
 	return nil
 }
 
-// qwenWindow reads Qwen's sliding window, which is used only where use_sliding_window says so, and only in layers from
-// max_window_layers on. Here all layers have it or none. Defaults are those of transformers' Qwen2Config.
+// qwenWindow reads Qwen's sliding window, which is used only where use_sliding_window says so, and
+// only in layers from max_window_layers on. Here all layers have it or none. Defaults are those of
+// transformers' Qwen2Config.
 func qwenWindow(j *configJSON, c *Config) error {
 	if j.UseSlidingWindow == nil || !*j.UseSlidingWindow {
 		return nil

@@ -7,11 +7,12 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Config describes a model of the Llama architecture, as its own files do. It is complete: every field that a file
-// may leave out has got its documented default, and Validate has accepted it. The zero value is not valid.
+// Config describes a model of the Llama architecture, as its own files do. It is complete: every
+// field that a file may leave out has got its documented default, and Validate has accepted it. The
+// zero value is not valid.
 type Config struct {
-	// Architecture is one of [Architectures], such as "llama" or "mistral" (a Llama whose attention may look back over a
-	// window only).
+	// Architecture is one of [Architectures], such as "llama" or "mistral" (a Llama whose attention
+	// may look back over a window only).
 	Architecture string
 	// VocabSize is the number of rows of the embedding and of the output head.
 	VocabSize int
@@ -23,9 +24,11 @@ type Config struct {
 	Layers int
 	// Heads is the number of query heads (H).
 	Heads int
-	// KVHeads is the number of key/value heads (K); it divides Heads. Equal to Heads: plain multi-head attention.
+	// KVHeads is the number of key/value heads (K); it divides Heads. Equal to Heads: plain
+	// multi-head attention.
 	KVHeads int
-	// HeadDim is the width of one head (D), even. HiddenSize / Heads unless the files say otherwise.
+	// HeadDim is the width of one head (D), even. HiddenSize / Heads unless the files say
+	// otherwise.
 	HeadDim int
 	// RopeTheta is the base of the rotary frequencies: 10,000 for Llama-2, 500,000 for Llama-3.
 	RopeTheta float64
@@ -35,29 +38,33 @@ type Config struct {
 	RMSNormEps float64
 	// MaxPositions is the longest context, in tokens, that the model was made for.
 	MaxPositions int
-	// TieEmbeddings says that the output head is the embedding itself: the files hold no tensor for it.
+	// TieEmbeddings says that the output head is the embedding itself: the files hold no tensor for
+	// it.
 	TieEmbeddings bool
-	// SlidingWindow is the number of newest tokens that a query sees, itself included; 0 means all of them.
+	// SlidingWindow is the number of newest tokens that a query sees, itself included; 0 means all
+	// of them.
 	SlidingWindow int
 	// BOS is the token that begins a sequence, -1 when the files name none.
 	BOS int
 	// EOS are the tokens that end a generation; empty when the files name none.
 	EOS []int
-	// PadID is the padding token: the files' own, else the first of EOS, else 0. Padding is masked, so its value
-	// changes no result.
+	// PadID is the padding token: the files' own, else the first of EOS, else 0. Padding is masked,
+	// so its value changes no result.
 	PadID int
 }
 
-// RopeScaling says how rotary frequencies are stretched for contexts longer than those of the first training. The
-// zero value leaves them alone. Formulas as in transformers' modeling_rope_utils.py.
+// RopeScaling says how rotary frequencies are stretched for contexts longer than those of the first
+// training. The zero value leaves them alone. Formulas as in transformers' modeling_rope_utils.py.
 type RopeScaling struct {
-	// Type is "" (none), "linear" (all frequencies divided by Factor), "llama3" (only the slow ones, by the wave length
-	// against OriginalMaxPositions) or "factors" (each by its own divisor, as GGUF files have it).
+	// Type is "" (none), "linear" (all frequencies divided by Factor), "llama3" (only the slow
+	// ones, by the wave length against OriginalMaxPositions) or "factors" (each by its own divisor,
+	// as GGUF files have it).
 	Type string
 	// Factor divides the frequencies; at least 1. 0 when Type is "" or "factors".
 	Factor float64
-	// LowFreqFactor and HighFreqFactor bound the blend of "llama3": wave lengths above OriginalMaxPositions /
-	// LowFreqFactor are stretched fully, those below OriginalMaxPositions / HighFreqFactor not at all.
+	// LowFreqFactor and HighFreqFactor bound the blend of "llama3": wave lengths above
+	// OriginalMaxPositions / LowFreqFactor are stretched fully, those below OriginalMaxPositions /
+	// HighFreqFactor not at all.
 	LowFreqFactor, HighFreqFactor float64
 	// OriginalMaxPositions is the context of the first training, in tokens; only for "llama3".
 	OriginalMaxPositions int
@@ -65,8 +72,8 @@ type RopeScaling struct {
 	Factors []float32
 }
 
-// Limits that no model of this architecture comes near. They turn a damaged or hostile file into a clear line
-// before anything is allocated by it.
+// Limits that no model of this architecture comes near. They turn a damaged or hostile file into a
+// clear line before anything is allocated by it.
 const (
 	maxVocab     = 1 << 24
 	maxWidth     = 1 << 20
@@ -76,8 +83,8 @@ const (
 	maxPositions = 1 << 28
 )
 
-// Validate checks that the fields make sense, alone and together. The error is one line that names the field by its
-// name in Hugging Face's config.json, what was wanted and what came.
+// Validate checks that the fields make sense, alone and together. The error is one line that names
+// the field by its name in Hugging Face's config.json, what was wanted and what came.
 func (c Config) Validate() error {
 	if _, err := archOf(c.Architecture); err != nil {
 		return err

@@ -7,8 +7,9 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// configJSON has the fields of Hugging Face's config.json that bear on the result. Pointers tell absent (or null)
-// from zero. What later versions of transformers write (rope_parameters) is read too.
+// configJSON has the fields of Hugging Face's config.json that bear on the result. Pointers tell
+// absent (or null) from zero. What later versions of transformers write (rope_parameters) is read
+// too.
 type configJSON struct {
 	ModelType           *string         `json:"model_type"`
 	VocabSize           *number         `json:"vocab_size"`
@@ -36,7 +37,8 @@ type configJSON struct {
 	tokensJSON
 }
 
-// tokensJSON are the special tokens, in config.json and, with the last word, in generation_config.json.
+// tokensJSON are the special tokens, in config.json and, with the last word, in
+// generation_config.json.
 type tokensJSON struct {
 	BOS *tokenIDs `json:"bos_token_id"`
 	EOS *tokenIDs `json:"eos_token_id"`
@@ -53,8 +55,8 @@ type ropeJSON struct {
 	RopeTheta            *float64 `json:"rope_theta"`
 }
 
-// ParseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise). Errors name the
-// field, what was wanted and what came; the caller adds the file.
+// ParseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise).
+// Errors name the field, what was wanted and what came; the caller adds the file.
 func ParseConfig(configData, generationData []byte) (Config, error) {
 	var j configJSON
 	if err := decodeFields(configData, &j); err != nil {
@@ -139,7 +141,8 @@ func (j *configJSON) config() (Config, error) {
 	return c, j.checkUnsupported(arch)
 }
 
-// checkLayerTypes refuses layers that attend in another way than the rest: there is one window for all.
+// checkLayerTypes refuses layers that attend in another way than the rest: there is one window for
+// all.
 func (j *configJSON) checkLayerTypes(c Config) error {
 	want := "full_attention"
 	if c.SlidingWindow > 0 {
@@ -226,8 +229,8 @@ func (j *configJSON) rope(c *Config) error {
 	return nil
 }
 
-// checkUnsupported refuses what would silently change results: parts of transformers' Llama that this package does
-// not compute.
+// checkUnsupported refuses what would silently change results: parts of transformers' Llama that
+// this package does not compute.
 func (j *configJSON) checkUnsupported(arch Arch) error {
 	if j.HiddenAct != nil {
 		if err := checkActivation(*j.HiddenAct); err != nil {

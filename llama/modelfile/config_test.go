@@ -10,7 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Llama-2-7b-chat-hf's config.json and generation_config.json, as published (neither names rope_theta nor head_dim).
+// Llama-2-7b-chat-hf's config.json and generation_config.json, as published (neither names
+// rope_theta nor head_dim).
 const (
 	llama2Config = `{"_name_or_path": "meta-llama/Llama-2-7b-chat-hf", "architectures": ["LlamaForCausalLM"], "bos_token_id": 1,
 		"eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 11008,
@@ -93,7 +94,8 @@ func TestParameterCount(t *testing.T) {
 	}
 }
 
-// Mistral's window: a number, null for none, and transformers' 4096 where the file is silent. A Llama has none.
+// Mistral's window: a number, null for none, and transformers' 4096 where the file is silent. A
+// Llama has none.
 func TestSlidingWindow(t *testing.T) {
 	for _, c := range []struct {
 		kind  string
@@ -109,8 +111,8 @@ func TestSlidingWindow(t *testing.T) {
 	}
 }
 
-// Qwen's window: only where use_sliding_window says so, and in the layers from max_window_layers on, of which there are all
-// or none.
+// Qwen's window: only where use_sliding_window says so, and in the layers from max_window_layers
+// on, of which there are all or none.
 func TestSlidingWindowOfQwen(t *testing.T) {
 	for _, c := range []struct {
 		use, first, window any
@@ -127,7 +129,8 @@ func TestSlidingWindowOfQwen(t *testing.T) {
 	}
 }
 
-// Qwen3's heads are 128 wide unless the file says otherwise, as in transformers; biases of Qwen2 are no setting.
+// Qwen3's heads are 128 wide unless the file says otherwise, as in transformers; biases of Qwen2
+// are no setting.
 func TestQwenDefaults(t *testing.T) {
 	three, err := ParseConfig(mustJSON(t, with(fakeConfig(), map[string]any{"model_type": "qwen3"})), nil)
 	if err != nil || three.HeadDim != 128 {
@@ -204,8 +207,8 @@ func TestParseConfigRefuses(t *testing.T) {
 	wantLine(t, err, "generation_config.json", "eos_token_id")
 }
 
-// Whatever the bytes, parsing gives one line, or a configuration that Validate accepts, that keeps every promise of its
-// comments and whose list of parameters can be made.
+// Whatever the bytes, parsing gives one line, or a configuration that Validate accepts, that keeps
+// every promise of its comments and whose list of parameters can be made.
 func FuzzConfig(f *testing.F) {
 	base, err := json.Marshal(fakeConfig())
 	if err != nil {

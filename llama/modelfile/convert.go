@@ -9,7 +9,8 @@ import (
 	"github.com/gomlx/compute/dtypes/float16"
 )
 
-// converter turns little-endian elements of one floating-point type into another, rounding to nearest, ties to even.
+// converter turns little-endian elements of one floating-point type into another, rounding to
+// nearest, ties to even.
 type converter struct {
 	from, to     dtypes.DType // each float32, float16 or bfloat16
 	roundFloat16 bool         // round to float16 on the way
@@ -20,8 +21,8 @@ func (c converter) copies() bool {
 	return c.from == c.to && (!c.roundFloat16 || c.from == dtypes.Float16)
 }
 
-// convert fills dst from src, which has as many elements. It returns the index of the first finite element that
-// became infinite because the target cannot hold it, or -1.
+// convert fills dst from src, which has as many elements. It returns the index of the first finite
+// element that became infinite because the target cannot hold it, or -1.
 func (c converter) convert(dst, src []byte) int {
 	overflow := -1
 	switch {
@@ -63,8 +64,8 @@ func widenHalf(dst, src []byte) {
 	}
 }
 
-// widenBrain does the same for bfloat16, the upper half of a float32. (One generic function for both would call the
-// part that differs through a table, at half the speed.)
+// widenBrain does the same for bfloat16, the upper half of a float32. (One generic function for
+// both would call the part that differs through a table, at half the speed.)
 func widenBrain(dst, src []byte) {
 	for len(src) >= 8 && len(dst) >= 16 {
 		h := binary.LittleEndian.Uint64(src)
@@ -80,7 +81,8 @@ func widenBrain(dst, src []byte) {
 	}
 }
 
-// halfToFloat holds the float32 bits of every float16: a table is several times faster than taking bits apart.
+// halfToFloat holds the float32 bits of every float16: a table is several times faster than taking
+// bits apart.
 var halfToFloat = func() *[1 << 16]uint32 {
 	var table [1 << 16]uint32
 	for i := range table {
@@ -119,8 +121,9 @@ func store(t dtypes.DType, b []byte, x float32) bool {
 
 func isInf(x float32) bool { return math.Float32bits(x)&0x7FFFFFFF == 0x7F800000 }
 
-// toFloat16 rounds to nearest, ties to even. float16.FromFloat32 of compute v0.1.14 makes zero of numbers that round
-// up to the smallest normal one, 2^-14 (TestToFloat16 shows it), so they are caught here.
+// toFloat16 rounds to nearest, ties to even. float16.FromFloat32 of compute v0.1.14 makes zero of
+// numbers that round up to the smallest normal one, 2^-14 (TestToFloat16 shows it), so they are
+// caught here.
 func toFloat16(x float32) uint16 {
 	bits := math.Float32bits(x)
 	// 2^-14 - 2^-25, the middle between the largest subnormal and 2^-14, and 2^-14 itself.

@@ -9,7 +9,8 @@ import (
 	"github.com/gomlx/compute/dtypes/float16"
 )
 
-// Every float16 survives the way over float32; midpoints go to the even neighbour, what lies beside them to the nearer.
+// Every float16 survives the way over float32; midpoints go to the even neighbour, what lies beside
+// them to the nearer.
 func TestToFloat16(t *testing.T) {
 	for h := uint32(0); h < 0x7C00; h++ { // finite, not negative
 		x := math.Float32frombits(halfToFloat[h])

@@ -15,8 +15,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Files is a model on disk whose headers were read and checked: configuration, list of tensors. It holds no file
-// open and no weights. Safe for concurrent use.
+// Files is a model on disk whose headers were read and checked: configuration, list of tensors. It
+// holds no file open and no weights. Safe for concurrent use.
 type Files struct {
 	path   string
 	config Config
@@ -31,9 +31,11 @@ type source interface {
 	tensors() map[string]stored
 	// ignored says that a tensor beyond the weights does no harm.
 	ignored(name string) bool
-	// pairedRows says that rotary pairs are neighbours, rows 2i and 2i+1 of a head, instead of i and i + D/2.
+	// pairedRows says that rotary pairs are neighbours, rows 2i and 2i+1 of a head, instead of i
+	// and i + D/2.
 	pairedRows() bool
-	// open gives the elements of a tensor as one little-endian stream of stored.dtype, from position 0 on.
+	// open gives the elements of a tensor as one little-endian stream of stored.dtype, from
+	// position 0 on.
 	open(s stored) (tensorReader, error)
 	// tokenizer reads the tokenizer that came with the model.
 	tokenizer() (*tokenizer.Tokenizer, error)
@@ -55,10 +57,11 @@ type tensorReader interface {
 	io.Closer
 }
 
-// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout (config.json with
-// model.safetensors or its shards). It checks the configuration, that every tensor is there with the shape that
-// the configuration implies and a dtype that can be read, and that no file is cut off. Bad input is an error of one
-// line that names file and tensor or field, what was wanted and what came; it is [ErrInput].
+// Open reads the headers of a model: a .gguf file, or a folder in Hugging Face's layout
+// (config.json with model.safetensors or its shards). It checks the configuration, that every
+// tensor is there with the shape that the configuration implies and a dtype that can be read, and
+// that no file is cut off. Bad input is an error of one line that names file and tensor or field,
+// what was wanted and what came; it is [ErrInput].
 func Open(path string) (*Files, error) {
 	info, err := os.Stat(path)
 	switch {

@@ -123,7 +123,8 @@ func mustRead(t *testing.T, f *Files, as As) map[string][]float32 {
 	return all
 }
 
-// All formats of a model with the same values give the same weights, whatever the source's dtype and layout.
+// All formats of a model with the same values give the same weights, whatever the source's dtype
+// and layout.
 func TestReadFormats(t *testing.T) {
 	config := fakeConfig()
 	for _, source := range []dtypes.DType{dtypes.Float32, dtypes.Float16, dtypes.BFloat16} {
@@ -181,8 +182,8 @@ func TestReadFormats(t *testing.T) {
 	}
 }
 
-// The smallest permutation by hand: one head of 4 rows in a file is (0a 0b 1a 1b), pairs of neighbours; wanted is
-// (0a 1a 0b 1b).
+// The smallest permutation by hand: one head of 4 rows in a file is (0a 0b 1a 1b), pairs of
+// neighbours; wanted is (0a 1a 0b 1b).
 func TestUnpair(t *testing.T) {
 	to := unpair(4)
 	got := make([]string, 8)
@@ -229,8 +230,8 @@ func TestReadRoundsToFloat16(t *testing.T) {
 	}
 }
 
-// A model without a tokenizer opens all the same: only Tokenizer says so. One whose ids the model does not have is
-// refused.
+// A model without a tokenizer opens all the same: only Tokenizer says so. One whose ids the model
+// does not have is refused.
 func TestFilesTokenizer(t *testing.T) {
 	list := fakeTensors(t, fakeConfig(), dtypes.Float16, false)
 	f, err := Open(fakeFolder(t, fakeConfig(), list))

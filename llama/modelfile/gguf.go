@@ -51,7 +51,8 @@ func openGGUF(path string, size int64) (Config, *ggufSource, error) {
 	return config, s, nil
 }
 
-// Keys of the metadata that describe the model: below the name of its architecture, such as "llama.block_count".
+// Keys of the metadata that describe the model: below the name of its architecture, such as
+// "llama.block_count".
 const (
 	keyHidden       = "embedding_length"
 	keyIntermediate = "feed_forward_length"
@@ -265,7 +266,8 @@ func (s *ggufSource) tensors() map[string]stored { return s.all }
 // ignored: the factors were turned into Config.RopeScaling.
 func (s *ggufSource) ignored(name string) bool { return name == ropeFactorsTensor }
 
-// pairedRows: llama.cpp's converter permutes the rows of queries and keys, where its graph rotates neighbours.
+// pairedRows: llama.cpp's converter permutes the rows of queries and keys, where its graph rotates
+// neighbours.
 func (s *ggufSource) pairedRows() bool { return s.arch.PairedRows }
 
 func (s *ggufSource) tokenizer() (*tokenizer.Tokenizer, error) { return tokenizer.FromGGUF(s.file) }
@@ -280,7 +282,8 @@ func (s *ggufSource) open(t stored) (tensorReader, error) {
 		return nil, err
 	}
 	defer reader.Close()
-	// Dequantized as a whole: go-huggingface offers no smaller step. One tensor at a time is in memory.
+	// Dequantized as a whole: go-huggingface offers no smaller step. One tensor at a time is in
+	// memory.
 	values, err := reader.ReadTensor(nil, t.name)
 	if err != nil {
 		return nil, err

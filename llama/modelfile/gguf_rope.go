@@ -9,11 +9,13 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// ropeFactorsTensor is how GGUF files carry Llama-3's rotary scaling: a divisor for each of the D/2 frequencies.
+// ropeFactorsTensor is how GGUF files carry Llama-3's rotary scaling: a divisor for each of the D/2
+// frequencies.
 const ropeFactorsTensor = "rope_freqs.weight"
 
-// ropeFactors takes the divisors as they are, as llama.cpp does. Its converter computes them with a first training's
-// context of 8,192 tokens whatever the model's config.json says, so they cannot be checked against anything.
+// ropeFactors takes the divisors as they are, as llama.cpp does. Its converter computes them with a
+// first training's context of 8,192 tokens whatever the model's config.json says, so they cannot be
+// checked against anything.
 func (s *ggufSource) ropeFactors(c *Config) error {
 	t, found := s.all[ropeFactorsTensor]
 	if !found {

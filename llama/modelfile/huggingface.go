@@ -55,7 +55,8 @@ func openFolder(dir string) (Config, *folderSource, error) {
 	return config, s, nil
 }
 
-// missing is a line about bad input when the cause is a file that is not there, else the cause as it is.
+// missing is a line about bad input when the cause is a file that is not there, else the cause as
+// it is.
 func missing(err error, format string, args ...any) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return usererr.New(format, args...)
@@ -63,8 +64,9 @@ func missing(err error, format string, args ...any) error {
 	return err
 }
 
-// safetensorsIn lists the tensors of a folder: of the shards that the index names, or of the single file. Other
-// safetensors files beside them, such as Mistral's consolidated.safetensors, hold the same weights by other names.
+// safetensorsIn lists the tensors of a folder: of the shards that the index names, or of the single
+// file. Other safetensors files beside them, such as Mistral's consolidated.safetensors, hold the
+// same weights by other names.
 func safetensorsIn(dir string) (map[string]stored, error) {
 	indexPath := filepath.Join(dir, indexFile)
 	data, err := os.ReadFile(indexPath)
@@ -113,9 +115,9 @@ func safetensorsIn(dir string) (map[string]stored, error) {
 // maxSafetensorsHeader is the limit of the format itself.
 const maxSafetensorsHeader = 100_000_000
 
-// safetensorsHeader lists the tensors of one file. It does not use go-huggingface's parser, which keeps the offset
-// of the data to itself and trusts sizes; the data is read straight from the file (see load.go).
-// Format: https://huggingface.co/docs/safetensors
+// safetensorsHeader lists the tensors of one file. It does not use go-huggingface's parser, which
+// keeps the offset of the data to itself and trusts sizes; the data is read straight from the file
+// (see load.go). Format: https://huggingface.co/docs/safetensors
 func safetensorsHeader(path string) (map[string]stored, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -212,7 +214,8 @@ func (s *folderSource) open(t stored) (tensorReader, error) { return openSection
 // inverseFrequencies are tables that older files carry; they follow from the configuration.
 var inverseFrequencies = regexp.MustCompile(`^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$`)
 
-// ignored also lets pass a head that the configuration ties to the embedding: transformers ignores it too.
+// ignored also lets pass a head that the configuration ties to the embedding: transformers ignores
+// it too.
 func (s *folderSource) ignored(name string) bool {
 	return inverseFrequencies.MatchString(name) || s.tie && strings.HasPrefix(name, "lm_head.")
 }

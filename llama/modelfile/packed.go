@@ -6,9 +6,10 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Packable returns nil where the weights can stay as a GGUF file packs them: each tensor has the element type that the
-// table of weights names (Q4_1 in all matrices of the layers, Q8_0 in the embeddings), and the embeddings are the output
-// head too. Otherwise an error of one line names the first tensor that is another.
+// Packable returns nil where the weights can stay as a GGUF file packs them: each tensor has the
+// element type that the table of weights names (Q4_1 in all matrices of the layers, Q8_0 in the
+// embeddings), and the embeddings are the output head too. Otherwise an error of one line names the
+// first tensor that is another.
 func (f *Files) Packable() error {
 	if !f.config.TieEmbeddings {
 		return usererr.New("%s: packed weights need an output head that is tied to the embeddings", f.path)
@@ -23,7 +24,8 @@ func (f *Files) Packable() error {
 	return nil
 }
 
-// Packed reads a weight's bytes as the file has them: in blocks of its element type, row by row (see Order).
+// Packed reads a weight's bytes as the file has them: in blocks of its element type, row by row
+// (see Order).
 func (f *Files) Packed(ctx context.Context, w Weight) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

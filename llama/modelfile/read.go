@@ -14,15 +14,16 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// chunkBytes is how much is read and converted at once: small enough to stay in a processor's cache between the two,
-// large enough for the disk.
+// chunkBytes is how much is read and converted at once: small enough to stay in a processor's cache
+// between the two, large enough for the disk.
 const chunkBytes = 1 << 20
 
 // As says what the elements of a weight become when they are read.
 type As struct {
 	// DType is float32, float16 or bfloat16.
 	DType dtypes.DType
-	// RoundFloat16 rounds every element to float16 first: what a detour over float16 files does to a GGUF's weights.
+	// RoundFloat16 rounds every element to float16 first: what a detour over float16 files does to
+	// a GGUF's weights.
 	RoundFloat16 bool
 }
 
@@ -35,8 +36,8 @@ func (a As) Validate() error {
 	return usererr.New("weights as %s, want float32, float16 or bfloat16", strings.ToLower(a.DType.String()))
 }
 
-// Read reads a weight into dst, row by row, little-endian, in chunks that several workers share. It ends early when ctx
-// is done. An error says which file and tensor it is about.
+// Read reads a weight into dst, row by row, little-endian, in chunks that several workers share. It
+// ends early when ctx is done. An error says which file and tensor it is about.
 func (f *Files) Read(ctx context.Context, w Weight, as As, dst []byte) error {
 	if err := as.Validate(); err != nil {
 		return err
@@ -62,8 +63,8 @@ func (f *Files) About(w Weight, err error) error {
 	return fmt.Errorf("%s: tensor %q: %w", s.file, s.name, err)
 }
 
-// Order says where row r of a weight's tensor in the files belongs: the files of some architectures have the rows of a
-// head in another order (see Arch.PairedRows). nil: where it is.
+// Order says where row r of a weight's tensor in the files belongs: the files of some architectures
+// have the rows of a head in another order (see Arch.PairedRows). nil: where it is.
 func (f *Files) Order(w Weight) func(r int) int {
 	if w.RotaryHeads > 0 && f.source.pairedRows() {
 		return unpair(w.Dims[0] / w.RotaryHeads)
@@ -165,8 +166,8 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// unpair gives, for heads of headDim rows, where a row goes when pairs of neighbours (2i, 2i+1) become (i, i + D/2):
-// the inverse of permute in llama.cpp's convert_hf_to_gguf.py.
+// unpair gives, for heads of headDim rows, where a row goes when pairs of neighbours (2i, 2i+1)
+// become (i, i + D/2): the inverse of permute in llama.cpp's convert_hf_to_gguf.py.
 func unpair(headDim int) func(int) int {
 	half := headDim / 2
 	return func(row int) int {

@@ -2,12 +2,13 @@ package modelfile
 
 import "math"
 
-// RotaryFrequencies returns by how many radians each rotary pair rotates from one position to the next: D/2 values,
-// computed in float64 and rounded to float32.
+// RotaryFrequencies returns by how many radians each rotary pair rotates from one position to the
+// next: D/2 values, computed in float64 and rounded to float32.
 //
 //	f[i] = theta^(-2i/D), stretched as RopeScaling says
 //
-// Source: Su et al. 2021, "RoFormer", section 3.2.2; scaling as in transformers' modeling_rope_utils.py.
+// Source: Su et al. 2021, "RoFormer", section 3.2.2; scaling as in transformers'
+// modeling_rope_utils.py.
 func (c Config) RotaryFrequencies() []float32 {
 	out := make([]float32, c.HeadDim/2)
 	for i := range out {
@@ -24,8 +25,8 @@ func (r RopeScaling) stretch(i int, frequency float64) float64 {
 	case ropeLinear:
 		return frequency / r.Factor
 	case ropeLlama3:
-		// share is 1 for waves so short that the first training saw many of them (left alone), 0 for waves longer
-		// than it saw (stretched fully), and in between a blend.
+		// share is 1 for waves so short that the first training saw many of them (left alone), 0
+		// for waves longer than it saw (stretched fully), and in between a blend.
 		waves := float64(r.OriginalMaxPositions) * frequency / (2 * math.Pi) // in the first training's context
 		share := (waves - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
 		share = min(max(share, 0), 1)

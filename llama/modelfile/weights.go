@@ -30,11 +30,13 @@ const (
 // Whole is the Cut of a tensor that every device has all of.
 const Whole = -1
 
-// table lists every weight of a model, in the order of its computation. This order, these names and these shapes are
-// written nowhere else: files are checked, loaded, joined, shared by devices and counted by it.
+// table lists every weight of a model, in the order of its computation. This order, these names and
+// these shapes are written nowhere else: files are checked, loaded, joined, shared by devices and
+// counted by it.
 //
-// A line is one tensor of the model's graph. Its parts are tensors of the files; several multiply the same vector and
-// are joined, because one product over more rows reads memory faster than three small ones.
+// A line is one tensor of the model's graph. Its parts are tensors of the files; several multiply
+// the same vector and are joined, because one product over more rows reads memory faster than three
+// small ones.
 var table = [Roles]line{
 	Embed: {parts: []part{{"model.embed_tokens.weight", "token_embd.weight", vocabByHidden, nil}}, cut: Whole, packs: "Q8_0"},
 
@@ -61,8 +63,9 @@ var table = [Roles]line{
 	Down: {parts: []part{{"model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight", hiddenByInner, nil}}, cut: 1, packs: "Q4_1"},
 
 	FinalNorm: {parts: []part{{"model.norm.weight", "output_norm.weight", hidden, nil}}, cut: Whole},
-	// The head is not cut along the vocabulary: XLA finds the best token from pieces too, but in several small exchanges
-	// of their own, a dozen where tokens are drawn, which cost more than reading a head of 32,000 rows.
+	// The head is not cut along the vocabulary: XLA finds the best token from pieces too, but in
+	// several small exchanges of their own, a dozen where tokens are drawn, which cost more than
+	// reading a head of 32,000 rows.
 	Head: {parts: []part{{"lm_head.weight", "output.weight", vocabByHidden, nil}}, cut: Whole, only: func(c Config) bool { return !c.TieEmbeddings }},
 }
 
@@ -73,7 +76,8 @@ type line struct {
 	runs func(c Config, devices int) int
 	// cut is the axis along which devices share the tensor, or Whole.
 	cut int
-	// packs is the element type of GGUF files in which the tensor can stay packed; "" stands for none.
+	// packs is the element type of GGUF files in which the tensor can stay packed; "" stands for
+	// none.
 	packs string
 	// only says which models have the tensor; nil: all.
 	only func(Config) bool
@@ -107,8 +111,8 @@ func hasHeadNorms(c Config) bool { return c.Arch().HeadNorms }
 func byKeyHeads(c Config, _ int) int      { return c.KVHeads }
 func byDevices(_ Config, devices int) int { return devices }
 
-// Weight is one tensor of a model's files, in Hugging Face's conventions whatever the file's own are: rotary pairs are
-// rows i and i + D/2 of a head, matrices are [out, in].
+// Weight is one tensor of a model's files, in Hugging Face's conventions whatever the file's own
+// are: rotary pairs are rows i and i + D/2 of a head, matrices are [out, in].
 type Weight struct {
 	Role     Role
 	Layer    int    // 0 outside the layers
@@ -138,16 +142,16 @@ type Tensor struct {
 	config Config
 }
 
-// Dims is its shape on so many devices together. Several parts are interleaved in runs: those of queries, keys and
-// values by key/value heads, those of gate and up by devices.
+// Dims is its shape on so many devices together. Several parts are interleaved in runs: those of
+// queries, keys and values by key/value heads, those of gate and up by devices.
 //
 //	q [H*D, hidden], k and v [K*D, hidden]  ->  [K, H/K + 2, D, hidden]
 //	their biases [H*D], [K*D] and [K*D]     ->  [K, H/K + 2, D]
 //	gate and up [intermediate, hidden]      ->  [n, 2, intermediate/n, hidden]
 //
-// For each key/value head the rows of its query heads come first, then its key's, then its value's: a cut along K
-// leaves every device whole heads with their own part of the cache. Likewise each of n devices has the same rows of
-// gate and up.
+// For each key/value head the rows of its query heads come first, then its key's, then its value's:
+// a cut along K leaves every device whole heads with their own part of the cache. Likewise each of
+// n devices has the same rows of gate and up.
 func (t Tensor) Dims(devices int) []int {
 	if len(t.Parts) == 1 {
 		return t.Parts[0].Dims
@@ -195,8 +199,8 @@ func (t Tensor) rows() (sum int) {
 	return sum
 }
 
-// Tensors lists all tensors of the model's graph, in the order of its computation: embeddings, the layers, the last
-// norm, the head.
+// Tensors lists all tensors of the model's graph, in the order of its computation: embeddings, the
+// layers, the last norm, the head.
 func (c Config) Tensors() []Tensor {
 	var list []Tensor
 	for role := Embed; role < Roles; {
