@@ -162,7 +162,7 @@ type decoded struct {
 	turns  int
 	tokens []tokenizer.Token // [N, B], the first turns rows
 	sound  []bool            // [B]: the logits were numbers
-	logits spread            // [N, B, V] on the device, or nothing; the caller frees it
+	logits sharded           // [N, B, V] on the device, or nothing; the caller frees it
 }
 
 // decode runs the loop once.

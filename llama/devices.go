@@ -12,7 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// devices are what a model is spread over. With several, it is tensor-parallel: device i has the
+// devices are what a model is sharded over. With several, it is tensor-parallel: device i has the
 // i-th run of key/value heads with their query heads, their part of every cache, and the i-th part
 // of the feed-forward width; norms, embeddings and logits it has whole. A layer is cut twice
 // (Shoeybi et al. 2019, "Megatron-LM", section 3): the projections to heads and to the feed-forward
@@ -141,9 +141,9 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 	return &computation{d, exec, out, needs, needsErr}, nil
 }
 
-// call runs the graph. Inputs are spreads, or values of the host (Go values or tensors) that every
+// call runs the graph. Inputs are sharded tensors, or values of the host (Go values or tensors) that every
 // device gets. The outputs are the caller's, to be freed with free.
-func (c *computation) call(inputs ...any) ([]spread, error) {
+func (c *computation) call(inputs ...any) ([]sharded, error) {
 	n := c.on.n
 	args := make([]any, 0, n*len(inputs))
 	for device := range n {
@@ -163,7 +163,7 @@ func (c *computation) call(inputs ...any) ([]spread, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]spread, len(flat)/n)
+	out := make([]sharded, len(flat)/n)
 	for i := range out {
 		out[i].axis = whole
 		if i < len(c.out) {

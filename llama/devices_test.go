@@ -21,8 +21,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// spreadModel loads a tiny model onto n devices, once for all tests. XLA's CPU shows several.
-func spreadModel(t testing.TB, name string, n int) *Model {
+// shardedModel loads a tiny model onto n devices, once for all tests. XLA's CPU shows several.
+func shardedModel(t testing.TB, name string, n int) *Model {
 	t.Helper()
 	backend, dir := testbackend.XLA(t), golden.Dir(t)
 	if has := backend.NumDevices(); has < n {
@@ -55,7 +55,7 @@ func TestDevicesMatchTransformers(t *testing.T) {
 	}{{"tiny-llama2", 2}, {"tiny-llama2", 4}, {"tiny-llama2-gqa", 2}} {
 		t.Run(fmt.Sprintf("%s/%d", c.model, c.n), func(t *testing.T) {
 			info, _ := readTiny(t, c.model)
-			g := mustGenerator(t, spreadModel(t, c.model, c.n), kvq.Config{})
+			g := mustGenerator(t, shardedModel(t, c.model, c.n), kvq.Config{})
 			for _, input := range []string{"len16", "len13"} {
 				in, want := info.Inputs[input], info.Variants[input+".full"].Generated
 				r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{MaxNewTokens: 24, MinNewTokens: 24})
@@ -67,10 +67,10 @@ func TestDevicesMatchTransformers(t *testing.T) {
 	}
 }
 
-// spreadGenerator is a generator on two devices, one for all tests.
-func spreadGenerator(t testing.TB, cache kvq.Config) *Generator {
+// shardedGenerator is a generator on two devices, one for all tests.
+func shardedGenerator(t testing.TB, cache kvq.Config) *Generator {
 	t.Helper()
-	m := spreadModel(t, spreadName, 2)
+	m := shardedModel(t, shardedName, 2)
 	models.Lock()
 	defer models.Unlock()
 	key := fmt.Sprintf("2 %+v", cache)
@@ -84,7 +84,7 @@ func spreadGenerator(t testing.TB, cache kvq.Config) *Generator {
 	return models.generators[key]
 }
 
-const spreadName = "tiny-llama2-gqa"
+const shardedName = "tiny-llama2-gqa"
 
 // With each cache two devices give what one gives, also while the cache grows, and each holds half
 // of it.
@@ -103,8 +103,8 @@ func TestDevicesShareEachCache(t *testing.T) {
 		capacity int // to begin with
 	}{{"full", caches["full"], 128}, {"quanto", caches["quanto"], 68}, {"balanced", balanced, 128}} {
 		t.Run(c.name, func(t *testing.T) {
-			one := mustGenerate(t, tinyGenerator(t, spreadName, c.cache), ids, mask, greedy12())
-			g := spreadGenerator(t, c.cache)
+			one := mustGenerate(t, tinyGenerator(t, shardedName, c.cache), ids, mask, greedy12())
+			g := shardedGenerator(t, c.cache)
 			r, err := g.newRun(ids, mask, greedy12(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -147,10 +147,10 @@ func TestDevicesShareEachCache(t *testing.T) {
 // Sampled tokens on two devices are those of one. Package evaluate does the same for scores.
 func TestDevicesSample(t *testing.T) {
 	testlane.Slow(t, "compiles for several devices")
-	one := tinyGenerator(t, spreadName, kvq.Config{})
+	one := tinyGenerator(t, shardedName, kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
-	drawn, wanted := mustGenerate(t, spreadGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
+	drawn, wanted := mustGenerate(t, shardedGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
 	if !slices.EqualFunc(drawn.Tokens, wanted.Tokens, slices.Equal) {
 		t.Errorf("drew %v, on one device %v", drawn.Tokens, wanted.Tokens)
 	}
@@ -158,7 +158,7 @@ func TestDevicesSample(t *testing.T) {
 
 // Every device has its part of the matrices, and all have the rest: nobody has the whole model.
 func TestDevicesShareWeights(t *testing.T) {
-	one, two := tinyModel(t, "tiny-llama2", dtypes.Float32), spreadModel(t, "tiny-llama2", 2)
+	one, two := tinyModel(t, "tiny-llama2", dtypes.Float32), shardedModel(t, "tiny-llama2", 2)
 	c := one.Config()
 	copied := int64(4 * (2*c.VocabSize*c.HiddenSize + (2*c.Layers+1)*c.HiddenSize))
 	if got, want := two.Bytes(), one.Bytes()+copied; got != want {

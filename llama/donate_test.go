@@ -13,7 +13,7 @@ import (
 func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 	testlane.Slow(t, "compiles and measures large caches")
 	for _, devices := range []int{1, 2} {
-		m := spreadModel(t, "tiny-llama2-gqa", devices)
+		m := shardedModel(t, "tiny-llama2-gqa", devices)
 		for _, config := range []kvq.Config{{}, {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 16}} {
 			g := mustGenerator(t, m, config)
 			plan, err := g.Plan(2, 256)

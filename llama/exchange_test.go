@@ -27,7 +27,7 @@ var exchange = regexp.MustCompile(`= \w+\[([\d,]*)\]\S* ((?:all-|collective-|red
 // which it does for a whole process only.
 func TestDevicesExchangeActivationsAlone(t *testing.T) {
 	testlane.Slow(t, "compiles for several devices")
-	for _, name := range []string{spreadName, "qwen2.5-7b", "qwen3-0.6b"} {
+	for _, name := range []string{shardedName, "qwen2.5-7b", "qwen3-0.6b"} {
 		t.Run(name, func(t *testing.T) { exchangesActivationsAlone(t, name) })
 	}
 }
@@ -41,7 +41,7 @@ func exchangesActivationsAlone(t *testing.T, name string) {
 		model = mustLoad(t, g.folder(t), LoadOptions{Devices: 2})
 		defer model.Finalize()
 	} else {
-		model = spreadModel(t, name, 2)
+		model = shardedModel(t, name, 2)
 	}
 	balanced, err := kvq.Preset("balanced")
 	if err != nil {

@@ -130,7 +130,7 @@ func (r *run) first(ctx context.Context) error {
 	return r.take(tokens, 1)
 }
 
-func (r *run) pickFirst(ctx context.Context, logits spread) ([]tokenizer.Token, error) {
+func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
 	program := r.g.startPick(len(r.rows), r.pick.kind)
 	if err := r.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
@@ -250,7 +250,7 @@ func (r *run) take(tokens []tokenizer.Token, turns int) error {
 }
 
 // keep copies logits [turns or more, B, V] to the host.
-func (r *run) keep(logits spread, turns int) error {
+func (r *run) keep(logits sharded, turns int) error {
 	b, v := len(r.rows), r.g.model.config.VocabSize
 	return tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
 		for j := range turns {

@@ -71,9 +71,9 @@ func (g *Generator) Finalize() { g.programs.finalize() }
 type session struct {
 	g     *Generator
 	plan  *kvq.Plan
-	used  int      // slots of each row, padding included
-	state []spread // in the order of plan.Shapes; owned
-	clock *Timing  // what waiting and running are added to
+	used  int       // slots of each row, padding included
+	state []sharded // in the order of plan.Shapes; owned
+	clock *Timing   // what waiting and running are added to
 }
 
 func (s *session) free() {
@@ -108,7 +108,7 @@ func (s *session) donate(more ...any) []any {
 }
 
 // replace exchanges the cache's tensors for those that a program returned first, and returns the other outputs.
-func (s *session) replace(out []spread) []spread {
+func (s *session) replace(out []sharded) []sharded {
 	n := len(s.plan.Shapes())
 	free(s.state...)
 	s.state = append(s.state[:0], out[:n]...)
@@ -170,13 +170,13 @@ func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 
 // prefill runs a prompt through the model in one call: attention is exact over the prompt itself, the cache takes it in
 // by its own rules. It returns the logits [B, V] of the last column, to be freed by the caller.
-func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, spread, error) {
+func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, sharded, error) {
 	program := g.startPrefill(plan, p.length)
 	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
-		return nil, spread{}, err
+		return nil, sharded{}, err
 	}
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
-	var logits spread
+	var logits sharded
 	err := clock.prefilling(func() error {
 		out, err := g.programs.run(ctx, program, p.ids, p.start)
 		if err != nil {
@@ -186,7 +186,7 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 		return nil
 	})
 	if err != nil {
-		return nil, spread{}, err
+		return nil, sharded{}, err
 	}
 	return s, logits, nil
 }

@@ -114,7 +114,7 @@ func (s *innerSession) Step(ctx context.Context, p engine.Program, tokens int, i
 	if err := s.clock.compiling(func() error { return p.Wait(ctx) }); err != nil {
 		return nil, err
 	}
-	var out []spread
+	var out []sharded
 	err := clocked(&s.clock.Decode, func() (err error) {
 		out, err = s.g.programs.run(context.WithoutCancel(ctx), p.(*program), s.donate(inputs...)...)
 		return err
@@ -145,7 +145,7 @@ func (s *innerSession) Clock() engine.Clock { return engine.Clock(s.clock) }
 
 func (s *innerSession) Free() { s.free() }
 
-func asArrays(list []spread) []engine.Array {
+func asArrays(list []sharded) []engine.Array {
 	out := make([]engine.Array, len(list))
 	for i, x := range list {
 		out[i] = x
@@ -153,7 +153,7 @@ func asArrays(list []spread) []engine.Array {
 	return out
 }
 
-// Float32, Bool and Free make a spread an engine.Array.
-func (s spread) Float32() ([]float32, error) { return read[float32](s) }
-func (s spread) Bool() ([]bool, error)       { return read[bool](s) }
-func (s spread) Free()                       { free(s) }
+// Float32, Bool and Free make a sharded tensor an engine.Array.
+func (s sharded) Float32() ([]float32, error) { return read[float32](s) }
+func (s sharded) Bool() ([]bool, error)       { return read[bool](s) }
+func (s sharded) Free()                       { free(s) }

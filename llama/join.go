@@ -57,7 +57,7 @@ type waiting struct {
 func newPlacer(m *Model) *placer {
 	p := &placer{model: m, groups: map[group]*waiting{}}
 	list := onDevices(m.config)
-	m.weights = make([]spread, len(list))
+	m.weights = make([]sharded, len(list))
 	for i, t := range list {
 		g := p.groups[groupOf(t.Role, t.Layer)]
 		if g == nil {
@@ -90,7 +90,7 @@ func (p *placer) add(w modelfile.Weight, tensor *tensors.Tensor) error {
 
 // place puts the tensors of a group on the devices, those of several parts joined.
 func (p *placer) place(g *waiting) error {
-	var raw []spread
+	var raw []sharded
 	defer func() { free(raw...) }()
 	for i, t := range g.tensors {
 		if len(t.Parts) > 1 {
@@ -103,7 +103,7 @@ func (p *placer) place(g *waiting) error {
 			}
 		}
 	}
-	var joined []spread
+	var joined []sharded
 	if raw != nil {
 		var err error
 		if joined, err = p.joined(g.tensors, raw); err != nil {
@@ -125,15 +125,15 @@ func (p *placer) place(g *waiting) error {
 	return nil
 }
 
-// move places one part; it is the spread's afterwards.
-func (p *placer) move(t **tensors.Tensor, axis int) (spread, error) {
+// move places one part; it belongs to the result afterwards.
+func (p *placer) move(t **tensors.Tensor, axis int) (sharded, error) {
 	s, err := p.model.on.place(*t, axis)
 	*t = nil
 	return s, err
 }
 
 // joined runs [join] on the parts of a layer.
-func (p *placer) joined(list []modelfile.Tensor, raw []spread) ([]spread, error) {
+func (p *placer) joined(list []modelfile.Tensor, raw []sharded) ([]sharded, error) {
 	args := make([]any, len(raw))
 	for i, s := range raw {
 		args[i] = s

@@ -50,7 +50,7 @@ func linear32(x *Node, w matrix) *Node {
 	weight := w.plain
 	in := weight.Shape().Dim(-1)
 	out := append(x.Shape().Clone().Dimensions[:x.Rank()-1], weight.Shape().Dimensions[:weight.Rank()-1]...)
-	// Two matrices, because XLA turns a weight of more axes around in memory, at every step. The
+	// Two matrices, because XLA transposes a weight of more axes in memory, at every step. The
 	// accumulator is named because GoMLX's default for 16-bit operands adds elementwise operations
 	// on the weight, which a closure cannot have; the output dtype makes XLA sum in float32 all the
 	// same.

@@ -13,14 +13,14 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// Model is a Llama on a device, or spread over several: its configuration and its packed weights.
+// Model is a Llama on a device, or sharded over several: its configuration and its packed weights.
 // It is immutable until Finalize and safe for concurrent use; several generators may share it. The
 // zero value is not usable.
 type Model struct {
 	config  Config
 	on      *devices
 	dtype   dtypes.DType
-	weights []spread  // as the table of weights lists them, see onDevices
+	weights []sharded // as the table of weights lists them, see onDevices
 	rope    []float32 // frequencies
 	packed  bool      // weights are those of a GGUF as they are, see packed.go
 }
@@ -48,7 +48,7 @@ func (m *Model) Config() Config {
 // Backend returns where the model lives.
 func (m *Model) Backend() compute.Backend { return m.on.backend }
 
-// Devices is how many of the backend's devices the model is spread over: the first so many.
+// Devices is how many of the backend's devices the model is sharded over: the first so many.
 func (m *Model) Devices() int { return m.on.n }
 
 // DType is the dtype of weights and activations.

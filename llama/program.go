@@ -68,9 +68,9 @@ func (p *program) Wait(ctx context.Context) error {
 // Needs is what the compiled program takes of each device's memory, by XLA's figures.
 func (p *program) Needs() (gx.Compiled, error) { return p.needs, p.needsErr }
 
-// run calls a compiled program with the weights and inputs (spreads, or values of the host). Its outputs are the caller's, to be
+// run calls a compiled program with the weights and inputs (sharded tensors, or values of the host). Its outputs are the caller's, to be
 // freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.
-func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]spread, error) {
+func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]sharded, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]sprea
 	}
 	args = append(args, inputs...)
 	type result struct {
-		out []spread
+		out []sharded
 		err error
 	}
 	heard := make(chan result, 1)

@@ -23,7 +23,7 @@ func newRotation(positions *Node, frequencies []float32) rotation {
 	return rotation{cos: Cos(angle), sin: Sin(angle)}
 }
 
-// apply turns the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and
+// apply rotates the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and
 // dtype. The arithmetic is float32.
 //
 //	x[i]·cos − x[i+D/2]·sin,  x[i+D/2]·cos + x[i]·sin
@@ -38,9 +38,9 @@ func (r rotation) apply(x *Node) *Node {
 	second := Slice(wide, AxisRange(), AxisRange(), AxisRange(), AxisRange(), AxisRange(half))
 	cos := gx.BroadcastToDims(r.cos, first.Shape().Dimensions...)
 	sin := gx.BroadcastToDims(r.sin, first.Shape().Dimensions...)
-	turned := Concatenate([]*Node{
+	rotated := Concatenate([]*Node{
 		Sub(Mul(first, cos), Mul(second, sin)),
 		Add(Mul(second, cos), Mul(first, sin)),
 	}, -1)
-	return convert(turned, x.DType())
+	return convert(rotated, x.DType())
 }

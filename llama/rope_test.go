@@ -9,7 +9,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// A pair (x, y) at position p turns by p times its frequency.
+// A pair (x, y) at position p rotates by p times its frequency.
 func TestRotationTurnsPairs(t *testing.T) {
 	frequencies := []float32{1, 0.5}
 	got := MustExecOnce(testbackend.XLA(t), func(x, positions *Node) *Node {

@@ -19,7 +19,7 @@ func layoutsOf(m *Model) (list []layout) {
 func TestWeightLayouts(t *testing.T) {
 	for _, devices := range []int{1, 2} {
 		for _, name := range tinyNames {
-			m := spreadModel(t, name, devices)
+			m := shardedModel(t, name, devices)
 			sketch, err := newModel(m.Backend(), m.config, m.dtype, devices)
 			if err != nil {
 				t.Fatal(err)

@@ -110,7 +110,7 @@ func (c Config) Validate() error {
 		return usererr.New("num_key_value_heads = %d, want a divisor of num_attention_heads = %d", c.KVHeads, c.Heads)
 	}
 	if c.HeadDim%2 != 0 {
-		return usererr.New("head_dim = %d, want an even number: rotary embedding turns pairs", c.HeadDim)
+		return usererr.New("head_dim = %d, want an even number: rotary embedding rotates pairs", c.HeadDim)
 	}
 	if c.Heads*c.HeadDim > maxWidth {
 		return usererr.New("num_attention_heads x head_dim = %d x %d, want at most %d together", c.Heads, c.HeadDim, maxWidth)

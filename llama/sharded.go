@@ -10,14 +10,14 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// spread is a tensor as the devices hold it: one part each, in the order of the devices.
-type spread struct {
+// sharded is a tensor as the devices hold it: one part each, in the order of the devices.
+type sharded struct {
 	parts []*tensors.Tensor
 	axis  int // along which it is cut; or whole
 }
 
 // layout says how the tensor lies.
-func (s spread) layout() layout {
+func (s sharded) layout() layout {
 	shape := s.parts[0].Shape()
 	if s.axis != whole {
 		shape = shape.Clone()
@@ -27,7 +27,7 @@ func (s spread) layout() layout {
 }
 
 // bytes is the memory of all devices that it takes.
-func (s spread) bytes() (sum int64) {
+func (s sharded) bytes() (sum int64) {
 	for _, t := range s.parts {
 		sum += t.ByteSize()
 	}
@@ -35,7 +35,7 @@ func (s spread) bytes() (sum int64) {
 }
 
 // free gives device memory back at once, without waiting for the garbage collector.
-func free(list ...spread) {
+func free(list ...sharded) {
 	for _, s := range list {
 		for _, t := range s.parts {
 			if t != nil {
@@ -46,18 +46,18 @@ func free(list ...spread) {
 }
 
 // read copies what every device has to the host.
-func read[T gotype.Supported](s spread) ([]T, error) {
+func read[T gotype.Supported](s sharded) ([]T, error) {
 	return tensors.CopyFlatData[T](s.parts[0])
 }
 
-// donated is a spread that a call consumes, to write its successor in its place. It is gone
+// donated is a sharded tensor that a call consumes, to write its successor in its place. It is gone
 // afterwards, also when the call fails.
-type donated spread
+type donated sharded
 
-// argument is one device's part of an input: of a spread, or a value of the host.
+// argument is one device's part of an input: of a sharded tensor, or a value of the host.
 func argument(x any, device int) (any, error) {
 	switch x := x.(type) {
-	case spread:
+	case sharded:
 		return x.parts[device], nil
 	case donated:
 		t := x.parts[device]
@@ -76,7 +76,7 @@ func argument(x any, device int) (any, error) {
 }
 
 // place moves a tensor to the devices, cut along axis, and takes it over, also when it fails.
-func (d *devices) place(t *tensors.Tensor, axis int) (s spread, err error) {
+func (d *devices) place(t *tensors.Tensor, axis int) (s sharded, err error) {
 	s.axis = axis
 	if d.n == 1 {
 		s.parts = []*tensors.Tensor{t}
