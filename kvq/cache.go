@@ -35,7 +35,7 @@ type Cache interface {
 	Layer(layer int) LayerCache
 
 	// Through returns decoder(Layer(layer), x, inputs) and may put it into an XLA function, which
-	// equal layers share: the graph is the same, and XLA compiles it faster.
+	// equal layers share: the result is the same, and XLA compiles it faster.
 	//
 	// x is [B, t, ...] for the t new tokens; decoder appends and attends once each and returns the
 	// layer's output. inputs are the layer's weights and all else that decoder needs: it may use no

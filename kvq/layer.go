@@ -51,11 +51,11 @@ func through(functions *gx.Functions, p part, x *Node, inputs []*Node, decoder D
 	return out[0]
 }
 
-// ofItsOwn tells whether layers may become functions: see through.
-func ofItsOwn(x *Node) bool { return x.DType() == dtypes.Float32 }
+// mayBeFunction reports whether a layer may become a function: see through.
+func mayBeFunction(x *Node) bool { return x.DType() == dtypes.Float32 }
 
 func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
-	if !ofItsOwn(x) {
+	if !mayBeFunction(x) {
 		return decoder(c.Layer(layer), x, inputs)
 	}
 	return through(&c.wholeLayers, c.part(layer, dims(x)[1]), x, inputs, decoder)
@@ -64,7 +64,7 @@ func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder)
 func (c *quantizedCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
 	t := dims(x)[1]
 	// Advance stores a chunk and needs the new tokens of all layers.
-	if chunk := t > 1 && !c.fresh; chunk || !ofItsOwn(x) {
+	if chunk := t > 1 && !c.fresh; chunk || !mayBeFunction(x) {
 		return decoder(c.Layer(layer), x, inputs)
 	}
 	return through(&c.wholeLayers, c.part(layer, t), x, inputs, decoder)

@@ -18,6 +18,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/ttir"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
@@ -203,6 +204,9 @@ func (k Attention) graph(in Inputs, form attend.Form) attend.Partial {
 func TestKernelEqualsGraph(t *testing.T) {
 	for _, c := range kernelCases() {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name != "tutorial" && c.name != "preset smallest" {
+				testlane.Slow(t, "the tutorial's kernel and that of preset smallest stand for all")
+			}
 			x := newKernelTest(t, c)
 			out := x.call(t, testbackend.XLA(t), func(in Inputs) []*Node {
 				sum := x.k.graph(in, attend.Tiles)
