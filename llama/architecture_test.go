@@ -265,6 +265,37 @@ func TestArchitecturesOnTwoDevices(t *testing.T) {
 	}
 }
 
+// In 16 bits logits are near to those of float32: nothing that an architecture adds is left in another dtype.
+func TestArchitecturesIn16Bits(t *testing.T) {
+	testlane.Slow(t, "compiles four models")
+	testbackend.XLA(t)
+	goldens := shapeGoldens(t)
+	for _, name := range []string{"qwen2.5-7b", "qwen3-8b"} {
+		for dtype, tolerance := range map[dtypes.DType]float64{dtypes.Float16: 0.01, dtypes.BFloat16: 0.08} { // of their root mean square
+			t.Run(fmt.Sprintf("%s/%s", name, dtype), func(t *testing.T) {
+				g := goldens[name]
+				m := mustModel(t, g.folder(t), dtype)
+				defer m.Finalize()
+				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{Forced: g.Tokens, KeepLogits: true})
+				var sum, size float64
+				for step, wanted := range map[int][][]float32{0: g.First, len(g.Tokens[0]) - 1: g.Last} {
+					for row := range wanted {
+						for i, id := range g.Kept {
+							want, got := float64(wanted[row][i]), float64(r.Logits[step][row][id])
+							sum, size = sum+(got-want)*(got-want), size+want*want
+						}
+					}
+				}
+				off := math.Sqrt(sum / size)
+				t.Logf("logits differ by %.4f of their size", off)
+				if !(off <= tolerance && off > 0) { // exactly 0 would mean that nothing was rounded
+					t.Errorf("logits differ from float32 by %g of their size, want above 0 and at most %g", off, tolerance)
+				}
+			})
+		}
+	}
+}
+
 // Weights of each architecture that stay packed give the logits of the same weights as numbers, and
 // take the memory that is predicted.
 func TestArchitecturesPacked(t *testing.T) {

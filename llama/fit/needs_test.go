@@ -25,14 +25,19 @@ func TestNeedsAgainstXLA(t *testing.T) {
 		MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000}
 	grouped := llama.Config{Architecture: "llama", VocabSize: 4096, HiddenSize: 576, IntermediateSize: 1536, Layers: 3, Heads: 9, KVHeads: 3, HeadDim: 64,
 		MaxPositions: 8192, RMSNormEps: 1e-5, RopeTheta: 10000, TieEmbeddings: true}
+	biased, normed := grouped, grouped
+	biased.Architecture, biased.Heads, biased.KVHeads = "qwen2", 8, 2
+	normed.Architecture = "qwen3"
 	for _, r := range []Request{
 		{Model: wide, DType: dtypes.Float32, Batch: 4, Prompt: 256, NewTokens: 64},
 		{Model: wide, DType: dtypes.Float32, Batch: 1, Prompt: 2048, NewTokens: 64, Cache: kvq.Tutorial()},
 		{Model: wide, DType: dtypes.Float16, Batch: 2, Prompt: 1024, NewTokens: 64, Cache: kvq.Tutorial()},
 		{Model: grouped, DType: dtypes.Float32, Batch: 2, Prompt: 1024, NewTokens: 64},
 		{Model: grouped, DType: dtypes.BFloat16, Batch: 1, Prompt: 2048, NewTokens: 2048, Cache: kvq.Tutorial()},
+		{Model: biased, DType: dtypes.Float16, Batch: 2, Prompt: 512, NewTokens: 64, Cache: kvq.Tutorial()},
+		{Model: normed, DType: dtypes.Float32, Batch: 2, Prompt: 1024, NewTokens: 64},
 	} {
-		t.Run(fmt.Sprintf("%d/%s/%dx%d", r.Model.HiddenSize, r.DType, r.Batch, r.Prompt), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%d/%s/%dx%d", r.Model.Architecture, r.Model.HiddenSize, r.DType, r.Batch, r.Prompt), func(t *testing.T) {
 			n, err := r.Needs(true)
 			if err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -145,7 +146,6 @@ func TestOpenRefusesGGUF(t *testing.T) {
 		{"part", map[string]any{"split.count": uint32(3)}, []string{"3 parts", "--merge"}},
 		{"scaling", map[string]any{"llama.rope.scaling.type": "yarn"}, []string{`"yarn"`, "linear"}},
 		{"longer contexts", map[string]any{"llama.rope.scaling.type": "longrope"}, []string{`"longrope"`, "linear"}},
-		{"scaling of Qwen", map[string]any{"general.architecture": "qwen2"}, []string{`"qwen2.`, "absent"}},
 		{"window", map[string]any{"llama.attention.sliding_window": uint32(1 << 31)}, []string{"sliding_window = 2147483648"}},
 		{"more layers than tensors", map[string]any{"llama.block_count": uint32(3)}, []string{`"blk.2.attn_norm.weight" is missing`}},
 		{"eos", map[string]any{"tokenizer.ggml.eos_token_id": uint32(77)}, []string{"eos_token_id = 77"}},
@@ -154,6 +154,16 @@ func TestOpenRefusesGGUF(t *testing.T) {
 			wantLine(t, open(t, with(fakeMetadata(), c.change), good), append(c.want, "fake.gguf")...)
 		})
 	}
+	t.Run("scaling of Qwen", func(t *testing.T) { // its keys begin with its own name
+		metadata := map[string]any{}
+		for key, value := range with(fakeMetadata(), map[string]any{"llama.rope.scaling.type": "yarn"}) {
+			metadata[strings.Replace(key, "llama.", "qwen2.", 1)] = value
+		}
+		metadata["general.architecture"] = "qwen2"
+		wantLine(t, open(t, metadata, good), `qwen2.rope.scaling.type = "yarn"`, "linear")
+		delete(metadata, "qwen2.rope.scaling.type")
+		wantLine(t, open(t, metadata, good), `"blk.0.attn_q.bias" is missing`)
+	})
 	t.Run("shape", func(t *testing.T) {
 		list := append([]fakeTensor(nil), good...)
 		list[0].Dims = []int{24, 11}
