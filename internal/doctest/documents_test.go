@@ -131,9 +131,9 @@ func TestPathsExist(t *testing.T) {
 	}
 }
 
-var variable = regexp.MustCompile(`\bKVQ_[A-Z_]+\b`)
+var variable = regexp.MustCompile(`\b(?:KVQ|HF)_[A-Z_]+\b`)
 
-// An environment variable of ours is read somewhere: by Go code that is no test, or by a script.
+// An environment variable of ours or of Hugging Face is read somewhere: by Go code that is no test, or by a script.
 func TestVariablesExist(t *testing.T) {
 	used := map[string]bool{}
 	walk(t, func(name string) {
