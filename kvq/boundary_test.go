@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
@@ -22,6 +23,10 @@ func TestHeadDimensions(t *testing.T) {
 				continue // its layout is the other's values'
 			}
 			t.Run(fmt.Sprintf("%s %d", c.name, dim), func(t *testing.T) {
+				if dim != 64 {
+					testlane.Slow(t, "one head dimension is enough for a quick look")
+				}
+				t.Parallel()
 				s := c.short(t, 64)
 				s.prompt(39)
 				c.requireSteps(t, "prompt", s, 6, 1.5)
@@ -52,6 +57,7 @@ func codedTokens(held map[int]*heldToken) (n int) {
 // Prompts of every length around sinks, window and blocks, in a cache that is then filled to its
 // last slot.
 func TestLengthsAroundEveryBoundary(t *testing.T) {
+	testlane.Slow(t, "compiles a graph for every length of a prompt")
 	const capacity = 72
 	for _, c := range []struct {
 		suiteCase
@@ -67,6 +73,7 @@ func TestLengthsAroundEveryBoundary(t *testing.T) {
 			[]int{1, 31, 32, 33, 39, 40, 41, 72}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			s := c.short(t, capacity)
 			for _, length := range c.lengths {
 				s.prompt(length)
@@ -87,6 +94,7 @@ func TestLengthsAroundEveryBoundary(t *testing.T) {
 // A sliding window hides tokens by their age, wherever they are: in codes, in the window, in the
 // sinks, in a long prompt.
 func TestSlidingWindow(t *testing.T) {
+	testlane.Slow(t, "compiles a cache for each window")
 	for _, sliding := range []int{1, 40} {
 		c := suiteCase{config: blocks(8, func(c *Config) { perChannelKeys(c); c.Sinks = 2 }), dtype: dtypes.Float32, dim: 32, sliding: sliding}
 		s := c.short(t, 96)

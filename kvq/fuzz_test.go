@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -22,6 +23,7 @@ const (
 // answer with the oracle's and what is held with what was given. Each byte is an operation; 48 at
 // most.
 func FuzzSequences(f *testing.F) {
+	testlane.Slow(f, "compiles a graph for every operation")
 	repeat := func(n int, operations ...byte) []byte { return bytes.Repeat(operations, n) }
 	f.Add([]byte{})
 	f.Add(repeat(48, oneToken))

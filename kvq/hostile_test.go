@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -47,8 +48,12 @@ func hostileConfigs() []suiteCase {
 
 // From finite input, whatever its size, comes finite output; and the row beside it does not notice.
 func TestHostileInput(t *testing.T) {
-	for _, c := range hostileConfigs() {
+	for i, c := range hostileConfigs() {
 		t.Run(c.name, func(t *testing.T) {
+			if i > 0 {
+				testlane.Slow(t, "one cache is enough for a quick look")
+			}
+			t.Parallel()
 			shape := c.shape(2, 64)
 			shape.Layers = 1
 			calm := newSession(t, newPlan(t, c.config, shape), makeInputs(5, shape, suiteHeads, 64, 0, 0))

@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -71,7 +72,13 @@ func TestTransformersPolicy(t *testing.T) {
 		golden.JSON(t, &index, dir, "trace", "traces.json")
 		values := golden.Safetensors(t, dir, "trace", "traces.safetensors")
 		for _, tr := range index.Traces {
-			t.Run(tr.Name, func(t *testing.T) { tr.replay(t, values) })
+			t.Run(tr.Name, func(t *testing.T) {
+				if tr.Name != "quanto_b4_ax0_g32_r2" {
+					testlane.Slow(t, "one trace is enough for a quick look")
+				}
+				t.Parallel()
+				tr.replay(t, values)
+			})
 		}
 	}
 }

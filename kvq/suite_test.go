@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -19,7 +20,8 @@ type suiteCase struct {
 	sliding int
 	// deep cases also run what needs compilations of its own: loops, chunks, the other attention
 	// path, other batches.
-	deep bool
+	deep  bool
+	quick bool // also in the quick lane: one case of every form
 }
 
 func blocks(bits int, change func(c *Config)) Config {
@@ -49,9 +51,9 @@ func suiteCases(t testing.TB) []suiteCase {
 		return Config{Backend: Quanto, NBits: bits, QGroupSize: 32, ResidualLength: residual}
 	}
 	return []suiteCase{
-		{name: "full precision", dtype: f32, dim: 32, deep: true},
+		{name: "full precision", quick: true, dtype: f32, dim: 32, deep: true},
 		{name: "full precision bfloat16, sliding", dtype: bf16, dim: 32, sliding: 20},
-		{name: "quanto 4 bit", config: quanto(4, 9), dtype: f32, dim: 32, deep: true},
+		{name: "quanto 4 bit", quick: true, config: quanto(4, 9), dtype: f32, dim: 32, deep: true},
 		{name: "quanto 2 bit float16", config: quanto(2, 16), dtype: f16, dim: 64},
 		{name: "quanto 8 bit bfloat16", config: quanto(8, 1), dtype: bf16, dim: 32},
 		{name: "quanto keys per channel", config: Config{Backend: Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 32, AxisKey: PerChannel}, dtype: f32, dim: 32},
@@ -69,7 +71,7 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "other bits by layer, 8-bit scales", config: blocks(3, func(c *Config) { perChannelKeys(c); c.NBitsValue, c.LayerBits, c.Scales = 2, "1=8/6", Scale8 }), dtype: f32, dim: 32},
 		{name: "groups of 64 and 32 tokens", config: blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), dtype: f32, dim: 32},
 		{name: "preset quality", config: presetOf(t, "quality"), dtype: f32, dim: 64},
-		{name: "preset balanced", config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
+		{name: "preset balanced", quick: true, config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
 		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
 	}
@@ -184,6 +186,10 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 func TestSuite(t *testing.T) {
 	for _, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
+			if !c.quick {
+				testlane.Slow(t, "one case of every form is enough for a quick look")
+			}
+			t.Parallel()
 			var r *recording
 			t.Run("attention equals the oracle's", func(t *testing.T) { r = c.record(t) })
 			if r == nil || len(r.moments) < 99 {
@@ -203,7 +209,12 @@ func TestSuite(t *testing.T) {
 					behaviour{"coded tokens are what an ideal cache gives", checkCodedValues})
 			}
 			if c.deep {
-				behaviours = append(behaviours, deepBehaviours...)
+				for _, b := range deepBehaviours {
+					behaviours = append(behaviours, behaviour{b.name, func(t *testing.T, r *recording) {
+						testlane.Slow(t, "compiles graphs of its own")
+						b.check(t, r)
+					}})
+				}
 			}
 			if r.config.Backend == Blocks {
 				behaviours = append(behaviours, behaviour{"the newest tokens and the sinks are exact", checkNewestExact})
