@@ -36,6 +36,9 @@ func TestThroughEqualsLayers(t *testing.T) {
 			if c.config.Quantized() {
 				testlane.Slow(t, "full precision stands for all; the model's goldens run quantized caches this way")
 			}
+			if c.dtype != dtypes.Float32 {
+				testlane.OnlyAll(t, "16 bits stay in one graph either way")
+			}
 			plan, err := kvq.New(c.config, kvq.Shape{Layers: layers, Batch: b, KVHeads: kv, HeadDim: dim, Capacity: capacity, DType: c.dtype})
 			if err != nil {
 				t.Fatal(err)
