@@ -255,6 +255,9 @@ func TestDevicesThatCannotShare(t *testing.T) {
 			t.Errorf("%d devices: %v, want %q", c.n, err, c.want)
 		}
 	}
+	if _, err := newModel(testbackend.Go(t), files.Config(), dtypes.Float32, 1); err == nil || !strings.Contains(err.Error(), "caches need XLA") {
+		t.Errorf("the pure-Go backend: %v, want an error that says what it lacks", err)
+	}
 	// No weight is read for it.
 	if _, err := files.Load(backend, LoadOptions{DType: dtypes.Float32, Devices: 2}); err == nil || !strings.Contains(err.Error(), "cannot share") {
 		t.Errorf("got %v", err)

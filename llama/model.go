@@ -34,6 +34,9 @@ func newModel(backend compute.Backend, config Config, dtype dtypes.DType, n int)
 	if err != nil {
 		return nil, err
 	}
+	if err := kvq.Supported(backend); err != nil {
+		return nil, err
+	}
 	config.EOS = slices.Clone(config.EOS)
 	return &Model{config: config, on: on, dtype: dtype, rope: config.RotaryFrequencies()}, nil
 }

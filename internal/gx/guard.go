@@ -47,6 +47,9 @@ func inspected(backend compute.Backend) inspection {
 	if i, ok := inspections.Load(key); ok {
 		return i.(inspection)
 	}
+	if backend.IsFinalized() {
+		return inspection{err: errFinalized} // of this backend, not of its kind
+	}
 	i := inspect(backend)
 	inspections.Store(key, i)
 	return i
@@ -150,5 +153,7 @@ func attributesAreWritten() error {
 	return nil
 }
 
-// errNoXLA is the error for what no other backend has.
-var errNoXLA = errors.New("the backend is not go-xla's")
+var (
+	errNoXLA     = errors.New("the backend is not go-xla's") // for what no other backend has
+	errFinalized = errors.New("the backend is finalized")
+)

@@ -6,6 +6,7 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
@@ -20,6 +21,23 @@ func TestCheck(t *testing.T) {
 	}
 	if err := gx.Check(testbackend.Go(t)); err != nil {
 		t.Errorf("the pure-Go backend: %v", err)
+	}
+}
+
+// A finalized backend is an error, and says nothing of others of its kind.
+func TestCheckOfFinalized(t *testing.T) {
+	testbackend.XLA(t) // skips where there is none
+	backend, err := device.Open(device.XLACPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend.Finalize()
+	gx.ForgetChecks()
+	if err := gx.Check(backend); err == nil {
+		t.Error("Check gave no error for a finalized backend")
+	}
+	if err := gx.Check(testbackend.XLA(t)); err != nil {
+		t.Error(err)
 	}
 }
 
