@@ -47,9 +47,9 @@ func (l *packedLoader) read(t modelfile.Tensor, to []*tensors.Tensor) error {
 	for i, w := range t.Parts {
 		var err error
 		switch t.Packs {
-		case typeQ4:
+		case modelfile.Q4:
 			err = l.rows(t, i, to)
-		case typeQ8:
+		case modelfile.Q8:
 			err = l.embeddings(w, to)
 		default:
 			err = l.vector(t, i, to[0])

@@ -26,12 +26,6 @@ func onDevices(c Config) []modelfile.Tensor {
 // packs says that a tensor stays as a GGUF packs it, in a model whose weights do.
 func packs(t modelfile.Tensor, packed bool) bool { return packed && t.Packs != "" }
 
-// Element types of GGUF files that tensors stay packed as, by their names in the table of weights.
-const (
-	typeQ4 = "Q4_1" // matrices
-	typeQ8 = "Q8_0" // embeddings that are the head too
-)
-
 // arrays are how a tensor of the table lies on n devices: a plain one is one array; see packed.go
 // for the others.
 func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout {
@@ -45,7 +39,7 @@ func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout
 	}
 	groups := in / packedGroup
 	scale := shapes.Make(dtypes.Float16, groups, rows)
-	if t.Packs == typeQ4 {
+	if t.Packs == modelfile.Q4 {
 		return wholes(shapes.Make(dtypes.Uint32, groups, 4, rows), scale, scale)
 	}
 	return wholes(shapes.Make(dtypes.Int8, rows, in), shapes.Make(dtypes.Float16, rows, groups),
@@ -63,7 +57,7 @@ func (w *weightNodes) take(t modelfile.Tensor, packed bool, next func() *Node) {
 	switch {
 	case !packs(t, packed):
 		w[t.Role] = matrix{plain: next()}
-	case t.Packs == typeQ4:
+	case t.Packs == modelfile.Q4:
 		w[t.Role] = matrix{codes: next(), scale: next(), min: next(), out: out}
 	default:
 		w[t.Role] = matrix{codes: next(), scale: next()}

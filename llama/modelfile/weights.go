@@ -30,6 +30,13 @@ const (
 // Whole is the Cut of a tensor that every device has all of.
 const Whole = -1
 
+// Element types of GGUF files in which tensors can stay packed: 32 codes with a scale, those of 4
+// bits with a minimum too.
+const (
+	Q4 = "Q4_1" // matrices
+	Q8 = "Q8_0" // embeddings that are the head too
+)
+
 // table lists every weight of a model, in the order of its computation. This order, these names and
 // these shapes are written nowhere else: files are checked, loaded, joined, shared by devices and
 // counted by it.
@@ -38,14 +45,14 @@ const Whole = -1
 // the same vector and are joined, because one product over more rows reads memory faster than three
 // small ones.
 var table = [Roles]line{
-	Embed: {parts: []part{{"model.embed_tokens.weight", "token_embd.weight", vocabByHidden, nil}}, cut: Whole, packs: "Q8_0"},
+	Embed: {parts: []part{{"model.embed_tokens.weight", "token_embd.weight", vocabByHidden, nil}}, cut: Whole, packs: Q8},
 
 	AttnNorm: {parts: []part{{"model.layers.%d.input_layernorm.weight", "blk.%d.attn_norm.weight", hidden, nil}}, cut: Whole},
 	QKV: {parts: []part{
 		{"model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight", queriesByHidden, queryHeads},
 		{"model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight", keysByHidden, kvHeads},
 		{"model.layers.%d.self_attn.v_proj.weight", "blk.%d.attn_v.weight", keysByHidden, nil},
-	}, runs: byKeyHeads, cut: 0, packs: "Q4_1"},
+	}, runs: byKeyHeads, cut: 0, packs: Q4},
 	QKVBias: {parts: []part{
 		{"model.layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias", queries, queryHeads},
 		{"model.layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias", keys, kvHeads},
@@ -53,14 +60,14 @@ var table = [Roles]line{
 	}, runs: byKeyHeads, cut: 0, only: func(c Config) bool { return c.Arch().QKVBias }},
 	QNorm:  {parts: []part{{"model.layers.%d.self_attn.q_norm.weight", "blk.%d.attn_q_norm.weight", headDim, nil}}, cut: Whole, only: hasHeadNorms},
 	KNorm:  {parts: []part{{"model.layers.%d.self_attn.k_norm.weight", "blk.%d.attn_k_norm.weight", headDim, nil}}, cut: Whole, only: hasHeadNorms},
-	Output: {parts: []part{{"model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight", hiddenByQueries, nil}}, cut: 1, packs: "Q4_1"},
+	Output: {parts: []part{{"model.layers.%d.self_attn.o_proj.weight", "blk.%d.attn_output.weight", hiddenByQueries, nil}}, cut: 1, packs: Q4},
 
 	MLPNorm: {parts: []part{{"model.layers.%d.post_attention_layernorm.weight", "blk.%d.ffn_norm.weight", hidden, nil}}, cut: Whole},
 	GateUp: {parts: []part{
 		{"model.layers.%d.mlp.gate_proj.weight", "blk.%d.ffn_gate.weight", innerByHidden, nil},
 		{"model.layers.%d.mlp.up_proj.weight", "blk.%d.ffn_up.weight", innerByHidden, nil},
-	}, runs: byDevices, cut: 0, packs: "Q4_1"},
-	Down: {parts: []part{{"model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight", hiddenByInner, nil}}, cut: 1, packs: "Q4_1"},
+	}, runs: byDevices, cut: 0, packs: Q4},
+	Down: {parts: []part{{"model.layers.%d.mlp.down_proj.weight", "blk.%d.ffn_down.weight", hiddenByInner, nil}}, cut: 1, packs: Q4},
 
 	FinalNorm: {parts: []part{{"model.norm.weight", "output_norm.weight", hidden, nil}}, cut: Whole},
 	// The head is not cut along the vocabulary: XLA finds the best token from pieces too, but in
