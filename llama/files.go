@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -112,7 +113,7 @@ func (o LoadOptions) cannotPack(f *Files, gpu bool) error {
 	case gpu:
 		return usererr.New("packed weights are for CPUs, want plain ones on a GPU")
 	case o.DType != dtypes.Float32:
-		return usererr.New("packed weights compute in float32, not in %s", o.DType)
+		return usererr.New("packed weights compute in float32, not in %s", strings.ToLower(o.DType.String()))
 	case o.RoundFloat16:
 		return usererr.New("packed weights cannot be rounded to float16")
 	}
