@@ -2,6 +2,7 @@ package kvq_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -23,7 +24,11 @@ func TestHeadDimensions(t *testing.T) {
 				continue // its layout is the other's values'
 			}
 			t.Run(fmt.Sprintf("%s %d", c.name, dim), func(t *testing.T) {
-				if dim != 64 {
+				switch dim {
+				case 64:
+				case 96, 256:
+					testlane.OnlyAll(t, "as 80 and 128")
+				default:
 					testlane.Slow(t, "one head dimension is enough for a quick look")
 				}
 				t.Parallel()
@@ -61,31 +66,38 @@ func TestLengthsAroundEveryBoundary(t *testing.T) {
 	const capacity = 72
 	for _, c := range []struct {
 		suiteCase
-		lengths []int
+		lengths []int // beside a boundary
+		others  []int // for --all
 	}{
 		// 2 sinks, 3 exact, blocks of 32: the first block goes at 37, the second at 69.
 		{suiteCase{name: "blocks", config: blocks(4, func(c *Config) { perChannelKeys(c); c.Sinks, c.ResidualLength = 2, 3 }), dtype: dtypes.Float32, dim: 32},
-			[]int{1, 2, 3, 4, 5, 6, 31, 32, 33, 34, 36, 37, 38, 68, 69, 70, 71, 72}},
+			[]int{1, 2, 3, 5, 6, 36, 37, 68, 69, 72}, []int{4, 31, 32, 33, 34, 38, 70, 71}},
 		{suiteCase{name: "quanto", config: Config{Backend: Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 4}, dtype: dtypes.Float32, dim: 32},
-			[]int{1, 2, 3, 4, 5, 31, 32, 33, 63, 64, 65, 71, 72}},
+			[]int{1, 4, 5, 32, 33, 64, 65, 72}, []int{2, 3, 31, 63, 71}},
 		// A group of 32 tokens is begun by the prompt and left as it is.
 		{suiteCase{name: "quanto per channel", config: Config{Backend: Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 32, AxisKey: PerChannel, AxisValue: PerChannel}, dtype: dtypes.Float32, dim: 32},
-			[]int{1, 31, 32, 33, 39, 40, 41, 72}},
+			[]int{1, 32, 33, 40, 72}, []int{31, 39, 41}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := c.short(t, capacity)
-			for _, length := range c.lengths {
-				s.prompt(length)
-				for layer, got := range s.out {
-					if worst, at := worstAttention(s, length, got, s.uncached(layer, length)); worst > c.tolerance() {
-						t.Errorf("prompt of %d: attention is off by %.2g at %s", length, worst, at)
+			for _, length := range slices.Sorted(slices.Values(slices.Concat(c.lengths, c.others))) {
+				t.Run(fmt.Sprint(length), func(t *testing.T) {
+					if slices.Contains(c.others, length) {
+						testlane.OnlyAll(t, "a graph for each length; those beside a boundary are in every lane but the quick one")
 					}
-				}
-				c.requireSteps(t, fmt.Sprintf("prompt of %d", length), s, capacity-length, 0.35)
-				if n := len(s.held()[0][0]); n != capacity {
-					t.Errorf("prompt of %d: %d tokens are held in a full cache of %d", length, n, capacity)
-				}
+					s.t = t
+					s.prompt(length)
+					for layer, got := range s.out {
+						if worst, at := worstAttention(s, length, got, s.uncached(layer, length)); worst > c.tolerance() {
+							t.Errorf("prompt of %d: attention is off by %.2g at %s", length, worst, at)
+						}
+					}
+					c.requireSteps(t, fmt.Sprintf("prompt of %d", length), s, capacity-length, 0.35)
+					if n := len(s.held()[0][0]); n != capacity {
+						t.Errorf("prompt of %d: %d tokens are held in a full cache of %d", length, n, capacity)
+					}
+				})
 			}
 		})
 	}

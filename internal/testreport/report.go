@@ -33,6 +33,7 @@ type pkg struct {
 	skipped int                 // top-level tests that were skipped
 	left    int                 // top-level tests that the lane left out
 	failed  int                 // tests that failed, at any level
+	seconds map[string]float64  // by test, at any level
 }
 
 // timed is how long a test or a package took.
@@ -89,7 +90,7 @@ func (r *report) add(e event) {
 	}
 	p := r.packages[e.Package]
 	if p == nil {
-		p = &pkg{output: map[string][]string{}, running: map[string]bool{}}
+		p = &pkg{output: map[string][]string{}, running: map[string]bool{}, seconds: map[string]float64{}}
 		r.packages[e.Package] = p
 	}
 	switch e.Action {
@@ -117,8 +118,8 @@ func (r *report) endTest(e event, p *pkg) {
 		case e.Action == "skip":
 			p.skipped++
 		}
-		r.tests = append(r.tests, timed{short(e.Package) + " " + e.Test, e.Elapsed})
 	}
+	p.seconds[e.Test] = e.Elapsed
 	switch {
 	case e.Action == "pass":
 		r.passed++
@@ -140,6 +141,9 @@ func (r *report) endTest(e event, p *pkg) {
 func (r *report) endPackage(e event, p *pkg) {
 	if p.ran > 0 {
 		r.took = append(r.took, timed{short(e.Package), e.Elapsed})
+	}
+	for test, seconds := range p.topLevel() {
+		r.tests = append(r.tests, timed{short(e.Package) + " " + test, seconds})
 	}
 	switch {
 	case e.Action == "fail" && e.FailedBuild != "":
@@ -165,6 +169,24 @@ func (r *report) endPackage(e event, p *pkg) {
 	case p.ran > 0:
 		fmt.Fprintf(r.out, "ok   %s (%d tests, %.1f s%s)\n", e.Package, p.ran-p.left, e.Elapsed, leftOut(p.left))
 	}
+}
+
+// topLevel is how long each top-level test took. A test does not count the time of subtests that run in
+// parallel, so what its subtests took together counts where that is more.
+func (p *pkg) topLevel() map[string]float64 {
+	seconds, below := map[string]float64{}, map[string]float64{}
+	names := slices.Collect(maps.Keys(p.seconds))
+	// Subtests before their parents.
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(strings.Count(b, "/"), strings.Count(a, "/")) })
+	for _, name := range names {
+		took := max(p.seconds[name], below[name])
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			below[name[:i]] += took
+		} else {
+			seconds[name] = took
+		}
+	}
+	return seconds
 }
 
 // finish says what is left to say at the end of the stream.

@@ -84,6 +84,18 @@ func TestReport(t *testing.T) {
 				"left out of this lane, 2: m/a 1, m/b 1", "3.2 s  m/a TestX", "4.0 s  100 %  m/a"},
 		},
 		{
+			name: "parallel subtests count for their test",
+			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
+{"Action":"pass","Package":"m/a","Test":"TestX","Elapsed":0.01}
+{"Action":"pass","Package":"m/a","Test":"TestX/one","Elapsed":1.5}
+{"Action":"pass","Package":"m/a","Test":"TestX/two","Elapsed":0}
+{"Action":"pass","Package":"m/a","Test":"TestX/two/three","Elapsed":2}
+{"Action":"pass","Package":"m/a","Elapsed":2.1}
+`,
+			passed: 4,
+			shows:  []string{"3.5 s  m/a TestX", "2.1 s  100 %  m/a"},
+		},
+		{
 			name: "a package in which the lane leaves the rest and all others are skipped has failed",
 			stream: `{"Action":"run","Package":"m/a","Test":"TestX"}
 {"Action":"skip","Package":"m/a","Test":"TestX","Elapsed":0}
