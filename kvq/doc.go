@@ -38,11 +38,18 @@
 // order of [Plan.Shapes], so it can be the state of a While, where XLA updates it in place, or go
 // in and out of separate calls.
 //
+// # Settings
+//
+// Two questions have two answers. When a token becomes codes is the policy's business, and how is the
+// quantizer's. A [Backend] is a pair of both: [Quanto] and [HQQ] are transformers' policy, each with
+// its quantizer; [Blocks] keeps the newest tokens exact and takes every [Quantizer], for keys and
+// values apart. Scales, groups, bits, sinks and rotation are further fields of [Config].
+//
 // # Errors
 //
 // Functions that build graphs panic with an error of package exceptions where shapes are wrong;
 // GoMLX turns it into the error of the call that runs the graph. Everything else returns errors, of
-// one line: what was wanted, what came.
+// one line: what was wanted, what came. Those that bad input caused are [ErrInput] for errors.Is.
 //
 // # Imports
 //
