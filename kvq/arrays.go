@@ -28,9 +28,8 @@ type array struct {
 	name  string // "layer0.key.codes": used in files and messages
 	role  role
 	shape shapes.Shape
-	// tokens is the axis that grows with the capacity, and per the number of token slots behind one
-	// entry of it; tokens < 0: none.
-	tokens, per int
+	// tokens is the axis that grows with the capacity; negative: none.
+	tokens int
 	// heads is the axis of key/value heads, which may be folded with others: heads are its major
 	// part. Negative: none.
 	heads int
@@ -57,14 +56,16 @@ func (p *Plan) arrays() []array {
 	if !p.config.Quantized() {
 		for layer := range s.Layers {
 			for _, name := range []string{"keys", "values"} {
-				out = append(out, array{fmt.Sprintf("layer%d.%s", layer, name), roleExact,
-					shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim), 1, 1, 0}) // [K*B, C, D]
+				shape := shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim) // [K*B, C, D]
+				out = append(out, array{name: fmt.Sprintf("layer%d.%s", layer, name), role: roleExact, shape: shape, tokens: 1, heads: 0})
 			}
 		}
 		return out
 	}
 	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
-	out = append(out, array{"codeIndex", roleIndex, shapes.Make(dtypes.Int32, s.Batch, p.codeSlots), 1, 1, -1})
+	codeIndex := fixed("codeIndex", roleIndex, s.Batch, p.codeSlots)
+	codeIndex.tokens = 1
+	out = append(out, codeIndex)
 	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))
 	for layer := range p.layers {
 		out = append(out, p.layerArrays(layer)...)
@@ -84,12 +85,13 @@ func (p *Plan) layerArrays(layer int) []array {
 		name   string
 		format codes.Format
 	}{{"key", l.key}, {"value", l.value}} {
-		for i, a := range side.format.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
+		for i, shape := range side.format.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
 			part := []struct {
 				name string
 				role role
 			}{{"codes", roleCodes}, {"scales", roleScales}, {"zeros", roleZeros}}[i]
-			out = append(out, array{fmt.Sprintf("layer%d.%s.%s", layer, side.name, part.name), part.role, a.Shape, 0, a.Slots, 2})
+			name := fmt.Sprintf("layer%d.%s.%s", layer, side.name, part.name)
+			out = append(out, array{name: name, role: part.role, shape: shape, tokens: 0, heads: 2})
 		}
 	}
 	return out

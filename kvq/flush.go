@@ -108,24 +108,8 @@ type codedSide struct {
 
 // storeBlock is storeBlocks for layers that are coded alike.
 func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
-	var rings, olds []*Node
-	zero := gx.Scalar(b.row.Graph(), dtypes.Int32, 0)
-	for _, l := range layers {
-		d := dims(l.exact)
-		rings = append(rings, DynamicSlice(l.exact, []*Node{b.row, zero, gx.Scalar(b.row.Graph(), dtypes.Int32, p.sinks), zero}, []int{1, d[1], p.windowSlots, d[3]}))
-		if p.unit == 1 {
-			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
-		}
-	}
-	ring := concat(rings, 0)
-	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
-	copies := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
-	for i := range copies {
-		copies[i] = ring
-	}
-	d := dims(ring)
-	tokens := DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
-	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), d[0], p.block)
+	tokens, olds := p.blockOf(f, layers, b)
+	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), dims(tokens)[0], p.block)
 	blocks := f.Encode(tokens, valid)
 	if p.unit == 1 {
 		arrays := blocks.Nodes()
@@ -139,6 +123,37 @@ func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 		old, _ := f.Take(arrays)
 		blocks = f.Merge(blocks, old, b.fresh)
 	}
+	writeBlocks(f, layers, blocks, b)
+}
+
+// blockOf takes the tokens of a block from the windows of layers, as if these were rows: [layers, K,
+// U, D]. olds are the arrays of each layer that hold older tokens of the block, where groups do not
+// run along tokens.
+func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens *Node, olds []*Node) {
+	g := b.row.Graph()
+	zero := gx.Scalar(g, dtypes.Int32, 0)
+	var rings []*Node
+	for _, l := range layers {
+		d := dims(l.exact)
+		at := []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}
+		rings = append(rings, DynamicSlice(l.exact, at, []int{1, d[1], p.windowSlots, d[3]}))
+		if p.unit == 1 {
+			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
+		}
+	}
+	ring := concat(rings, 0)
+	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
+	copies := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
+	for i := range copies {
+		copies[i] = ring
+	}
+	d := dims(ring)
+	tokens = DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
+	return tokens, olds
+}
+
+// writeBlocks writes the blocks of layers, which lie side by side as rows, to their places.
+func writeBlocks(f codes.Format, layers []codedSide, blocks codes.Blocks, b blockPlace) {
 	// The place of a layer in blocks goes from call to call, counted from a number that XLA cannot
 	// know: as a constant it would make the loops of each layer others to compile.
 	var functions gx.Functions

@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -32,9 +34,8 @@ type fullCache struct {
 
 func newFullCache(s Shape, nodes []*Node) *fullCache {
 	c := &fullCache{shape: s, length: nodes[0], start: nodes[1]}
-	for i := range s.Layers {
-		c.keys = append(c.keys, nodes[2+2*i])
-		c.values = append(c.values, nodes[3+2*i])
+	for layer := range slices.Chunk(nodes[2:], 2) {
+		c.keys, c.values = append(c.keys, layer[0]), append(c.values, layer[1])
 	}
 	c.newKeys, c.newValues = make([]*Node, s.Layers), make([]*Node, s.Layers)
 	return c

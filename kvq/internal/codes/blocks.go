@@ -52,31 +52,25 @@ func (b Blocks) both(other Blocks, f func(x, y *Node) *Node) Blocks {
 	return out
 }
 
-// Array describes one of the arrays of Blocks. Axis 0 grows with the tokens, axis 1 is that of
-// rows, axis 2 that of heads.
-type Array struct {
-	Shape shapes.Shape
-	Slots int // tokens behind one entry of axis 0
-}
-
-// Arrays describes codes, scales and, where there are any, zero points, in the order of
-// [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype.
-func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []Array {
+// Arrays are the shapes of codes, scales and, where there are any, zero points, in the order of
+// [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype. Axis 0 grows with
+// the tokens, axis 1 is that of rows, axis 2 that of heads.
+func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []shapes.Shape {
 	blocks, scaleType := slots/BlockTokens, f.Spec.Scales.DType(cache)
 	matrixRows, lanes := f.Matrix()
-	codes := Array{shapes.Make(f.Spec.Quantizer.Element, blocks, rows, heads, matrixRows, lanes), BlockTokens}
+	codes := shapes.Make(f.Spec.Quantizer.Element, blocks, rows, heads, matrixRows, lanes)
 	if f.Packed {
 		words := f.Words()
-		codes.Shape = shapes.Make(words.DType(), blocks, rows, heads*words.Parts, f.WordsOfPart(), lanes)
+		codes = shapes.Make(words.DType(), blocks, rows, heads*words.Parts, f.WordsOfPart(), lanes)
 	}
-	scales := Array{shapes.Make(scaleType, blocks, rows, heads, f.Groups(), BlockTokens), BlockTokens}
+	scales := shapes.Make(scaleType, blocks, rows, heads, f.Groups(), BlockTokens)
 	if f.PerChannel {
-		scales = Array{shapes.Make(scaleType, slots/f.Group, rows, heads, f.HeadDim), f.Group}
+		scales = shapes.Make(scaleType, slots/f.Group, rows, heads, f.HeadDim)
 	}
 	if !f.HasZeros() {
-		return []Array{codes, scales}
+		return []shapes.Shape{codes, scales}
 	}
-	return []Array{codes, scales, scales}
+	return []shapes.Shape{codes, scales, scales}
 }
 
 // Write puts blocks at (block, row) of to; int32 scalars. Where groups of several blocks share a

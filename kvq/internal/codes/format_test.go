@@ -84,8 +84,8 @@ func TestEveryWidth(t *testing.T) {
 					made := f.Encode(x, nil)
 					decoded := f.Decode(made)
 					for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
-						if !made.Nodes()[i].Shape().Equal(a.Shape) {
-							t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a.Shape)
+						if !made.Nodes()[i].Shape().Equal(a) {
+							t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
 						}
 					}
 					groups, axis := grouped(f, x)

@@ -8,37 +8,82 @@ import (
 // Scores are products of queries q [B, K, Q, D] float32 with the coded keys of a layer: [N, B, K,
 // Q, 32] float32.
 func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
-	d := dims(q)
-	n, b, k, rows, dim := dims(x.Codes)[0], d[0], d[1], d[2], d[3]
-	l := f.Words()
-	if !f.Packed {
-		l = WordLayout{Parts: 1, Rows: dim}
-	}
-	h := k * l.Parts
-	out := []int{n, b, h, rows, BlockTokens}
-	parts := func(x *Node) *Node { // [m, B, K, Q, D] -> [m, B, H, Q, D/parts]
-		m := dims(x)[0]
-		return Reshape(TransposeAllAxes(Reshape(x, m, b, k, rows, l.Parts, l.Rows), 0, 1, 2, 4, 3, 5), m, b, h, rows, l.Rows)
-	}
+	s := f.scoring(q, x)
 	scale, zero := f.Spec.ScaleAndZero(x.Scales, x.Zeros)
-	weights := Reshape(q, 1, b, k, rows, dim)
-	groups := 1 // of a part
 	if f.PerChannel {
-		// Scales belong to channels and go into the query: q·(scale·code + zero) = (q·scale)·code +
-		// q·zero.
-		m := dims(scale)[0]
-		weights = Mul(gx.BroadcastToDims(weights, m, b, k, rows, dim), gx.BroadcastToDims(Reshape(scale, m, b, k, 1, dim), m, b, k, rows, dim))
-		weights = perBlock(weights, n)
-	} else {
-		groups = max(1, f.Groups()/l.Parts)
+		return s.perChannel(scale, zero, o)
 	}
-	weights = parts(weights)
-	m := dims(weights)[0]
+	return s.perToken(scale, zero, o)
+}
+
+// scoring is queries under way to their scores. Parts of a head count as heads: H = K·parts.
+type scoring struct {
+	Format
+	layout         WordLayout
+	queries, codes *Node
+	n, b, k, rows  int // blocks, rows, key/value heads, queries of each
+	heads          int // H
+}
+
+func (f Format) scoring(q *Node, x Blocks) scoring {
+	layout := WordLayout{Parts: 1, Rows: f.HeadDim}
+	if f.Packed {
+		layout = f.Words()
+	}
+	d := dims(q)
+	return scoring{f, layout, q, x.Codes, dims(x.Codes)[0], d[0], d[1], d[2], d[1] * layout.Parts}
+}
+
+// perChannel: scales belong to channels and go into the query:
+//
+//	q·(scale·code + zero) = (q·scale)·code + q·zero
+//
+// scale and zero [token groups, B, K, D].
+func (s scoring) perChannel(scale, zero *Node, o Sums) *Node {
+	full := []int{dims(scale)[0], s.b, s.k, s.rows, s.HeadDim}
+	weights := gx.BroadcastToDims(Reshape(s.queries, 1, s.b, s.k, s.rows, s.HeadDim), full...)
+	weights = Mul(weights, gx.BroadcastToDims(Reshape(scale, full[0], s.b, s.k, 1, s.HeadDim), full...))
+	sums := s.sums(perBlock(weights, s.n), 1, o)
+	sum := o.parts(o.Keep(sums[0]), s.layout.Parts)
+	zeros := DotGeneral(s.queries, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2})
+	zeros = perBlock(TransposeAllAxes(zeros, 3, 0, 1, 2), s.n) // [N, B, K, Q]
+	return Add(sum, gx.BroadcastToDims(Reshape(zeros, s.n, s.b, s.k, s.rows, 1), s.n, s.b, s.k, s.rows, BlockTokens))
+}
+
+// perToken: scales belong to tokens and multiply the sum over each group of channels. scale and zero
+// [N, B, K, D/G, 32]; zero may be nil.
+func (s scoring) perToken(scale, zero *Node, o Sums) *Node {
+	groups := max(1, s.Groups()/s.layout.Parts) // of a part
+	queries := Reshape(s.queries, 1, s.b, s.k, s.rows, s.HeadDim)
+	sums := s.sums(queries, groups, o)
+	out := []int{s.n, s.b, s.heads, s.rows, BlockTokens}
+	lanes := func(x *Node, g int) *Node { return gx.BroadcastToDims(SliceAxis(x, 3, AxisElem(g)), out...) }
+	scale = s.ofPart(scale, groups)
+	var total *Node // sums of the query over each group
+	if zero != nil {
+		zero = s.ofPart(zero, groups)
+		total = gx.ReduceSum(Reshape(s.parts(queries), s.b, s.heads, s.rows, groups, s.layout.Rows/groups), 4)
+	}
+	for g := range sums {
+		sums[g] = Mul(sums[g], lanes(scale, g))
+		if zero != nil {
+			column := Reshape(SliceAxis(total, 3, AxisElem(g)), 1, s.b, s.heads, s.rows, 1)
+			sums[g] = Add(sums[g], Mul(lanes(zero, g), gx.BroadcastToDims(column, out...)))
+		}
+	}
+	return o.parts(o.Keep(gx.SumInPairs(sums)), s.layout.Parts)
+}
+
+// sums are products of weights [m, B, K, Q, D], m = 1 or N, with the codes alone, one for each of the
+// groups of a part: [N, B, H, Q, 32].
+func (s scoring) sums(weights *Node, groups int, o Sums) []*Node {
+	weights = s.parts(weights)
+	m, rows := dims(weights)[0], s.layout.Rows
 	sums := make([]*Node, groups)
-	for _, p := range f.planesOf(x.Codes, func(words *Node) *Node { return words }) {
-		full := []int{n, b, h, rows, p.count, BlockTokens}
-		w := Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, l.Rows), m, b, h, rows, l.Rows))
-		w = Reshape(w, m, b, h, rows, p.count, l.Rows/p.count)
+	for _, p := range s.planesOf(s.codes, func(words *Node) *Node { return words }) {
+		full := []int{s.n, s.b, s.heads, s.rows, p.count, BlockTokens}
+		w := Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, rows), m, s.b, s.heads, s.rows, rows))
+		w = Reshape(w, m, s.b, s.heads, s.rows, p.count, rows/p.count)
 		words := sumFields(p.fields, func(i int, field *Node) (*Node, *Node) {
 			return ExpandAndBroadcast(field, full, []int{3}), gx.BroadcastToDims(SliceAxis(w, 5, AxisElem(i)), full...)
 		})
@@ -50,34 +95,23 @@ func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
 			sums[g] = part
 		}
 	}
-	if f.PerChannel {
-		sum := o.parts(o.Keep(sums[0]), l.Parts)
-		zeros := TransposeAllAxes(DotGeneral(q, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2}), 3, 0, 1, 2) // [groups, B, K, Q]
-		return Add(sum, gx.BroadcastToDims(Reshape(perBlock(zeros, n), n, b, k, rows, 1), n, b, k, rows, BlockTokens))
+	return sums
+}
+
+// parts splits heads into their parts: [m, B, K, Q, D] -> [m, B, H, Q, D/parts].
+func (s scoring) parts(x *Node) *Node {
+	m, l := dims(x)[0], s.layout
+	x = Reshape(x, m, s.b, s.k, s.rows, l.Parts, l.Rows)
+	return Reshape(TransposeAllAxes(x, 0, 1, 2, 4, 3, 5), m, s.b, s.heads, s.rows, l.Rows)
+}
+
+// ofPart gives parts the scales of their groups: [N, B, K, D/G, 32] -> [N, B, H, groups, 32].
+func (s scoring) ofPart(x *Node, groups int) *Node {
+	if own := s.Groups(); own < s.layout.Parts {
+		x = Reshape(x, s.n, s.b, s.k, own, 1, BlockTokens)
+		x = gx.BroadcastToDims(x, s.n, s.b, s.k, own, s.layout.Parts/own, BlockTokens)
 	}
-	// Scales belong to tokens and multiply the sum over each group of channels.
-	ofPart := func(x *Node) *Node { // [N, B, K, D/G, 32] -> [N, B, H, groups, 32]
-		if own := f.Groups(); own < l.Parts {
-			x = Reshape(x, n, b, k, own, 1, BlockTokens)
-			x = gx.BroadcastToDims(x, n, b, k, own, l.Parts/own, BlockTokens)
-		}
-		return Reshape(x, n, b, h, groups, BlockTokens)
-	}
-	lanes := func(x *Node, g int) *Node { return gx.BroadcastToDims(SliceAxis(x, 3, AxisElem(g)), out...) }
-	scale = ofPart(scale)
-	var total *Node // sums of the query over each group
-	if zero != nil {
-		zero = ofPart(zero)
-		total = gx.ReduceSum(Reshape(parts(Reshape(q, 1, b, k, rows, dim)), b, h, rows, groups, l.Rows/groups), 4)
-	}
-	for g := range sums {
-		sums[g] = Mul(sums[g], lanes(scale, g))
-		if zero != nil {
-			column := Reshape(SliceAxis(total, 3, AxisElem(g)), 1, b, h, rows, 1)
-			sums[g] = Add(sums[g], Mul(lanes(zero, g), gx.BroadcastToDims(column, out...)))
-		}
-	}
-	return o.parts(o.Keep(gx.SumInPairs(sums)), l.Parts)
+	return Reshape(x, s.n, s.b, s.heads, groups, BlockTokens)
 }
 
 // parts adds the parts of a head: [N, B, K·parts, Q, 32] -> [N, B, K, Q, 32].

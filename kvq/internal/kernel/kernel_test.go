@@ -140,24 +140,24 @@ func newKernelTest(t *testing.T, c kernelCase) kernelTest {
 	x.state = append(x.state, floats(exact, 0), floats(exact, 0))
 	for _, f := range []codes.Format{s.Key, s.Value} {
 		for i, a := range f.Arrays(s.Batch, s.Heads, slots, c.dtype) {
-			d, n := a.Shape.Dimensions, a.Shape.Size()
+			d, n := a.Dimensions, a.Size()
 			switch {
-			case a.Shape.DType == dtypes.Uint32:
+			case a.DType == dtypes.Uint32:
 				list := make([]uint32, n)
 				for i := range list {
 					list[i] = rng.Uint32()
 				}
 				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
-			case a.Shape.DType == dtypes.Uint8: // scales of 0 to 1/8, small ones too
+			case a.DType == dtypes.Uint8: // scales of 0 to 1/8, small ones too
 				list := make([]uint8, n)
 				for i := range list {
 					list[i] = uint8(rng.Uint32N(96))
 				}
 				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
 			case i == 2: // zero points
-				x.state = append(x.state, floats(a.Shape, 0.5))
+				x.state = append(x.state, floats(a, 0.5))
 			default:
-				x.state = append(x.state, floats(a.Shape, 0))
+				x.state = append(x.state, floats(a, 0))
 			}
 		}
 	}
