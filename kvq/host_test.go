@@ -237,7 +237,7 @@ func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *deco
 			}
 		}
 		if s.Rotate {
-			values = turn(values)
+			values = rotated(values)
 		}
 		out.values[token], out.steps[token], out.raw[token] = values, steps, string(raw)
 	}
@@ -316,9 +316,9 @@ func hostZero(s codes.Format, stored, scale float64) float64 {
 	return (stored - 128) * math.Ldexp(scale, -max(0, 6-s.Bits))
 }
 
-// turn multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two,
+// rotated multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two,
 // by sums and differences in float64.
-func turn(x []float64) []float64 {
+func rotated(x []float64) []float64 {
 	n := len(x) & -len(x)
 	out := append([]float64{}, x...)
 	for half := 1; half < n; half *= 2 {

@@ -169,7 +169,7 @@ func requireCodesVary(t *testing.T, r *recording, s codes.Format, held map[int]*
 			values, steps = tok.keys[head], tok.stepKeys
 		}
 		if s.Rotate {
-			values = turn(values)
+			values = rotated(values)
 		}
 		for d, v := range values {
 			g := group{tok.slot, d / (len(values) / s.Groups())}
