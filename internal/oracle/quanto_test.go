@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // By hand, 2 bits: min -1, max 5, scale 6/3 = 2. (x+1)/2 = 0, 0.5, 1.5, 2.5, 3 -> halves to even 0, 0, 2, 2, 3 -> values -1, -1, 3, 3, 5.
@@ -48,7 +50,8 @@ func FuzzQuantize(f *testing.F) {
 	f.Add([]byte("\xff\xff\x7f\x7f000y"), uint8(2)) // 3.4028235e38 and 5.7e34: scale·15 is finite, scale·15 + zero is not
 	f.Add([]byte{0, 0, 192, 127, 0, 0, 128, 127, 1, 2, 3, 4}, uint8(8))
 	f.Fuzz(func(t *testing.T, data []byte, choice uint8) {
-		bits := []int{2, 3, 4, 5, 6, 8}[choice%6]
+		widths := kvq.Widths()
+		bits := widths[int(choice)%len(widths)]
 		x := make([]float32, len(data)/4)
 		for i := range x {
 			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
