@@ -2,8 +2,10 @@ package codes_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -69,50 +71,65 @@ func grouped(f codes.Format, x *Node) (*Node, int) {
 	return Reshape(x, rows, heads, tokens, f.Groups(), f.HeadDim/f.Groups()), 4
 }
 
-// For every width: what is packed comes back as the numbers that it was made of, and sums over
-// packed codes are the sums over what comes back.
+// For every width: what is packed comes back as the numbers that it was made of, and sums over packed
+// codes are the sums over what comes back. One graph holds all formats of a width.
 func TestEveryWidth(t *testing.T) {
-	backend := testbackend.XLA(t)
-	formats := map[string]map[string]codes.Format{"not packed": unpackedFormats()}
+	t.Run("not packed", func(t *testing.T) { requireFormats(t, unpackedFormats()) })
 	for _, bits := range codes.AllBits() {
-		formats[fmt.Sprintf("%d bits", bits)] = formatsOf(bits)
+		t.Run(fmt.Sprintf("%d bits", bits), func(t *testing.T) { requireFormats(t, formatsOf(bits)) })
 	}
-	for width, formats := range formats {
-		for name, f := range formats {
-			t.Run(width+", "+name, func(t *testing.T) {
-				out := MustNewExec(backend, func(x, q, w *Node) []*Node {
-					made := f.Encode(x, nil)
-					decoded := f.Decode(made)
-					for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
-						if !made.Nodes()[i].Shape().Equal(a) {
-							t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
-						}
-					}
-					groups, axis := grouped(f, x)
-					plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
-					scale, zero := f.Spec.ScaleAndZero(scales, zeros)
-					want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
-					if zero != nil {
-						want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
-					}
-					sums := codes.NewSums(gx.Scalar(x.Graph(), dtypes.Int32, tokens))
-					var got, ofDecoded *Node
-					if f.Keys { // [N, B, K, Q, 32] -> [B, K, Q, T]
-						got = Reshape(TransposeAllAxes(f.Scores(q, made, sums), 1, 2, 3, 0, 4), rows, heads, queries, tokens)
-						ofDecoded = Dot(q, decoded).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
-					} else {
-						got = f.WeightedSum(w, made, sums)
-						flat := Reshape(TransposeAllAxes(w, 1, 2, 3, 0, 4), rows, heads, queries, tokens)
-						ofDecoded = Dot(flat, decoded).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
-					}
-					return []*Node{decoded, Reshape(want, decoded.Shape().Dimensions...), got, ofDecoded}
-				}).MustExec(random(1, rows, heads, tokens, f.HeadDim), random(2, rows, heads, queries, f.HeadDim),
-					random(3, blocks, rows, heads, queries, codes.BlockTokens))
-				requireNear(t, "decoded", 1e-6, out[0], out[1])
-				requireNear(t, "sums", 2e-4, out[2], out[3])
-			})
+}
+
+func requireFormats(t *testing.T, formats map[string]codes.Format) {
+	t.Helper()
+	names := slices.Sorted(maps.Keys(formats))
+	var inputs []any
+	for _, name := range names {
+		dim := formats[name].HeadDim
+		inputs = append(inputs, random(1, rows, heads, tokens, dim), random(2, rows, heads, queries, dim),
+			random(3, blocks, rows, heads, queries, codes.BlockTokens))
+	}
+	out := MustNewExec(testbackend.XLA(t), func(in []*Node) (results []*Node) {
+		for i, name := range names {
+			results = append(results, roundTrip(t, formats[name], in[3*i], in[3*i+1], in[3*i+2])...)
+		}
+		return results
+	}).MustExec(inputs...)
+	for i, name := range names {
+		requireNear(t, name+", decoded", 1e-6, out[4*i], out[4*i+1])
+		requireNear(t, name+", sums", 2e-4, out[4*i+2], out[4*i+3])
+	}
+}
+
+// roundTrip codes x [B, K, T, D], and returns what comes back, what should, sums over the codes and the
+// sums over what comes back: of queries q [B, K, Q, D] with keys, of values by weights w [N, B, K, Q, 32].
+func roundTrip(t *testing.T, f codes.Format, x, q, w *Node) []*Node {
+	t.Helper()
+	made := f.Encode(x, nil)
+	decoded := f.Decode(made)
+	for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
+		if !made.Nodes()[i].Shape().Equal(a) {
+			t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
 		}
 	}
+	groups, axis := grouped(f, x)
+	plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
+	scale, zero := f.Spec.ScaleAndZero(scales, zeros)
+	want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
+	if zero != nil {
+		want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
+	}
+	sums := codes.NewSums(gx.Scalar(x.Graph(), dtypes.Int32, tokens))
+	var got, ofDecoded *Node
+	if f.Keys { // [N, B, K, Q, 32] -> [B, K, Q, T]
+		got = Reshape(TransposeAllAxes(f.Scores(q, made, sums), 1, 2, 3, 0, 4), rows, heads, queries, tokens)
+		ofDecoded = Dot(q, decoded).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
+	} else {
+		got = f.WeightedSum(w, made, sums)
+		flat := Reshape(TransposeAllAxes(w, 1, 2, 3, 0, 4), rows, heads, queries, tokens)
+		ofDecoded = Dot(flat, decoded).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
+	}
+	return []*Node{decoded, Reshape(want, decoded.Shape().Dimensions...), got, ofDecoded}
 }
 
 func requireNear(t *testing.T, what string, tolerance float64, got, want *tensors.Tensor) {
