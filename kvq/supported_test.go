@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -18,6 +19,20 @@ func TestSupported(t *testing.T) {
 		if err := kvq.Supported(backend); err != nil {
 			t.Errorf("XLA: %v", err)
 		}
+	}
+}
+
+func TestSupportedOnCUDA(t *testing.T) {
+	if !device.HasNVIDIA() {
+		t.Skip("this machine shows no NVIDIA GPU")
+	}
+	backend, err := device.Open(device.XLACUDA)
+	if err != nil {
+		t.Skipf("CUDA does not open: %v", err)
+	}
+	defer backend.Finalize()
+	if err := kvq.Supported(backend); err != nil {
+		t.Error(err)
 	}
 }
 
