@@ -276,7 +276,7 @@ func TestArchitecturesIn16Bits(t *testing.T) {
 				g := goldens[name]
 				m := mustModel(t, g.folder(t), dtype)
 				defer m.Finalize()
-				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{Forced: g.Tokens, KeepLogits: true})
+				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{TeacherForced: g.Tokens, KeepLogits: true})
 				var sum, size float64
 				for step, wanted := range map[int][][]float32{0: g.First, len(g.Tokens[0]) - 1: g.Last} {
 					for row := range wanted {
@@ -314,7 +314,7 @@ func TestArchitecturesPacked(t *testing.T) {
 			}
 			var logits [][][][]float32
 			for _, m := range []*Model{plain, packed} {
-				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{Forced: g.Tokens, KeepLogits: true})
+				r := mustGenerate(t, mustGenerator(t, m, kvq.Config{}), g.IDs, g.Mask, GenerateConfig{TeacherForced: g.Tokens, KeepLogits: true})
 				logits = append(logits, r.Logits)
 				var predicted int64
 				for _, l := range m.weightLayouts() {

@@ -37,7 +37,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			var last Timing
 			for b.Loop() {
-				r, err := g.Generate(context.Background(), ids, nil, GenerateConfig{MaxNewTokens: 129, EOS: []tokenizer.Token{}, BlockSize: maxBlock}, nil)
+				r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: ids}, GenerateConfig{MaxNewTokens: 129, EOS: []tokenizer.Token{}, BlockSize: maxBlock})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -91,7 +91,7 @@ func BenchmarkPrefill(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			g := mustGenerator(b, m, cache)
 			read := func() {
-				if _, err := g.Generate(context.Background(), [][]int32{ids}, nil, GenerateConfig{MaxNewTokens: 1, EOS: []tokenizer.Token{}}, nil); err != nil {
+				if _, err := g.Generate(context.Background(), tokenizer.Batch{IDs: [][]int32{ids}}, GenerateConfig{MaxNewTokens: 1, EOS: []tokenizer.Token{}}); err != nil {
 					b.Fatal(err)
 				}
 			}

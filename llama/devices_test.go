@@ -105,21 +105,19 @@ func TestDevicesShareEachCache(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			one := mustGenerate(t, tinyGenerator(t, shardedName, c.cache), ids, mask, greedy12())
 			g := shardedGenerator(t, c.cache)
-			r, err := g.newRun(ids, mask, greedy12(), nil)
+			r, err := g.newRun(tokenizer.Batch{IDs: ids, Mask: mask}, greedy12())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if r.plan, err = g.Plan(len(ids), c.capacity); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.all(context.Background()); err != nil {
-				t.Fatal(err)
-			}
+			runAll(t, r)
 			plan := r.cache.plan
 			if capacity := plan.Shape().Capacity; c.capacity < 75 && capacity <= c.capacity {
 				t.Errorf("the cache of %d slots did not grow", capacity)
 			}
-			two := r.finish(context.Background(), nil)
+			two := r.result
 			for row := range ids {
 				if !slices.Equal(two.Row(row), one.Row(row)) {
 					t.Errorf("row %d: tokens %v, on one device %v", row, two.Row(row), one.Row(row))

@@ -3,6 +3,7 @@ package llama
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -14,125 +15,184 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Generate continues each row of a batch: ids [B][T] are padded on the left where mask [B][T] is 0 (nil: no padding).
-// The prompt goes through in one call; then tokens come in blocks. After each block onBlock, if not nil, gets every
-// row's own new tokens (none for rows that have ended); an error from it ends the generation.
+// Generate continues each row of a batch, whose padding is on the left. The prompt goes through in one call; then tokens
+// come in blocks.
 //
-// When ctx ends, or onBlock or the device fails, the Result holds what was generated so far, together with the error.
-// Errors of the input come before anything is compiled, with a nil Result; they are [ErrInput].
-func (g *Generator) Generate(ctx context.Context, ids [][]tokenizer.Token, mask [][]int32, gc GenerateConfig, onBlock func(tokens [][]tokenizer.Token) error) (*Result, error) {
-	run, err := g.newRun(ids, mask, gc, onBlock)
-	if err != nil {
-		return nil, err
+// When ctx ends or the device fails, the Result holds what was generated so far, together with the error. Errors of the
+// input come before anything is compiled, with a nil Result; they are [ErrInput].
+func (g *Generator) Generate(ctx context.Context, batch tokenizer.Batch, config GenerateConfig) (*Result, error) {
+	var last *Result
+	for block, err := range g.Stream(ctx, batch, config) {
+		if last = block.Result; err != nil {
+			return last, err
+		}
 	}
-	err = run.all(ctx)
-	return run.finish(ctx, err), err
+	return last, nil
 }
 
-// run is one call of Generate.
-type run struct {
-	g       *Generator
-	gc      GenerateConfig
-	prompt  *prompt
-	limit   int        // tokens wanted, and possible
-	stop    StopReason // if limit is reached
-	pick    picking
-	pace    pace
-	onBlock func([][]tokenizer.Token) error
+// Block is the new tokens of one call on the device.
+type Block struct {
+	// Tokens are every row's own new tokens; none for rows that have ended before.
+	Tokens [][]tokenizer.Token
+	// Result is the generation up to here: one value that grows with each block, and is complete with the last.
+	Result *Result
+}
 
-	plan    *kvq.Plan
-	cache   *session            // nil before prefill
-	rows    [][]tokenizer.Token // new tokens, padding included
-	lengths []int               // without padding
-	done    []bool
-	logits  [][][]float32
-	clock   Timing
+// Stream is Generate in blocks of tokens, as they come. An error is the last thing that it yields; the block with it has
+// no tokens, and the Result as Generate returns it. A loop that breaks ends the generation, and frees its memory on the
+// device.
+func (g *Generator) Stream(ctx context.Context, batch tokenizer.Batch, config GenerateConfig) iter.Seq2[Block, error] {
+	return func(yield func(Block, error) bool) {
+		run, err := g.newRun(batch, config)
+		if err != nil {
+			yield(Block{}, err)
+			return
+		}
+		run.blocks(ctx, yield)
+	}
+}
+
+// StreamText continues one text and yields the new text in pieces, as it comes: never a part of a character, and no
+// special tokens. An error is the last thing that it yields.
+func (g *Generator) StreamText(ctx context.Context, tok *tokenizer.Tokenizer, prompt string, config GenerateConfig) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		batch, err := tok.EncodeBatch([]string{prompt}, tokenizer.Padding{})
+		if err != nil {
+			yield("", err)
+			return
+		}
+		text := tok.StreamAfter(batch.IDs[0], true)
+		for block, err := range g.Stream(ctx, batch, config) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if piece := text.Push(block.Tokens[0]...); piece != "" && !yield(piece, nil) {
+				return
+			}
+		}
+		if rest := text.Flush(); rest != "" {
+			yield(rest, nil)
+		}
+	}
+}
+
+// run is one generation.
+type run struct {
+	g      *Generator
+	gc     GenerateConfig // resolved
+	prompt *prompt
+	limit  int        // tokens wanted, and possible
+	stop   StopReason // if limit is reached
+	pick   picking
+	pace   pace
+
+	plan   *kvq.Plan
+	cache  *session            // nil before prefill
+	rows   [][]tokenizer.Token // new tokens, padding included
+	done   []bool
+	result *Result
 }
 
 // newRun checks all input.
-func (g *Generator) newRun(ids [][]tokenizer.Token, mask [][]int32, gc GenerateConfig, onBlock func([][]tokenizer.Token) error) (*run, error) {
-	c := g.model.config
+func (g *Generator) newRun(batch tokenizer.Batch, gc GenerateConfig) (*run, error) {
+	c, rows := g.model.config, len(batch.IDs)
 	if err := gc.Validate(c); err != nil {
 		return nil, err
 	}
-	p, err := newPrompt(ids, mask, c)
+	p, err := newPrompt(batch, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkForced(gc.Forced, len(ids), c); err != nil {
+	if err := checkTeacherForced(gc.TeacherForced, rows, c); err != nil {
 		return nil, err
 	}
-	r := &run{g: g, gc: gc, onBlock: onBlock, limit: gc.MaxNewTokens, stop: StopLength}
-	if gc.Forced != nil {
-		r.limit = len(gc.Forced[0])
+	gc = gc.resolved(c)
+	r := &run{g: g, gc: gc, limit: gc.MaxNewTokens, stop: StopLength}
+	if gc.TeacherForced != nil {
+		r.limit = len(gc.TeacherForced[0])
 	}
 	// The last new token is never fed, so the first comes free when the prompt fills the context.
 	if possible := c.MaxPositions - p.longest + 1; r.limit > possible {
-		if gc.Forced != nil {
+		if gc.TeacherForced != nil {
 			return nil, usererr.New("%d forced tokens after a prompt of %d, the model reads at most %d together", r.limit, p.longest, c.MaxPositions)
 		}
 		r.limit, r.stop = possible, StopContext
 	}
 	r.prompt = p.resize(engine.PromptColumns(p.length))
-	r.rows, r.lengths, r.done = make([][]tokenizer.Token, len(ids)), make([]int, len(ids)), make([]bool, len(ids))
-	r.pick = newPicking(gc, c, len(ids))
+	r.rows, r.done = make([][]tokenizer.Token, rows), make([]bool, rows)
+	r.result = &Result{Tokens: r.rows, Lengths: make([]int, rows)}
+	r.pick = newPicking(gc, c, rows)
 	r.pace = pace{fixed: gc.BlockSize, most: r.key().block()}
-	r.plan, err = g.Plan(len(ids), engine.FirstCapacity(r.prompt.length, r.limit))
+	r.plan, err = g.Plan(rows, engine.FirstCapacity(r.prompt.length, r.limit))
 	return r, err
 }
 
-func (r *run) key() decodeKey {
-	return decodeKey{pick: r.pick.kind, forced: r.gc.Forced != nil, keepLogits: r.gc.KeepLogits}
+// blocks generates. It is the one loop of all generation.
+func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
+	defer r.free()
+	fresh, err := r.begin(ctx)
+	for {
+		over := err != nil || len(r.rows[0]) >= r.limit || !slices.Contains(r.done, false)
+		r.sumUp()
+		if over {
+			r.result.Stop = r.reason(ctx, err)
+			r.free()
+		}
+		if !yield(Block{Tokens: fresh, Result: r.result}, err) || over {
+			break
+		}
+		fresh = nil
+		if err = ctx.Err(); err == nil {
+			fresh, err = r.more(ctx)
+		}
+	}
+	if r.result.Stop == "" {
+		r.result.Stop = StopBreak
+	}
 }
 
-// all runs prefill and decode. The graphs they need are compiled at the same time.
-func (r *run) all(ctx context.Context) error {
+func (r *run) key() decodeKey {
+	return decodeKey{pick: r.pick.kind, forced: r.gc.TeacherForced != nil, keepLogits: r.gc.KeepLogits}
+}
+
+// begin takes the prompt in and makes the first tokens. The graphs of the whole generation are compiled at the same time.
+func (r *run) begin(ctx context.Context) ([][]tokenizer.Token, error) {
 	r.g.startPrefill(r.plan, r.prompt.length)
-	if r.gc.Forced == nil {
+	if r.gc.TeacherForced == nil {
 		r.g.startPick(len(r.rows), r.pick.kind)
 	}
 	if r.limit > 1 {
 		r.g.startDecode(r.plan, r.key())
 	}
-	if err := r.first(ctx); err != nil {
-		return err
-	}
-	for len(r.rows[0]) < r.limit && slices.Contains(r.done, false) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := r.more(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.first(ctx)
 }
 
 // first takes the prompt in and picks the first token of each row.
-func (r *run) first(ctx context.Context) error {
-	cache, logits, err := r.g.prefill(ctx, r.plan, r.prompt, &r.clock)
+func (r *run) first(ctx context.Context) ([][]tokenizer.Token, error) {
+	cache, logits, err := r.g.prefill(ctx, r.plan, r.prompt, &r.result.Timing)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.cache = cache
 	defer free(logits)
 	if r.gc.KeepLogits {
 		if err := r.keep(logits, 1); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	tokens := r.forced(1)
-	if r.gc.Forced == nil {
+	if r.gc.TeacherForced == nil {
 		if tokens, err = r.pickFirst(ctx, logits); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return r.take(tokens, 1)
+	return r.take(tokens, 1), nil
 }
 
 func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
 	program := r.g.startPick(len(r.rows), r.pick.kind)
-	if err := r.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
+	if err := r.result.Timing.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
 	inputs := append([]any{logits}, r.pick.inputs(0, 1, 1)...)
@@ -162,10 +222,10 @@ func (r *run) checkNumbers(sound []bool) error {
 }
 
 // more runs the decode loop once.
-func (r *run) more(ctx context.Context) error {
+func (r *run) more(ctx context.Context) ([][]tokenizer.Token, error) {
 	made, wanted := len(r.rows[0]), r.limit-len(r.rows[0])
 	if err := r.makeRoom(ctx, wanted); err != nil {
-		return err
+		return nil, err
 	}
 	key := r.key()
 	n := min(r.pace.next(), wanted, r.cache.room())
@@ -173,32 +233,32 @@ func (r *run) more(ctx context.Context) error {
 	for i, row := range r.rows {
 		newest[i] = row[len(row)-1]
 	}
-	inputs := []any{[]int32{int32(n)}, newest, r.done, []tokenizer.Token{r.padID()}}
+	inputs := []any{[]int32{int32(n)}, newest, r.done, []tokenizer.Token{*r.gc.PadID}}
 	if key.forced {
 		inputs = append(inputs, tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.rows)))
 	} else {
 		inputs = append(inputs, r.pick.inputs(made, n, key.block())...)
 	}
-	compiled := r.clock.Compile
+	compiled := r.result.Timing.Compile
 	start := time.Now()
 	out, err := r.cache.decode(ctx, key, inputs...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer free(out.logits)
-	took := time.Since(start) - (r.clock.Compile - compiled)
-	r.clock.Decode += took
-	r.clock.Steps += out.turns
+	took := time.Since(start) - (r.result.Timing.Compile - compiled)
+	r.result.Timing.Decode += took
+	r.result.Timing.Steps += out.turns
 	r.pace.measured(out.turns, took)
 	if err := r.checkNumbers(out.sound); err != nil {
-		return err
+		return nil, err
 	}
 	if key.keepLogits {
 		if err := r.keep(out.logits, out.turns); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return r.take(out.tokens, out.turns)
+	return r.take(out.tokens, out.turns), nil
 }
 
 // makeRoom grows a full cache, and has the graph for the next size compiled before the cache is full.
@@ -221,7 +281,7 @@ func (r *run) makeRoom(ctx context.Context, wanted int) error {
 // forced are the next given tokens [n, B]; past their end, zeros.
 func (r *run) forced(n int) []tokenizer.Token {
 	out := make([]tokenizer.Token, n*len(r.rows))
-	for i, row := range r.gc.Forced {
+	for i, row := range r.gc.TeacherForced {
 		for j, token := range row[len(r.rows[i]):min(len(row), len(r.rows[i])+n)] {
 			out[j*len(r.rows)+i] = token
 		}
@@ -229,8 +289,8 @@ func (r *run) forced(n int) []tokenizer.Token {
 	return out
 }
 
-// take adds new tokens [turns, B] to the rows and shows them to the callback.
-func (r *run) take(tokens []tokenizer.Token, turns int) error {
+// take adds new tokens [turns, B] to the rows, and returns those that are the rows' own.
+func (r *run) take(tokens []tokenizer.Token, turns int) [][]tokenizer.Token {
 	fresh := make([][]tokenizer.Token, len(r.rows))
 	for i := range r.rows {
 		for j := range turns {
@@ -238,15 +298,12 @@ func (r *run) take(tokens []tokenizer.Token, turns int) error {
 			r.rows[i] = append(r.rows[i], token)
 			if !r.done[i] { // else it is padding
 				fresh[i] = append(fresh[i], token)
-				r.lengths[i]++
+				r.result.Lengths[i]++
 				r.done[i] = r.pick.ends(token)
 			}
 		}
 	}
-	if r.onBlock == nil {
-		return nil
-	}
-	return r.onBlock(fresh)
+	return fresh
 }
 
 // keep copies logits [turns or more, B, V] to the host.
@@ -258,37 +315,41 @@ func (r *run) keep(logits sharded, turns int) error {
 			for i := range rows {
 				rows[i] = slices.Clone(flat[(j*b+i)*v : (j*b+i+1)*v])
 			}
-			r.logits = append(r.logits, rows)
+			r.result.Logits = append(r.result.Logits, rows)
 		}
 	})
 }
 
-func (r *run) padID() tokenizer.Token {
-	if r.gc.PadID != 0 {
-		return r.gc.PadID
-	}
-	return tokenizer.Token(r.g.model.config.PadID)
-}
-
-// finish frees the device's memory and sums up.
-func (r *run) finish(ctx context.Context, err error) *Result {
-	out := &Result{Tokens: r.rows, Lengths: r.lengths, Logits: r.logits, Stop: r.stop, Timing: r.clock}
+// reason says why the generation ended.
+func (r *run) reason(ctx context.Context, err error) StopReason {
 	switch {
 	case err != nil && ctx.Err() != nil:
-		out.Stop = StopCancelled
+		return StopCancelled
 	case err != nil:
-		out.Stop = StopFailed
+		return StopFailed
 	case !slices.Contains(r.done, false):
-		out.Stop = StopEOS
+		return StopEOS
 	}
-	if s := r.cache; s != nil {
-		// The state has the shapes of its plan, or the graphs would have refused it.
-		out.DeviceCaches, _ = s.memory()
-		for _, m := range out.DeviceCaches {
-			out.Cache = out.Cache.Plus(m)
-		}
-		out.FullCacheBytes = s.fullBytes()
-		s.free()
+	return r.stop
+}
+
+// sumUp says what the cache takes now.
+func (r *run) sumUp() {
+	if r.cache == nil || len(r.cache.state) == 0 {
+		return
 	}
-	return out
+	// The state has the shapes of its plan, or the graphs would have refused it.
+	r.result.DeviceCaches, _ = r.cache.memory()
+	r.result.Cache = kvq.Memory{}
+	for _, m := range r.result.DeviceCaches {
+		r.result.Cache = r.result.Cache.Plus(m)
+	}
+	r.result.FullCacheBytes = r.cache.fullBytes()
+}
+
+// free gives the cache's memory on the device back.
+func (r *run) free() {
+	if r.cache != nil {
+		r.cache.free()
+	}
 }

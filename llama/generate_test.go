@@ -47,11 +47,22 @@ func raggedBatch() (ids, mask [][]int32) {
 
 func mustGenerate(t testing.TB, g *Generator, ids, mask [][]int32, gc GenerateConfig) *Result {
 	t.Helper()
-	r, err := g.Generate(context.Background(), ids, mask, gc, nil)
+	r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: ids, Mask: mask}, gc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// runAll runs a generation to its end.
+func runAll(t testing.TB, r *run) {
+	t.Helper()
+	r.blocks(context.Background(), func(_ Block, err error) bool {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
 }
 
 // greedy12 is twelve tokens with their logits, which no token ends.
@@ -98,7 +109,7 @@ func TestSizesChangeNothing(t *testing.T) {
 			g := tinyGenerator(t, "tiny-llama2-gqa", cache)
 			want := mustGenerate(t, g, ids, mask, greedy12())
 			for _, size := range []struct{ columns, capacity int }{{96, 128}, {64, 68}} {
-				r, err := g.newRun(ids, mask, greedy12(), nil)
+				r, err := g.newRun(tokenizer.Batch{IDs: ids, Mask: mask}, greedy12())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -106,13 +117,11 @@ func TestSizesChangeNothing(t *testing.T) {
 				if r.plan, err = g.Plan(3, size.capacity); err != nil {
 					t.Fatal(err)
 				}
-				if err = r.all(context.Background()); err != nil {
-					t.Fatal(err)
-				}
+				runAll(t, r)
 				if size.capacity < size.columns+11 && r.cache.capacity() <= size.capacity {
 					t.Errorf("the cache of %d slots did not grow", size.capacity)
 				}
-				got := r.finish(context.Background(), nil)
+				got := r.result
 				for row := range ids {
 					sameRow(t, fmt.Sprintf("%+v, row %d", size, row), got, row, want, row)
 				}
@@ -128,7 +137,7 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
 	mustGenerate(t, g, ids, mask, gc)
 	compiled := len(g.programs.known)
-	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []tokenizer.Token{7, 8}, PadID: 9, BlockSize: 5}
+	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []tokenizer.Token{7, 8}, PadID: new(tokenizer.Token(9)), BlockSize: 5}
 	if r := mustGenerate(t, g, ids, mask, gc); r.Timing.Compile.Seconds() > 1e-2 && len(g.programs.known) == compiled {
 		t.Logf("waited %v for compiled graphs", r.Timing.Compile)
 	}
@@ -169,15 +178,16 @@ func TestRowsEndAtEOS(t *testing.T) {
 	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those end there.
 	end := free.Tokens[1][3]
 	var streamed [3][]int32
-	r, err := g.Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{end}, PadID: 200},
-		func(tokens [][]int32) error {
-			for i := range tokens {
-				streamed[i] = append(streamed[i], tokens[i]...)
-			}
-			return nil
-		})
-	if err != nil {
-		t.Fatal(err)
+	var r *Result
+	for block, err := range g.Stream(context.Background(), tokenizer.Batch{IDs: ids, Mask: mask},
+		GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{end}, PadID: new(tokenizer.Token(200))}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tokens := range block.Tokens {
+			streamed[i] = append(streamed[i], tokens...)
+		}
+		r = block.Result
 	}
 	longest := 0
 	for row := range ids {
@@ -190,7 +200,7 @@ func TestRowsEndAtEOS(t *testing.T) {
 			t.Errorf("row %d: %v, want %v", row, r.Row(row), want)
 		}
 		if !slices.Equal(streamed[row], want) {
-			t.Errorf("row %d: the callback got %v, want %v", row, streamed[row], want)
+			t.Errorf("row %d: in blocks came %v, want %v", row, streamed[row], want)
 		}
 		for _, token := range r.Tokens[row][r.Lengths[row]:] {
 			if token != 200 {
@@ -234,13 +244,17 @@ func TestCancelKeepsTheTextSoFar(t *testing.T) {
 	want := mustGenerate(t, g, ids, mask, gc)
 
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	batch := tokenizer.Batch{IDs: ids, Mask: mask}
 	blocks := 0
-	r, err := g.Generate(ctx, ids, mask, gc, func([][]int32) error {
+	var r *Result
+	var err error
+	for block, e := range g.Stream(ctx, batch, gc) {
 		if blocks++; blocks == 3 {
 			cancel()
 		}
-		return nil
-	})
+		r, err = block.Result, e
+	}
 	if !errors.Is(err, context.Canceled) || r == nil || r.Stop != StopCancelled {
 		t.Fatalf("error %v with %+v, want context.Canceled with a result", err, r)
 	}
@@ -250,15 +264,34 @@ func TestCancelKeepsTheTextSoFar(t *testing.T) {
 		}
 	}
 	// Cancelled before it begins: no tokens, and no device time.
-	r, err = g.Generate(ctx, ids, mask, gc, nil)
+	r, err = g.Generate(ctx, tokenizer.Batch{IDs: ids, Mask: mask}, gc)
 	if !errors.Is(err, context.Canceled) || r == nil || len(r.Tokens[0]) != 0 {
 		t.Errorf("error %v with %+v, want context.Canceled and no tokens", err, r)
 	}
-	// An error of the callback ends the generation too, and comes back.
-	broken := errors.New("pipe closed")
-	r, err = g.Generate(context.Background(), ids, mask, gc, func([][]int32) error { return broken })
-	if !errors.Is(err, broken) || r.Stop != StopFailed || len(r.Tokens[0]) != 1 {
-		t.Errorf("error %v with %+v, want the callback's after one token", err, r)
+	// A loop that breaks ends the generation too; what came until then stays.
+	for block, err := range g.Stream(context.Background(), batch, gc) {
+		if r = block.Result; err != nil || r.Stop != "" {
+			t.Fatalf("error %v with %+v, want the first block of several", err, r)
+		}
+		break
+	}
+	if r.Stop != StopBreak || len(r.Tokens[0]) != 1 || r.Cache.Total() == 0 {
+		t.Errorf("%+v, want one token after a break", r)
+	}
+	// It can be begun anew.
+	blocks, again := 0, g.Stream(context.Background(), batch, gc)
+	for range 2 {
+		for _, err := range again {
+			if blocks++; err != nil {
+				t.Fatal(err)
+			}
+			if blocks%2 == 0 {
+				break
+			}
+		}
+	}
+	if blocks != 4 {
+		t.Errorf("%d blocks in two loops of two", blocks)
 	}
 }
 
@@ -292,7 +325,7 @@ func TestHalfPrecision(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s/%s", c.weights, c.cache), func(t *testing.T) {
 			g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", c.weights), kvq.Config{}, WithCacheDType(c.cache))
-			r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{Forced: forced, KeepLogits: true})
+			r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{TeacherForced: forced, KeepLogits: true})
 			golden := want["len16.full.logits"]
 			var sum, size float64
 			for step := range r.Logits {
@@ -342,7 +375,7 @@ func TestNaNWeightsAreAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids, mask := raggedBatch()
-	r, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), ids, mask, GenerateConfig{MaxNewTokens: 3}, nil)
+	r, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), tokenizer.Batch{IDs: ids, Mask: mask}, GenerateConfig{MaxNewTokens: 3})
 	if err == nil || !strings.Contains(err.Error(), "not numbers") || r.Stop != StopFailed {
 		t.Errorf("got %v and %+v, want an error about logits that are not numbers", err, r)
 	}
@@ -357,7 +390,7 @@ func TestConcurrentGenerations(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range results {
 		all.Go(func() {
-			r, err := g.Generate(context.Background(), ids, mask, gc, nil)
+			r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: ids, Mask: mask}, gc)
 			if err != nil {
 				t.Error(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // tinyNames are the random models of the goldens: plain and grouped-query heads.
@@ -149,7 +150,7 @@ func TestPromptMatchesTransformers(t *testing.T) {
 			m := tinyModel(t, name, dtypes.Float32)
 			info, want := readTiny(t, name)
 			in := info.Inputs["len16"]
-			p, err := newPrompt(in.IDs, in.Mask, m.Config())
+			p, err := newPrompt(tokenizer.Batch{IDs: in.IDs, Mask: in.Mask}, m.Config())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -228,14 +229,14 @@ func TestGenerationMatchesTransformers(t *testing.T) {
 		for _, input := range []string{"len16", "len13"} {
 			t.Run(name+"/"+input, func(t *testing.T) {
 				in, generated := info.Inputs[input], info.Variants[input+".full"].Generated
-				free, err := g.Generate(context.Background(), in.IDs, in.Mask, GenerateConfig{MaxNewTokens: 24, MinNewTokens: 24}, nil)
+				free, err := g.Generate(context.Background(), tokenizer.Batch{IDs: in.IDs, Mask: in.Mask}, GenerateConfig{MaxNewTokens: 24, MinNewTokens: 24})
 				if err != nil {
 					t.Fatal(err)
 				}
 				if !slices.EqualFunc(free.Tokens, generated, slices.Equal) {
 					t.Errorf("tokens %v, transformers gives %v", free.Tokens, generated)
 				}
-				forced, err := g.Generate(context.Background(), in.IDs, in.Mask, GenerateConfig{Forced: generated, KeepLogits: true}, nil)
+				forced, err := g.Generate(context.Background(), tokenizer.Batch{IDs: in.IDs, Mask: in.Mask}, GenerateConfig{TeacherForced: generated, KeepLogits: true})
 				if err != nil {
 					t.Fatal(err)
 				}

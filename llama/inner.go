@@ -43,7 +43,7 @@ func (s innerSketch) Prompt(plan *kvq.Plan, columns int) engine.Program {
 }
 
 func (s innerSketch) Step(plan *kvq.Plan) engine.Program {
-	pick := newPicking(GenerateConfig{MaxNewTokens: 1}, s.model.config, plan.Shape().Batch)
+	pick := newPicking(GenerateConfig{}, s.model.config, plan.Shape().Batch)
 	return s.startDecode(plan, decodeKey{pick: pick.kind})
 }
 
@@ -55,7 +55,7 @@ type innerSession struct {
 }
 
 func newInnerSession(g *Generator, prompts [][]tokenizer.Token, more int) (*innerSession, error) {
-	p, err := newPrompt(prompts, nil, g.model.config)
+	p, err := newPrompt(tokenizer.Batch{IDs: prompts}, g.model.config)
 	if err != nil {
 		return nil, err
 	}

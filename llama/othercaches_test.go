@@ -11,6 +11,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // The tutorial's prompts with 2 bits and a window that is flushed twice on the way, and with hqq: the same 20 tokens, and likely tokens of the second
@@ -32,7 +33,7 @@ func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
 	} {
 		t.Run(c.variant, func(t *testing.T) {
 			want := p.Variants[c.variant]
-			r, err := mustGenerator(t, m, c.config).Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true}, nil)
+			r, err := mustGenerator(t, m, c.config).Generate(context.Background(), tokenizer.Batch{IDs: p.IDs, Mask: p.Mask}, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true})
 			if err != nil {
 				t.Fatal(err)
 			}

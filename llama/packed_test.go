@@ -10,6 +10,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Packed weights are those of the file exactly: the same best tokens, and logits apart only by the
@@ -37,7 +38,7 @@ func TestPackedWeightsMatchFloat32(t *testing.T) {
 	forced := [][]int32{{339, 5248, 1535}, {339, 744, 1834}}
 	for _, m := range []*Model{plain, packed} {
 		g := mustGenerator(t, m, kvq.Config{})
-		r, err := g.Generate(context.Background(), prompts[:rows], nil, GenerateConfig{Forced: forced, KeepLogits: true}, nil)
+		r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: prompts[:rows]}, GenerateConfig{TeacherForced: forced, KeepLogits: true})
 		if err != nil {
 			t.Fatal(err)
 		}

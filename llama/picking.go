@@ -19,8 +19,9 @@ type picking struct {
 }
 
 func newPicking(gc GenerateConfig, c Config, batch int) picking {
+	gc = gc.resolved(c)
 	p := picking{gc: gc, vocab: c.VocabSize}
-	p.eos = slices.Clone(gc.endings(c))
+	p.eos = slices.Clone(gc.EOS)
 	// A multiple of four, so that one more ending does not need another graph.
 	for len(p.eos) == 0 || len(p.eos)%4 != 0 {
 		p.eos = append(p.eos, -1)

@@ -15,9 +15,9 @@ type prompt struct {
 	longest int     // most tokens of a row, padding left out
 }
 
-// newPrompt checks ids [B][T] and mask [B][T] (1: token, 0: padding; nil: no padding) for a model, and drops columns
-// that are padding in every row. Errors are one line: what was wanted, what came.
-func newPrompt(ids [][]tokenizer.Token, mask [][]int32, c Config) (*prompt, error) {
+// newPrompt checks a batch for a model, and drops columns that are padding in every row. Errors are one line: what was wanted, what came.
+func newPrompt(batch tokenizer.Batch, c Config) (*prompt, error) {
+	ids, mask := batch.IDs, batch.Mask
 	if len(ids) == 0 {
 		return nil, usererr.New("no prompt, want at least one")
 	}
@@ -54,8 +54,8 @@ func newPrompt(ids [][]tokenizer.Token, mask [][]int32, c Config) (*prompt, erro
 	return p.resize(p.longest), nil
 }
 
-// checkForced checks tokens that are given instead of picked: nil, or a row of one length for each prompt.
-func checkForced(forced [][]tokenizer.Token, batch int, c Config) error {
+// checkTeacherForced checks tokens that are given instead of picked: nil, or a row of one length for each prompt.
+func checkTeacherForced(forced [][]tokenizer.Token, batch int, c Config) error {
 	if forced == nil {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestResizeMovesPaddingOnly(t *testing.T) {
-	p, err := newPrompt([][]int32{{9, 9, 5, 6}, {9, 4, 5, 6}}, [][]int32{{0, 0, 1, 1}, {0, 1, 1, 1}}, Config{VocabSize: 10, MaxPositions: 8})
+	p, err := newPrompt(tokenizer.Batch{IDs: [][]int32{{9, 9, 5, 6}, {9, 4, 5, 6}}, Mask: [][]int32{{0, 0, 1, 1}, {0, 1, 1, 1}}}, Config{VocabSize: 10, MaxPositions: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func TestBadPrompts(t *testing.T) {
 		"prompt 0 has token id 10 at column 1, want 0 to 9":                                  {[][]int32{{1, 10}}, nil},
 		"prompt 0 has token id -1 at column 0, want 0 to 9":                                  {[][]int32{{-1, 1}}, nil},
 	} {
-		_, err := newPrompt(in.ids, in.mask, c)
+		_, err := newPrompt(tokenizer.Batch{IDs: in.ids, Mask: in.mask}, c)
 		if err == nil || err.Error() != want || !usererr.Is(err) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	// Padding may make the batch longer than the context, and hold any number.
-	if _, err := newPrompt([][]int32{{-7, 1, 2, 3, 4}}, [][]int32{{0, 1, 1, 1, 1}}, c); err != nil {
+	if _, err := newPrompt(tokenizer.Batch{IDs: [][]int32{{-7, 1, 2, 3, 4}}, Mask: [][]int32{{0, 1, 1, 1, 1}}}, c); err != nil {
 		t.Error(err)
 	}
 }
@@ -56,24 +56,23 @@ func TestBadSettings(t *testing.T) {
 	if err := good.Validate(c); err != nil {
 		t.Error(err)
 	}
-	if err := DefaultGenerateConfig().Validate(c); err != nil {
+	if err := (GenerateConfig{DoSample: true}).Validate(c); err != nil { // zero values are defaults
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*GenerateConfig){
-		"max_new_tokens = 0, want at least 1":              func(gc *GenerateConfig) { gc.MaxNewTokens = 0 },
-		"max_new_tokens = -1, want at least 1":             func(gc *GenerateConfig) { gc.MaxNewTokens = -1 },
-		"min_new_tokens = 4, want 0 to max_new_tokens = 3": func(gc *GenerateConfig) { gc.MinNewTokens = 4 },
-		"min_new_tokens = -1, want 0":                      func(gc *GenerateConfig) { gc.MinNewTokens = -1 },
-		"temperature = 0, want above 0":                    func(gc *GenerateConfig) { gc.Temperature = 0 },
-		"temperature = -1, want above 0":                   func(gc *GenerateConfig) { gc.Temperature = -1 },
-		"temperature = NaN, want above 0":                  func(gc *GenerateConfig) { gc.Temperature = nan() },
-		"top_p = 0, want above 0 and at most 1":            func(gc *GenerateConfig) { gc.TopP = 0 },
-		"top_p = 1.5, want above 0 and at most 1":          func(gc *GenerateConfig) { gc.TopP = 1.5 },
-		"top_p = NaN, want above 0 and at most 1":          func(gc *GenerateConfig) { gc.TopP = nan() },
-		"top_k = -1, want 0 (no limit) or more":            func(gc *GenerateConfig) { gc.TopK = -1 },
-		"eos token id 10, want 0 to 9":                     func(gc *GenerateConfig) { gc.EOS = []tokenizer.Token{2, 10} },
-		"pad token id -1, want 0 to 9":                     func(gc *GenerateConfig) { gc.PadID = -1 },
-		"block size 129, want 0 (chosen by time) to 128":   func(gc *GenerateConfig) { gc.BlockSize = 129 },
+		"max_new_tokens = -1, want at least 1":               func(gc *GenerateConfig) { gc.MaxNewTokens = -1 },
+		"min_new_tokens = 4, want 0 to max_new_tokens = 3":   func(gc *GenerateConfig) { gc.MinNewTokens = 4 },
+		"min_new_tokens = -1, want 0":                        func(gc *GenerateConfig) { gc.MinNewTokens = -1 },
+		"temperature = -1, want above 0":                     func(gc *GenerateConfig) { gc.Temperature = -1 },
+		"temperature = NaN, want above 0":                    func(gc *GenerateConfig) { gc.Temperature = nan() },
+		"top_p = -1, want above 0 and at most 1":             func(gc *GenerateConfig) { gc.TopP = -1 },
+		"min_new_tokens = 21, want 0 to max_new_tokens = 20": func(gc *GenerateConfig) { gc.MaxNewTokens, gc.MinNewTokens = 0, 21 },
+		"top_p = 1.5, want above 0 and at most 1":            func(gc *GenerateConfig) { gc.TopP = 1.5 },
+		"top_p = NaN, want above 0 and at most 1":            func(gc *GenerateConfig) { gc.TopP = nan() },
+		"top_k = -1, want 0 (no limit) or more":              func(gc *GenerateConfig) { gc.TopK = -1 },
+		"eos token id 10, want 0 to 9":                       func(gc *GenerateConfig) { gc.EOS = []tokenizer.Token{2, 10} },
+		"pad token id -1, want 0 to 9":                       func(gc *GenerateConfig) { gc.PadID = new(tokenizer.Token(-1)) },
+		"block size 129, want 0 (chosen by time) to 128":     func(gc *GenerateConfig) { gc.BlockSize = 129 },
 	} {
 		gc := good
 		change(&gc)

@@ -12,6 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // transformers with its quanto cache, groups as long as a head (longer ones mix tokens and heads there), several
@@ -29,7 +30,7 @@ func TestQuantoGenerationMatchesTransformers(t *testing.T) {
 						testlane.Slow(t, "one cache of one model is enough for a quick look")
 					}
 					in := info.Inputs[input]
-					r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{Forced: info.Variants[variant].Generated, KeepLogits: true})
+					r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{TeacherForced: info.Variants[variant].Generated, KeepLogits: true})
 					checkLogits(t, r.Logits, want[variant+".logits"], 2e-3)
 				})
 			}
@@ -47,7 +48,7 @@ func TestTutorialCacheMatchesTransformers(t *testing.T) {
 	m := mustLoad(t, smallModel(t), LoadOptions{DType: dtypes.Float32, RoundFloat16: true})
 	defer m.Finalize()
 	g := mustGenerator(t, m, kvq.Tutorial())
-	r, err := g.Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true}, nil)
+	r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: p.IDs, Mask: p.Mask}, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,12 +14,12 @@ type Result struct {
 	Tokens [][]tokenizer.Token
 	// Lengths says how many of them are the row's own, its end-of-sequence token included.
 	Lengths []int
-	// Stop says why the generation ended.
+	// Stop says why the generation ended; "" while it goes on.
 	Stop StopReason
 	// Logits [n][B][V] are those that the tokens were picked from, before any processing; nil without KeepLogits.
 	Logits [][][]float32
-	// Cache is what the cache took at the end, by part, on all devices together; FullCacheBytes what a full-precision one with
-	// the same number of slots would have taken. DeviceCaches is what it took on each device.
+	// Cache is what the cache took at the end, by part, on all devices together; FullCacheBytes what a full-precision one
+	// with the same number of slots would have taken. DeviceCaches is what it took on each device.
 	Cache          kvq.Memory
 	FullCacheBytes int64
 	DeviceCaches   []kvq.Memory
@@ -38,7 +38,8 @@ const (
 	StopLength    StopReason = "length"    // MaxNewTokens
 	StopContext   StopReason = "context"   // the longest row fills the positions that the model was made for
 	StopCancelled StopReason = "cancelled" // the context ended
-	StopFailed    StopReason = "failed"    // the callback or the device returned an error
+	StopFailed    StopReason = "failed"    // the device returned an error
+	StopBreak     StopReason = "break"     // the loop over Stream ended early
 )
 
 // Timing says where the time of a generation went.

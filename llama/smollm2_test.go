@@ -12,6 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // prompts is smollm2/prompts.json of the goldens: the tutorial's two prompts.
@@ -45,7 +46,7 @@ func TestTutorialPromptsMatchTransformers(t *testing.T) {
 	defer m.Finalize()
 	g := mustGenerator(t, m, kvq.Config{})
 
-	result, err := g.Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true}, nil)
+	result, err := g.Generate(context.Background(), tokenizer.Batch{IDs: p.IDs, Mask: p.Mask}, GenerateConfig{MaxNewTokens: 20, MinNewTokens: 20, KeepLogits: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestTutorialPromptsMatchTransformers(t *testing.T) {
 	}
 
 	// With transformers' tokens forced, every step's best five logits.
-	forced, err := g.Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{Forced: want.Generated, KeepLogits: true}, nil)
+	forced, err := g.Generate(context.Background(), tokenizer.Batch{IDs: p.IDs, Mask: p.Mask}, GenerateConfig{TeacherForced: want.Generated, KeepLogits: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestTutorialPromptsWithExactWeights(t *testing.T) {
 	p := readPrompts(t)
 	m := mustModel(t, smallModel(t), dtypes.Float32)
 	defer m.Finalize()
-	result, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), p.IDs, p.Mask, GenerateConfig{MaxNewTokens: 1, KeepLogits: true}, nil)
+	result, err := mustGenerator(t, m, kvq.Config{}).Generate(context.Background(), tokenizer.Batch{IDs: p.IDs, Mask: p.Mask}, GenerateConfig{MaxNewTokens: 1, KeepLogits: true})
 	if err != nil {
 		t.Fatal(err)
 	}

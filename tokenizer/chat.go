@@ -51,7 +51,7 @@ func (t *Tokenizer) EncodeChat(messages []Message, addGenerationPrompt bool) ([]
 	if err != nil {
 		return nil, err
 	}
-	return t.Encode(text, WithoutSpecialTokens), nil
+	return t.EncodeWith(text, EncodeOptions{WithoutSpecialTokens: true}), nil
 }
 
 // chatObjection is what a template says by raise_exception.

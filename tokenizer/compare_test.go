@@ -182,7 +182,7 @@ func TestCompareHuggingFace(t *testing.T) {
 				}
 			}
 			for i, want := range c.BareIDs {
-				if got := tok.Encode(cases.Texts[i], WithoutSpecialTokens); !slices.Equal(got, want) {
+				if got := tok.EncodeWith(cases.Texts[i], EncodeOptions{WithoutSpecialTokens: true}); !slices.Equal(got, want) {
 					report("Encode(%q) without special tokens: %v, want %v", cases.Texts[i], got, want)
 				}
 			}
@@ -217,7 +217,7 @@ func TestCompareSentencePiece(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, text := range cases.Texts {
-		if got, want := tok.Encode(text, WithoutSpecialTokens, SplitSpecialTokens), cases.SentencePiece[i]; !slices.Equal(got, want) {
+		if got, want := tok.EncodeWith(text, EncodeOptions{WithoutSpecialTokens: true, SplitSpecialTokens: true}), cases.SentencePiece[i]; !slices.Equal(got, want) {
 			t.Errorf("Encode(%q)\n got %v\nwant %v", text, got, want)
 		}
 	}

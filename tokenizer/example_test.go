@@ -29,11 +29,11 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	ids, mask, err := t.EncodeBatch([]string{"ab", "a ba"}, tokenizer.Padding{Side: tokenizer.PadLeft, ID: 4})
+	batch, err := t.EncodeBatch([]string{"ab", "a ba"}, tokenizer.Padding{ID: new(tokenizer.Token(4))})
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(ids, mask)
+	fmt.Println(batch.IDs, batch.Mask)
 	fmt.Println(t.BatchDecode([][]tokenizer.Token{{2, 3, 2, 4}}, true))
 	// Output:
 	// [[4 4 4 2] [0 3 1 0]] [[0 0 0 1] [1 1 1 1]]

@@ -52,7 +52,7 @@ func TestTinyBPE(t *testing.T) {
 			t.Errorf("Encode(%q) = %v, want %v", text, got, want)
 		}
 	}
-	if got := tok.Encode("a</s>b", SplitSpecialTokens); !slices.Equal(got, []Token{0, 1}) {
+	if got := tok.EncodeWith("a</s>b", EncodeOptions{SplitSpecialTokens: true}); !slices.Equal(got, []Token{0, 1}) {
 		t.Errorf("special tokens split: %v, want [0 1]", got)
 	}
 	if got, want := tok.Decode([]Token{7, 6, 99, -1, 8}, false), "<s>abcd</s>"; got != want {
@@ -94,7 +94,7 @@ func TestBeginOfSequenceRules(t *testing.T) {
 		if got := tok.Encode("a"); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
-		if got := tok.Encode("a", WithoutSpecialTokens); !slices.Equal(got, []Token{0}) {
+		if got := tok.EncodeWith("a", EncodeOptions{WithoutSpecialTokens: true}); !slices.Equal(got, []Token{0}) {
 			t.Errorf("%s: without special tokens %v, want [0]", c.name, got)
 		}
 	}
@@ -231,7 +231,7 @@ func FuzzRoundTrip(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ids := tok.Encode(text, SplitSpecialTokens)
+		ids := tok.EncodeWith(text, EncodeOptions{SplitSpecialTokens: true})
 		var kept []byte
 		for _, b := range []byte(validUTF8(text)) {
 			if _, found := tok.ID(string(byteCharacter[b])); found {

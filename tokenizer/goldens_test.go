@@ -66,14 +66,14 @@ func TestTutorialPrompts(t *testing.T) {
 	}
 	tok := smallModel(t)
 	readJSON(t, goldens(t, "smollm2", "prompts.json"), &g)
-	ids, mask, err := tok.EncodeBatch(g.Prompts, Padding{ID: tok.EOS()})
+	batch, err := tok.EncodeBatch(g.Prompts, Padding{ID: new(tok.EOS())})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(g.IDs, ids); diff != "" {
+	if diff := cmp.Diff(g.IDs, batch.IDs); diff != "" {
 		t.Errorf("input_ids (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(g.Mask, mask); diff != "" {
+	if diff := cmp.Diff(g.Mask, batch.Mask); diff != "" {
 		t.Errorf("attention_mask (-want +got):\n%s", diff)
 	}
 	compared := 0

@@ -18,6 +18,15 @@ func (t *Tokenizer) Stream(skipSpecial bool) *Stream {
 	return &Stream{tokenizer: t, skipSpecial: skipSpecial, strip: t.decoder.strip}
 }
 
+// StreamAfter begins a text that goes on after tokens which are not given out, as a prompt: a decoder that drops the blank
+// of a first word does not drop that of the new text.
+func (t *Tokenizer) StreamAfter(prompt []Token, skipSpecial bool) *Stream {
+	s := t.Stream(skipSpecial)
+	s.Push(prompt...)
+	s.waiting = nil
+	return s
+}
+
 // Push takes the next ids and returns the text that is certain now; it may be empty.
 func (s *Stream) Push(ids ...Token) string {
 	var out strings.Builder

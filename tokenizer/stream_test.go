@@ -100,3 +100,18 @@ func TestLossyUTF8(t *testing.T) {
 		}
 	}
 }
+
+// After a prompt the blank of the first new word stays; at the beginning of a text it goes.
+func TestStreamAfter(t *testing.T) {
+	tok, err := parseJSON(llama2JSON(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompt, world := tok.Encode("Hello"), []Token{3186} // ▁world
+	if got := tok.StreamAfter(prompt, true).Push(world...); got != " world" {
+		t.Errorf("after a prompt came %q, want %q", got, " world")
+	}
+	if got := tok.Stream(true).Push(world...); got != "world" {
+		t.Errorf("at the beginning came %q, want %q", got, "world")
+	}
+}

@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Token is the id of a token in a model's vocabulary. Where there may be none, -1 says so.
 type Token = int32
@@ -23,29 +20,29 @@ type Tokenizer struct {
 	chatTemplate string
 }
 
-// Option changes how a text is encoded.
-type Option int
-
-const (
+// EncodeOptions change how a text is encoded. The zero value is what Encode does.
+type EncodeOptions struct {
 	// WithoutSpecialTokens leaves out what the model's template adds around a text, such as <s>:
 	// add_special_tokens=False in transformers.
-	WithoutSpecialTokens Option = iota + 1
+	WithoutSpecialTokens bool
 	// SplitSpecialTokens reads the names of special tokens, such as "</s>", as plain text: for text that a stranger
 	// wrote. split_special_tokens=True in transformers.
-	SplitSpecialTokens
-)
+	SplitSpecialTokens bool
+}
 
 // Encode returns the ids of text. As in transformers, names of added and special tokens in the text become those
 // tokens, and the model's template is applied (Llama-2 puts <s> first; SmolLM2 adds nothing). Bytes that are not
 // UTF-8 count as U+FFFD.
-func (t *Tokenizer) Encode(text string, options ...Option) []Token {
+func (t *Tokenizer) Encode(text string) []Token { return t.EncodeWith(text, EncodeOptions{}) }
+
+// EncodeWith is Encode with options.
+func (t *Tokenizer) EncodeWith(text string, o EncodeOptions) []Token {
 	var ids []Token
-	bare := slices.Contains(options, WithoutSpecialTokens)
-	if !bare {
+	if !o.WithoutSpecialTokens {
 		ids = append(ids, t.prefix...)
 	}
-	ids = t.encode(ids, validUTF8(text), slices.Contains(options, SplitSpecialTokens))
-	if !bare {
+	ids = t.encode(ids, validUTF8(text), o.SplitSpecialTokens)
+	if !o.WithoutSpecialTokens {
 		ids = append(ids, t.suffix...)
 	}
 	return ids

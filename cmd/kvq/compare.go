@@ -256,7 +256,7 @@ func (c *comparison) json(interrupted bool) compareJSON {
 	j := compareJSON{Model: c.request.files.Path(), Device: c.device, Devices: c.devices, Interrupted: interrupted, Timing: compareTimingJSON{Load: c.load.Seconds()}}
 	full, quantized := c.sides[0], c.sides[1]
 	for i, prompt := range c.request.batch.prompts {
-		p := comparedJSON{Prompt: prompt, InputIDs: c.request.batch.ids[i], Mask: c.request.batch.mask[i],
+		p := comparedJSON{Prompt: prompt, InputIDs: c.request.batch.IDs[i], Mask: c.request.batch.Mask[i],
 			Full: textJSON{full.texts.ids[i], full.texts.text(i)}, Quantized: textJSON{quantized.texts.ids[i], quantized.texts.text(i)}}
 		if at := c.partAt(i); at >= 0 {
 			p.PartAt = &at

@@ -130,7 +130,7 @@ type generateJSON struct {
 func (g *generation) json(interrupted bool) generateJSON {
 	j := generateJSON{Model: g.request.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.request.cache, g.result)}
 	for i, prompt := range g.request.batch.prompts {
-		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.request.batch.ids[i], g.request.batch.mask[i], g.texts.ids[i], g.texts.text(i)})
+		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.request.batch.IDs[i], g.request.batch.Mask[i], g.texts.ids[i], g.texts.text(i)})
 	}
 	var timing llama.Timing
 	if g.result != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
@@ -13,7 +14,7 @@ import (
 type generateFlags struct{ llama.GenerateConfig }
 
 func (f *generateFlags) register(fs *pflag.FlagSet) {
-	f.GenerateConfig = llama.DefaultGenerateConfig()
+	f.GenerateConfig = llama.GenerateConfig{MaxNewTokens: 20, Temperature: 1, TopP: 1, TopK: 50} // transformers' defaults
 	fs.IntVar(&f.MaxNewTokens, "max-new-tokens", f.MaxNewTokens, "tokens to generate at most, for each prompt")
 	fs.IntVar(&f.MinNewTokens, "min-new-tokens", f.MinNewTokens, "tokens before an end of sequence is allowed")
 	fs.BoolVar(&f.DoSample, "do-sample", false, "draw tokens at random instead of taking the most likely one")
@@ -26,6 +27,15 @@ func (f *generateFlags) register(fs *pflag.FlagSet) {
 // config returns the settings, checked for a model. Sampling settings without --do-sample are the tutorial's own habit
 // where they change nothing; others get a warning.
 func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, errs io.Writer) (llama.GenerateConfig, error) {
+	// 0 stands for a default in the library; here it was asked for.
+	switch {
+	case f.MaxNewTokens == 0:
+		return f.GenerateConfig, usererr.New("max_new_tokens = 0, want at least 1")
+	case f.DoSample && f.Temperature == 0:
+		return f.GenerateConfig, usererr.New("temperature = 0, want above 0 (for the most likely token, leave do_sample off)")
+	case f.DoSample && f.TopP == 0:
+		return f.GenerateConfig, usererr.New("top_p = 0, want above 0 and at most 1")
+	}
 	if err := f.Validate(model); err != nil {
 		return f.GenerateConfig, err
 	}

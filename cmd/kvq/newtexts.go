@@ -16,11 +16,11 @@ type newTexts struct {
 // startTexts begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
 // blank of a first word.
 func startTexts(tok *tokenizer.Tokenizer, b *batch) *newTexts {
-	r := &newTexts{ids: make([][]tokenizer.Token, len(b.ids)), pieces: make([][]string, len(b.ids))}
-	for i := range b.ids {
+	r := &newTexts{ids: make([][]tokenizer.Token, len(b.IDs)), pieces: make([][]string, len(b.IDs))}
+	for i := range b.IDs {
 		r.ids[i] = []tokenizer.Token{} // [] in JSON, not null
 		s := tok.Stream(true)
-		s.Push(b.row(i)...)
+		s.Push(b.Row(i)...)
 		s.Flush()
 		r.streams = append(r.streams, s)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -30,19 +29,7 @@ func (f *promptFlags) register(fs *pflag.FlagSet) {
 // batch is the prompts as tokens, padded on the left.
 type batch struct {
 	prompts []string
-	ids     [][]tokenizer.Token
-	mask    [][]int32
-}
-
-// row returns the tokens of a row without padding.
-func (b *batch) row(i int) []tokenizer.Token {
-	var ids []tokenizer.Token
-	for j, id := range b.ids[i] {
-		if b.mask[i][j] != 0 {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	tokenizer.Batch
 }
 
 // batch makes tokens of the prompts. The padding is the end of sequence, as in the tutorial.
@@ -71,9 +58,8 @@ func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.
 	if pad < 0 {
 		pad = tokenizer.Token(model.PadID)
 	}
-	b := &batch{prompts: prompts}
-	b.ids, b.mask = padLeft(rows, pad)
-	return b, nil
+	tokens, err := tok.Batch(rows, tokenizer.Padding{ID: &pad})
+	return &batch{prompts, tokens}, err
 }
 
 // texts returns the prompts given, those of standard input in their place.
@@ -105,18 +91,4 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 		return nil, usererr.New("--prompt -: standard input holds no prompt, want one a line")
 	}
 	return list, nil
-}
-
-// padLeft makes rows equally long. The mask is 1 for a token and 0 for padding.
-func padLeft(rows [][]tokenizer.Token, pad tokenizer.Token) (ids [][]tokenizer.Token, mask [][]int32) {
-	width := 0
-	for _, row := range rows {
-		width = max(width, len(row))
-	}
-	for _, row := range rows {
-		fill := width - len(row)
-		ids = append(ids, slices.Concat(slices.Repeat([]tokenizer.Token{pad}, fill), row))
-		mask = append(mask, slices.Concat(make([]int32, fill), slices.Repeat([]int32{1}, len(row))))
-	}
-	return ids, mask
 }

@@ -62,10 +62,10 @@ func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 
 // memoryRequest is the memory that the request takes with a cache.
 func (r *textRequest) memoryRequest(cache kvq.Config) fit.Request {
-	return fit.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.ids), Prompt: len(r.batch.ids[0]), NewTokens: r.generate.MaxNewTokens}
+	return fit.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.IDs), Prompt: len(r.batch.IDs[0]), NewTokens: r.generate.MaxNewTokens}
 }
 
-// run generates with one cache; onBlock gets new tokens as in llama.Generator.Generate.
+// run generates with one cache; onBlock gets the new tokens of each block, and an error from it ends the generation.
 func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]tokenizer.Token) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)
 	if err != nil {
@@ -78,7 +78,17 @@ func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq
 			}
 		}()
 	}
-	return g.Generate(ctx, r.batch.ids, r.batch.mask, r.generate, onBlock)
+	var result *llama.Result
+	for block, err := range g.Stream(ctx, r.batch.Batch, r.generate) {
+		result = block.Result
+		if err == nil {
+			err = onBlock(block.Tokens)
+		}
+		if err != nil {
+			return result, err
+		}
+	}
+	return result, nil
 }
 
 // before is the prompts as a reader should see them in front of the texts: not at all in a chat.

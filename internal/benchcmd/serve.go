@@ -2,8 +2,8 @@ package benchcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"time"
 
@@ -158,67 +158,41 @@ func (s *server) forget() (int64, error) {
 	if s.running == nil {
 		return 0, nil
 	}
-	result, err := s.running.end()
+	result := s.running.end()
 	s.running = nil
 	if result == nil {
-		return 0, err
+		return 0, nil
 	}
-	return result.Cache.Total(), err
+	return result.Cache.Total(), nil
 }
 
 // pausedGeneration is a generation that waits after each block of tokens until the next one is wanted.
 type pausedGeneration struct {
-	blocks chan [][]int32
-	goOn   chan struct{} // closed: end
-	done   chan struct{} // closed when result and err are there
-	begun  bool          // a block was handed out, the generation waits for goOn
-	result *llama.Result
-	err    error
+	pull   func() (llama.Block, error, bool)
+	stop   func()
+	result *llama.Result // nil before the first block
 }
 
-// errEnough ends a generation that is no longer wanted.
-var errEnough = errors.New("enough")
-
-func startPaused(ctx context.Context, g *llama.Generator, ids [][]int32, gc llama.GenerateConfig) *pausedGeneration {
-	p := &pausedGeneration{blocks: make(chan [][]int32, 1), goOn: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		p.result, p.err = g.Generate(ctx, ids, nil, gc, func(tokens [][]int32) error {
-			p.blocks <- tokens
-			if _, more := <-p.goOn; !more {
-				return errEnough
-			}
-			return nil
-		})
-	}()
+func startPaused(ctx context.Context, g *llama.Generator, ids [][]tokenizer.Token, gc llama.GenerateConfig) *pausedGeneration {
+	p := &pausedGeneration{}
+	p.pull, p.stop = iter.Pull2(g.Stream(ctx, tokenizer.Batch{IDs: ids}, gc))
 	return p
 }
 
 // next lets the generation make its next block.
-func (p *pausedGeneration) next() ([][]int32, error) {
-	if p.begun {
-		p.goOn <- struct{}{}
-		p.begun = false
-	}
-	select {
-	case tokens := <-p.blocks:
-		p.begun = true
-		return tokens, nil
-	case <-p.done:
-		if p.err != nil {
-			return nil, p.err
-		}
+func (p *pausedGeneration) next() ([][]tokenizer.Token, error) {
+	block, err, more := p.pull()
+	if !more {
 		return nil, usererr.New("no token is left: the generation had a limit of %d", len(p.result.Tokens[0]))
 	}
+	p.result = block.Result
+	return block.Tokens, err
 }
 
-func (p *pausedGeneration) end() (*llama.Result, error) {
-	close(p.goOn)
-	<-p.done
-	if errors.Is(p.err, errEnough) {
-		return p.result, nil
-	}
-	return p.result, p.err
+// end frees its memory on the device.
+func (p *pausedGeneration) end() *llama.Result {
+	p.stop()
+	return p.result
 }
 
 // kvqSide starts this program as a side with a cache: args are flags of serve.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvqbook/kvqbook/llama"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Measure tells, for each trial, how many tokens of the key the model finds through its cache. The text goes in at once; the question, the
@@ -15,12 +16,11 @@ import (
 // rows trials run at a time. compile is the time spent waiting for graphs.
 func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int) (found []int, compile time.Duration, err error) {
 	for batch := range slices.Chunk(trials, rows) {
-		ids, mask := pad(batch)
-		var forced [][]int32
+		var tails [][]tokenizer.Token
 		for _, t := range batch {
-			forced = append(forced, t.Tail)
+			tails = append(tails, t.Tail)
 		}
-		r, err := g.Generate(ctx, ids, mask, llama.GenerateConfig{Forced: forced, KeepLogits: true}, nil)
+		r, err := g.Generate(ctx, pad(batch), llama.GenerateConfig{TeacherForced: tails, KeepLogits: true})
 		if err != nil {
 			return nil, compile, err
 		}
@@ -49,25 +49,25 @@ func Count(trials []Trial, found []int) int {
 	return n
 }
 
-func pad(trials []Trial) (ids, mask [][]int32) {
+func pad(trials []Trial) (b tokenizer.Batch) {
 	width := 0
 	for _, t := range trials {
 		width = max(width, len(t.Text))
 	}
 	for _, t := range trials {
-		fill := width - len(t.Text)
-		ids = append(ids, append(make([]int32, fill), t.Text...))
-		mask = append(mask, append(make([]int32, fill), slices.Repeat([]int32{1}, len(t.Text))...))
+		fill := make([]tokenizer.Token, width-len(t.Text))
+		b.IDs = append(b.IDs, slices.Concat(fill, t.Text))
+		b.Mask = append(b.Mask, slices.Concat(make([]int32, len(fill)), slices.Repeat([]int32{1}, len(t.Text))))
 	}
-	return ids, mask
+	return b
 }
 
-func mostLikely(logits []float32) int32 {
+func mostLikely(logits []float32) tokenizer.Token {
 	best := 0
 	for i, x := range logits {
 		if x > logits[best] {
 			best = i
 		}
 	}
-	return int32(best)
+	return tokenizer.Token(best)
 }

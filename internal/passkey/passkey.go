@@ -18,9 +18,9 @@ type Trial struct {
 	Depth  float64 // where the key is: 0 at the beginning of the text, 1 at its end
 	Key    string
 
-	Text []int32 // goes in at once
-	Tail []int32 // the question, the beginning of the answer and the key: the same number of tokens in every trial
-	Last int     // so many last tokens of Tail are the key
+	Text []tokenizer.Token // goes in at once
+	Tail []tokenizer.Token // the question, the beginning of the answer and the key: the same number of tokens in every trial
+	Last int               // so many last tokens of Tail are the key
 }
 
 // Depths of the key, as parts of the text. The newest tokens are in no depth: a cache's window would answer for its codes.
@@ -81,7 +81,7 @@ func newTrial(tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64)
 	for room := length - empty; room > 0; {
 		s := sentence(r)
 		sentences = append(sentences, s)
-		room -= len(tok.Encode(" "+s, tokenizer.WithoutSpecialTokens))
+		room -= len(tok.EncodeWith(" "+s, tokenizer.EncodeOptions{WithoutSpecialTokens: true}))
 	}
 	for {
 		if t.Length, err = t.encode(tok, sentences); err != nil || t.Length <= length {
@@ -111,11 +111,7 @@ func (t *Trial) encode(tok *tokenizer.Tokenizer, sentences []string) (int, error
 		whole = prompt + answer
 	}
 	encode := func(s string) []tokenizer.Token {
-		options := []tokenizer.Option{tokenizer.WithoutSpecialTokens}
-		if tok.ChatTemplate() == "" {
-			options = nil
-		}
-		return tok.Encode(s, options...)
+		return tok.EncodeWith(s, tokenizer.EncodeOptions{WithoutSpecialTokens: tok.ChatTemplate() != ""})
 	}
 	all, asked, read := encode(whole+t.Key), encode(whole), encode(before+text)
 	if !startsWith(all, asked) || !startsWith(asked, read) {

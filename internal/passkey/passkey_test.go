@@ -94,7 +94,8 @@ func TestCountWantsTheWholeKey(t *testing.T) {
 
 // Rows are padded on the left, where the mask says so.
 func TestPadKeepsTheEnds(t *testing.T) {
-	ids, mask := pad([]Trial{{Text: []int32{7, 8, 9}}, {Text: []int32{5}}})
+	b := pad([]Trial{{Text: []int32{7, 8, 9}}, {Text: []int32{5}}})
+	ids, mask := b.IDs, b.Mask
 	if !slices.Equal(ids[1], []int32{0, 0, 5}) || !slices.Equal(mask[1], []int32{0, 0, 1}) || !slices.Equal(ids[0], []int32{7, 8, 9}) || !slices.Equal(mask[0], []int32{1, 1, 1}) {
 		t.Errorf("ids %v, mask %v", ids, mask)
 	}

@@ -133,8 +133,8 @@ func TestScoreEqualsHost(t *testing.T) {
 	}
 	for row, text := range texts {
 		force := func(g *llama.Generator) [][]float32 {
-			r, err := g.Generate(context.Background(), [][]tokenizer.Token{text[:prefill]}, nil,
-				llama.GenerateConfig{Forced: [][]tokenizer.Token{text[prefill:]}, KeepLogits: true}, nil)
+			r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: [][]tokenizer.Token{text[:prefill]}},
+				llama.GenerateConfig{TeacherForced: [][]tokenizer.Token{text[prefill:]}, KeepLogits: true})
 			if err != nil {
 				t.Fatal(err)
 			}
