@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvqbook/kvqbook/internal/jinja"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -54,7 +55,7 @@ func TestChatTemplateByHand(t *testing.T) {
 			"Today Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>" +
 			"<|start_header_id|>assistant<|end_header_id|>\n\n"},
 	} {
-		got, err := renderChat(template(t, c.template), c.messages, c.prompt, map[string]any{"bos_token": "<s>", "eos_token": "</s>"}, july(t))
+		got, err := renderChat(t.Context(), template(t, c.template), c.messages, c.prompt, jinja.Dict{{Key: "bos_token", Value: "<s>"}, {Key: "eos_token", Value: "</s>"}}, july(t))
 		if err != nil {
 			t.Errorf("%s: %v", c.template, err)
 		} else if got != c.want {
@@ -70,7 +71,7 @@ func TestChatTemplateJinja2(t *testing.T) {
 		t.Fatalf("%d cases, want at least 60", len(cases))
 	}
 	for _, c := range cases {
-		got, err := renderChat(template(t, c.Template), c.Messages, c.AddGenerationPrompt, map[string]any{"bos_token": "<s>", "eos_token": "</s>"}, july(t))
+		got, err := renderChat(t.Context(), template(t, c.Template), c.Messages, c.AddGenerationPrompt, jinja.Dict{{Key: "bos_token", Value: "<s>"}, {Key: "eos_token", Value: "</s>"}}, july(t))
 		var text string
 		if json.Unmarshal(c.Result, &text) == nil {
 			if err != nil || got != text {
@@ -91,7 +92,7 @@ func TestChatTemplateJinja2(t *testing.T) {
 // The small model's conversation, in ids: <|im_start|> is 1, <|im_end|> is 2, and no token is added to the template's.
 func TestEncodeChat(t *testing.T) {
 	tok := smallModel(t)
-	ids, err := tok.EncodeChat([]Message{{"system", "S"}, {"user", "Hi"}}, true)
+	ids, err := tok.EncodeChat(t.Context(), []Message{{"system", "S"}, {"user", "Hi"}}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,24 +106,18 @@ func TestEncodeChat(t *testing.T) {
 
 func TestChatTemplateRefuses(t *testing.T) {
 	none := &Tokenizer{}
-	if _, err := none.ApplyChatTemplate([]Message{{"user", "Hi"}}, true); !usererr.Is(err) {
+	if _, err := none.ApplyChatTemplate(t.Context(), []Message{{"user", "Hi"}}, true); !usererr.Is(err) {
 		t.Errorf("no template: %v", err)
 	}
 	some := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, model: &bpe{}, added: newAddedTokens(nil, nil), chatTemplate: "{% if %}"}
 	for _, source := range []string{"{% if %}", "{{ 'open", "{% include '/etc/passwd' %}", "{% for x in 3 %}{% endfor %}{{ x.y.z }}", "{{ nothing() }}"} {
 		some.chatTemplate = source
-		if text, err := some.ApplyChatTemplate([]Message{{"user", "Hi"}}, true); !usererr.Is(err) || strings.Contains(err.Error(), "\n") {
+		if text, err := some.ApplyChatTemplate(t.Context(), []Message{{"user", "Hi"}}, true); !usererr.Is(err) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: text %q, error %v, want one line of bad input", source, text, err)
 		}
 	}
 	some.chatTemplate = "x"
-	if _, err := some.ApplyChatTemplate(nil, true); !usererr.Is(err) {
+	if _, err := some.ApplyChatTemplate(t.Context(), nil, true); !usererr.Is(err) {
 		t.Errorf("no messages: %v", err)
-	}
-}
-
-func TestStrftime(t *testing.T) {
-	if got, want := strftime(july(t)(), "%d %B %Y, %H:%M %% %q %"), "26 July 2024, 12:00 % %q %"; got != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }

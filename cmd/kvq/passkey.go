@@ -82,7 +82,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	lengths, err := f.texts(files)
+	lengths, err := f.texts(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 }
 
 // texts makes the trials of every length, before any weight is loaded.
-func (f *passkeyFlags) texts(files *llama.Files) ([][]passkey.Trial, error) {
+func (f *passkeyFlags) texts(ctx context.Context, files *llama.Files) ([][]passkey.Trial, error) {
 	if f.trials < 1 || f.batch < 1 {
 		return nil, usererr.New("--trials %d and --batch %d, want at least 1 of each", f.trials, f.batch)
 	}
@@ -157,7 +157,7 @@ func (f *passkeyFlags) texts(files *llama.Files) ([][]passkey.Trial, error) {
 		if most := files.Config().MaxPositions; length > most {
 			return nil, usererr.New("--lengths %d, the model reads at most %d tokens", length, most)
 		}
-		trials, err := passkey.Trials(tok, length, f.trials, f.seed)
+		trials, err := passkey.Trials(ctx, tok, length, f.trials, f.seed)
 		if err != nil {
 			return nil, err
 		}

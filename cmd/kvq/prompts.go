@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"strings"
 
@@ -33,7 +34,7 @@ type batch struct {
 }
 
 // batch makes tokens of the prompts. The padding is the end of sequence, as in the tutorial.
-func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.Config) (*batch, error) {
+func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.Tokenizer, model llama.Config) (*batch, error) {
 	prompts, err := f.texts(in)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (f *promptFlags) batch(in io.Reader, tok *tokenizer.Tokenizer, model llama.
 	rows := make([][]tokenizer.Token, len(prompts))
 	for i, prompt := range prompts {
 		if f.chat {
-			if rows[i], err = tok.EncodeChat([]tokenizer.Message{{Role: "user", Content: prompt}}, true); err != nil {
+			if rows[i], err = tok.EncodeChat(ctx, []tokenizer.Message{{Role: "user", Content: prompt}}, true); err != nil {
 				return nil, err
 			}
 		} else {

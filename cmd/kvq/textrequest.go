@@ -56,7 +56,7 @@ func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 	if r.tok, err = files.Tokenizer(); err != nil {
 		return nil, err
 	}
-	r.batch, err = f.prompts.batch(c.InOrStdin(), r.tok, files.Config())
+	r.batch, err = f.prompts.batch(c.Context(), c.InOrStdin(), r.tok, files.Config())
 	return r, err
 }
 

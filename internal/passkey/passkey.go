@@ -3,6 +3,7 @@
 package passkey
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -51,11 +52,11 @@ func sentence(r *rand.Rand) string {
 
 // Trials makes texts of at most length tokens, one after the other at each of the depths, every one with a key and filler of its own. The same
 // seed gives the same texts. Where the model has a chat template, the text and the question are a user's message.
-func Trials(tok *tokenizer.Tokenizer, length, count int, seed uint64) ([]Trial, error) {
+func Trials(ctx context.Context, tok *tokenizer.Tokenizer, length, count int, seed uint64) ([]Trial, error) {
 	list := make([]Trial, count)
 	for i := range list {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		t, err := newTrial(tok, r, length, Depths[i%len(Depths)])
+		t, err := newTrial(ctx, tok, r, length, Depths[i%len(Depths)])
 		if err != nil {
 			return nil, err
 		}
@@ -67,9 +68,9 @@ func Trials(tok *tokenizer.Tokenizer, length, count int, seed uint64) ([]Trial, 
 	return list, nil
 }
 
-func newTrial(tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64) (Trial, error) {
+func newTrial(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64) (Trial, error) {
 	t := Trial{Depth: depth, Key: fmt.Sprint(10000 + r.IntN(90000))}
-	empty, err := t.encode(tok, nil)
+	empty, err := t.encode(ctx, tok, nil)
 	if err != nil {
 		return t, err
 	}
@@ -84,7 +85,7 @@ func newTrial(tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64)
 		room -= len(tok.EncodeWith(" "+s, tokenizer.EncodeOptions{WithoutSpecialTokens: true}))
 	}
 	for {
-		if t.Length, err = t.encode(tok, sentences); err != nil || t.Length <= length {
+		if t.Length, err = t.encode(ctx, tok, sentences); err != nil || t.Length <= length {
 			return t, err
 		}
 		sentences = sentences[:len(sentences)-1]
@@ -92,7 +93,7 @@ func newTrial(tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64)
 }
 
 // encode fills in the tokens of a trial and returns how many there are.
-func (t *Trial) encode(tok *tokenizer.Tokenizer, sentences []string) (int, error) {
+func (t *Trial) encode(ctx context.Context, tok *tokenizer.Tokenizer, sentences []string) (int, error) {
 	at := int(t.Depth * float64(len(sentences)))
 	sentences = slices.Insert(slices.Clone(sentences), at, strings.ReplaceAll(hidden, "%s", t.Key))
 	text := opening + "\n\n" + strings.Join(sentences, " ")
@@ -100,7 +101,7 @@ func (t *Trial) encode(tok *tokenizer.Tokenizer, sentences []string) (int, error
 	before := ""
 	whole := text + ask + "\n" + answer
 	if tok.ChatTemplate() != "" {
-		prompt, err := tok.ApplyChatTemplate([]tokenizer.Message{{Role: "user", Content: text + ask}}, true)
+		prompt, err := tok.ApplyChatTemplate(ctx, []tokenizer.Message{{Role: "user", Content: text + ask}}, true)
 		if err != nil {
 			return 0, err
 		}

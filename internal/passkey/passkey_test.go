@@ -43,7 +43,7 @@ func words(tok *tokenizer.Tokenizer, ids []tokenizer.Token) string {
 func TestTrialHidesItsKeyAtItsDepth(t *testing.T) {
 	_, tok := smallModel(t)
 	const length = 600
-	trials, err := Trials(tok, length, 2*len(Depths), 3)
+	trials, err := Trials(t.Context(), tok, length, 2*len(Depths), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,14 +73,14 @@ func TestTrialHidesItsKeyAtItsDepth(t *testing.T) {
 			t.Errorf("trial %d: its last tokens are %q, wanted the key %s", i, last, trial.Key)
 		}
 	}
-	again, err := Trials(tok, length, 2, 3)
+	again, err := Trials(t.Context(), tok, length, 2, 3)
 	if err != nil || !slices.Equal(again[1].Text, trials[1].Text) || slices.Equal(again[0].Text, again[1].Text) {
 		t.Errorf("the same seed has to give the same texts, each of its own: %v", err)
 	}
-	if other, err := Trials(tok, length, 1, 4); err != nil || other[0].Key == trials[0].Key {
+	if other, err := Trials(t.Context(), tok, length, 1, 4); err != nil || other[0].Key == trials[0].Key {
 		t.Errorf("another seed gave the same key: %v", err)
 	}
-	if _, err := Trials(tok, 30, 1, 0); !usererr.Is(err) {
+	if _, err := Trials(t.Context(), tok, 30, 1, 0); !usererr.Is(err) {
 		t.Errorf("a text of 30 tokens gave %v", err)
 	}
 }
@@ -106,7 +106,7 @@ func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
 	testlane.Slow(t, "the small model, with two caches")
 	backend := testbackend.XLA(t)
 	files, tok := smallModel(t)
-	trials, err := Trials(tok, 192, 3, 0)
+	trials, err := Trials(t.Context(), tok, 192, 3, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

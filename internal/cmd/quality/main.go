@@ -205,7 +205,7 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 		b.texts = append(b.texts, texts...)
 	}
 	for _, n := range o.lengths {
-		if b.trials[n], err = passkey.Trials(b.tok, n, o.trials, 0); err != nil {
+		if b.trials[n], err = passkey.Trials(ctx, b.tok, n, o.trials, 0); err != nil {
 			return key{}, err
 		}
 	}
