@@ -115,7 +115,7 @@ func (r *run) read(n int) { r.step(n/64 + 1) }
 // take counts bytes before they are made.
 func (r *run) take(n int) {
 	if n < 0 || n > r.limits.Made-r.made {
-		r.fail("the template makes too much text, want at most %d bytes on the way", r.limits.Made)
+		r.fail("the template makes too many values, want at most %d bytes of them on the way", r.limits.Made)
 	}
 	r.made += n
 	r.read(n)
@@ -127,7 +127,7 @@ const bytesPerItem = 16
 // takeItems counts the items of a list before they are made.
 func (r *run) takeItems(n int) {
 	if n < 0 || n > r.limits.Made/bytesPerItem {
-		r.fail("the template makes too long a list, want at most %d bytes on the way", r.limits.Made)
+		r.fail("the template makes too long a list, want at most %d bytes of values on the way", r.limits.Made)
 	}
 	r.take(n * bytesPerItem)
 }
