@@ -44,10 +44,6 @@ func allocatorOf(backend compute.Backend, device compute.DeviceNum) (pjrt.Memory
 	return d.MemoryStats()
 }
 
-// HostPeak is the most memory that this process has had at a time (VmHWM: resident pages, in bytes); 0 where the system
-// does not tell.
-func HostPeak() int64 { return procField("/proc/self/status", "VmHWM") }
-
 // hostMemory reads the system's files below root.
 func hostMemory(root string) Memory {
 	m := Memory{InUse: procField(filepath.Join(root, "proc/self/status"), "VmRSS"), Peak: procField(filepath.Join(root, "proc/self/status"), "VmHWM")}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/kvqbook/kvqbook/internal/progress"
 )
 
 // entry is one file of a commit.
@@ -203,7 +205,7 @@ func (t *transfer) resume(ctx context.Context) error {
 		t.offset += int64(n)
 	}
 	if t.offset > 0 {
-		t.client.log(fmt.Sprintf("%s: going on at %s of %s", t.name, Bytes(t.offset), Bytes(t.size)))
+		t.client.log(fmt.Sprintf("%s: going on at %s of %s", t.name, progress.Bytes(t.offset), progress.Bytes(t.size)))
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	gohub "github.com/gomlx/go-huggingface/hub"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kvqbook/kvqbook/internal/progress"
 )
 
 // Options of Fetch. The zero value is what most want.
@@ -304,5 +306,5 @@ func (f *fetcher) room(need int64) error {
 		return nil
 	}
 	return fail(ErrDiskFull, nil, "%s needs %s on the disk of the cache folder %s, which has %s left; make room, or set HF_HUB_CACHE to a folder on another disk",
-		f.id.Repo, Bytes(need), f.cache.root, Bytes(free))
+		f.id.Repo, progress.Bytes(need), f.cache.root, progress.Bytes(free))
 }

@@ -62,7 +62,7 @@ func BenchmarkDecodeStep(b *testing.B) {
 		for _, tokens := range []int{512, 2048} {
 			b.Run(fmt.Sprintf("%s/tokens%d", name, tokens), func(b *testing.B) {
 				g := mustGenerator(b, m, cache)
-				t, err := g.NewDecodeTimer(context.Background(), 1, tokens, steps)
+				t, err := g.newDecodeTimer(context.Background(), 1, tokens, steps)
 				if err != nil {
 					b.Fatal(err)
 				}

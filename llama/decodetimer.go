@@ -3,20 +3,19 @@ package llama
 import (
 	"context"
 	"fmt"
-	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"time"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// DecodeTimer measures what a token costs at a given context, without reading a prompt of that length first: its cache has made-up
-// contents, see [kvqhook.Synthetic]. For benchmarks.
-type DecodeTimer struct {
+// decodeTimer is an engine.DecodeTimer.
+type decodeTimer struct {
 	g       *Generator
 	plan    *kvq.Plan
 	key     decodeKey
@@ -25,11 +24,11 @@ type DecodeTimer struct {
 	inputs  []any
 	steps   int
 
-	Compile time.Duration // of the decode graph
+	compile time.Duration // of the decode graph
 }
 
-// NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens each. Free it with Finalize.
-func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, steps int) (*DecodeTimer, error) {
+// newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens each. Free it with Finalize.
+func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, steps int) (*decodeTimer, error) {
 	if steps < 1 || steps > maxBlock {
 		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, maxBlock)
 	}
@@ -37,7 +36,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 	if err != nil {
 		return nil, err
 	}
-	t := &DecodeTimer{g: g, plan: plan, steps: steps}
+	t := &decodeTimer{g: g, plan: plan, steps: steps}
 	gc := GenerateConfig{MaxNewTokens: maxBlock, EOS: []tokenizer.Token{}}
 	pick := newPicking(gc, g.model.config, batch)
 	t.key = decodeKey{pick: pick.kind, batch: batch, capacity: plan.Shape().Capacity}
@@ -46,7 +45,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 	if err := t.program.Wait(ctx); err != nil {
 		return nil, err
 	}
-	t.Compile = time.Since(start)
+	t.compile = time.Since(start)
 	one := wholes(shapes.Make(dtypes.Int32))
 	t.fill, err = g.model.on.compile("llama.synthetic", one, plan.HeadAxes(), func(one []*Node) []*Node {
 		return kvqhook.Synthetic(plan, one[0].Graph(), contextTokens)
@@ -64,7 +63,7 @@ func (g *Generator) NewDecodeTimer(ctx context.Context, batch, contextTokens, st
 }
 
 // Run makes the steps once and returns the time of one step. Every run starts from the same context.
-func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
+func (t *decodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	cache := &session{g: t.g, plan: t.plan}
 	var err error
 	if cache.state, err = t.fill.call(int32(1)); err != nil {
@@ -94,11 +93,14 @@ func (t *DecodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	return took / time.Duration(t.steps), nil
 }
 
+// Compile is how long the decode graph took to compile.
+func (t *decodeTimer) Compile() time.Duration { return t.compile }
+
 // Memory returns the bytes of the cache.
-func (t *DecodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
+func (t *decodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
 
 // Live counts the bytes of the cache's arrays as they are on the first device.
-func (t *DecodeTimer) Live() (kvq.Memory, error) {
+func (t *decodeTimer) Live() (kvq.Memory, error) {
 	state, err := t.fill.call(int32(1))
 	if err != nil {
 		return kvq.Memory{}, err
@@ -113,4 +115,4 @@ func (t *DecodeTimer) Live() (kvq.Memory, error) {
 }
 
 // Finalize frees what it compiled.
-func (t *DecodeTimer) Finalize() { t.fill.exec.Finalize() }
+func (t *decodeTimer) Finalize() { t.fill.exec.Finalize() }

@@ -324,7 +324,11 @@ func TestHalfPrecision(t *testing.T) {
 		{dtypes.BFloat16, dtypes.BFloat16, 0.15},
 	} {
 		t.Run(fmt.Sprintf("%s/%s", c.weights, c.cache), func(t *testing.T) {
-			g := mustGenerator(t, tinyModel(t, "tiny-llama2-gqa", c.weights), kvq.Config{}, WithCacheDType(c.cache))
+			g, err := newGenerator(tinyModel(t, "tiny-llama2-gqa", c.weights), kvq.Config{}, c.cache)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.Finalize()
 			r := mustGenerate(t, g, in.IDs, in.Mask, GenerateConfig{TeacherForced: forced, KeepLogits: true})
 			golden := want["len16.full.logits"]
 			var sum, size float64

@@ -22,22 +22,15 @@ type Generator struct {
 	programs *programs
 }
 
-// GeneratorOption changes how NewGenerator works.
-type GeneratorOption func(*Generator)
-
-// WithCacheDType stores the full-precision part of the cache as Float32, Float16 or BFloat16. Without it, it has the
-// dtype of the weights.
-func WithCacheDType(dtype dtypes.DType) GeneratorOption {
-	return func(g *Generator) { g.dtype = dtype }
-}
-
 // NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a full-precision cache. Several
 // generators may share a model, to compare caches. Nothing is compiled yet.
-func NewGenerator(model *Model, cache kvq.Config, options ...GeneratorOption) (*Generator, error) {
-	g := &Generator{model: model, cache: cache, dtype: model.dtype}
-	for _, option := range options {
-		option(g)
-	}
+func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
+	return newGenerator(model, cache, model.dtype)
+}
+
+// newGenerator is NewGenerator with another dtype for the full-precision part of the cache than that of the weights.
+func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
+	g := &Generator{model: model, cache: cache, dtype: dtype}
 	g.programs = &programs{model: model, known: map[any]*program{}}
 	if _, err := g.Plan(1, 128); err != nil {
 		return nil, err

@@ -85,9 +85,9 @@ func tinyGenerator(t testing.TB, name string, cache kvq.Config) *Generator {
 	return g
 }
 
-func mustGenerator(t testing.TB, m *Model, cache kvq.Config, options ...GeneratorOption) *Generator {
+func mustGenerator(t testing.TB, m *Model, cache kvq.Config) *Generator {
 	t.Helper()
-	g, err := NewGenerator(m, cache, options...)
+	g, err := NewGenerator(m, cache)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,12 @@ func init() {
 		g, err := NewGenerator(m, cache)
 		return innerSketch{g}, err
 	}
+	engine.NewRandom = func(backend compute.Backend, config Config, dtype dtypes.DType, devices int, seed int64) (any, error) {
+		return newRandom(backend, config, seed, LoadOptions{DType: dtype, Devices: devices})
+	}
+	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int) (engine.DecodeTimer, error) {
+		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps)
+	}
 	engine.WeightBytes = func(config Config, dtype dtypes.DType, packed bool) (sum int64) {
 		for _, l := range weightLayouts(config, dtype, 1, packed) {
 			sum += int64(l.shape.ByteSize())

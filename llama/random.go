@@ -13,10 +13,10 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// NewRandom makes a model of a configuration's shapes with random weights, made on the device
+// newRandom makes a model of a configuration's shapes with random weights, made on the device
 // itself, for benchmarks of models whose weights are not at hand: uniform with a deviation of
 // 1/sqrt(inputs), norms are 1. One seed always gives the same weights. Weights are plain.
-func NewRandom(backend compute.Backend, config Config, seed int64, options LoadOptions) (*Model, error) {
+func newRandom(backend compute.Backend, config Config, seed int64, options LoadOptions) (*Model, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
@@ -187,11 +188,11 @@ func (f *decodeFlags) row(ctx context.Context, report *ratioReport, models []*de
 
 // decodeRows adds a row for each model.
 func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what string, models []*decodePair, batch, tokens int) error {
-	var timers []*llama.DecodeTimer
+	var timers []engine.DecodeTimer
 	var runs []bench.Run
 	for _, m := range models {
 		for _, g := range []*llama.Generator{m.quantized, m.full} {
-			t, err := g.NewDecodeTimer(ctx, batch, tokens, f.steps)
+			t, err := engine.NewDecodeTimer(ctx, g, batch, tokens, f.steps)
 			if err != nil {
 				return err
 			}
@@ -206,7 +207,7 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 	for i, m := range models {
 		own, timer := times[2*i:2*i+2], timers[2*i:2*i+2]
 		row := newRatioRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
-		row.Compile, row.FullCompile = timer[0].Compile.Seconds(), timer[1].Compile.Seconds()
+		row.Compile, row.FullCompile = timer[0].Compile().Seconds(), timer[1].Compile().Seconds()
 		row.Devices = m.model.Devices()
 		if i > 0 {
 			row.Scaling = &scaling{Quantized: own[0].Faster(times[0]), Full: own[1].Faster(times[1])}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -76,7 +77,11 @@ func newRandomModel(backend compute.Backend, info device.Info, shape llama.Confi
 	if dtype == dtypes.InvalidDType {
 		dtype = dtypeOn(info)
 	}
-	return llama.NewRandom(backend, shape, 1, llama.LoadOptions{DType: dtype, Devices: n})
+	m, err := engine.NewRandom(backend, shape, dtype, n, 1)
+	if err != nil {
+		return nil, err
+	}
+	return m.(*llama.Model), nil
 }
 
 // dtypeOn is what a user would keep a full-precision cache in on the device.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -64,7 +65,7 @@ type server struct {
 	ctx       context.Context
 	generator *llama.Generator
 	running   *pausedGeneration
-	timer     *llama.DecodeTimer
+	timer     engine.DecodeTimer
 	steps     int // of the timer
 	before    int64
 }
@@ -139,14 +140,14 @@ func (s *server) fill(r bench.Request) (bench.Reply, error) {
 	if err := s.fresh(); err != nil {
 		return bench.Reply{}, err
 	}
-	t, err := s.generator.NewDecodeTimer(s.ctx, r.Batch, r.Context, r.Tokens)
+	t, err := engine.NewDecodeTimer(s.ctx, s.generator, r.Batch, r.Context, r.Tokens)
 	if err != nil {
 		return bench.Reply{}, err
 	}
 	s.timer, s.steps = t, r.Tokens
 	bench.ResetPeak() // what compiling took is not what decoding takes
 	live, err := t.Live()
-	return bench.Reply{Compile: t.Compile.Seconds(), CacheBytes: live.Total(), FormulaBytes: t.Memory().Total()}, err
+	return bench.Reply{Compile: t.Compile().Seconds(), CacheBytes: live.Total(), FormulaBytes: t.Memory().Total()}, err
 }
 
 // forget ends what is under way and returns the bytes that its cache took.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/hub"
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/progress"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -59,8 +60,8 @@ func hubName(model string) bool {
 // FetchModel fetches a model of the hub, with a progress bar on a terminal and a line now and then elsewhere.
 func FetchModel(c *cobra.Command, id, revision string, offline bool) (string, error) {
 	errs := c.ErrOrStderr()
-	show := hub.Lines(errs, id)
-	clear := func() {}
+	lines := progress.Lines(errs, id)
+	show, clear := func(p hub.Progress) { lines(p.Done, p.Total) }, func() {}
 	if IsTerminal(errs) {
 		show, clear = fetchProgress(errs, id)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -147,7 +148,7 @@ type PeakJSON struct {
 
 // Peaks is what the run with the model took, once it is closed.
 func (l *LoadedModel) Peaks(files *llama.Files) *PeakJSON {
-	p := &PeakJSON{HostPeak: device.HostPeak(), Weights: l.weights}
+	p := &PeakJSON{HostPeak: bench.ReadProcessMemory().Peak, Weights: l.weights}
 	if l.Took > 0 {
 		p.LoadRate = float64(files.StoredBytes()) / l.Took.Seconds()
 	}

@@ -1,5 +1,5 @@
 // Package engine is the inner side of package llama, for the packages of this module that build on a model without being
-// part of it: llama/evaluate and llama/fit. Package llama sets its variables when it is initialized, so they are there
+// part of it: llama/evaluate, llama/fit and the benchmarks. Package llama sets its variables when it is initialized, so they are there
 // wherever there is a generator. Nothing of it is for other modules.
 package engine
 
@@ -35,6 +35,24 @@ type Sketch interface {
 
 // WeightBytes is what the weights of a model take on one device.
 var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) int64
+
+// NewRandom is a *llama.Model of a configuration's shapes with random weights, made on the devices themselves, for
+// benchmarks of models whose weights are not at hand. One seed always gives the same weights.
+var NewRandom func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, seed int64) (model any, err error)
+
+// NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens each. generator is a
+// *llama.Generator.
+var NewDecodeTimer func(ctx context.Context, generator any, batch, contextTokens, steps int) (DecodeTimer, error)
+
+// DecodeTimer measures what a token costs at a given context, without reading a prompt of that length first: its cache
+// has made-up contents.
+type DecodeTimer interface {
+	Compile() time.Duration                         // of the decode graph
+	Run(ctx context.Context) (time.Duration, error) // makes the steps once, and returns the time of one
+	Memory() kvq.Memory                             // bytes of the cache
+	Live() (kvq.Memory, error)                      // bytes of its arrays, as they are on the first device
+	Finalize()
+}
 
 // ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the predictions that a
 // reference keeps, [N, B, V] float32, which llama/fit counts.

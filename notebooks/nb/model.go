@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/hub"
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/progress"
 )
 
 // Model returns where a model's files are, for llama.Open. name is
@@ -32,7 +33,8 @@ func Model(name string) string {
 	if id, err := hub.ParseID(name); err != nil || !strings.Contains(id.Repo, "/") {
 		Check(fmt.Errorf("model %q: want a .gguf file, a folder, or a name of the hub such as meta-llama/Llama-2-7b-chat-hf", name))
 	}
-	return Must(fetch(name, hub.Options{Progress: hub.Lines(os.Stdout, name)}, askToken))
+	show := progress.Lines(os.Stdout, name)
+	return Must(fetch(name, hub.Options{Progress: func(p hub.Progress) { show(p.Done, p.Total) }}, askToken))
 }
 
 // fetch gets a model from the hub. Where the hub refuses and no token was there to send, it tries again with the one that ask returns,

@@ -1,4 +1,4 @@
-package hub
+package progress
 
 import (
 	"strings"
@@ -20,7 +20,7 @@ func TestLines(t *testing.T) {
 		now := time.Unix(1e9, 0)
 		report := lines(&out, "org/model", func() time.Time { return now })
 		for done := int64(0); done <= 2000; done += 50 {
-			report(Progress{Done: done, Total: 2000})
+			report(done, 2000)
 			now = now.Add(c.step)
 		}
 		want := "fetching org/model: " + strings.Join(c.want, "\nfetching org/model: ") + "\n"
