@@ -23,8 +23,8 @@ func HasNVIDIA() bool {
 	return false
 }
 
-// cudaPlugin finds the CUDA plugin: $KVQ_PLUGIN_CUDA, the set-up's, else one in the site-packages of the Python that is
-// active.
+// cudaPlugin finds the CUDA plugin: $KVQ_PLUGIN_CUDA, the set-up's, else one in the site-packages
+// of the Python that is active.
 func cudaPlugin() (string, error) {
 	path, err := asset.CUDAPlugin()
 	if err == nil || !errors.Is(err, asset.ErrNotFound) || os.Getenv(asset.EnvCUDAPlugin) != "" {
@@ -38,8 +38,8 @@ func cudaPlugin() (string, error) {
 	return "", err
 }
 
-// sitePackages lists the folders in which the active Python (a virtual environment's, Conda's, else the first on the
-// PATH) looks for packages. It is empty where there is no Python.
+// sitePackages lists the folders in which the active Python (a virtual environment's, Conda's, else
+// the first on the PATH) looks for packages. It is empty where there is no Python.
 func sitePackages() []string {
 	var dirs []string
 	for _, env := range []string{"VIRTUAL_ENV", "CONDA_PREFIX"} {
@@ -74,12 +74,12 @@ func isFolder(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by itself, and NVIDIA's
-// libraries how exact float32 is. Variables that the user has set are kept.
+// prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by
+// itself, and NVIDIA's libraries how exact float32 is. Variables that the user has set are kept.
 func prepareCUDA(plugin string) {
-	// go-xla looks for NVIDIA's folders in one place only and warns at length where they are elsewhere. The name has been
-	// spelt both ways.
-	// Open tells XLA not to multiply float32 with 10 bits of mantissa (TF32); this tells NVIDIA's libraries.
+	// go-xla looks for NVIDIA's folders in one place only and warns at length where they are
+	// elsewhere. The name has been spelt both ways. Open tells XLA not to multiply float32 with 10
+	// bits of mantissa (TF32); this tells NVIDIA's libraries.
 	for _, env := range []string{"GOPJRT_CUDA_CHECKS", "GOPJR_CUDA_CHECKS", "NVIDIA_TF32_OVERRIDE"} {
 		if _, set := os.LookupEnv(env); !set {
 			os.Setenv(env, "0")
@@ -90,8 +90,8 @@ func prepareCUDA(plugin string) {
 	}
 }
 
-// withCUDAData adds the folder of CUDA's files to the value of XLA_FLAGS, unless the user chose one or the value is not
-// flags but the name of a file of flags.
+// withCUDAData adds the folder of CUDA's files to the value of XLA_FLAGS, unless the user chose one
+// or the value is not flags but the name of a file of flags.
 func withCUDAData(flags, dir string) (string, bool) {
 	const flag = "--xla_gpu_cuda_data_dir"
 	flags = strings.TrimSpace(flags)
@@ -105,8 +105,9 @@ func withCUDAData(flags, dir string) (string, bool) {
 	return strings.TrimSpace(flags + " " + flag + "=" + dir), true
 }
 
-// cudaData finds the folder of CUDA's own files: NVIDIA's wheels near the plugin (its own search path looks in these two
-// places too), $CUDA_HOME, or /usr/local/cuda. It returns "" where there is none.
+// cudaData finds the folder of CUDA's own files: NVIDIA's wheels near the plugin (its own search
+// path looks in these two places too), $CUDA_HOME, or /usr/local/cuda. It returns "" where there is
+// none.
 func cudaData(plugin string) string {
 	near := filepath.Dir(plugin)
 	for _, dir := range []string{

@@ -42,7 +42,8 @@ func (i Info) String() string {
 // pureGoName is what the pure-Go backend calls itself; it is registered, and opened, as "go".
 const pureGoName = "Go Backend"
 
-// NoGPUWarning is what to tell a reader whose machine has no GPU; it is the tutorial's, in the terms of this program.
+// NoGPUWarning is what to tell a reader whose machine has no GPU; it is the tutorial's, in the
+// terms of this program.
 const NoGPUWarning = "GPU device not found: everything below runs on the CPU, which is very slow for a model of billions of parameters " +
 	"(the small model of the set-up is fine). With an NVIDIA GPU, run ./scripts/setup --cuda and choose " + XLACUDA + "."
 
@@ -56,8 +57,8 @@ func Warning(infos []Info) string {
 	return NoGPUWarning
 }
 
-// List describes the devices that have a name: XLA's CPU, XLA's CUDA, the pure-Go backend, in this order. One that
-// cannot be opened carries its error; the list is always complete.
+// List describes the devices that have a name: XLA's CPU, XLA's CUDA, the pure-Go backend, in this
+// order. One that cannot be opened carries its error; the list is always complete.
 func List() []Info {
 	infos := make([]Info, 0, 3)
 	for _, name := range []string{XLACPU, XLACUDA, PureGo} {
@@ -66,8 +67,8 @@ func List() []Info {
 	return infos
 }
 
-// Inspect opens the device of that name, as [Open] does, describes it and closes it again. What went wrong is in
-// Info.Err.
+// Inspect opens the device of that name, as [Open] does, describes it and closes it again. What
+// went wrong is in Info.Err.
 func Inspect(name string) Info {
 	if name == "" {
 		name = Default()
@@ -84,8 +85,8 @@ func Inspect(name string) Info {
 	return info
 }
 
-// Describe says what a backend of [Open] is, without opening anything. A backend from elsewhere is described by what
-// its own methods tell.
+// Describe says what a backend of [Open] is, without opening anything. A backend from elsewhere is
+// described by what its own methods tell.
 func Describe(backend compute.Backend) Info {
 	info := Info{Name: backend.Name(), Platform: backend.Name()}
 	for n := range backend.NumDevices() {

@@ -1,14 +1,15 @@
-// Package device opens what graphs run on: XLA on the CPU, XLA on an NVIDIA GPU, any other XLA plugin, or GoMLX's
-// pure-Go backend.
+// Package device opens what graphs run on: XLA on the CPU, XLA on an NVIDIA GPU, any other XLA
+// plugin, or GoMLX's pure-Go backend.
 //
-// Commands, notebooks and tests choose a device here and hand the compute.Backend on; the libraries (kvq, llama) never
-// import this package. Nothing is ever downloaded: a plugin that is not on the machine is an error that says how to
-// get it.
+// Commands, notebooks and tests choose a device here and hand the compute.Backend on; the libraries
+// (kvq, llama) never import this package. Nothing is ever downloaded: a plugin that is not on the
+// machine is an error that says how to get it.
 //
 //	backend, err := device.Open("xla:cpu")
 //
-// XLA comes as a PJRT plugin, a shared library that is loaded into the process. Its own settings, the variable
-// XLA_FLAGS, are read once, when the first plugin of the process is loaded; a value that the user has set is kept.
+// XLA comes as a PJRT plugin, a shared library that is loaded into the process. Its own settings,
+// the variable XLA_FLAGS, are read once, when the first plugin of the process is loaded; a value
+// that the user has set is kept.
 package device
 
 import (
@@ -41,23 +42,27 @@ const EnvDefault = "KVQ_BACKEND"
 var opening sync.Mutex
 
 func init() {
-	// go-xla downloads plugins by itself when another package of the program links its installer. Both are needed: its
-	// own init has read the variable already, and processes started from here should see it too.
+	// go-xla downloads plugins by itself when another package of the program links its installer.
+	// Both are needed: its own init has read the variable already, and processes started from here
+	// should see it too.
 	os.Setenv(xla.NoAutoInstallEnv, "1")
 	xla.EnableAutoInstall(false)
 }
 
-// Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH". The empty name stands for
-// $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU and its plugin is found, and
-// for XLACPU otherwise.
+// Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH". The empty name
+// stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU
+// and its plugin is found, and for XLACPU otherwise.
 //
-// XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in $KVQ_COMPILED, and finds them there in the next
-// process; "off" in the variable's place stops that. The variable is read once, with the plugin's first use.
+// XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in
+// $KVQ_COMPILED, and finds them there in the next process; "off" in the variable's place stops
+// that. The variable is read once, with the plugin's first use.
 //
-// The caller owns the backend and ends it with Finalize. Open may be called from several goroutines.
+// The caller owns the backend and ends it with Finalize. Open may be called from several
+// goroutines.
 //
-// Its errors are one line each, and [ErrInput], since a device that cannot be had was the wrong one to ask for: the name
-// is not one of these, or the plugin is missing, is cut off, is no plugin, does not load, or finds no device.
+// Its errors are one line each, and [ErrInput], since a device that cannot be had was the wrong one
+// to ask for: the name is not one of these, or the plugin is missing, is cut off, is no plugin,
+// does not load, or finds no device.
 func Open(name string) (compute.Backend, error) {
 	backend, err := open(name)
 	if err != nil {
@@ -84,7 +89,8 @@ func open(name string) (compute.Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("device %q: %w", name, err)
 	}
-	// Float32 means float32, as in PyTorch: on CUDA go-xla asks for TF32, 10 bits of mantissa, unless it is told not to
+	// Float32 means float32, as in PyTorch: on CUDA go-xla asks for TF32, 10 bits of mantissa,
+	// unless it is told not to
 	// (https://github.com/gomlx/go-xla/blob/v0.4.13/compute/xla/xla.go#L297).
 	backend, err := xla.NewWithOptions(p.handle+",tf32=false", nil)
 	if err != nil {
@@ -137,7 +143,8 @@ func hint(platform string) string {
 	return " (is the NVIDIA driver recent enough for CUDA 13, that is 580 or newer?)"
 }
 
-// oneLine wraps err, without the stack traces and line breaks that XLA's messages may carry. It returns nil for nil.
+// oneLine wraps err, without the stack traces and line breaks that XLA's messages may carry. It
+// returns nil for nil.
 func oneLine(err error, format string, args ...any) error {
 	if err == nil {
 		return nil

@@ -51,7 +51,8 @@ func product(t *testing.T, backend compute.Backend) {
 	}
 }
 
-// exact multiplies matrices whose products TF32, with its 10 bits of mantissa, would round: (1 + 2^-12)·1, summed 64 times.
+// exact multiplies matrices whose products TF32, with its 10 bits of mantissa, would round: (1 +
+// 2^-12)·1, summed 64 times.
 func exact(t *testing.T, backend compute.Backend) {
 	t.Helper()
 	const n = 64
@@ -147,7 +148,8 @@ func TestOpenTwiceAtOnce(t *testing.T) {
 	wait.Wait()
 }
 
-// A plugin's path may hold anything: go-xla by itself would take the comma for options and "cuda" for the platform.
+// A plugin's path may hold anything: go-xla by itself would take the comma for options and "cuda"
+// for the platform.
 func TestPluginPathIsOnlyAPath(t *testing.T) {
 	path := cpuPlugin(t)
 	dir := filepath.Join(t.TempDir(), "my cuda, amd & nvidia tests")
@@ -272,8 +274,9 @@ type fakeInstaller struct{ calls int }
 func (f *fakeInstaller) AutoInstall() error             { f.calls++; return nil }
 func (f *fakeInstaller) AutoInstallPlugin(string) error { f.calls++; return nil }
 
-// Nothing is ever fetched, even where another package of the program links go-xla's installer and the environment does
-// not forbid it. The environment is read when the process starts, so this runs in a process of its own.
+// Nothing is ever fetched, even where another package of the program links go-xla's installer and
+// the environment does not forbid it. The environment is read when the process starts, so this runs
+// in a process of its own.
 func TestNoAutoInstall(t *testing.T) {
 	const inChild = "KVQ_TEST_NO_AUTO_INSTALL"
 	if os.Getenv(inChild) == "" {

@@ -21,10 +21,10 @@ type Memory struct {
 	Source string `json:"source,omitempty"`     // where Limit comes from
 }
 
-// MemoryOf says how much memory a backend's device has. A device with an allocator of XLA's own (CUDA) is asked for its
-// figures: its limit is XLA's, three quarters of the card unless XLA is told otherwise. A CPU shares the machine's memory,
-// so its limit is what this process has plus what is available: MemAvailable of /proc/meminfo, or less where a control
-// group allows less.
+// MemoryOf says how much memory a backend's device has. A device with an allocator of XLA's own
+// (CUDA) is asked for its figures: its limit is XLA's, three quarters of the card unless XLA is
+// told otherwise. A CPU shares the machine's memory, so its limit is what this process has plus
+// what is available: MemAvailable of /proc/meminfo, or less where a control group allows less.
 func MemoryOf(backend compute.Backend, device compute.DeviceNum) Memory {
 	if a, err := allocatorOf(backend, device); err == nil && a.Limit > 0 {
 		return Memory{Limit: a.Limit, InUse: a.InUse, Peak: a.Peak, Source: "XLA's allocator"}
@@ -76,8 +76,8 @@ func procField(file, name string) int64 {
 	return 0
 }
 
-// groupLeft is what the tightest control group around this process still allows (cgroup v2, else v1): its limit, less what
-// it uses, files that can be dropped from memory not counted.
+// groupLeft is what the tightest control group around this process still allows (cgroup v2, else
+// v1): its limit, less what it uses, files that can be dropped from memory not counted.
 func groupLeft(root string) (left int64, ok bool) {
 	data, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {

@@ -60,7 +60,8 @@ func TestHostMemory(t *testing.T) {
 	}
 }
 
-// XLA's CPU client keeps no figures: its own answer shows that the call reaches it, and the machine's memory counts.
+// XLA's CPU client keeps no figures: its own answer shows that the call reaches it, and the
+// machine's memory counts.
 func TestMemoryOfCPU(t *testing.T) {
 	cpuPlugin(t)
 	backend, err := Open(XLACPU)

@@ -44,10 +44,11 @@ var loaded = map[string]plugin{}
 
 // loadPlugin loads the plugin at path, unless it is loaded already.
 //
-// go-xla could load it by path, but it then takes "cpu", "cuda" or "amd" anywhere in that path for the platform (a clone
-// below /home/amd, a CUDA plugin below cpu-tests/), splits it at commas, and crashes on a file that was cut off. So the
-// file is checked and loaded here, and handed over under a name of our own. That name starts with a slash because go-xla
-// searches the whole system, and loads what it finds, for a name that does not.
+// go-xla could load it by path, but it then takes "cpu", "cuda" or "amd" anywhere in that path for
+// the platform (a clone below /home/amd, a CUDA plugin below cpu-tests/), splits it at commas, and
+// crashes on a file that was cut off. So the file is checked and loaded here, and handed over under
+// a name of our own. That name starts with a slash because go-xla searches the whole system, and
+// loads what it finds, for a name that does not.
 func loadPlugin(path string) (plugin, error) {
 	if err := checkPlugin(path); err != nil {
 		return plugin{}, err
@@ -95,8 +96,8 @@ func loadPlugin(path string) (plugin, error) {
 	return p, nil
 }
 
-// keepCompiled returns a plugin's table of functions, with graphs kept on disk where there is a folder for them. On a CPU only: elsewhere it has
-// not been tried.
+// keepCompiled returns a plugin's table of functions, with graphs kept on disk where there is a
+// folder for them. On a CPU only: elsewhere it has not been tried.
 func keepCompiled(p plugin) unsafe.Pointer {
 	dir := asset.Compiled()
 	if dir == "" || p.platform != "cpu" {
@@ -109,8 +110,9 @@ func keepCompiled(p plugin) unsafe.Pointer {
 	return table
 }
 
-// platformOf guesses a plugin's platform from its file name, else from its folder's: "cpu", "cuda" or "other". go-xla
-// shares host memory with the device for "cpu" and uses NVIDIA's libraries for "cuda"; with "other" it does neither.
+// platformOf guesses a plugin's platform from its file name, else from its folder's: "cpu", "cuda"
+// or "other". go-xla shares host memory with the device for "cpu" and uses NVIDIA's libraries for
+// "cuda"; with "other" it does neither.
 func platformOf(path string) string {
 	for _, part := range []string{filepath.Base(path), filepath.Base(filepath.Dir(path))} {
 		part = strings.ToLower(part)
@@ -123,8 +125,8 @@ func platformOf(path string) string {
 	return "other"
 }
 
-// checkPlugin reads the file's headers before the system's loader maps it: the loader does not survive a file that
-// ends too early.
+// checkPlugin reads the file's headers before the system's loader maps it: the loader does not
+// survive a file that ends too early.
 func checkPlugin(path string) error {
 	info, err := os.Stat(path)
 	switch {

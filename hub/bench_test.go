@@ -12,7 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/hubtest"
 )
 
-// BenchmarkFetch is what a download costs beside the network: receiving, hashing and writing, over loopback.
+// BenchmarkFetch is what a download costs beside the network: receiving, hashing and writing, over
+// loopback.
 func BenchmarkFetch(b *testing.B) {
 	file := hubtest.File{Name: "model.gguf", Data: content(1, 256<<20), LFS: true}
 	info := fmt.Sprintf(`{"sha": "%s", "siblings": [{"rfilename": "model.gguf", "lfs": {"sha256": "%s", "size": %d}}]}`, commit1, file.Hash(), len(file.Data))

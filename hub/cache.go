@@ -11,8 +11,8 @@ import (
 	gohub "github.com/gomlx/go-huggingface/hub"
 )
 
-// CacheDir is the folder where Hugging Face's own tools keep models: $HF_HUB_CACHE, else "hub" in $HF_HOME, else in
-// huggingface in $XDG_CACHE_HOME or ~/.cache.
+// CacheDir is the folder where Hugging Face's own tools keep models: $HF_HUB_CACHE, else "hub" in
+// $HF_HOME, else in huggingface in $XDG_CACHE_HOME or ~/.cache.
 func CacheDir() (string, error) {
 	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
 		if dir := os.Getenv(name); dir != "" {
@@ -116,7 +116,8 @@ func (c cache) has(commit string, e entry) bool {
 	return err != nil || filepath.Base(target) == e.hash // a file that moved there was checked before
 }
 
-// missing returns the first file that a snapshot lacks, "" if it is complete. tokenizer says that one has to be there.
+// missing returns the first file that a snapshot lacks, "" if it is complete. tokenizer says that
+// one has to be there.
 func (c cache) missing(commit string, id ID, tokenizer bool) string {
 	exists := func(file string) bool {
 		info, err := os.Stat(c.pointer(commit, file)) // follows the link

@@ -24,7 +24,8 @@ const (
 	maxAnswer       = 64 << 20 // bytes of JSON; a model with thousands of files has a few MB
 )
 
-// firstWait is the pause before the second attempt; it doubles from one to the next. A variable for the tests.
+// firstWait is the pause before the second attempt; it doubles from one to the next. A variable for
+// the tests.
 var firstWait = 500 * time.Millisecond
 
 // client talks to one hub.
@@ -113,8 +114,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// do sends a request and follows redirects. The token goes to the hub's own address only. first has the headers of the
-// first answer, which is the hub's. Any status but 2xx is an error.
+// do sends a request and follows redirects. The token goes to the hub's own address only. first has
+// the headers of the first answer, which is the hub's. Any status but 2xx is an error.
 func (c *client) do(ctx *watch, method, address string, header http.Header, about subject) (resp *http.Response, first http.Header, err error) {
 	for range maxRedirects {
 		req, err := http.NewRequestWithContext(ctx, method, address, nil)
@@ -186,7 +187,8 @@ func (c *client) retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// again waits before the next attempt, if there should be one after n without success; else it returns the error.
+// again waits before the next attempt, if there should be one after n without success; else it
+// returns the error.
 func (c *client) again(ctx context.Context, err error, n int) (bool, error) {
 	var t *temporary
 	if !errors.As(err, &t) {
@@ -216,8 +218,8 @@ func short(err error) string {
 	return s
 }
 
-// statusError says what an answer means. The hub's own codes and their meaning: hf_raise_for_status in
-// https://github.com/huggingface/huggingface_hub/blob/v1.0.0/src/huggingface_hub/utils/_http.py
+// statusError says what an answer means. The hub's own codes and their meaning: hf_raise_for_status
+// in https://github.com/huggingface/huggingface_hub/blob/v1.0.0/src/huggingface_hub/utils/_http.py
 func (c *client) statusError(ctx *watch, resp *http.Response, atHub bool, about subject) error {
 	host, code, status := resp.Request.URL.Host, resp.Header.Get("X-Error-Code"), resp.StatusCode
 	says := c.says(ctx, resp)
@@ -298,8 +300,8 @@ func retryAfter(h http.Header) time.Duration {
 	return -1
 }
 
-// repoInfo is the part of gohub.RepoInfo that counts here. That type wants many more fields to be of the kind that it
-// expects, and one that is not would make the model unreachable.
+// repoInfo is the part of gohub.RepoInfo that counts here. That type wants many more fields to be
+// of the kind that it expects, and one that is not would make the model unreachable.
 type repoInfo struct {
 	Commit string            `json:"sha"`
 	Files  []*gohub.FileInfo `json:"siblings"`

@@ -103,8 +103,9 @@ func (f *fetcher) counted(e entry) int64 {
 	return info.Size()
 }
 
-// lock keeps other processes away, Python's too: it locks the same file by the same means. Where the file system has no
-// locks, it goes on without: two processes then write the same bytes to the same places.
+// lock keeps other processes away, Python's too: it locks the same file by the same means. Where
+// the file system has no locks, it goes on without: two processes then write the same bytes to the
+// same places.
 func (f *fetcher) lock(ctx context.Context, e entry) (unlock func(), err error) {
 	path := f.cache.lock(e.hash)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -136,8 +137,8 @@ type transfer struct {
 	offset int64 // bytes in file and in sum
 }
 
-// download completes the partial file and checks it. It goes on where the file ends, and after a broken connection. The
-// error is ErrCorrupt when size or hash are wrong.
+// download completes the partial file and checks it. It goes on where the file ends, and after a
+// broken connection. The error is ErrCorrupt when size or hash are wrong.
 func (f *fetcher) download(ctx context.Context, e entry, partial string) (err error) {
 	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -223,8 +224,8 @@ func (t *transfer) restart() error {
 
 // receive asks for the rest of the file once, and keeps what comes.
 //
-// It sends no If-Range: the file of a hash cannot change, the ETag of the storage that serves it is not the hub's and
-// differs from one server of it to the next, and the hash is checked at the end.
+// It sends no If-Range: the file of a hash cannot change, the ETag of the storage that serves it is
+// not the hub's and differs from one server of it to the next, and the hash is checked at the end.
 func (t *transfer) receive(ctx context.Context) error {
 	w := t.client.watch(ctx)
 	defer w.end()

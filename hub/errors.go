@@ -16,7 +16,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Kinds of errors, for errors.Is. The errors themselves say in one line what happened and what to do.
+// Kinds of errors, for errors.Is. The errors themselves say in one line what happened and what to
+// do.
 var (
 	ErrID       = errors.New("hub: not a model's name")            // or not a revision's
 	ErrGated    = errors.New("hub: gated model")                   // the licence is not accepted, or no token came
@@ -31,9 +32,9 @@ var (
 	ErrCache    = errors.New("hub: cache folder not writable")
 )
 
-// ErrInput is what errors.Is finds, besides the kind, in every error that the caller can mend: [ErrID], [ErrGated], [ErrToken],
-// [ErrNoModel], [ErrNoFile], [ErrOffline] and [ErrCache]. The other kinds are failures of network, hub or disk. It is one value in
-// all packages of this module.
+// ErrInput is what errors.Is finds, besides the kind, in every error that the caller can mend:
+// [ErrID], [ErrGated], [ErrToken], [ErrNoModel], [ErrNoFile], [ErrOffline] and [ErrCache]. The
+// other kinds are failures of network, hub or disk. It is one value in all packages of this module.
 var ErrInput = usererr.ErrInput
 
 // failure is an error of this package: one line, a kind, maybe a cause.
@@ -77,9 +78,9 @@ func (t *temporary) Unwrap() error { return t.error }
 // errStalled is the cause of a request's end when nothing came for too long.
 var errStalled = errors.New("no data came")
 
-// networkError says in words why a request got no answer, or its answer broke off. It drops the *url.Error, whose text
-// has the whole address: for a storage that includes the signature that lets anybody download the file. What is left may
-// quote the server, which may quote the token.
+// networkError says in words why a request got no answer, or its answer broke off. It drops the
+// *url.Error, whose text has the whole address: for a storage that includes the signature that lets
+// anybody download the file. What is left may quote the server, which may quote the token.
 func (c *client) networkError(ctx *watch, host string, err error) error {
 	const advice = "check the network (and HTTPS_PROXY), and run the same again: a download goes on where it stopped"
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errStalled) {

@@ -31,16 +31,18 @@ type Options struct {
 // defaultRevision is the hub's name of what is newest.
 const defaultRevision = "main"
 
-// parallel is how many files are fetched at once: more are not faster, and more is lost of each when it is cut off.
+// parallel is how many files are fetched at once: more are not faster, and more is lost of each
+// when it is cut off.
 const parallel = 3
 
-// Fetch makes sure that a model is in the cache folder, and returns the folder that holds its files, for llama.Open: its
-// configuration, its tokenizer, and its weights as safetensors. An id that names a file ("org/name/model.gguf") fetches
-// that one, and Fetch returns its path.
+// Fetch makes sure that a model is in the cache folder, and returns the folder that holds its
+// files, for llama.Open: its configuration, its tokenizer, and its weights as safetensors. An id
+// that names a file ("org/name/model.gguf") fetches that one, and Fetch returns its path.
 //
-// It asks the hub what the revision is at the moment, unless that is a commit which is there already. When the hub cannot
-// be reached or fails, what is in the cache does. Fetch ends at once when ctx is done, with the cause of that; what came so
-// far is kept, and the next Fetch goes on from it. Several processes may fetch the same model.
+// It asks the hub what the revision is at the moment, unless that is a commit which is there
+// already. When the hub cannot be reached or fails, what is in the cache does. Fetch ends at once
+// when ctx is done, with the cause of that; what came so far is kept, and the next Fetch goes on
+// from it. Several processes may fetch the same model.
 func Fetch(ctx context.Context, id string, o Options) (string, error) {
 	parsed, err := ParseID(id)
 	if err != nil {
@@ -138,7 +140,8 @@ func (f *fetcher) cached() (string, error) {
 	return f.path(commit), nil
 }
 
-// fetch downloads what is missing: first the small files that tell what else is needed, and whether access is granted.
+// fetch downloads what is missing: first the small files that tell what else is needed, and whether
+// access is granted.
 func (f *fetcher) fetch(ctx context.Context, info *repoInfo) error {
 	if f.id.File != "" {
 		e, err := f.entry(ctx, info, f.id.File)
@@ -203,7 +206,8 @@ func (f *fetcher) fetch(ctx context.Context, info *repoInfo) error {
 	return f.all(ctx, entries)
 }
 
-// small says that a file beside the weights is needed: of the tokenizer, or settings of the generation.
+// small says that a file beside the weights is needed: of the tokenizer, or settings of the
+// generation.
 func small(name string) bool {
 	switch name {
 	case "generation_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja":
@@ -221,8 +225,8 @@ func find(info *repoInfo, name string) *gohub.FileInfo {
 	return nil
 }
 
-// entry is what the hub says about a file. Where the list of files is silent about size and hash, as on some mirrors, the
-// headers of the file tell.
+// entry is what the hub says about a file. Where the list of files is silent about size and hash,
+// as on some mirrors, the headers of the file tell.
 func (f *fetcher) entry(ctx context.Context, info *repoInfo, name string) (entry, error) {
 	file := find(info, name)
 	if file == nil {

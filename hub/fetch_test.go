@@ -16,7 +16,8 @@ import (
 
 func is(err, kind error) bool { return errors.Is(err, kind) }
 
-// A reader with the licence gets the files, in the layout that Python's tools read; the storage never sees the token.
+// A reader with the licence gets the files, in the layout that Python's tools read; the storage
+// never sees the token.
 func TestFetchGated(t *testing.T) {
 	s := newHub(t)
 	r := newReader(t, s, secret)

@@ -21,8 +21,8 @@ var (
 	commitName   = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// ParseID reads "org/name", "org/name@revision", "org/name/path/of/a.file" and "org/name/path/of/a.file@revision". The
-// error is ErrID.
+// ParseID reads "org/name", "org/name@revision", "org/name/path/of/a.file" and
+// "org/name/path/of/a.file@revision". The error is ErrID.
 func ParseID(text string) (ID, error) {
 	name, revision, pinned := strings.Cut(text, "@")
 	if pinned && !validRevision(revision) {

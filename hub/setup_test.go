@@ -41,7 +41,8 @@ func content(seed uint64, n int) []byte {
 	return data
 }
 
-// modelFiles are those of a sharded model on the hub, with others beside them that nobody needs here.
+// modelFiles are those of a sharded model on the hub, with others beside them that nobody needs
+// here.
 func modelFiles() []hubtest.File {
 	return []hubtest.File{
 		{Name: ".gitattributes", Data: []byte("*.bin lfs\n")},
@@ -82,8 +83,8 @@ func newHub(t *testing.T) *hubtest.Server {
 	)
 }
 
-// reader is a user with an environment of their own. Everything that the package says to them is kept, and must never
-// hold a token.
+// reader is a user with an environment of their own. Everything that the package says to them is
+// kept, and must never hold a token.
 type reader struct {
 	*testing.T
 	home     string

@@ -16,7 +16,8 @@ type token struct {
 	source string // for messages: "$HF_TOKEN" or a path
 }
 
-// Format makes every verb of package fmt print the source, %#v and a token inside a struct included.
+// Format makes every verb of package fmt print the source, %#v and a token inside a struct
+// included.
 func (t token) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "token from %s", t.source) }
 
 // renew says how a new token gets into the old one's place.
@@ -27,7 +28,8 @@ func (t token) renew() string {
 	return "run kvq login"
 }
 
-// redact takes the secret out of a text that came from elsewhere: a server may send back what it got.
+// redact takes the secret out of a text that came from elsewhere: a server may send back what it
+// got.
 func (t token) redact(s string) string {
 	if t.secret == "" {
 		return s
@@ -151,8 +153,9 @@ func whoAmI(ctx context.Context, endpoint string, t token) (Account, error) {
 	return Account{Name: line(answer.Name), Source: t.source}, nil
 }
 
-// Login checks a token with the hub at endpoint and stores it in the token file of Hugging Face's own tools, readable by
-// this user alone. Account.Source is that file. A token that the hub does not accept is not stored.
+// Login checks a token with the hub at endpoint and stores it in the token file of Hugging Face's
+// own tools, readable by this user alone. Account.Source is that file. A token that the hub does
+// not accept is not stored.
 func Login(ctx context.Context, endpoint, secret string) (Account, error) {
 	t, err := newToken(strings.TrimSpace(secret), "the input")
 	if err != nil {
@@ -213,7 +216,8 @@ func Logout() (string, error) {
 	return path, nil
 }
 
-// TokenVariable is the environment variable that holds a token and so wins over the stored one, "" if none does.
+// TokenVariable is the environment variable that holds a token and so wins over the stored one, ""
+// if none does.
 func TokenVariable() string {
 	for _, name := range tokenVariables {
 		if strings.TrimSpace(os.Getenv(name)) != "" {

@@ -5,38 +5,45 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// GenerateConfig says how tokens are picked and when to stop, by the names that transformers gives these settings. It
-// is plain data; the zero value generates 20 tokens greedily.
+// GenerateConfig says how tokens are picked and when to stop, by the names that transformers gives
+// these settings. It is plain data; the zero value generates 20 tokens greedily.
 type GenerateConfig struct {
 	// MaxNewTokens ends every row at this length; 0 means 20, as in transformers.
 	MaxNewTokens int
-	// MinNewTokens forbids end-of-sequence tokens before a row has so many new tokens; 0 means no minimum.
+	// MinNewTokens forbids end-of-sequence tokens before a row has so many new tokens; 0 means no
+	// minimum.
 	MinNewTokens int
 
-	// DoSample draws tokens at random; false takes the most likely one. The four settings below need it.
+	// DoSample draws tokens at random; false takes the most likely one. The four settings below
+	// need it.
 	DoSample bool
 	// Temperature divides the logits: below 1 sharper, above 1 flatter; 0 means 1.
 	Temperature float64
-	// TopK samples among the so many most likely tokens; 0 means no limit. transformers' own default is 50.
+	// TopK samples among the so many most likely tokens; 0 means no limit. transformers' own
+	// default is 50.
 	TopK int
-	// TopP samples among the most likely tokens that together hold this probability; 0 and 1 mean no limit.
+	// TopP samples among the most likely tokens that together hold this probability; 0 and 1 mean
+	// no limit.
 	TopP float64
-	// Seed starts the random numbers. The same seed gives the same text; each row has numbers of its own, which do not
-	// depend on the other rows. 0 is a seed like any other.
+	// Seed starts the random numbers. The same seed gives the same text; each row has numbers of
+	// its own, which do not depend on the other rows. 0 is a seed like any other.
 	Seed int64
 
-	// EOS are the tokens that end a row. nil means those of the model's configuration; an empty slice means none.
+	// EOS are the tokens that end a row. nil means those of the model's configuration; an empty
+	// slice means none.
 	EOS []tokenizer.Token
 	// PadID fills rows that ended before the others; nil means that of the model's configuration.
 	PadID *tokenizer.Token
 
-	// BlockSize fixes how many tokens a call on the device generates, after the first token, which comes alone. 0 lets
-	// the generator choose, so that a call takes about a quarter of a second; at most 128.
+	// BlockSize fixes how many tokens a call on the device generates, after the first token, which
+	// comes alone. 0 lets the generator choose, so that a call takes about a quarter of a second;
+	// at most 128.
 	BlockSize int
 	// KeepLogits returns the logits before any processing, for every new token.
 	KeepLogits bool
-	// TeacherForced gives the new tokens instead of picking them, rows of one length: with KeepLogits, what the model
-	// thinks of a given text. MaxNewTokens, MinNewTokens and EOS are not used then. Package evaluate scores long texts.
+	// TeacherForced gives the new tokens instead of picking them, rows of one length: with
+	// KeepLogits, what the model thinks of a given text. MaxNewTokens, MinNewTokens and EOS are not
+	// used then. Package evaluate scores long texts.
 	TeacherForced [][]tokenizer.Token
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// maxBlock is the most tokens of one call of the decode loop, and the size of its buffers. How many a call really makes
-// is an input, so that one compilation serves all.
+// maxBlock is the most tokens of one call of the decode loop, and the size of its buffers. How many
+// a call really makes is an input, so that one compilation serves all.
 const maxBlock = 128
 
 // logitsBlock is the same for loops that keep logits, whose buffers are V times as large.
@@ -35,7 +35,8 @@ func (k decodeKey) block() int {
 	return maxBlock
 }
 
-// decodeInputs are what a decode graph takes besides weights and cache; their shapes are in decodeShapes, in this order.
+// decodeInputs are what a decode graph takes besides weights and cache; their shapes are in
+// decodeShapes, in this order.
 type decodeInputs struct {
 	limit, token, done *Node // int32 [1]: tokens to make; int32 [B]: each row's newest token; bool [B]: row has ended
 	pad                *Node // int32 [1]
@@ -93,11 +94,13 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) *program {
 		})
 }
 
-// decode is the loop: each turn feeds every row's newest token through the model and picks the next one, with the cache
-// as state that XLA updates in place. It ends after limit turns, or when all rows have ended.
+// decode is the loop: each iteration feeds every row's newest token through the model and picks the next
+// one, with the cache as state that XLA updates in place. It ends after limit iterations, or when all
+// rows have ended.
 //
-// It returns the cache, the new tokens [N, B] (int32), the number of turns (int32 [1]), whether each row's logits were
-// numbers all along [B] (bool), and with keepLogits the logits [N, B, V] (float32) that the tokens were picked from.
+// It returns the cache, the new tokens [N, B] (int32), the number of iterations (int32 [1]), whether
+// each row's logits were numbers all along [B] (bool), and with keepLogits the logits [N, B, V]
+// (float32) that the tokens were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
 	graph, n, b := in.token.Graph(), key.block(), key.batch
 	zero := func() *Node { return gx.Scalar(graph, dtypes.Int32, 0) }
@@ -129,8 +132,8 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 	return append(results, out[cache+len(state):]...)
 }
 
-// next is each row's next token [B] (int32) and whether the row has ended with it [B] (bool). Rows that had ended
-// before go on with padding.
+// next is each row's next token [B] (int32) and whether the row has ended with it [B] (bool). Rows
+// that had ended before go on with padding.
 func (k decodeKey) next(logits, step, done *Node, in decodeInputs) (token, ended *Node) {
 	b := logits.Shape().Dim(0)
 	if k.forced {
@@ -148,8 +151,8 @@ type pickKey struct {
 	pick  pickKind
 }
 
-// startPick begins to compile it: logits [B, V] and the inputs of picking to tokens [B] and whether the logits were
-// numbers [B].
+// startPick begins to compile it: logits [B, V] and the inputs of picking to tokens [B] and whether
+// the logits were numbers [B].
 func (g *Generator) startPick(batch int, kind pickKind) *program {
 	in := append([]shapes.Shape{shapes.Make(dtypes.Float32, batch, g.model.config.VocabSize)}, kind.shapes(1, batch)...)
 	return g.programs.start(pickKey{batch, kind}, wholes(in...), nil, func(_ modelNodes, in []*Node) []*Node {
@@ -159,8 +162,8 @@ func (g *Generator) startPick(batch int, kind pickKind) *program {
 
 // decoded is what one call of the decode loop made.
 type decoded struct {
-	turns  int
-	tokens []tokenizer.Token // [N, B], the first turns rows
+	steps  int
+	tokens []tokenizer.Token // [N, B], the first steps rows
 	sound  []bool            // [B]: the logits were numbers
 	logits sharded           // [N, B, V] on the device, or nothing; the caller frees it
 }
@@ -185,14 +188,14 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 	if b.tokens, err = read[int32](out[0]); err != nil {
 		return nil, err
 	}
-	turns, err := read[int32](out[1])
+	steps, err := read[int32](out[1])
 	if err != nil {
 		return nil, err
 	}
 	if b.sound, err = read[bool](out[2]); err != nil {
 		return nil, err
 	}
-	b.turns = int(turns[0])
-	s.used += b.turns
+	b.steps = int(steps[0])
+	s.used += b.steps
 	return b, nil
 }

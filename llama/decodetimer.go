@@ -27,7 +27,8 @@ type decodeTimer struct {
 	compile time.Duration // of the decode graph
 }
 
-// newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens each. Free it with Finalize.
+// newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
+// each. Free it with Finalize.
 func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, steps int) (*decodeTimer, error) {
 	if steps < 1 || steps > maxBlock {
 		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, maxBlock)
@@ -62,7 +63,8 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 	return t, nil
 }
 
-// Run makes the steps once and returns the time of one step. Every run starts from the same context.
+// Run makes the steps once and returns the time of one step. Every run starts from the same
+// context.
 func (t *decodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	cache := &session{g: t.g, plan: t.plan}
 	var err error

@@ -15,11 +15,12 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Generate continues each row of a batch, whose padding is on the left. The prompt goes through in one call; then tokens
-// come in blocks.
+// Generate continues each row of a batch, whose padding is on the left. The prompt goes through in
+// one call; then tokens come in blocks.
 //
-// When ctx ends or the device fails, the Result holds what was generated so far, together with the error. Errors of the
-// input come before anything is compiled, with a nil Result; they are [ErrInput].
+// When ctx ends or the device fails, the Result holds what was generated so far, together with the
+// error. Errors of the input come before anything is compiled, with a nil Result; they are
+// [ErrInput].
 func (g *Generator) Generate(ctx context.Context, batch tokenizer.Batch, config GenerateConfig) (*Result, error) {
 	var last *Result
 	for block, err := range g.Stream(ctx, batch, config) {
@@ -34,13 +35,14 @@ func (g *Generator) Generate(ctx context.Context, batch tokenizer.Batch, config 
 type Block struct {
 	// Tokens are every row's own new tokens; none for rows that have ended before.
 	Tokens [][]tokenizer.Token
-	// Result is the generation up to here: one value that grows with each block, and is complete with the last.
+	// Result is the generation up to here: one value that grows with each block, and is complete
+	// with the last.
 	Result *Result
 }
 
-// Stream is Generate in blocks of tokens, as they come. An error is the last thing that it yields; the block with it has
-// no tokens, and the Result as Generate returns it. A loop that breaks ends the generation, and frees its memory on the
-// device.
+// Stream is Generate in blocks of tokens, as they come. An error is the last thing that it yields;
+// the block with it has no tokens, and the Result as Generate returns it. A loop that breaks ends
+// the generation, and frees its memory on the device.
 func (g *Generator) Stream(ctx context.Context, batch tokenizer.Batch, config GenerateConfig) iter.Seq2[Block, error] {
 	return func(yield func(Block, error) bool) {
 		run, err := g.newRun(batch, config)
@@ -52,8 +54,8 @@ func (g *Generator) Stream(ctx context.Context, batch tokenizer.Batch, config Ge
 	}
 }
 
-// StreamText continues one text and yields the new text in pieces, as it comes: never a part of a character, and no
-// special tokens. An error is the last thing that it yields.
+// StreamText continues one text and yields the new text in pieces, as it comes: never a part of a
+// character, and no special tokens. An error is the last thing that it yields.
 func (g *Generator) StreamText(ctx context.Context, tok *tokenizer.Tokenizer, prompt string, config GenerateConfig) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		batch, err := tok.EncodeBatch([]string{prompt}, tokenizer.Padding{})
@@ -156,7 +158,8 @@ func (r *run) key() decodeKey {
 	return decodeKey{pick: r.pick.kind, forced: r.gc.TeacherForced != nil, keepLogits: r.gc.KeepLogits}
 }
 
-// begin takes the prompt in and makes the first tokens. The graphs of the whole generation are compiled at the same time.
+// begin takes the prompt in and makes the first tokens. The graphs of the whole generation are
+// compiled at the same time.
 func (r *run) begin(ctx context.Context) ([][]tokenizer.Token, error) {
 	r.g.startPrefill(r.plan, r.prompt.length)
 	if r.gc.TeacherForced == nil {
@@ -248,20 +251,21 @@ func (r *run) more(ctx context.Context) ([][]tokenizer.Token, error) {
 	defer free(out.logits)
 	took := time.Since(start) - (r.result.Timing.Compile - compiled)
 	r.result.Timing.Decode += took
-	r.result.Timing.Steps += out.turns
-	r.pace.measured(out.turns, took)
+	r.result.Timing.Steps += out.steps
+	r.pace.measured(out.steps, took)
 	if err := r.checkNumbers(out.sound); err != nil {
 		return nil, err
 	}
 	if key.keepLogits {
-		if err := r.keep(out.logits, out.turns); err != nil {
+		if err := r.keep(out.logits, out.steps); err != nil {
 			return nil, err
 		}
 	}
-	return r.take(out.tokens, out.turns), nil
+	return r.take(out.tokens, out.steps), nil
 }
 
-// makeRoom grows a full cache, and has the graph for the next size compiled before the cache is full.
+// makeRoom grows a full cache, and has the graph for the next size compiled before the cache is
+// full.
 func (r *run) makeRoom(ctx context.Context, wanted int) error {
 	s := r.cache
 	if s.room() >= wanted || s.room() > s.capacity()/4 {
@@ -289,11 +293,11 @@ func (r *run) forced(n int) []tokenizer.Token {
 	return out
 }
 
-// take adds new tokens [turns, B] to the rows, and returns those that are the rows' own.
-func (r *run) take(tokens []tokenizer.Token, turns int) [][]tokenizer.Token {
+// take adds new tokens [steps, B] to the rows, and returns those that are the rows' own.
+func (r *run) take(tokens []tokenizer.Token, steps int) [][]tokenizer.Token {
 	fresh := make([][]tokenizer.Token, len(r.rows))
 	for i := range r.rows {
-		for j := range turns {
+		for j := range steps {
 			token := tokens[j*len(r.rows)+i]
 			r.rows[i] = append(r.rows[i], token)
 			if !r.done[i] { // else it is padding
@@ -306,11 +310,11 @@ func (r *run) take(tokens []tokenizer.Token, turns int) [][]tokenizer.Token {
 	return fresh
 }
 
-// keep copies logits [turns or more, B, V] to the host.
-func (r *run) keep(logits sharded, turns int) error {
+// keep copies logits [steps or more, B, V] to the host.
+func (r *run) keep(logits sharded, steps int) error {
 	b, v := len(r.rows), r.g.model.config.VocabSize
 	return tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
-		for j := range turns {
+		for j := range steps {
 			rows := make([][]float32, b)
 			for i := range rows {
 				rows[i] = slices.Clone(flat[(j*b+i)*v : (j*b+i+1)*v])

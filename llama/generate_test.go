@@ -29,8 +29,9 @@ var caches = map[string]kvq.Config{
 	"blocks": {Backend: kvq.Blocks, NBits: 8, QGroupSizeKey: 32, QGroupSizeValue: 16, ResidualLength: 4, AxisKey: kvq.PerChannel, Sinks: 2},
 }
 
-// ragged is how many tokens the prompts of raggedBatch have: every cache of caches codes some of each at prefill, and with
-// the twelve of greedy12 another block of some rows leaves the window. Alone, all three need the same graph.
+// ragged is how many tokens the prompts of raggedBatch have: every cache of caches codes some of
+// each at prefill, and with the twelve of greedy12 another block of some rows leaves the window.
+// Alone, all three need the same graph.
 var ragged = []int{49, 55, 64}
 
 // raggedBatch is three prompts, padded to 64 columns.
@@ -86,7 +87,8 @@ func TestRowsDoNotTouchOneAnother(t *testing.T) {
 	}
 }
 
-// sameRow compares the tokens of one row of two results, and the logits within what another order of sums may change.
+// sameRow compares the tokens of one row of two results, and the logits within what another order
+// of sums may change.
 func sameRow(t *testing.T, what string, a *Result, i int, b *Result, j int) {
 	t.Helper()
 	if !slices.Equal(a.Row(i), b.Row(j)) {
@@ -170,12 +172,14 @@ func TestSeedDecidesTheText(t *testing.T) {
 	}
 }
 
-// A row ends with the first end-of-sequence token and is padded from then on; the others go on as if nothing were.
+// A row ends with the first end-of-sequence token and is padded from then on; the others go on as
+// if nothing were.
 func TestRowsEndAtEOS(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
 	free := mustGenerate(t, g, ids, mask, GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}})
-	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those end there.
+	// The fourth token of row 1 ends it, unless it comes in another row or earlier too: then those
+	// end there.
 	end := free.Tokens[1][3]
 	var streamed [3][]int32
 	var r *Result
@@ -220,7 +224,8 @@ func TestRowsEndAtEOS(t *testing.T) {
 	}
 }
 
-// The model's own end-of-sequence token is used when none is named, and all rows ending ends the generation.
+// The model's own end-of-sequence token is used when none is named, and all rows ending ends the
+// generation.
 func TestAllRowsEnded(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
@@ -295,8 +300,8 @@ func TestCancelKeepsTheTextSoFar(t *testing.T) {
 	}
 }
 
-// The context of the tiny models is 512 positions: after a prompt of 500 tokens, 13 more are possible, the last of
-// which is never fed.
+// The context of the tiny models is 512 positions: after a prompt of 500 tokens, 13 more are
+// possible, the last of which is never fed.
 func TestGenerationEndsWithTheContext(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	prompt := make([]int32, 500)
@@ -422,7 +427,8 @@ func TestReportedCacheBytes(t *testing.T) {
 		if r.Cache != plan.Memory() {
 			t.Errorf("%s: %+v, the plan says %+v", name, r.Cache, plan.Memory())
 		}
-		// 2 layers, keys and values, 3 rows, 2 heads, 128 slots, 16 elements of 4 bytes; length and start as int32.
+		// 2 layers, keys and values, 3 rows, 2 heads, 128 slots, 16 elements of 4 bytes; length and
+		// start as int32.
 		if want := int64(2*2*3*2*128*16*4 + 4 + 3*4); r.FullCacheBytes != want {
 			t.Errorf("%s: a full-precision cache of %d bytes, want %d", name, r.FullCacheBytes, want)
 		}

@@ -12,9 +12,10 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// Generator generates text with one model and one configuration of the cache. What it compiles (a graph for each
-// number of rows and each of a few sizes of prompt and cache) it keeps for later calls. Safe for concurrent use; calls
-// at the same time share the device. The zero value is not usable.
+// Generator generates text with one model and one configuration of the cache. What it compiles (a
+// graph for each number of rows and each of a few sizes of prompt and cache) it keeps for later
+// calls. Safe for concurrent use; calls at the same time share the device. The zero value is not
+// usable.
 type Generator struct {
 	model    *Model
 	cache    kvq.Config
@@ -22,13 +23,15 @@ type Generator struct {
 	programs *programs
 }
 
-// NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a full-precision cache. Several
-// generators may share a model, to compare caches. Nothing is compiled yet.
+// NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a
+// full-precision cache. Several generators may share a model, to compare caches. Nothing is
+// compiled yet.
 func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
 	return newGenerator(model, cache, model.dtype)
 }
 
-// newGenerator is NewGenerator with another dtype for the full-precision part of the cache than that of the weights.
+// newGenerator is NewGenerator with another dtype for the full-precision part of the cache than
+// that of the weights.
 func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
 	g := &Generator{model: model, cache: cache, dtype: dtype}
 	g.programs = &programs{model: model, known: map[any]*program{}}
@@ -89,8 +92,9 @@ func (s *session) inputs(more ...any) []any {
 	return append(all, more...)
 }
 
-// donate is inputs for a program that writes the new cache in the place of the old one (gx.Reuse): the cache is then held
-// once instead of twice, and not copied. The session has none until replace gives it the new one.
+// donate is inputs for a program that writes the new cache in the place of the old one (gx.Reuse):
+// the cache is then held once instead of twice, and not copied. The session has none until replace
+// gives it the new one.
 func (s *session) donate(more ...any) []any {
 	all := make([]any, 0, len(s.state)+len(more))
 	for _, x := range s.state {
@@ -100,7 +104,8 @@ func (s *session) donate(more ...any) []any {
 	return append(all, more...)
 }
 
-// replace exchanges the cache's tensors for those that a program returned first, and returns the other outputs.
+// replace exchanges the cache's tensors for those that a program returned first, and returns the
+// other outputs.
 func (s *session) replace(out []sharded) []sharded {
 	n := len(s.plan.Shapes())
 	free(s.state...)
@@ -134,7 +139,8 @@ func (s *session) memory() ([]kvq.Memory, error) {
 	return out, nil
 }
 
-// fullBytes is what a full-precision cache with the same number of slots would take, on all devices together.
+// fullBytes is what a full-precision cache with the same number of slots would take, on all devices
+// together.
 func (s *session) fullBytes() int64 {
 	n, shape := s.g.model.on.n, s.plan.Shape()
 	shape.KVHeads = s.g.model.config.Share(n).KVHeads
@@ -148,8 +154,8 @@ func (s *session) fullBytes() int64 {
 // prefillKey names the graph that takes a prompt in.
 type prefillKey struct{ batch, columns, capacity int }
 
-// startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32) to the filled cache
-// and the logits [B, V] of the last column.
+// startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32)
+// to the filled cache and the logits [B, V] of the last column.
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 	b := plan.Shape().Batch
 	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity},
@@ -161,8 +167,9 @@ func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
 		})
 }
 
-// prefill runs a prompt through the model in one call: attention is exact over the prompt itself, the cache takes it in
-// by its own rules. It returns the logits [B, V] of the last column, to be freed by the caller.
+// prefill runs a prompt through the model in one call: attention is exact over the prompt itself,
+// the cache takes it in by its own rules. It returns the logits [B, V] of the last column, to be
+// freed by the caller.
 func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, sharded, error) {
 	program := g.startPrefill(plan, p.length)
 	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {

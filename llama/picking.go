@@ -38,11 +38,11 @@ func newPicking(gc GenerateConfig, c Config, batch int) picking {
 	return p
 }
 
-// inputs are the arguments for the next n picks, in the order of pickKind.shapes; generated counts the new tokens
-// before them, and size is the number of picks that the graph has room for.
+// inputs are the arguments for the next n picks, in the order of pickKind.shapes; generated counts
+// the new tokens before them, and size is the number of picks that the graph has room for.
 //
-// Random numbers come from the host, because then they depend on seed, row and token alone: not on how many rows there
-// are, how tokens fall into blocks, or whose random generator the device has.
+// Random numbers come from the host, because then they depend on seed, row and token alone: not on
+// how many rows there are, how tokens fall into blocks, or whose random generator the device has.
 func (p *picking) inputs(generated, n, size int) []any {
 	in := []any{p.eos, []int32{int32(p.gc.MinNewTokens)}, []int32{int32(generated)}}
 	if !p.kind.sample {

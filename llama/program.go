@@ -28,8 +28,9 @@ type programs struct {
 // build is a graph: from the model's weights and the other inputs to the outputs.
 type build func(w modelNodes, inputs []*graph.Node) []*graph.Node
 
-// start begins to compile a graph, unless one with this key was begun already. key is comparable and tells apart all
-// graphs; inputs are the layouts of what comes after the weights, outputs the axes along which the first outputs are cut.
+// start begins to compile a graph, unless one with this key was begun already. key is comparable
+// and tells apart all graphs; inputs are the layouts of what comes after the weights, outputs the
+// axes along which the first outputs are cut.
 func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build) *program {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -55,7 +56,8 @@ func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build
 	return p
 }
 
-// Wait returns when the program is compiled, or early with the context's error; then it goes on compiling.
+// Wait returns when the program is compiled, or early with the context's error; then it goes on
+// compiling.
 func (p *program) Wait(ctx context.Context) error {
 	select {
 	case <-p.done:
@@ -68,8 +70,9 @@ func (p *program) Wait(ctx context.Context) error {
 // Needs is what the compiled program takes of each device's memory, by XLA's figures.
 func (p *program) Needs() (gx.Compiled, error) { return p.needs, p.needsErr }
 
-// run calls a compiled program with the weights and inputs (sharded tensors, or values of the host). Its outputs are the caller's, to be
-// freed with free. When ctx ends it returns early with the context's error, and the call finishes unheard.
+// run calls a compiled program with the weights and inputs (sharded tensors, or values of the
+// host). Its outputs are the caller's, to be freed with free. When ctx ends it returns early with
+// the context's error, and the call finishes unheard.
 func (ps *programs) run(ctx context.Context, p *program, inputs ...any) ([]sharded, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

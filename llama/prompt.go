@@ -15,7 +15,8 @@ type prompt struct {
 	longest int     // most tokens of a row, padding left out
 }
 
-// newPrompt checks a batch for a model, and drops columns that are padding in every row. Errors are one line: what was wanted, what came.
+// newPrompt checks a batch for a model, and drops columns that are padding in every row. Errors are
+// one line: what was wanted, what came.
 func newPrompt(batch tokenizer.Batch, c Config) (*prompt, error) {
 	ids, mask := batch.IDs, batch.Mask
 	if len(ids) == 0 {
@@ -54,7 +55,8 @@ func newPrompt(batch tokenizer.Batch, c Config) (*prompt, error) {
 	return p.resize(p.longest), nil
 }
 
-// checkTeacherForced checks tokens that are given instead of picked: nil, or a row of one length for each prompt.
+// checkTeacherForced checks tokens that are given instead of picked: nil, or a row of one length
+// for each prompt.
 func checkTeacherForced(forced [][]tokenizer.Token, batch int, c Config) error {
 	if forced == nil {
 		return nil
@@ -94,7 +96,8 @@ func leftPadding(mask []int32, columns int) (int, error) {
 	return start, nil
 }
 
-// resize adds columns of padding on the left, or drops some that every row has, so that there are length of them.
+// resize adds columns of padding on the left, or drops some that every row has, so that there are
+// length of them.
 func (p *prompt) resize(length int) *prompt {
 	more := length - p.length
 	q := &prompt{length: length, longest: p.longest}

@@ -9,17 +9,19 @@ import (
 
 // Result is what a generation gave, also when it ended early.
 type Result struct {
-	// Tokens are the new tokens of each row [B][n], all of one length as in transformers: a row that ended before the
-	// others is filled up with the padding token.
+	// Tokens are the new tokens of each row [B][n], all of one length as in transformers: a row
+	// that ended before the others is filled up with the padding token.
 	Tokens [][]tokenizer.Token
 	// Lengths says how many of them are the row's own, its end-of-sequence token included.
 	Lengths []int
 	// Stop says why the generation ended; "" while it goes on.
 	Stop StopReason
-	// Logits [n][B][V] are those that the tokens were picked from, before any processing; nil without KeepLogits.
+	// Logits [n][B][V] are those that the tokens were picked from, before any processing; nil
+	// without KeepLogits.
 	Logits [][][]float32
-	// Cache is what the cache took at the end, by part, on all devices together; FullCacheBytes what a full-precision one
-	// with the same number of slots would have taken. DeviceCaches is what it took on each device.
+	// Cache is what the cache took at the end, by part, on all devices together; FullCacheBytes
+	// what a full-precision one with the same number of slots would have taken. DeviceCaches is
+	// what it took on each device.
 	Cache          kvq.Memory
 	FullCacheBytes int64
 	DeviceCaches   []kvq.Memory
@@ -47,10 +49,11 @@ type Timing struct {
 	Compile time.Duration // waiting for graphs to be compiled; what is compiled already takes none
 	Prefill time.Duration // the prompt, up to its last logits
 	Decode  time.Duration // calls of the decode loop
-	Steps   int           // turns of the decode loop, each of which makes a token of every row
+	Steps   int           // iterations of the decode loop, each of which makes a token of every row
 }
 
-// StepsPerSecond is the speed of decoding; times the rows it is tokens a second. 0 when nothing was decoded.
+// StepsPerSecond is the speed of decoding; times the rows it is tokens a second. 0 when nothing was
+// decoded.
 func (t Timing) StepsPerSecond() float64 {
 	if t.Decode <= 0 {
 		return 0

@@ -10,16 +10,16 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// pickKind says how tokens are picked, as far as the graph depends on it. The settings themselves are inputs, so that
-// changing them compiles nothing anew.
+// pickKind says how tokens are picked, as far as the graph depends on it. The settings themselves
+// are inputs, so that changing them compiles nothing anew.
 type pickKind struct {
 	sample     bool // else greedy
 	topK, topP bool // filters that sampling needs
 	endings    int  // length of pickInputs.eos, at least 1
 }
 
-// pickInputs are the settings as graph inputs: vectors of one element where nothing else is said, so that the body of
-// the decode loop can take them in (see inside).
+// pickInputs are the settings as graph inputs: vectors of one element where nothing else is said,
+// so that the body of the decode loop can take them in (see inside).
 type pickInputs struct {
 	eos       *Node // [endings] int32: tokens that end a row, -1 where unused
 	minNew    *Node // int32: no row ends before it has so many new tokens
@@ -32,9 +32,10 @@ type pickInputs struct {
 	shares      *Node // [N, B] float32 in (0, 1]: the random numbers, one per pick and row
 }
 
-// pick chooses the next token of each row: logits [B, V] float32, step (int32 scalar) counts the picks of this call ->
-// [B] int32. As in transformers, an ending below the wanted length gets a logit of -inf, then follow temperature, top_k
-// and top_p, in this order. Greedy picks take the lowest of equal best tokens, as torch does.
+// pick chooses the next token of each row: logits [B, V] float32, step (int32 scalar) counts the
+// picks of this call -> [B] int32. As in transformers, an ending below the wanted length gets a
+// logit of -inf, then follow temperature, top_k and top_p, in this order. Greedy picks take the
+// lowest of equal best tokens, as torch does.
 func (k pickKind) pick(logits, step *Node, in pickInputs) *Node {
 	b := logits.Shape().Dim(0)
 	logits = k.withoutEndings(logits, step, in)
@@ -72,8 +73,8 @@ func (k pickKind) isEnding(ids *Node, in pickInputs) *Node {
 	return gx.LogicalAny(Equal(each, gx.BroadcastToDims(Reshape(inside(in.eos), 1, k.endings), n, k.endings)), -1)
 }
 
-// topK keeps the k best scores of each row, and all that equal the last of them; the others become -inf.
-// scores [B, V] float32, k int32 scalar from 1 to V.
+// topK keeps the k best scores of each row, and all that equal the last of them; the others become
+// -inf. scores [B, V] float32, k int32 scalar from 1 to V.
 func topK(scores, k *Node) *Node {
 	g, s := scores.Graph(), scores.Shape()
 	b, v := s.Dim(0), s.Dim(1)
@@ -84,10 +85,10 @@ func topK(scores, k *Node) *Node {
 	return Where(GreaterOrEqual(keys, gx.BroadcastToDims(least, b, v)), scores, gx.Fill(g, s, math.Inf(-1)))
 }
 
-// topP keeps, from the best token down, those before which less than p of the probability is used up: the smallest set
-// that holds p. Of equal tokens at its edge the higher ids are kept, as in transformers, whose sort leaves equal scores
-// in order and removes from the low end. The others become -inf.
-// scores [B, V] float32, p float32 scalar in (0, 1].
+// topP keeps, from the best token down, those before which less than p of the probability is used
+// up: the smallest set that holds p. Of equal tokens at its edge the higher ids are kept, as in
+// transformers, whose sort leaves equal scores in order and removes from the low end. The others
+// become -inf. scores [B, V] float32, p float32 scalar in (0, 1].
 func topP(scores, p *Node) *Node {
 	g, s := scores.Graph(), scores.Shape()
 	b, v := s.Dim(0), s.Dim(1)
@@ -112,8 +113,9 @@ func topP(scores, p *Node) *Node {
 	return Where(keep, scores, gx.Fill(g, s, math.Inf(-1)))
 }
 
-// draw picks token v with probability softmax(scores)[v]: share [B] float32, uniform in (0, 1], is the share of the
-// probability that has to lie at or above the token's id. scores [B, V] -> [B] int32.
+// draw picks token v with probability softmax(scores)[v]: share [B] float32, uniform in (0, 1], is
+// the share of the probability that has to lie at or above the token's id. scores [B, V] -> [B]
+// int32.
 func draw(scores, share *Node) *Node {
 	s := scores.Shape()
 	ids, idBits := indexKeys(scores.Graph(), s.Dim(0), s.Dim(1))

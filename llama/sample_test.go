@@ -75,8 +75,8 @@ func hostLargestReaching(x, weights []float32, share float32) uint32 {
 	return 0
 }
 
-// byScore sorts token ids from the best score down; of equal ones the higher id comes first, as it does when
-// transformers reads an ascending, stable sort from its end.
+// byScore sorts token ids from the best score down; of equal ones the higher id comes first, as it
+// does when transformers reads an ascending, stable sort from its end.
 func byScore(x []float32) []int {
 	ids := make([]int, len(x))
 	for i := range ids {
@@ -88,7 +88,8 @@ func byScore(x []float32) []int {
 	return ids
 }
 
-// hostFilter is TopKLogitsWarper and TopPLogitsWarper of transformers 4.57 in float64: which tokens stay.
+// hostFilter is TopKLogitsWarper and TopPLogitsWarper of transformers 4.57 in float64: which tokens
+// stay.
 func hostFilter(x []float32, k int, p float64) []bool {
 	keep := make([]bool, len(x))
 	order := byScore(x)
@@ -135,7 +136,8 @@ func TestFiltersEqualTransformers(t *testing.T) {
 	}
 }
 
-// Every draw is the token whose slice of the probability the random number falls into, computed in float64.
+// Every draw is the token whose slice of the probability the random number falls into, computed in
+// float64.
 func TestDrawIsInverseOfTheDistribution(t *testing.T) {
 	const rows = 2000
 	x := randomLogits(1, 60, 7)[0]
@@ -149,7 +151,8 @@ func TestDrawIsInverseOfTheDistribution(t *testing.T) {
 		whole += math.Exp(float64(s))
 	}
 	for i, share := range shares {
-		// tail is the probability of the ids from id on; the draw is the last id whose tail still reaches the share.
+		// tail is the probability of the ids from id on; the draw is the last id whose tail still
+		// reaches the share.
 		var tail float64
 		id := len(x)
 		for tail < float64(share)-1e-6 {
@@ -166,7 +169,8 @@ func TestDrawIsInverseOfTheDistribution(t *testing.T) {
 	}
 }
 
-// The random numbers of the host, through the graph, give the distribution: chi-square with a fixed seed.
+// The random numbers of the host, through the graph, give the distribution: chi-square with a fixed
+// seed.
 func TestSampledTokensFollowTheDistribution(t *testing.T) {
 	const n, v = 4000, 8
 	logits := []float32{0, 1, 2, -1, 0.5, -3, 1.5, float32(math.Inf(-1))}
@@ -197,7 +201,8 @@ func TestSampledTokensFollowTheDistribution(t *testing.T) {
 		}
 		chi += (counts[i] - expected[i]) * (counts[i] - expected[i]) / expected[i]
 	}
-	// Seven possible tokens: six degrees of freedom, 22.5 is the 99.9 % point. The seed is fixed, so this passes always or never.
+	// Seven possible tokens: six degrees of freedom, 22.5 is the 99.9 % point. The seed is fixed,
+	// so this passes always or never.
 	if chi > 22.5 {
 		t.Errorf("chi-square %g with 6 degrees of freedom, want at most 22.5; counts %v, expected %v", chi, counts, expected)
 	}

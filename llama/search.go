@@ -10,16 +10,17 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// largestReaching is the one search that sampling is made of. For each row it returns the largest threshold T such that
-// the elements with key >= T hold at least a share of the row's whole weight:
+// largestReaching is the one search that sampling is made of. For each row it returns the largest
+// threshold T such that the elements with key >= T hold at least a share of the row's whole weight:
 //
 //	sum(weight[v] for key[v] >= T) >= share · sum(weight)
 //
 //	keys [B, V] uint32 below 2^keyBits, weights [B, V] float32 (not negative), share [B] float32 in (0, 1] -> [B, 1] uint32
 //
-// T is the key of an element with positive weight. A sort would give the same, but costs more on a vocabulary, and XLA
-// sorts through a closure. T is found four bits at a time from the top: a round tries sixteen thresholds in one pass.
-// Sums are float32, always over the same tree, so that they fall as T rises whatever the rounding.
+// T is the key of an element with positive weight. A sort would give the same, but costs more on a
+// vocabulary, and XLA sorts through a closure. T is found four bits at a time from the top: a round
+// tries sixteen thresholds in one pass. Sums are float32, always over the same tree, so that they
+// fall as T rises whatever the rounding.
 func largestReaching(keys, weights, share *Node, keyBits int) *Node {
 	g, s := keys.Graph(), keys.Shape()
 	b, v := s.Dim(0), s.Dim(1)
@@ -52,8 +53,8 @@ const (
 	searchWidth = 1 << searchBits
 )
 
-// order maps float32 numbers to uint32 keys in the same order: x < y exactly where order(x) < order(y). Positive
-// numbers get their sign bit set, negative ones all bits flipped.
+// order maps float32 numbers to uint32 keys in the same order: x < y exactly where order(x) <
+// order(y). Positive numbers get their sign bit set, negative ones all bits flipped.
 func order(x *Node) *Node {
 	code := Bitcast(x, dtypes.Uint32)
 	sign := gx.Fill(x.Graph(), code.Shape(), uint32(1)<<31)

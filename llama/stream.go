@@ -2,8 +2,9 @@ package llama
 
 import "time"
 
-// blockTarget is how long a call of the decode loop should take: short enough that text flows and Ctrl-C is heard at
-// once, long enough that what a call costs beside its tokens (handing the cache over, reading the tokens) is small.
+// blockTarget is how long a call of the decode loop should take: short enough that text flows and
+// Ctrl-C is heard at once, long enough that what a call costs beside its tokens (handing the cache
+// over, reading the tokens) is small.
 const blockTarget = 250 * time.Millisecond
 
 // pace chooses how many tokens the next call makes.
@@ -32,8 +33,8 @@ func (p *pace) next() int {
 }
 
 // measured tells how long a call of so many tokens took.
-func (p *pace) measured(turns int, took time.Duration) {
-	if turns > 0 {
-		p.last, p.step = turns, took/time.Duration(turns)
+func (p *pace) measured(steps int, took time.Duration) {
+	if steps > 0 {
+		p.last, p.step = steps, took/time.Duration(steps)
 	}
 }

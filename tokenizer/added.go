@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// addedToken is a token that is found in the text before anything else: special ones such as <s>, and words that were
-// added to a vocabulary later.
+// addedToken is a token that is found in the text before anything else: special ones such as <s>,
+// and words that were added to a vocabulary later.
 type addedToken struct {
 	id         Token
 	content    string
@@ -19,8 +19,8 @@ type addedToken struct {
 	special    bool
 }
 
-// addedTokens finds added tokens, in two passes as Hugging Face's tokenizers do: first those of the raw text, then, in
-// the pieces between them after these were normalized, the others.
+// addedTokens finds added tokens, in two passes as Hugging Face's tokenizers do: first those of the
+// raw text, then, in the pieces between them after these were normalized, the others.
 type addedTokens struct {
 	byID      map[Token]addedToken
 	byContent map[string]addedToken

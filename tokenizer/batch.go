@@ -29,24 +29,28 @@ func (b Batch) Row(i int) []Token {
 // PaddingSide is where short rows are filled up.
 type PaddingSide string
 
-// Sides. A model that continues texts needs padding on the left: every row then ends where its text does.
+// Sides. A model that continues texts needs padding on the left: every row then ends where its text
+// does.
 const (
 	PadLeft  PaddingSide = "left"
 	PadRight PaddingSide = "right"
 )
 
-// Padding says how the rows of a batch become equally long. The zero value suits a model that continues texts.
+// Padding says how the rows of a batch become equally long. The zero value suits a model that
+// continues texts.
 type Padding struct {
 	// Side is where padding goes; "" means PadLeft.
 	Side PaddingSide
-	// ID is the padding token. nil stands for the one that the model's files name, else for its end of sequence, else for
-	// 0: padding is masked, so its value changes no result.
+	// ID is the padding token. nil stands for the one that the model's files name, else for its end
+	// of sequence, else for 0: padding is masked, so its value changes no result.
 	ID *Token
-	// ToMultipleOf lets rows grow to a multiple of this many tokens; 0 and 1 leave the longest as it is.
+	// ToMultipleOf lets rows grow to a multiple of this many tokens; 0 and 1 leave the longest as
+	// it is.
 	ToMultipleOf int
 }
 
-// EncodeBatch encodes texts into a batch. A text that has no tokens is refused: nothing could continue it.
+// EncodeBatch encodes texts into a batch. A text that has no tokens is refused: nothing could
+// continue it.
 func (t *Tokenizer) EncodeBatch(texts []string, padding Padding) (Batch, error) {
 	rows := make([][]Token, len(texts))
 	for i, text := range texts {

@@ -8,7 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Llama-2 by hand: <s> is 1, "▁Hello" 15043, "," 29892, "▁world" 3186 (as transformers' documentation shows them).
+// Llama-2 by hand: <s> is 1, "▁Hello" 15043, "," 29892, "▁world" 3186 (as transformers'
+// documentation shows them).
 func TestEncodeBatch(t *testing.T) {
 	tok, err := parseJSON(llama2JSON(t), nil)
 	if err != nil {

@@ -5,17 +5,18 @@ import (
 	"unicode/utf8"
 )
 
-// bpe joins symbols, beginning with single characters, always the pair of the best rank, the leftmost first.
-// (Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units".) Ranks are the merges' order
-// in tokenizer.json, or the order of the joined pieces' scores in SentencePiece.
+// bpe joins symbols, beginning with single characters, always the pair of the best rank, the
+// leftmost first. (Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword
+// Units".) Ranks are the merges' order in tokenizer.json, or the order of the joined pieces' scores
+// in SentencePiece.
 type bpe struct {
 	tokens []string         // by id; "" where there is none
 	used   []bool           // by id: the vocabulary has it
 	ids    map[string]Token // of tokens
 	merges map[pair]merge
 
-	// symbols that may be joined but are no tokens themselves (only in SentencePiece: a character that occurs inside
-	// pieces alone); their ids follow after those of tokens.
+	// symbols that may be joined but are no tokens themselves (only in SentencePiece: a character
+	// that occurs inside pieces alone); their ids follow after those of tokens.
 	inner map[string]int32
 
 	byteIDs      *[256]Token // ids of <0x00> to <0xFF>; nil without byte fallback
@@ -62,7 +63,8 @@ func (c *candidates) Pop() any {
 	return last
 }
 
-// encode appends the ids of one word, in O(n log n): Llama-2 has no pre-tokenizer, so a word may be a whole book.
+// encode appends the ids of one word, in O(n log n): Llama-2 has no pre-tokenizer, so a word may be
+// a whole book.
 func (m *bpe) encode(ids []Token, word string) []Token {
 	if word == "" {
 		return ids

@@ -19,15 +19,17 @@ type Message struct {
 // ChatTemplate is the model's own template in Jinja's language, "" when it has none.
 func (t *Tokenizer) ChatTemplate() string { return t.chatTemplate }
 
-// ApplyChatTemplate renders a conversation as the model was trained to read it, special tokens included, as
-// transformers' apply_chat_template does with tokenize=False. addGenerationPrompt ends it where the assistant's answer
-// begins. A template's own objection, such as roles that do not alternate, is an error of bad input.
+// ApplyChatTemplate renders a conversation as the model was trained to read it, special tokens
+// included, as transformers' apply_chat_template does with tokenize=False. addGenerationPrompt ends
+// it where the assistant's answer begins. A template's own objection, such as roles that do not
+// alternate, is an error of bad input.
 //
-// A template comes with a model, from whoever made the file. Whatever it contains, it comes to an end: it may nest 400
-// calls and expressions, evaluate 3 million nodes, make 32 MiB of values on the way and 1 MiB of text, and take 10
-// seconds; a long conversation raises the bounds of work and size in proportion to its length, and ctx ends it earlier.
-// What goes beyond is an error of bad input. So is a construct of Jinja2 that is not implemented; it is named. Messages
-// do not quote the template.
+// A template comes with a model, from whoever made the file. Whatever it contains, it comes to an
+// end: it may nest 400 calls and expressions, evaluate 3 million nodes, make 32 MiB of values on
+// the way and 1 MiB of text, and take 10 seconds; a long conversation raises the bounds of work and
+// size in proportion to its length, and ctx ends it earlier. What goes beyond is an error of bad
+// input. So is a construct of Jinja2 that is not implemented; it is named. Messages do not quote
+// the template.
 func (t *Tokenizer) ApplyChatTemplate(ctx context.Context, messages []Message, addGenerationPrompt bool) (string, error) {
 	if t.chatTemplate == "" {
 		return "", usererr.New("the model has no chat template: give the prompt as plain text")
@@ -47,7 +49,8 @@ func (t *Tokenizer) ApplyChatTemplate(ctx context.Context, messages []Message, a
 	return renderChat(ctx, t.chatTemplate, messages, addGenerationPrompt, tokens, time.Now)
 }
 
-// EncodeChat renders a conversation and encodes it. The template has written the special tokens, so none are added.
+// EncodeChat renders a conversation and encodes it. The template has written the special tokens, so
+// none are added.
 func (t *Tokenizer) EncodeChat(ctx context.Context, messages []Message, addGenerationPrompt bool) ([]Token, error) {
 	text, err := t.ApplyChatTemplate(ctx, messages, addGenerationPrompt)
 	if err != nil {

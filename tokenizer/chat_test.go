@@ -34,7 +34,8 @@ func july(*testing.T) func() time.Time {
 	return func() time.Time { return time.Date(2024, time.July, 26, 12, 0, 0, 0, time.UTC) }
 }
 
-// The templates of the model families, by hand: what transformers gives (trim_blocks and lstrip_blocks on).
+// The templates of the model families, by hand: what transformers gives (trim_blocks and
+// lstrip_blocks on).
 func TestChatTemplateByHand(t *testing.T) {
 	user := []Message{{"user", "Hi"}}
 	talk := []Message{{"system", "Be kind."}, {"user", " Who are you? "}, {"assistant", "A llama."}, {"user", "Really?"}}
@@ -89,7 +90,8 @@ func TestChatTemplateJinja2(t *testing.T) {
 	}
 }
 
-// The small model's conversation, in ids: <|im_start|> is 1, <|im_end|> is 2, and no token is added to the template's.
+// The small model's conversation, in ids: <|im_start|> is 1, <|im_end|> is 2, and no token is added
+// to the template's.
 func TestEncodeChat(t *testing.T) {
 	tok := smallModel(t)
 	ids, err := tok.EncodeChat(t.Context(), []Message{{"system", "S"}, {"user", "Hi"}}, true)

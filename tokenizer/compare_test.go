@@ -18,7 +18,8 @@ import (
 )
 
 // compareCases is what other implementations make of many texts: testdata/cases.json.gz, made by
-// scripts/compare-tokenizers, which also runs these tests on far more texts ($KVQ_TOKENIZER_TESTDATA).
+// scripts/compare-tokenizers, which also runs these tests on far more texts
+// ($KVQ_TOKENIZER_TESTDATA).
 type compareCases struct {
 	Origin     string
 	Texts      []string
@@ -223,7 +224,8 @@ func TestCompareSentencePiece(t *testing.T) {
 	}
 }
 
-// Both formats of Llama-2's tokenizer agree in a folder, and pass the test cases that llama-tokenizer-js brings along.
+// Both formats of Llama-2's tokenizer agree in a folder, and pass the test cases that
+// llama-tokenizer-js brings along.
 func TestLlama2Folder(t *testing.T) {
 	cases := readCases(t)
 	const config = `{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "add_eos_token": false, "bos_token": "<s>",
@@ -284,8 +286,8 @@ func TestLlama2GGUF(t *testing.T) {
 	}
 }
 
-// A GGUF file of a Qwen has vocabulary and merges, and names the rest: the ids are those of its tokenizer.json, and those of
-// Hugging Face's tokenizers.
+// A GGUF file of a Qwen has vocabulary and merges, and names the rest: the ids are those of its
+// tokenizer.json, and those of Hugging Face's tokenizers.
 func TestQwen2GGUF(t *testing.T) {
 	testlane.Slow(t, "reads the large files of a tokenizer")
 	cases := readCases(t)

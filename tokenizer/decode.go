@@ -13,7 +13,8 @@ type decoder struct {
 	replacement  string // becomes a blank; "" for none
 	byteFallback bool   // <0xE4> is a byte
 	strip        int    // how many blanks the beginning of the text loses at most
-	// firstBare: the first piece loses its replacements instead of turning them into blanks (decoder "Metaspace").
+	// firstBare: the first piece loses its replacements instead of turning them into blanks
+	// (decoder "Metaspace").
 	firstBare bool
 }
 

@@ -80,8 +80,8 @@ func (c *chatTemplates) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// FromFolder makes the tokenizer of a folder in Hugging Face's layout: of tokenizer.json or else tokenizer.model, with
-// tokenizer_config.json where there is one.
+// FromFolder makes the tokenizer of a folder in Hugging Face's layout: of tokenizer.json or else
+// tokenizer.model, with tokenizer_config.json where there is one.
 func FromFolder(dir string) (*Tokenizer, error) {
 	config, err := readSettings(filepath.Join(dir, settingsFile))
 	if err != nil {
@@ -192,7 +192,8 @@ func (t *Tokenizer) apply(config settings) error {
 		*n.to = id
 		t.special[id] = true
 	}
-	// transformers' LlamaTokenizer makes the template anew from these two, whatever tokenizer.json says.
+	// transformers' LlamaTokenizer makes the template anew from these two, whatever tokenizer.json
+	// says.
 	if strings.HasPrefix(config.Class, "LlamaTokenizer") {
 		t.setTemplate(config.AddBOS == nil || *config.AddBOS, config.AddEOS != nil && *config.AddEOS)
 	}

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// tinyJSON is a tokenizer.json with the vocabulary "a" to "d", "ab", "cd", "abcd" and <s>, </s>; changes replace fields.
+// tinyJSON is a tokenizer.json with the vocabulary "a" to "d", "ab", "cd", "abcd" and <s>, </s>;
+// changes replace fields.
 func tinyJSON(t testing.TB, changes map[string]any) []byte {
 	t.Helper()
 	file := map[string]any{
@@ -39,7 +40,8 @@ func tinyFolder(t testing.TB, file map[string]any, settings string) string {
 	return dir
 }
 
-// By hand: ab is joined before cd, then both; e is not in the vocabulary and, without an unknown token, vanishes.
+// By hand: ab is joined before cd, then both; e is not in the vocabulary and, without an unknown
+// token, vanishes.
 func TestTinyBPE(t *testing.T) {
 	tok, err := FromFolder(tinyFolder(t, nil, ""))
 	if err != nil {
@@ -66,8 +68,8 @@ func TestTinyBPE(t *testing.T) {
 	}
 }
 
-// Which tokens a text is framed by: the template of tokenizer.json, unless the class is LlamaTokenizer, whose two
-// settings then decide.
+// Which tokens a text is framed by: the template of tokenizer.json, unless the class is
+// LlamaTokenizer, whose two settings then decide.
 func TestBeginOfSequenceRules(t *testing.T) {
 	template := map[string]any{"post_processor": map[string]any{
 		"type":           "TemplateProcessing",
@@ -201,7 +203,8 @@ func refused(t *testing.T, err error, want string) {
 	}
 }
 
-// Whatever a tokenizer.json holds, it is refused in one line or it encodes and decodes without a panic.
+// Whatever a tokenizer.json holds, it is refused in one line or it encodes and decodes without a
+// panic.
 func FuzzTokenizerJSON(f *testing.F) {
 	f.Add(tinyJSON(f, nil), "abcd <s>é")
 	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0},"merges":[["a","a"]]},"decoder":{"type":"ByteLevel"}}`), "aa")
@@ -223,8 +226,9 @@ func FuzzTokenizerJSON(f *testing.F) {
 	})
 }
 
-// Any text survives the way to SmolLM2's ids and back, and special names in it are plain text when asked. Only the few
-// bytes that its vocabulary lacks, control characters such as 0x13, are lost, as with Hugging Face's tokenizers.
+// Any text survives the way to SmolLM2's ids and back, and special names in it are plain text when
+// asked. Only the few bytes that its vocabulary lacks, control characters such as 0x13, are lost,
+// as with Hugging Face's tokenizers.
 func FuzzRoundTrip(f *testing.F) {
 	tok := smallModel(f)
 	for _, text := range []string{"", "Hello, world", "\xff\xfe", "a\u0301 \U0001F999", "  \t\n ", "<|im_end|>"} {
@@ -249,7 +253,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// The time to encode a whole book as one word, as Llama-2's tokenizer has it, must not grow with its square.
+// The time to encode a whole book as one word, as Llama-2's tokenizer has it, must not grow with
+// its square.
 func BenchmarkEncodeLlama2(b *testing.B) {
 	tok, err := parseJSON(llama2JSON(b), nil)
 	if err != nil {

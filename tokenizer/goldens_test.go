@@ -91,7 +91,8 @@ func TestTutorialPrompts(t *testing.T) {
 	}
 }
 
-// The four texts of the quality goldens: 576 tokens each of English, a licence and program documentation.
+// The four texts of the quality goldens: 576 tokens each of English, a licence and program
+// documentation.
 func TestQualityTexts(t *testing.T) {
 	tok := smallModel(t)
 	var tokens struct {
@@ -165,7 +166,8 @@ func TestGGUFRefuses(t *testing.T) {
 	}
 }
 
-// Llama-3's files: BOS is added unless the file says otherwise, and a word that is a token is not taken apart.
+// Llama-3's files: BOS is added unless the file says otherwise, and a word that is a token is not
+// taken apart.
 func TestGGUFLlama3(t *testing.T) {
 	metadata := map[string]any{
 		"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": uint32(4),

@@ -46,7 +46,8 @@ type modelJSON struct {
 	EndOfWordSuffix         string            `json:"end_of_word_suffix"`
 }
 
-// parseJSON makes a tokenizer of a tokenizer.json's content, and of tokens that tokenizer_config.json adds.
+// parseJSON makes a tokenizer of a tokenizer.json's content, and of tokens that
+// tokenizer_config.json adds.
 func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	var file fileJSON
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -87,7 +88,8 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	return t, nil
 }
 
-// setAdded makes the added tokens; later ones replace earlier ones of the same content, as in transformers.
+// setAdded makes the added tokens; later ones replace earlier ones of the same content, as in
+// transformers.
 func (t *Tokenizer) setAdded(list []addedToken) error {
 	const most = 1 << 24 // no vocabulary is larger; a wild id must not make VocabSize wild
 	for _, a := range list {

@@ -15,7 +15,8 @@ import (
 // spaceMark is how SentencePiece writes a blank.
 const spaceMark = "▁"
 
-// prefixed says which texts get a blank put in front, so that a word at the beginning has the token it has elsewhere.
+// prefixed says which texts get a blank put in front, so that a word at the beginning has the token
+// it has elsewhere.
 type prefixed string
 
 const (
@@ -31,8 +32,8 @@ func prefixScheme(dummyPrefix bool, scheme prefixed) prefixed {
 	return scheme
 }
 
-// newSentencePiece makes a tokenizer of SentencePiece's BPE: pieces with scores, the best of which joins first, and
-// among equals the leftmost (Kudo and Richardson 2018, "SentencePiece").
+// newSentencePiece makes a tokenizer of SentencePiece's BPE: pieces with scores, the best of which
+// joins first, and among equals the leftmost (Kudo and Richardson 2018, "SentencePiece").
 func newSentencePiece(pieces []string, scores []float64, types []int, scheme prefixed) (*Tokenizer, error) {
 	if len(scores) != len(pieces) {
 		return nil, usererr.New("%d scores for %d tokens, want one each", len(scores), len(pieces))
@@ -81,8 +82,9 @@ func newSentencePiece(pieces []string, scores []float64, types []int, scheme pre
 	return t, t.setAdded(addedByType(pieces, types))
 }
 
-// addScoredMerges makes a merge of every way to cut a piece into two symbols. Symbols are normal pieces and single
-// characters of pieces; the latter may be joined although they are no pieces themselves.
+// addScoredMerges makes a merge of every way to cut a piece into two symbols. Symbols are normal
+// pieces and single characters of pieces; the latter may be joined although they are no pieces
+// themselves.
 func (m *bpe) addScoredMerges(pieces []string, scores []float64, types []int) {
 	joins := func(id int) bool { // SentencePiece keeps the other types out of its table of pieces
 		return types[id] == typeNormal || types[id] == typeUserDefined || types[id] == typeUnused

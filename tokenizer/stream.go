@@ -2,9 +2,10 @@ package tokenizer
 
 import "strings"
 
-// Stream turns tokens into text as they come. It never gives a part of a character: bytes that may still become one
-// wait for the next token. The pieces joined are what Decode gives for all ids, except that in a run of byte tokens
-// only the broken bytes become U+FFFD, not the whole run. Not safe for concurrent use.
+// Stream turns tokens into text as they come. It never gives a part of a character: bytes that may
+// still become one wait for the next token. The pieces joined are what Decode gives for all ids,
+// except that in a run of byte tokens only the broken bytes become U+FFFD, not the whole run. Not
+// safe for concurrent use.
 type Stream struct {
 	tokenizer   *Tokenizer
 	skipSpecial bool
@@ -18,8 +19,8 @@ func (t *Tokenizer) Stream(skipSpecial bool) *Stream {
 	return &Stream{tokenizer: t, skipSpecial: skipSpecial, strip: t.decoder.strip}
 }
 
-// StreamAfter begins a text that goes on after tokens which are not given out, as a prompt: a decoder that drops the blank
-// of a first word does not drop that of the new text.
+// StreamAfter begins a text that goes on after tokens which are not given out, as a prompt: a
+// decoder that drops the blank of a first word does not drop that of the new text.
 func (t *Tokenizer) StreamAfter(prompt []Token, skipSpecial bool) *Stream {
 	s := t.Stream(skipSpecial)
 	s.Push(prompt...)

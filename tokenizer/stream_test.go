@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// A llama is four byte tokens in Llama-2's vocabulary (243 162 169 156): nothing comes before the fourth.
+// A llama is four byte tokens in Llama-2's vocabulary (243 162 169 156): nothing comes before the
+// fourth.
 func TestStreamWaitsForWholeCharacters(t *testing.T) {
 	tok, err := parseJSON(llama2JSON(t), nil)
 	if err != nil {
@@ -46,8 +47,8 @@ func TestStreamCutOff(t *testing.T) {
 	}
 }
 
-// However the ids are broken up, each piece is valid UTF-8 and all pieces together are the same text; for byte-level
-// vocabularies they are what Decode gives, even for ids that make no text.
+// However the ids are broken up, each piece is valid UTF-8 and all pieces together are the same
+// text; for byte-level vocabularies they are what Decode gives, even for ids that make no text.
 func TestStreamAnyPieces(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	llama2, err := parseJSON(llama2JSON(t), nil)
@@ -84,7 +85,8 @@ func TestStreamAnyPieces(t *testing.T) {
 	}
 }
 
-// The Unicode standard's own example of maximal subparts (table 3-8 and around): bytes on the left, how many U+FFFD.
+// The Unicode standard's own example of maximal subparts (table 3-8 and around): bytes on the left,
+// how many U+FFFD.
 func TestLossyUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                     "",

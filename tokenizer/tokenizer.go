@@ -5,7 +5,8 @@ import "strings"
 // Token is the id of a token in a model's vocabulary. Where there may be none, -1 says so.
 type Token = int32
 
-// Tokenizer turns text into ids and back. Make one with FromGGUF or FromFolder. Safe for concurrent use.
+// Tokenizer turns text into ids and back. Make one with FromGGUF or FromFolder. Safe for concurrent
+// use.
 type Tokenizer struct {
 	model        *bpe
 	normalize    normalizer   // nil: text stays as it is
@@ -25,14 +26,14 @@ type EncodeOptions struct {
 	// WithoutSpecialTokens leaves out what the model's template adds around a text, such as <s>:
 	// add_special_tokens=False in transformers.
 	WithoutSpecialTokens bool
-	// SplitSpecialTokens reads the names of special tokens, such as "</s>", as plain text: for text that a stranger
-	// wrote. split_special_tokens=True in transformers.
+	// SplitSpecialTokens reads the names of special tokens, such as "</s>", as plain text: for text
+	// that a stranger wrote. split_special_tokens=True in transformers.
 	SplitSpecialTokens bool
 }
 
-// Encode returns the ids of text. As in transformers, names of added and special tokens in the text become those
-// tokens, and the model's template is applied (Llama-2 puts <s> first; SmolLM2 adds nothing). Bytes that are not
-// UTF-8 count as U+FFFD.
+// Encode returns the ids of text. As in transformers, names of added and special tokens in the text
+// become those tokens, and the model's template is applied (Llama-2 puts <s> first; SmolLM2 adds
+// nothing). Bytes that are not UTF-8 count as U+FFFD.
 func (t *Tokenizer) Encode(text string) []Token { return t.EncodeWith(text, EncodeOptions{}) }
 
 // EncodeWith is Encode with options.
@@ -65,9 +66,9 @@ func (t *Tokenizer) encode(ids []Token, text string, splitSpecial bool) []Token 
 	return ids
 }
 
-// Decode returns the text of ids. Ids that the vocabulary does not have are left out, and special tokens too if
-// skipSpecial is set. Bytes that form no character become U+FFFD. Spaces are left as they are
-// (clean_up_tokenization_spaces=False).
+// Decode returns the text of ids. Ids that the vocabulary does not have are left out, and special
+// tokens too if skipSpecial is set. Bytes that form no character become U+FFFD. Spaces are left as
+// they are (clean_up_tokenization_spaces=False).
 func (t *Tokenizer) Decode(ids []Token, skipSpecial bool) string {
 	return t.decoder.decode(t.pieces(ids, skipSpecial))
 }
@@ -103,14 +104,15 @@ func (t *Tokenizer) VocabSize() int {
 	return size
 }
 
-// BOS is the token that begins a sequence, -1 when there is none. Whether Encode adds it is the model's choice.
+// BOS is the token that begins a sequence, -1 when there is none. Whether Encode adds it is the
+// model's choice.
 func (t *Tokenizer) BOS() Token { return t.bos }
 
 // EOS is the token that ends a sequence, -1 when there is none.
 func (t *Tokenizer) EOS() Token { return t.eos }
 
-// Pad is the padding token that the model's files name, -1 when there is none; then EOS serves as well, because
-// padding is masked.
+// Pad is the padding token that the model's files name, -1 when there is none; then EOS serves as
+// well, because padding is masked.
 func (t *Tokenizer) Pad() Token { return t.pad }
 
 // ID returns the id of a token by its name in the vocabulary, such as "<s>" or "Ġthe".
@@ -139,9 +141,9 @@ func (t *Tokenizer) IsSpecial(id Token) bool { return t.special[id] }
 // validUTF8 is Python's view of text: no byte that belongs to no character.
 func validUTF8(text string) string { return lossyUTF8([]byte(text)) }
 
-// lossyUTF8 makes a string of bytes; every longest part that could have begun a character, but did not, becomes
-// U+FFFD: the rule of Unicode (section 3.9, "maximal subparts"), Rust and Python. Go's own functions count
-// otherwise.
+// lossyUTF8 makes a string of bytes; every longest part that could have begun a character, but did
+// not, becomes U+FFFD: the rule of Unicode (section 3.9, "maximal subparts"), Rust and Python. Go's
+// own functions count otherwise.
 func lossyUTF8(b []byte) string {
 	var out strings.Builder
 	out.Grow(len(b))
@@ -165,8 +167,8 @@ const (
 	runeCutOff                    // the beginning of one; the rest may still come
 )
 
-// nextRune says what b, which is not empty, begins with, and how many bytes that takes. The table is that of
-// well-formed UTF-8 byte sequences in the Unicode standard.
+// nextRune says what b, which is not empty, begins with, and how many bytes that takes. The table
+// is that of well-formed UTF-8 byte sequences in the Unicode standard.
 func nextRune(b []byte) (int, runeState) {
 	first := b[0]
 	length, low, high := 0, byte(0x80), byte(0xBF) // of the second byte; later ones have the full range

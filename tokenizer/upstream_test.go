@@ -8,9 +8,9 @@ import (
 	"github.com/gomlx/go-huggingface/tokenizers"
 )
 
-// Why this package does not build on go-huggingface v0.4.11's tokenizers. Each case is a text on which they differ from
-// Hugging Face's own implementation; the other tests show that this package does not. When one fails, upstream was
-// repaired: see whether its tokenizers can take over.
+// Why this package does not build on go-huggingface v0.4.11's tokenizers. Each case is a text on
+// which they differ from Hugging Face's own implementation; the other tests show that this package
+// does not. When one fails, upstream was repaired: see whether its tokenizers can take over.
 func TestUpstreamFaults(t *testing.T) {
 	const config = `{"tokenizer_class": "PreTrainedTokenizerFast"}`
 	open := func(t *testing.T, name string, data []byte, class string) tokenizers.Tokenizer {

@@ -1,6 +1,7 @@
-// Package engine is the inner side of package llama, for the packages of this module that build on a model without being
-// part of it: llama/evaluate, llama/fit and the benchmarks. Package llama sets its variables when it is initialized, so they are there
-// wherever there is a generator. Nothing of it is for other modules.
+// Package engine is the inner side of package llama, for the packages of this module that build on
+// a model without being part of it: llama/evaluate, llama/fit and the benchmarks. Package llama
+// sets its variables when it is initialized, so they are there wherever there is a generator.
+// Nothing of it is for other modules.
 package engine
 
 import (
@@ -18,12 +19,13 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// NewSession checks prompts, rows of tokens of one length, and lays out a cache for them that begins with room for up to
-// more further tokens a row. generator is a *llama.Generator. Nothing runs yet.
+// NewSession checks prompts, rows of tokens of one length, and lays out a cache for them that
+// begins with room for up to more further tokens a row. generator is a *llama.Generator. Nothing
+// runs yet.
 var NewSession func(generator any, prompts [][]tokenizer.Token, more int) (Session, error)
 
-// NewSketch is a model without weights, for graphs that are compiled and never run: on so many devices, with weights of
-// dtype, or packed as a GGUF file has them.
+// NewSketch is a model without weights, for graphs that are compiled and never run: on so many
+// devices, with weights of dtype, or packed as a GGUF file has them.
 var NewSketch func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, packed bool, cache kvq.Config) (Sketch, error)
 
 // Sketch compiles the two large graphs of a generation.
@@ -36,16 +38,17 @@ type Sketch interface {
 // WeightBytes is what the weights of a model take on one device.
 var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) int64
 
-// NewRandom is a *llama.Model of a configuration's shapes with random weights, made on the devices themselves, for
-// benchmarks of models whose weights are not at hand. One seed always gives the same weights.
+// NewRandom is a *llama.Model of a configuration's shapes with random weights, made on the devices
+// themselves, for benchmarks of models whose weights are not at hand. One seed always gives the
+// same weights.
 var NewRandom func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, seed int64) (model any, err error)
 
-// NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens each. generator is a
-// *llama.Generator.
+// NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
+// each. generator is a *llama.Generator.
 var NewDecodeTimer func(ctx context.Context, generator any, batch, contextTokens, steps int) (DecodeTimer, error)
 
-// DecodeTimer measures what a token costs at a given context, without reading a prompt of that length first: its cache
-// has made-up contents.
+// DecodeTimer measures what a token costs at a given context, without reading a prompt of that
+// length first: its cache has made-up contents.
 type DecodeTimer interface {
 	Compile() time.Duration                         // of the decode graph
 	Run(ctx context.Context) (time.Duration, error) // makes the steps once, and returns the time of one
@@ -54,27 +57,29 @@ type DecodeTimer interface {
 	Finalize()
 }
 
-// ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the predictions that a
-// reference keeps, [N, B, V] float32, which llama/fit counts.
+// ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the
+// predictions that a reference keeps, [N, B, V] float32, which llama/fit counts.
 const ScoreBlock = 32
 
-// Session is a batch under way: its cache on the device, and how far it is filled. Not safe for concurrent use.
+// Session is a batch under way: its cache on the device, and how far it is filled. Not safe for
+// concurrent use.
 type Session interface {
-	// Program begins to compile a graph in the background, unless one with this key was begun already. key is comparable
-	// and tells apart all graphs of one generator, whatever the session's cache holds at the moment. inputs are the shapes
-	// of what Run and Step hand over.
+	// Program begins to compile a graph in the background, unless one with this key was begun
+	// already. key is comparable and tells apart all graphs of one generator, whatever the
+	// session's cache holds at the moment. inputs are the shapes of what Run and Step hand over.
 	Program(key any, inputs []shapes.Shape, build func(in []*graph.Node) []*graph.Node) Program
-	// Loop is Program for a graph that reads and writes the cache: build returns the cache's arrays, then its results.
+	// Loop is Program for a graph that reads and writes the cache: build returns the cache's
+	// arrays, then its results.
 	Loop(key any, inputs []shapes.Shape, build func(Model) []*graph.Node) Program
 	// Prefill takes the prompts in and returns the logits [B, V] (float32) of the last column.
 	Prefill(ctx context.Context) (Array, error)
 	// Run calls what Program returned. inputs are Arrays, or Go values and tensors of the host.
 	Run(ctx context.Context, p Program, inputs ...any) ([]Array, error)
-	// Step calls what Loop returned, which adds so many tokens to each row of the cache. It returns the results behind the
-	// cache's arrays.
+	// Step calls what Loop returned, which adds so many tokens to each row of the cache. It returns
+	// the results behind the cache's arrays.
 	Step(ctx context.Context, p Program, tokens int, inputs ...any) ([]Array, error)
-	// Plan is the layout of the cache. Room is how many more tokens fit into it, Grow moves it into one of a larger
-	// capacity.
+	// Plan is the layout of the cache. Room is how many more tokens fit into it, Grow moves it into
+	// one of a larger capacity.
 	Plan() *kvq.Plan
 	Room() int
 	Grow(ctx context.Context, capacity int) error
@@ -91,8 +96,8 @@ type Model struct {
 	Plan   *kvq.Plan     // of the cache
 	State  []*graph.Node // its arrays, donated: the arrays that build returns take their place
 	Inputs []*graph.Node
-	// Logits feeds tokens ids [B, t] (int32) through the model: the cache takes them in and has advanced afterwards. It
-	// returns the logits [B, V] (float32) of the last column.
+	// Logits feeds tokens ids [B, t] (int32) through the model: the cache takes them in and has
+	// advanced afterwards. It returns the logits [B, V] (float32) of the last column.
 	Logits func(ids *graph.Node, cache kvq.Cache) *graph.Node
 }
 
@@ -100,7 +105,8 @@ type Model struct {
 type Program interface {
 	// Wait returns when it is compiled, or early with the context's error.
 	Wait(ctx context.Context) error
-	// Needs is what it takes of each device's memory, by XLA's figures, once it is compiled; an error where there are none.
+	// Needs is what it takes of each device's memory, by XLA's figures, once it is compiled; an
+	// error where there are none.
 	Needs() (gx.Compiled, error)
 }
 

@@ -1,7 +1,8 @@
 package engine
 
-// PromptColumns rounds a prompt's length up to one of a few sizes, each of which is compiled once: powers of two and
-// the steps halfway between them, from 16 on, so that at most a third of the columns is added padding.
+// PromptColumns rounds a prompt's length up to one of a few sizes, each of which is compiled once:
+// powers of two and the steps halfway between them, from 16 on, so that at most a third of the
+// columns is added padding.
 func PromptColumns(length int) int {
 	for size := 16; ; size *= 2 {
 		if length <= size {
@@ -13,9 +14,10 @@ func PromptColumns(length int) int {
 	}
 }
 
-// FirstCapacity is how many slots a cache begins with, for a prompt of so many columns and at most limit new tokens. Up
-// to 1,024 the cache holds the whole generation from the start: the unused slots cost less time than another
-// compilation. Longer ones begin with less and grow, since attention may read every slot.
+// FirstCapacity is how many slots a cache begins with, for a prompt of so many columns and at most
+// limit new tokens. Up to 1,024 the cache holds the whole generation from the start: the unused
+// slots cost less time than another compilation. Longer ones begin with less and grow, since
+// attention may read every slot.
 func FirstCapacity(columns, limit int) int {
 	const small, headroom = 1024, 256
 	whole := capacity(columns + limit - 1)

@@ -9,9 +9,11 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Measure tells, for each trial, how many tokens of the key the model finds through its cache. The text goes in at once; the question, the
-// beginning of the answer and the key follow one token a step, so that not even the first digit is read from an exact prompt. A token is
-// found if it is the most likely one after those before it: a key whose tokens are all found is what greedy generation would have written.
+// Measure tells, for each trial, how many tokens of the key the model finds through its cache. The
+// text goes in at once; the question, the beginning of the answer and the key follow one token a
+// step, so that not even the first digit is read from an exact prompt. A token is found if it is
+// the most likely one after those before it: a key whose tokens are all found is what greedy
+// generation would have written.
 //
 // rows trials run at a time. compile is the time spent waiting for graphs.
 func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int) (found []int, compile time.Duration, err error) {

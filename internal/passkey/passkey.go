@@ -1,5 +1,6 @@
-// Package passkey checks what a cache remembers of a long text: a number of five digits is hidden in it, and the model is asked for it at the
-// end (Mohtashami and Jaggi, Landmark Attention, 2023, section 4.2; KVQuant, table 2, does the same for caches).
+// Package passkey checks what a cache remembers of a long text: a number of five digits is hidden
+// in it, and the model is asked for it at the end (Mohtashami and Jaggi, Landmark Attention, 2023,
+// section 4.2; KVQuant, table 2, does the same for caches).
 package passkey
 
 import (
@@ -24,7 +25,8 @@ type Trial struct {
 	Last int               // so many last tokens of Tail are the key
 }
 
-// Depths of the key, as parts of the text. The newest tokens are in no depth: a cache's window would answer for its codes.
+// Depths of the key, as parts of the text. The newest tokens are in no depth: a cache's window
+// would answer for its codes.
 var Depths = []float64{0, 0.25, 0.5, 0.75, 0.9}
 
 const (
@@ -50,8 +52,9 @@ func sentence(r *rand.Rand) string {
 	return pick(filler.who) + " " + pick(filler.does) + " " + pick(filler.what) + " " + pick(filler.when) + "."
 }
 
-// Trials makes texts of at most length tokens, one after the other at each of the depths, every one with a key and filler of its own. The same
-// seed gives the same texts. Where the model has a chat template, the text and the question are a user's message.
+// Trials makes texts of at most length tokens, one after the other at each of the depths, every one
+// with a key and filler of its own. The same seed gives the same texts. Where the model has a chat
+// template, the text and the question are a user's message.
 func Trials(ctx context.Context, tok *tokenizer.Tokenizer, length, count int, seed uint64) ([]Trial, error) {
 	list := make([]Trial, count)
 	for i := range list {

@@ -39,7 +39,8 @@ func words(tok *tokenizer.Tokenizer, ids []tokenizer.Token) string {
 	return tok.Decode(ids, false)
 }
 
-// A trial is as long as it may be, has its key once in a sentence at its depth, and the question, without the key, where it ends.
+// A trial is as long as it may be, has its key once in a sentence at its depth, and the question,
+// without the key, where it ends.
 func TestTrialHidesItsKeyAtItsDepth(t *testing.T) {
 	_, tok := smallModel(t)
 	const length = 600
@@ -101,7 +102,8 @@ func TestPadKeepsTheEnds(t *testing.T) {
 	}
 }
 
-// The real model finds the keys of short texts, and through the preset balanced as many as in full precision.
+// The real model finds the keys of short texts, and through the preset balanced as many as in full
+// precision.
 func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
 	testlane.Slow(t, "the small model, with two caches")
 	backend := testbackend.XLA(t)

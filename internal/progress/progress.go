@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Lines returns a callback that prints a line now and then, for notebooks and logs: where it begins, each tenth but not
-// more often than every two seconds, and the end.
+// Lines returns a callback that prints a line now and then, for notebooks and logs: where it
+// begins, each tenth but not more often than every two seconds, and the end.
 func Lines(w io.Writer, name string) func(done, total int64) { return lines(w, name, time.Now) }
 
 func lines(w io.Writer, name string, now func() time.Time) func(done, total int64) {

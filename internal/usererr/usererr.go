@@ -1,8 +1,9 @@
-// Package usererr marks errors that the caller's input caused: a missing file, a field with an absurd value, a
-// prompt that is too long. Programs print such an error in one line and exit with status 2; every other error is a
-// failure of the program or the machine, status 1.
+// Package usererr marks errors that the caller's input caused: a missing file, a field with an
+// absurd value, a prompt that is too long. Programs print such an error in one line and exit with
+// status 2; every other error is a failure of the program or the machine, status 1.
 //
-// The public packages export [ErrInput] under the same name, so that every program can tell the two apart.
+// The public packages export [ErrInput] under the same name, so that every program can tell the two
+// apart.
 package usererr
 
 import (
@@ -26,8 +27,9 @@ func (e *inputError) Unwrap() error { return e.cause }
 // Is makes errors.Is(err, ErrInput) true.
 func (e *inputError) Is(target error) bool { return target == ErrInput }
 
-// New returns an error of bad input. The message says what was wanted and what came, in one line: line breaks that
-// an argument brings along become blanks. An argument wrapped with %w stays reachable for errors.Is and errors.As.
+// New returns an error of bad input. The message says what was wanted and what came, in one line:
+// line breaks that an argument brings along become blanks. An argument wrapped with %w stays
+// reachable for errors.Is and errors.As.
 func New(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return &inputError{message: strings.Join(strings.FieldsFunc(err.Error(), isLineBreak), " "), cause: errors.Unwrap(err)}

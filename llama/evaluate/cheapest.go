@@ -20,12 +20,14 @@ type Candidate struct {
 	Agreement  float64 // share of tokens where both caches find the same token most likely
 }
 
-// Cheapest returns the cache with the fewest bits a value whose KL divergence from the full-precision cache, averaged over
-// the given texts [B][n] of token ids, is at most budget nats, and what it measured on the way. It tries candidates from the
-// fewest bits up and stops at the first that passes; nil candidates are kvq's presets. Of o, the Reference is not used.
+// Cheapest returns the cache with the fewest bits a value whose KL divergence from the
+// full-precision cache, averaged over the given texts [B][n] of token ids, is at most budget nats,
+// and what it measured on the way. It tries candidates from the fewest bits up and stops at the
+// first that passes; nil candidates are kvq's presets. Of o, the Reference is not used.
 //
-// Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says little about another kind.
-// Where no candidate passes, the error says so, and the measurements come with it.
+// Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says
+// little about another kind. Where no candidate passes, the error says so, and the measurements
+// come with it.
 func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, budget float64, candidates []kvq.Config, o Options) (kvq.Config, []Candidate, error) {
 	if budget <= 0 {
 		return kvq.Config{}, nil, usererr.New("a KL budget of %g: want more than 0, since only the full-precision cache costs nothing", budget)

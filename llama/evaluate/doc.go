@@ -1,5 +1,5 @@
-// Package evaluate scores how well a model predicts given texts through a cache: perplexity, and, against a reference,
-// KL divergence and top-1 agreement.
+// Package evaluate scores how well a model predicts given texts through a cache: perplexity, and,
+// against a reference, KL divergence and top-1 agreement.
 //
 //	full, err := llama.NewGenerator(model, kvq.Config{})
 //	tested, err := llama.NewGenerator(model, kvq.Tutorial())
@@ -7,7 +7,8 @@
 //	all := result.All()
 //	fmt.Println(all.Perplexity(), all.MeanKL(), all.Agreement())
 //
-// Texts are teacher-forced: the model reads each token of the text, whatever it would have written itself. The scores
-// are made on the device, a block of tokens per call, so memory does not grow with the texts. [Cheapest] looks for the
-// cache with the fewest bits whose divergence stays within a budget.
+// Texts are teacher-forced: the model reads each token of the text, whatever it would have written
+// itself. The scores are made on the device, a block of tokens per call, so memory does not grow
+// with the texts. [Cheapest] looks for the cache with the fewest bits whose divergence stays within
+// a budget.
 package evaluate

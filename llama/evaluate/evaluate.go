@@ -14,14 +14,15 @@ import (
 
 // Options say how texts are scored. The zero value scores without a reference.
 type Options struct {
-	// Reference is a generator, usually of the same model with a full-precision cache, with whose predictions each
-	// prediction is compared. It runs side by side: both go on a block of tokens at a time. nil: none.
+	// Reference is a generator, usually of the same model with a full-precision cache, with whose
+	// predictions each prediction is compared. It runs side by side: both go on a block of tokens
+	// at a time. nil: none.
 	Reference *llama.Generator
-	// Prefill is how many tokens of each text go in at once, as a prompt does; the others follow one a step, so that every
-	// token after them is predicted through the cache. 0 means 64.
+	// Prefill is how many tokens of each text go in at once, as a prompt does; the others follow
+	// one a step, so that every token after them is predicted through the cache. 0 means 64.
 	Prefill int
-	// Progress is told how many tokens of the longest text are scored, and how many there are; an error from it ends the
-	// evaluation. nil: nobody is told.
+	// Progress is told how many tokens of the longest text are scored, and how many there are; an
+	// error from it ends the evaluation. nil: nobody is told.
 	Progress func(done, total int) error
 }
 
@@ -39,8 +40,8 @@ func (r *Result) All() Scores { return join(r.Rows) }
 // AllReference are those of the reference.
 func (r *Result) AllReference() Scores { return join(r.Reference) }
 
-// Score predicts each token of texts [B][n] (n may differ from row to row) after the prefilled ones from the tokens before
-// it, through the cache of tested. Bad input is [llama.ErrInput].
+// Score predicts each token of texts [B][n] (n may differ from row to row) after the prefilled ones
+// from the tokens before it, through the cache of tested. Bad input is [llama.ErrInput].
 func Score(ctx context.Context, tested *llama.Generator, texts [][]tokenizer.Token, o Options) (*Result, error) {
 	config := tested.Model().Config()
 	if o.Reference != nil && o.Reference.Model().Config().VocabSize != config.VocabSize {
@@ -140,7 +141,8 @@ func (f *forcedTexts) next() int {
 	return min(block, f.total-f.scored)
 }
 
-// column gives the tokens at a place counted from the end of the prefilled part; padding past the end of a text.
+// column gives the tokens at a place counted from the end of the prefilled part; padding past the
+// end of a text.
 func (f *forcedTexts) column(place int) []tokenizer.Token {
 	out := make([]tokenizer.Token, len(f.texts))
 	for i, text := range f.texts {
@@ -166,7 +168,8 @@ type run struct {
 	kind    kind
 	session engine.Session
 	logits  engine.Array // of the prompt, until they are scored; else nil
-	// predictions are the log-probabilities [N, B, V] of the newest step, on the device; of a reference alone, else nil.
+	// predictions are the log-probabilities [N, B, V] of the newest step, on the device; of a
+	// reference alone, else nil.
 	predictions engine.Array
 	rows        []Scores
 }
@@ -201,7 +204,8 @@ func free(list ...*engine.Array) {
 	}
 }
 
-// step scores the next tokens: from the prompt's logits the first time, then by feeding the tokens scored before.
+// step scores the next tokens: from the prompt's logits the first time, then by feeding the tokens
+// scored before.
 func (r *run) step(ctx context.Context, reference *run) error {
 	free(&r.predictions)
 	var inputs []any

@@ -20,7 +20,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// tiny is a random model of the goldens in float32, of two layers with grouped heads. All tests share it.
+// tiny is a random model of the goldens in float32, of two layers with grouped heads. All tests
+// share it.
 func tiny(t testing.TB) *llama.Model {
 	t.Helper()
 	backend, dir := testbackend.XLA(t), golden.Dir(t)
@@ -67,7 +68,8 @@ func generator(t testing.TB, cache kvq.Config) *llama.Generator {
 // quanto is a cache that codes some of longTexts at once.
 var quanto = kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 4}
 
-// longTexts are made-up texts of 90 and 61 tokens: several blocks of scores, the second text ending inside of one.
+// longTexts are made-up texts of 90 and 61 tokens: several blocks of scores, the second text ending
+// inside of one.
 func longTexts() [][]tokenizer.Token {
 	texts := make([][]tokenizer.Token, 2)
 	for row, n := range []int{90, 61} {
@@ -78,7 +80,8 @@ func longTexts() [][]tokenizer.Token {
 	return texts
 }
 
-// hostScores computes in float64 what Scores should be, from logits of a whole text fed token by token.
+// hostScores computes in float64 what Scores should be, from logits of a whole text fed token by
+// token.
 func hostScores(test, reference [][]float32, tokens []tokenizer.Token) Scores {
 	logSoftmax := func(x []float32) []float64 {
 		var sum float64
@@ -111,7 +114,8 @@ func hostScores(test, reference [][]float32, tokens []tokenizer.Token) Scores {
 	return s
 }
 
-// Scores made on the device equal those computed on the host from the logits of forced generation, text by text.
+// Scores made on the device equal those computed on the host from the logits of forced generation,
+// text by text.
 func TestScoreEqualsHost(t *testing.T) {
 	testlane.Slow(t, "compiles the evaluation with two caches")
 	full, tested := generator(t, kvq.Config{}), generator(t, quanto)
@@ -232,8 +236,8 @@ func TestDevicesScore(t *testing.T) {
 	}
 }
 
-// A cache that goes through a call that scores is held once: XLA writes the new one in its place, on each of several
-// devices too.
+// A cache that goes through a call that scores is held once: XLA writes the new one in its place,
+// on each of several devices too.
 func TestScoringHoldsTheCacheOnce(t *testing.T) {
 	for _, devices := range []int{1, 2} {
 		m := sharded(t, devices)

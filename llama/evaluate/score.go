@@ -18,7 +18,8 @@ const (
 	scoreTested                // they are compared with kept ones
 )
 
-// block is how many tokens one call of the scoring loop feeds: it bounds the kept predictions, [N, B, V] float32.
+// block is how many tokens one call of the scoring loop feeds: it bounds the kept predictions, [N,
+// B, V] float32.
 const block = engine.ScoreBlock
 
 // scores of one step, all [B]: see Scores. kl and top1 are nil without a reference.
@@ -27,11 +28,12 @@ type stepScores struct {
 	prediction    *Node // log-probabilities [B, V]
 }
 
-// score compares logits [B, V] with the token that follows, target [B] int32, and with the reference's log-probabilities
-// [B, V], if not nil.
+// score compares logits [B, V] with the token that follows, target [B] int32, and with the
+// reference's log-probabilities [B, V], if not nil.
 //
-// The divergence is summed as Σ p·(d + e⁻ᵈ - 1) with d = log p - log q, which is Σ p·d because p and q sum to 1. Its
-// terms are never negative and flat around d = 0, so that the rounding of d does not drown a small divergence.
+// The divergence is summed as Σ p·(d + e⁻ᵈ - 1) with d = log p - log q, which is Σ p·d because p
+// and q sum to 1. Its terms are never negative and flat around d = 0, so that the rounding of d
+// does not drown a small divergence.
 func score(logits, target, reference *Node) stepScores {
 	g, s := logits.Graph(), logits.Shape()
 	b, v := s.Dim(0), s.Dim(1)
@@ -76,7 +78,8 @@ func (k kind) shapes(n, b, v int) []shapes.Shape {
 // promptKey names the graph that scores the first token, from the prompt's logits.
 type promptKey struct{ kind kind }
 
-// startPrompt begins to compile it: logits [B, V], target [1, B] and perhaps the reference [1, B, V] to scores.
+// startPrompt begins to compile it: logits [B, V], target [1, B] and perhaps the reference [1, B,
+// V] to scores.
 func startPrompt(s engine.Session, k kind, v int) engine.Program {
 	b := s.Plan().Shape().Batch
 	in := []shapes.Shape{shapes.Make(dtypes.Float32, b, v), shapes.Make(dtypes.Int32, 1, b)}
@@ -95,8 +98,8 @@ func startPrompt(s engine.Session, k kind, v int) engine.Program {
 // loopKey names the graph that feeds given tokens through the cache and scores those that follow.
 type loopKey struct{ kind kind }
 
-// startLoop begins to compile it: limit [1], tokens to feed and tokens that follow [N, B], all int32, and perhaps the
-// reference [N, B, V], to the cache and the scores.
+// startLoop begins to compile it: limit [1], tokens to feed and tokens that follow [N, B], all
+// int32, and perhaps the reference [N, B, V], to the cache and the scores.
 func startLoop(s engine.Session, k kind, v int) engine.Program {
 	b := s.Plan().Shape().Batch
 	in := []shapes.Shape{shapes.Make(dtypes.Int32, 1), shapes.Make(dtypes.Int32, block, b), shapes.Make(dtypes.Int32, block, b)}

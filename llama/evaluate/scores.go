@@ -2,8 +2,8 @@ package evaluate
 
 import "math"
 
-// Scores say how well a model with its cache predicts one text, token by token, from the first token after the
-// prefilled ones on.
+// Scores say how well a model with its cache predicts one text, token by token, from the first
+// token after the prefilled ones on.
 type Scores struct {
 	NLL  []float32 // negative log-likelihood of each token, in nats
 	KL   []float32 // Kullback-Leibler divergence from the reference's prediction to this one, in nats; nil without a reference

@@ -33,9 +33,9 @@ const (
 	StepPart               // the decode loop
 )
 
-// Compile compiles graphs of a generation for a model that is not loaded, at the same time as Generate does, and returns
-// what XLA says they need: the parts named, or both. What it returns is zero for the other one. It is an error where the
-// backend does not tell.
+// Compile compiles graphs of a generation for a model that is not loaded, at the same time as
+// Generate does, and returns what XLA says they need: the parts named, or both. What it returns is
+// zero for the other one. It is an error where the backend does not tell.
 func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...Part) (Compiled, error) {
 	var c Compiled
 	plans, err := r.plans()

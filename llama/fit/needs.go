@@ -9,8 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// Needs is the memory that a generation takes on each device at most, in bytes. Weights and cache are exact, what a
-// computation needs in passing is a prediction; [Request.Compile] asks XLA.
+// Needs is the memory that a generation takes on each device at most, in bytes. Weights and cache
+// are exact, what a computation needs in passing is a prediction; [Request.Compile] asks XLA.
 type Needs struct {
 	Weights int64      `json:"weights"`
 	Cache   kvq.Memory `json:"cache"`            // at its largest
@@ -22,8 +22,8 @@ type Needs struct {
 // Total is all of it.
 func (n Needs) Total() int64 { return n.Weights + n.Cache.Total() + n.Beside + n.Work }
 
-// Needs predicts what the generation takes. widened says that the device multiplies 16-bit matrices as float32 (XLA's
-// CPU), of which it then holds a copy. Bad input is [llama.ErrInput].
+// Needs predicts what the generation takes. widened says that the device multiplies 16-bit matrices
+// as float32 (XLA's CPU), of which it then holds a copy. Bad input is [llama.ErrInput].
 func (r Request) Needs(widened bool) (Needs, error) {
 	if r.Batch < 1 || r.Prompt < 1 || r.NewTokens < 0 {
 		return Needs{}, usererr.New("batch %d, prompt of %d, %d new tokens: want at least 1, 1 and 0", r.Batch, r.Prompt, r.NewTokens)
@@ -66,8 +66,8 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	return n, nil
 }
 
-// joinedElements is the number of elements of a layer's tensors that are made of several weights: while they are joined,
-// they are there twice.
+// joinedElements is the number of elements of a layer's tensors that are made of several weights:
+// while they are joined, they are there twice.
 func joinedElements(c llama.Config) (sum int64) {
 	for _, t := range c.Tensors() {
 		if t.Role.OfLayer() && t.Layer == 0 && len(t.Parts) > 1 {
@@ -77,15 +77,16 @@ func joinedElements(c llama.Config) (sum int64) {
 	return sum
 }
 
-// promptWork predicts the largest temporaries of the graph that takes the prompt in. Of a layer either its attention or its
-// feed-forward part is alive, beside the residual stream x, and of the matrices a float32 copy where the device needs one:
+// promptWork predicts the largest temporaries of the graph that takes the prompt in. Of a layer
+// either its attention or its feed-forward part is alive, beside the residual stream x, and of the
+// matrices a float32 copy where the device needs one:
 //
 //	feed-forward  tokens · (3·hidden + 3·intermediate)                                x, norm, sum; gate, up and their product
 //	attention     tokens · (2·hidden + 2·(H + 2K)·D + H·D) + 2 · scores [B, H, q, T]  x, norm; heads before and after the rotation; output
 //
-// The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a longer prompt never counts
-// less. A quantizer that searches takes the prompt in pieces and stays below that (storeCodes). TestNeedsAgainstXLA and
-// TestPromptWorkIsOfOneLayer compare.
+// The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a
+// longer prompt never counts less. A quantizer that searches takes the prompt in pieces and stays
+// below that (storeCodes). TestNeedsAgainstXLA and TestPromptWorkIsOfOneLayer compare.
 func (r Request) promptWork(widened bool) int64 {
 	c, columns := r.Model, int64(r.columns())
 	tokens := int64(r.Batch) * columns
@@ -98,12 +99,13 @@ func (r Request) promptWork(widened bool) int64 {
 	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened && r.DType != dtypes.BFloat16) + r.unpackedBytes()
 }
 
-// stepWork predicts those of the decode loop: logits twice, what is unpacked of a cache at a time, and perhaps the float32
-// copy.
+// stepWork predicts those of the decode loop: logits twice, what is unpacked of a cache at a time,
+// and perhaps the float32 copy.
 func (r Request) stepWork(widened bool) int64 {
 	work := 2*r.logits() + r.widenedBytes(widened)
 	if r.Cache.Quantized() {
-		// Codes are summed as they are, or unpacked in tiles (package kvq, attendBlocks and attendTiles): about a layer at the most.
+		// Codes are summed as they are, or unpacked in tiles (package kvq, attendBlocks and
+		// attendTiles): about a layer at the most.
 		const tiles = 8 << 20
 		layer := int64(r.Batch) * int64(r.Prompt+r.NewTokens) * int64(2*r.Model.KVHeads*r.Model.HeadDim) * 4
 		work += min(layer, tiles)
@@ -114,8 +116,9 @@ func (r Request) stepWork(widened bool) int64 {
 // logits are float32 [B, V].
 func (r Request) logits() int64 { return 4 * int64(r.Batch) * int64(r.Model.VocabSize) }
 
-// widenedBytes is the float32 copy of all matrices that multiply, the embedding only where it is the head too. XLA's CPU
-// compiler takes the conversion out of the decode loop, so all are there at once.
+// widenedBytes is the float32 copy of all matrices that multiply, the embedding only where it is
+// the head too. XLA's CPU compiler takes the conversion out of the decode loop, so all are there at
+// once.
 func (r Request) widenedBytes(widened bool) int64 {
 	if !widened || r.DType == dtypes.Float32 {
 		return 0

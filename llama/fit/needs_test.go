@@ -16,8 +16,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// What is predicted is near to what XLA says its graphs need: weights and cache to the byte but for the small inputs, the
-// work between 0.7 and 2 times, or a few megabytes where there is hardly any.
+// What is predicted is near to what XLA says its graphs need: weights and cache to the byte but for
+// the small inputs, the work between 0.7 and 2 times, or a few megabytes where there is hardly any.
 func TestNeedsAgainstXLA(t *testing.T) {
 	testlane.Slow(t, "compiles a model for every kind of need")
 	backend := testbackend.XLA(t)
@@ -69,7 +69,8 @@ func TestNeedsAgainstXLA(t *testing.T) {
 	}
 }
 
-// Weights that stay packed are counted as they are when they are loaded; and XLA's figures for the graphs.
+// Weights that stay packed are counted as they are when they are loaded; and XLA's figures for the
+// graphs.
 func TestNeedsOfPackedWeights(t *testing.T) {
 	testlane.Slow(t, "compiles the small model")
 	backend := testbackend.XLA(t)

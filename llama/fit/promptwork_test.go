@@ -12,8 +12,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// What a prompt needs in passing is one layer's work, by XLA's own figures, as docs/design.md says: a second layer adds nothing, nor do the many ranges
-// that a quantizer tries, and logits are those of the last column alone.
+// What a prompt needs in passing is one layer's work, by XLA's own figures, as docs/design.md says:
+// a second layer adds nothing, nor do the many ranges that a quantizer tries, and logits are those
+// of the last column alone.
 func TestPromptWorkIsOfOneLayer(t *testing.T) {
 	testlane.Slow(t, "compiles long prompts")
 	backend := testbackend.XLA(t)
