@@ -8,7 +8,8 @@ Needs   transformers==4.57.6 jinja2==3.1.6 (Python 3.11 or newer), which a virtu
 
 A case is a template, the variables, and the text that transformers' render_jinja_template gives, or the kind of its
 error. The constructs and the templates of the model families stand in internal/jinja/testdata: constructs.txt (a
-construct between lines of ---), and families/*.jinja, which are written by hand after the published ones.
+construct between lines of ---), and families/*.jinja, which are written by hand after the published ones; those in
+tokenizer/testdata/chat are rendered too. In a construct ⏎, ␍ and ⇥ stand for a line break, a carriage return and a tab.
 
   --more FOLDER   renders the *.jinja files of a folder instead, such as those of llama.cpp's models/templates
   --write FILE    where to; the tests read it as well where KVQ_TEMPLATES names it
@@ -108,7 +109,6 @@ def render(template, messages, prompt, variables):
 
 def constructs():
     for number, template in enumerate((TESTDATA / "constructs.txt").read_text(encoding="utf-8").split("\n---\n")):
-        # A construct that is about the end of a template says so by \n in its last line, which split leaves alone.
         template = template.replace("⏎", "\n").replace("␍", "\r").replace("⇥", "\t")
         yield {"name": f"construct {number + 1}", "template": template, "conversation": "talk", "prompt": True, "variables": "constructs"}
 
@@ -132,7 +132,13 @@ def main():
             sys.exit(f"make-template-goldens: {name} {found}, want {wanted}")
     chat_template_utils.datetime = Noon
     variables = {"tokens": TOKENS, "tools": {**TOKENS, "tools": [TOOL]}, "constructs": VARIABLES}
-    cases = list(families(options.more)) if options.more else [*constructs(), *families(TESTDATA / "families")]
+    cases = []
+    if options.more:
+        cases += families(options.more)
+    else:
+        cases += constructs()
+        cases += families(TESTDATA / "families")
+        cases += families(TESTDATA.parent.parent.parent / "tokenizer" / "testdata" / "chat")
     for case in cases:
         case.update(render(case["template"], CONVERSATIONS[case["conversation"]], case["prompt"], variables[case["variables"]]))
     # A template is kept once.
