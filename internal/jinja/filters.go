@@ -208,7 +208,7 @@ func init() {
 			items := r.list(v)
 			slices.Reverse(items)
 			switch v.(type) {
-			case *list, *dict, *view, *span:
+			case *list, *dict, *view, *span, undefined:
 				return lazy(each(items))
 			}
 			return &list{items: items}
@@ -228,7 +228,7 @@ func init() {
 			for i, name := range attributes {
 				gets[i] = r.getter(name, r.truthOr(a[1], false), missing{})
 			}
-			return &list{items: r.sorted(r.list(v), r.truthOr(a[0], false), func(item any) any {
+			return &list{items: r.sorted(r.list(v), r.intOr(a[0], 0) != 0, func(item any) any {
 				keys := make([]any, len(gets))
 				for i, get := range gets {
 					keys[i] = get(item)
@@ -289,25 +289,26 @@ func init() {
 		},
 		"unique": func(r *run, v any, args []any, kw keywords) any {
 			a := r.bind(args, kw, 0, "case_sensitive", "attribute")
-			get := r.getter(a[1], r.truthOr(a[0], false), missing{})
-			next := r.iter(v)
 			seen := newDict(0)
-			return lazy(func() (any, bool) {
-				for {
-					item, more := next()
-					if !more {
-						return nil, false
-					}
-					key := get(item)
-					if _, is := key.(undefined); is {
-						key = undefined{}
-					} else {
-						r.hashable(key)
-					}
-					if _, known := seen.get(key); !known {
-						r.takeItems(6)
-						seen.set(key, nil)
-						return item, true
+			return deferred(func() func() (any, bool) {
+				get, next := r.getter(a[1], r.truthOr(a[0], false), missing{}), r.iter(v)
+				return func() (any, bool) {
+					for {
+						item, more := next()
+						if !more {
+							return nil, false
+						}
+						key := get(item)
+						if _, is := key.(undefined); is {
+							key = undefined{}
+						} else {
+							r.hashable(key)
+						}
+						if _, known := seen.get(key); !known {
+							r.takeItems(6)
+							seen.set(key, nil)
+							return item, true
+						}
 					}
 				}
 			})
@@ -324,6 +325,17 @@ func init() {
 var htmlEscaper = strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'", "&#39;", `"`, "&#34;")
 
 func lazy(next func() (any, bool)) *generator { return &generator{next: next} }
+
+// deferred is a generator whose code begins to run when its first item is asked for, as all of Python's do.
+func deferred(begin func() (next func() (any, bool))) *generator {
+	var next func() (any, bool)
+	return lazy(func() (any, bool) {
+		if next == nil {
+			next = begin()
+		}
+		return next()
+	})
+}
 
 // softText is the text that a filter for strings works on. Jinja2 keeps the mark of marked text, which only trim does here.
 func (r *run) softText(v any) string {
@@ -346,7 +358,7 @@ func (r *run) getter(attribute any, caseSensitive bool, standard any) func(any) 
 				parts = append(parts, part)
 			}
 		}
-	case int64:
+	case int64, bool:
 		parts = []any{a}
 	default:
 		r.fail("an attribute's name is %s", typeName(a))
@@ -405,70 +417,69 @@ func (r *run) dictSort(v any, args []any, kw keywords) any {
 		place = 1
 	}
 	lower := r.getter(nil, r.truthOr(a[0], false), missing{})
-	return &list{items: r.sorted(pairs, r.truthOr(a[2], false), func(pair any) any { return lower(pair.(*list).items[place]) })}
+	return &list{items: r.sorted(pairs, r.intOr(a[2], 0) != 0, func(pair any) any { return lower(pair.(*list).items[place]) })}
 }
 
 func (r *run) mapped(v any, args []any, kw keywords) any {
-	if !r.truth(v) {
-		return lazy(each(nil))
-	}
-	var f func(any) any
-	if len(args) == 0 {
-		attribute, named := kw.pop("attribute")
-		if !named {
-			r.fail("map wants a filter or an attribute")
+	return deferred(func() func() (any, bool) {
+		if !r.truth(v) {
+			return each(nil)
 		}
-		standard, named := kw.pop("default")
-		if !named {
-			standard = missing{}
-		}
-		r.bind(nil, kw, 0)
-		f = r.getter(attribute, true, standard)
-	} else {
-		name := r.textOr(args[0], "")
-		f = func(item any) any { return r.filter(name, item, args[1:], kw) }
-	}
-	var next func() (any, bool)
-	return lazy(func() (any, bool) {
-		if next == nil {
-			next = r.iter(v)
-		}
-		item, more := next()
-		if !more {
-			return nil, false
-		}
-		return f(item), true
-	})
-}
-
-func (r *run) choose(v any, args []any, kw keywords, keep, attribute bool) any {
-	if !r.truth(v) {
-		return lazy(each(nil))
-	}
-	get := func(item any) any { return item }
-	if attribute {
+		var f func(any) any
 		if len(args) == 0 {
-			r.fail("an attribute's name is missing")
+			attribute, named := kw.pop("attribute")
+			if !named {
+				r.fail("map wants a filter or an attribute")
+			}
+			standard, named := kw.pop("default")
+			if !named {
+				standard = missing{}
+			}
+			r.bind(nil, kw, 0)
+			f = r.getter(attribute, true, standard)
+		} else {
+			name := r.textOr(args[0], "")
+			f = func(item any) any { return r.filter(name, item, args[1:], kw) }
 		}
-		get, args = r.getter(args[0], true, missing{}), args[1:]
-	}
-	test := func(item any) bool { return r.truth(item) }
-	if len(args) > 0 {
-		name := r.textOr(args[0], "")
-		test = func(item any) bool { return r.check(name, item, args[1:], kw) }
-	}
-	var next func() (any, bool)
-	return lazy(func() (any, bool) {
-		if next == nil {
-			next = r.iter(v)
-		}
-		for {
+		next := r.iter(v)
+		return func() (any, bool) {
 			item, more := next()
 			if !more {
 				return nil, false
 			}
-			if test(get(item)) == keep {
-				return item, true
+			return f(item), true
+		}
+	})
+}
+
+func (r *run) choose(v any, args []any, kw keywords, keep, attribute bool) any {
+	return deferred(func() func() (any, bool) {
+		if !r.truth(v) {
+			return each(nil)
+		}
+		get := func(item any) any { return item }
+		args := args
+		if attribute {
+			if len(args) == 0 {
+				r.fail("an attribute's name is missing")
+			}
+			get, args = r.getter(args[0], true, missing{}), args[1:]
+		}
+		test := func(item any) bool { return r.truth(item) }
+		if len(args) > 0 {
+			name := r.textOr(args[0], "")
+			test = func(item any) bool { return r.check(name, item, args[1:], kw) }
+		}
+		next := r.iter(v)
+		return func() (any, bool) {
+			for {
+				item, more := next()
+				if !more {
+					return nil, false
+				}
+				if test(get(item)) == keep {
+					return item, true
+				}
 			}
 		}
 	})
@@ -476,10 +487,13 @@ func (r *run) choose(v any, args []any, kw keywords, keep, attribute bool) any {
 
 func (r *run) batch(v any, args []any, kw keywords) any {
 	a := r.bind(args, kw, 1, "linecount", "fill_with")
-	n := r.intOr(a[0], 0)
-	next := r.iter(v)
+	var next func() (any, bool)
+	var n int64
 	var waiting []any // the first item of the next batch
 	return lazy(func() (any, bool) {
+		if next == nil {
+			next, n = r.iter(v), r.intOr(a[0], 0)
+		}
 		batch := waiting
 		waiting = nil
 		for {
@@ -507,13 +521,16 @@ func (r *run) batch(v any, args []any, kw keywords) any {
 
 func (r *run) columns(v any, args []any, kw keywords) any {
 	a := r.bind(args, kw, 1, "slices", "fill_with")
-	n := r.intOr(a[0], 0)
-	if n <= 0 {
-		r.fail("slice wants at least one slice")
-	}
-	items := r.list(v)
-	i, start := int64(0), 0
+	var items []any
+	i, n, start := int64(0), int64(-1), 0
 	return lazy(func() (any, bool) {
+		if n < 0 {
+			items = r.list(v)
+			if n = r.intOr(a[0], 0); n == 0 {
+				r.fail("slice wants at least one slice")
+			}
+			n = max(n, 0)
+		}
 		if i == n {
 			return nil, false
 		}

@@ -108,6 +108,7 @@ var refused = []string{
 	"{'items': 1}.items }}", "{{ text.upper }}", "{{ numbers | map('string') }}", "{{ range }}", // addresses are in Python's text
 	"123456789012345678901234567890", "9223372036854775807 + 1",
 	"'x' | e + '<'",
+	"{% for m in messages %}{{ tools }}{% endfor %}{% set tools = 1 %}", // tools are not defined in the loop, in Jinja2
 }
 
 // Every template gives what transformers gives, or an error where transformers has one. What this package cannot do, it

@@ -549,7 +549,7 @@ func isSequence(v any) bool {
 	switch v := v.(type) {
 	case *list:
 		return !v.tuple
-	case *span:
+	case *span, undefined:
 		return true
 	}
 	return false

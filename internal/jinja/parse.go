@@ -26,12 +26,14 @@ func Parse(source string) (template *Template, err error) {
 		source = source[:n-1]
 	}
 	p := &parser{source: source, tokens: lex(source)}
+	p.openScope()
 	body := p.statements()
 	if p.peek().kind != endOfFile {
 		p.fail("a tag that does not belong here")
 	}
-	if len(p.unknown) > 0 {
-		panic(stop{p.unknown[0]})
+	p.settle(0)
+	if len(p.certain) > 0 {
+		panic(stop{p.certain[0]})
 	}
 	return &Template{source: source, body: body}, nil
 }
@@ -46,7 +48,52 @@ type parser struct {
 	loops   int        // loops around this place that break and continue can mean
 	inFor   int        // loops around this place
 	names   [][]string // for each macro around this place, the names that its body reads
-	unknown []*Error   // filters and tests that do not exist; an error only where they are not within an if
+	scopes  []names    // the blocks around this place that have variables of their own
+	ifs     int        // ifs around this place, within its scope
+	unknown []*Error   // filters and tests that do not exist, in the scope being read; an if around them pardons them
+	certain []*Error   // those of scopes that are done: no if around a scope pardons them
+}
+
+// names are what is known of a scope's variables up to a place.
+type names struct {
+	seen   map[string]bool // read or set in the scope itself
+	inside map[string]bool // read in a scope within it, before it was seen
+	ifs    int             // ifs around this place in the scope outside
+}
+
+func (p *parser) openScope() {
+	p.scopes = append(p.scopes, names{map[string]bool{}, map[string]bool{}, p.ifs})
+	p.ifs = 0
+}
+
+func (p *parser) closeScope() {
+	last := len(p.scopes) - 1
+	p.ifs = p.scopes[last].ifs
+	p.scopes = p.scopes[:last]
+}
+
+// reads notes that a name is read here.
+func (p *parser) reads(n string) {
+	for i := len(p.scopes) - 1; i >= 0 && !p.scopes[i].seen[n]; i-- {
+		if i == len(p.scopes)-1 {
+			p.scopes[i].seen[n] = true
+		} else {
+			p.scopes[i].inside[n] = true
+		}
+	}
+}
+
+// givenNames are the variables that a template finds, beside the functions.
+var givenNames = []string{"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token"}
+
+// sets notes that a name is set here. Jinja2 takes a variable that a scope sets for undefined in the blocks before that,
+// even where it was given from outside; this package would read the outer one.
+func (p *parser) sets(n string) {
+	s := &p.scopes[len(p.scopes)-1]
+	if _, function := globals[n]; !s.seen[n] && s.inside[n] && p.ifs == 0 && (function || slices.Contains(givenNames, n)) {
+		p.fail("the variable %q is set behind a block that reads it: not supported", n)
+	}
+	s.seen[n] = true
 }
 
 func (p *parser) peek() token { return p.tokens[p.next] }
@@ -194,12 +241,21 @@ func (p *parser) statement() statement {
 	return nil
 }
 
+// settle ends a scope: what it found to be missing since is an error.
+func (p *parser) settle(since int) {
+	p.certain = append(p.certain, p.unknown[since:]...)
+	p.unknown = p.unknown[:since]
+}
+
 // outOfLoop reads a body whose text is kept apart: a break in it would lose that text.
 func (p *parser) outOfLoop(end string) []statement {
-	loops := p.loops
+	loops, unknown := p.loops, len(p.unknown)
 	p.loops = 0
+	p.openScope()
 	body, _ := p.block(end)
+	p.closeScope()
 	p.loops = loops
+	p.settle(unknown)
 	return body
 }
 
@@ -208,10 +264,14 @@ func (p *parser) ifTag() statement {
 	n := &ifNode{}
 	for {
 		test := p.tuple(tupleOptions{})
+		p.ifs++
 		body, end := p.block("elif", "else", "endif")
+		p.ifs--
 		n.branches = append(n.branches, branch{test, body})
 		if end == "else" {
+			p.ifs++
 			n.otherwise, end = p.block("endif")
+			p.ifs--
 		}
 		if end == "endif" {
 			p.unknown = p.unknown[:unknown]
@@ -222,6 +282,7 @@ func (p *parser) ifTag() statement {
 
 func (p *parser) forTag(at int) statement {
 	p.inFor++
+	begin := p.next
 	n := &forNode{at: at, target: p.target(tupleOptions{end: "in"})}
 	if !p.skipName("in") {
 		p.fail("expected %q", "in")
@@ -229,6 +290,14 @@ func (p *parser) forTag(at int) statement {
 	p.inFor--
 	n.over = p.tuple(tupleOptions{end: "recursive"})
 	p.inFor++
+	unknown := len(p.unknown)
+	p.openScope()
+	for _, t := range p.tokens[begin:p.next] {
+		if t.kind == name && t.text == "in" {
+			break
+		}
+		p.scopes[len(p.scopes)-1].seen[t.text] = true // the target's
+	}
 	if p.skipName("if") {
 		n.test = p.expression()
 	}
@@ -240,6 +309,8 @@ func (p *parser) forTag(at int) statement {
 	if end == "else" {
 		n.otherwise, _ = p.block("endfor")
 	}
+	p.closeScope()
+	p.settle(unknown)
 	p.inFor--
 	return n
 }
@@ -247,14 +318,28 @@ func (p *parser) forTag(at int) statement {
 func (p *parser) setTag(at int) statement {
 	target := p.target(tupleOptions{namespace: true})
 	if p.skipOp("=") {
-		return &setNode{at: at, target: target, value: p.tuple(tupleOptions{conditional: true})}
+		n := &setNode{at: at, target: target, value: p.tuple(tupleOptions{conditional: true})}
+		p.setsTarget(target)
+		return n
 	}
+	p.setsTarget(target)
 	n := &setNode{at: at, target: target}
 	if p.isOp("|") {
 		n.value = p.filters(nil, false)
 	}
 	n.body, n.block = p.outOfLoop("endset"), true
 	return n
+}
+
+func (p *parser) setsTarget(t target) {
+	switch t := t.(type) {
+	case *nameTarget:
+		p.sets(t.name)
+	case *tupleTarget:
+		for _, inner := range t.targets {
+			p.setsTarget(inner)
+		}
+	}
 }
 
 func (p *parser) withTag() statement {
@@ -267,12 +352,17 @@ func (p *parser) withTag() statement {
 		p.expectOp("=")
 		n.values = append(n.values, p.expression())
 	}
+	unknown := len(p.unknown)
+	p.openScope()
 	n.body, _ = p.block("endwith")
+	p.closeScope()
+	p.settle(unknown)
 	return n
 }
 
 func (p *parser) macroTag(at int) statement {
 	called := p.target(tupleOptions{nameOnly: true}).(*nameTarget).name
+	p.sets(called)
 	m := p.signature()
 	m.name = called
 	p.callable(&m, "endmacro")
@@ -307,7 +397,14 @@ func (p *parser) callable(m *macro, end string) {
 	loops, inFor := p.loops, p.inFor
 	p.loops = 0
 	p.names = append(p.names, nil)
+	unknown := len(p.unknown)
+	p.openScope()
+	for _, param := range m.params {
+		p.sets(param)
+	}
 	m.body, _ = p.block(end)
+	p.closeScope()
+	p.settle(unknown)
 	read := p.names[len(p.names)-1]
 	p.names = p.names[:len(p.names)-1]
 	p.loops, p.inFor = loops, inFor
@@ -386,6 +483,7 @@ func (p *parser) nameTarget(t token) target {
 }
 
 func (p *parser) read(n string) {
+	p.reads(n)
 	if n != "caller" && n != "kwargs" && n != "varargs" {
 		return
 	}
@@ -648,7 +746,7 @@ func (p *parser) postfix(value expr) expr {
 			p.expectOp("]")
 			p.leave()
 			if len(list) == 1 {
-				if s, is := list[0].(*sliceExpr); is {
+				if s, is := list[0].(*sliceExpr); is && s.value == nil {
 					s.value = value
 					value = s
 				} else {
@@ -657,7 +755,7 @@ func (p *parser) postfix(value expr) expr {
 				continue
 			}
 			for _, item := range list {
-				if _, is := item.(*sliceExpr); is {
+				if s, is := item.(*sliceExpr); is && s.value == nil {
 					p.fail("a slice among several subscripts: not supported")
 				}
 			}

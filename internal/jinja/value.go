@@ -83,6 +83,17 @@ func (r *run) hashable(k any) {
 	}
 }
 
+// hasKey tells whether a value is a key. Those that could be one in Python, and never are here, are not.
+func (r *run) hasKey(d *dict, v any) bool {
+	switch v.(type) {
+	case *span, *function, *generator, *loop, *namespace, undefined:
+		return false
+	}
+	r.hashable(v)
+	_, known := d.get(v)
+	return known
+}
+
 // namespace is the one value that a template can change.
 type namespace struct{ dict }
 
@@ -713,14 +724,10 @@ func (r *run) contains(container, v any) bool {
 		r.read(len(s) + len(part))
 		return strings.Contains(s, part)
 	case *dict:
-		r.hashable(v)
-		_, known := c.get(v)
-		return known
+		return r.hasKey(c, v)
 	case *view:
 		if c.of == "keys" {
-			r.hashable(v)
-			_, known := c.dict.get(v)
-			return known
+			return r.hasKey(c.dict, v)
 		}
 	case *span:
 		if f, is := asFloat(v); is {
