@@ -50,10 +50,11 @@ func (d decoder) decode(pieces []string) string {
 }
 
 func (d decoder) stripped(text string) string {
-	for range d.strip {
-		text = strings.TrimPrefix(text, " ")
+	n := 0
+	for n < min(d.strip, len(text)) && text[n] == ' ' {
+		n++
 	}
-	return text
+	return text[n:]
 }
 
 // appendBytes appends what one piece stands for.

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -54,25 +55,28 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 		return nil, usererr.New("not a tokenizer.json: %w", err)
 	}
 	if file.Model == nil {
-		return nil, usererr.New("field %q is absent", "model")
+		return nil, usererr.New("field %.60q is absent", "model")
 	}
 	t := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, special: make(map[Token]bool)}
 	var err error
 	if t.model, err = file.Model.bpe(); err != nil {
 		return nil, err
 	}
-	if t.normalize, err = parseNormalizer(file.Normalizer); err != nil {
+	var stages stageReader
+	if t.normalize, err = stages.normalizer(file.Normalizer); err != nil {
 		return nil, err
 	}
-	if t.preTokenize, err = parsePreTokenizer(file.PreTokenizer); err != nil {
+	if t.preTokenize, err = stages.preTokenizer(file.PreTokenizer); err != nil {
 		return nil, err
 	}
 	if t.decoder, err = parseDecoder(file.Decoder); err != nil {
 		return nil, err
 	}
-	if t.prefix, t.suffix, err = parsePostProcessor(file.PostProcessor); err != nil {
+	around, err := stages.postProcessor(file.PostProcessor)
+	if err != nil {
 		return nil, err
 	}
+	t.prefix, t.suffix = around.prefix, around.suffix
 	var list []addedToken
 	for _, a := range file.AddedTokens {
 		token := a.token()
@@ -84,6 +88,11 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	if err := t.setAdded(append(list, more...)); err != nil {
 		return nil, err
 	}
+	for _, id := range slices.Concat(t.prefix, t.suffix) {
+		if _, found := t.Piece(id); !found {
+			return nil, usererr.New("post-processor: the vocabulary has no token with id %d", id)
+		}
+	}
 	t.unknown = t.model.unknown
 	return t, nil
 }
@@ -94,7 +103,7 @@ func (t *Tokenizer) setAdded(list []addedToken) error {
 	const most = 1 << 24 // no vocabulary is larger; a wild id must not make VocabSize wild
 	for _, a := range list {
 		if a.id < 0 || a.id >= most {
-			return usererr.New("added token %q has id %d, want 0 to %d", a.content, a.id, most-1)
+			return usererr.New("added token %.60q has id %d, want 0 to %d", a.content, a.id, most-1)
 		}
 		if a.special {
 			t.special[a.id] = true
@@ -107,7 +116,7 @@ func (t *Tokenizer) setAdded(list []addedToken) error {
 func (m *modelJSON) bpe() (*bpe, error) {
 	switch {
 	case m.Type != "BPE" && m.Type != "": // old files leave the type out
-		return nil, usererr.New("model of type %q is not supported, want BPE", m.Type)
+		return nil, usererr.New("model of type %.60q is not supported, want BPE", m.Type)
 	case m.Dropout != nil && *m.Dropout != 0:
 		return nil, usererr.New("model: dropout = %g, want none", *m.Dropout)
 	case m.ContinuingSubwordPrefix != "" || m.EndOfWordSuffix != "":
@@ -135,7 +144,7 @@ func (m *modelJSON) bpe() (*bpe, error) {
 	if m.UnknownToken != nil {
 		id, found := b.ids[*m.UnknownToken]
 		if !found {
-			return nil, usererr.New("model: unk_token %q is not in the vocabulary", *m.UnknownToken)
+			return nil, usererr.New("model: unk_token %.60q is not in the vocabulary", *m.UnknownToken)
 		}
 		b.unknown = id
 	}
@@ -152,36 +161,44 @@ func parseMerge(raw json.RawMessage) (left, right string, err error) {
 	if json.Unmarshal(raw, &text) == nil {
 		left, right, found := strings.Cut(text, " ")
 		if !found || strings.Contains(right, " ") {
-			return "", "", usererr.New("came %q, want two tokens with a blank between", text)
+			return "", "", usererr.New("came %.60q, want two tokens with a blank between", text)
 		}
 		return left, right, nil
 	}
 	var two []string
 	if json.Unmarshal(raw, &two) != nil || len(two) != 2 {
-		return "", "", usererr.New("came %s, want two tokens", raw)
+		return "", "", usererr.New("came %.60s, want two tokens", raw)
 	}
 	return two[0], two[1], nil
 }
 
 // maxVocabulary bounds ids, so that a damaged file cannot make the table of tokens huge.
+// Vocabularies have gaps, but few: see sparse.
 const maxVocabulary = 1 << 24
+
+// sparse says that a table of so many ids would be mostly empty: memory that a short file must not
+// take.
+func sparse(size, tokens int) bool { return size > 1<<16+4*tokens }
 
 func newBPE(vocabulary map[string]int) (*bpe, error) {
 	b := &bpe{ids: make(map[string]Token, len(vocabulary)), unknown: -1}
 	size := 0
 	for token, id := range vocabulary {
 		if id < 0 || id >= maxVocabulary {
-			return nil, usererr.New("model: token %q has id %d, want 0 to %d", token, id, maxVocabulary-1)
+			return nil, usererr.New("model: token %.60q has id %d, want 0 to %d", token, id, maxVocabulary-1)
 		}
 		size = max(size, id+1)
 	}
 	if size == 0 {
 		return nil, usererr.New("model: the vocabulary is empty")
 	}
+	if sparse(size, len(vocabulary)) {
+		return nil, usererr.New("model: ids up to %d for %d tokens, want ids without large gaps", size-1, len(vocabulary))
+	}
 	b.tokens, b.used = make([]string, size), make([]bool, size)
 	for token, id := range vocabulary {
 		if b.used[id] {
-			return nil, usererr.New("model: tokens %q and %q have the same id %d", min(token, b.tokens[id]), max(token, b.tokens[id]), id)
+			return nil, usererr.New("model: tokens %.60q and %.60q have the same id %d", min(token, b.tokens[id]), max(token, b.tokens[id]), id)
 		}
 		b.tokens[id], b.used[id], b.ids[token] = token, true, Token(id)
 	}
@@ -193,7 +210,7 @@ func (m *bpe) addMerge(left, right string, rank int32) error {
 	r, foundRight := m.ids[right]
 	joined, foundJoined := m.ids[left+right]
 	if !foundLeft || !foundRight || !foundJoined {
-		return usererr.New("%q and %q: want both and their union in the vocabulary", left, right)
+		return usererr.New("%.60q and %.60q: want both and their union in the vocabulary", left, right)
 	}
 	if _, twice := m.merges[pair{l, r}]; !twice { // the earlier one counts, it has the better rank
 		m.merges[pair{l, r}] = merge{rank, joined}
