@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -38,4 +39,28 @@ func Example() {
 	// Output:
 	// [[4 4 4 2] [0 3 1 0]] [[0 0 0 1] [1 1 1 1]]
 	// [ab ab]
+}
+
+// Tokens come one at a time; a character that takes several of them comes when it is complete.
+func ExampleTokenizer_Stream() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	// The three bytes of "€" are a token each.
+	euro := strings.NewReplacer(`"Ġ": 3`, `"Ġ": 3, "â": 5, "Ĥ": 6, "¬": 7`).Replace(tiny)
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte(euro), 0o600); err != nil {
+		panic(err)
+	}
+	t, err := tokenizer.FromFolder(dir)
+	if err != nil {
+		panic(err)
+	}
+	text := t.Stream(true)
+	for _, id := range t.Encode("ab €") {
+		fmt.Printf("%q ", text.Push(id))
+	}
+	// Output:
+	// "ab" " " "" "" "€"
 }
