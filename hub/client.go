@@ -304,7 +304,7 @@ func retryAfter(h http.Header) time.Duration {
 // of the kind that it expects, and one that is not would make the model unreachable.
 type repoInfo struct {
 	Commit string            `json:"sha"`
-	Files  []*gohub.FileInfo `json:"siblings"`
+	Files  []*gohub.FileInfo `json:"siblings"` // none is nil: see info
 }
 
 // info asks for a revision's commit and files.
@@ -317,6 +317,11 @@ func (c *client) info(ctx context.Context, repo, revision string) (*repoInfo, er
 	}
 	if !commitName.MatchString(info.Commit) {
 		return nil, fail(ErrServer, nil, "%s: %s came without a commit; is HF_ENDPOINT a hub?", c.origin.Host, repo)
+	}
+	for i, file := range info.Files {
+		if file == nil || file.Name == "" {
+			return nil, fail(ErrServer, nil, "%s: file %d of %s came without a name; is HF_ENDPOINT a hub?", c.origin.Host, i, repo)
+		}
 	}
 	return info, nil
 }

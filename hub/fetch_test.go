@@ -289,6 +289,26 @@ func TestMaliciousHub(t *testing.T) {
 	}
 }
 
+// A list of files with an entry that is none is refused, wherever the entry stands and whatever is asked for.
+func TestFilesWithoutNames(t *testing.T) {
+	const named = `{"rfilename": "config.json", "size": 1, "blobId": "` + commit1 + `"}`
+	for _, list := range []string{"null", named + ", null", "null, " + named, "{}", `{"rfilename": null}`, `{"rfilename": ""}`} {
+		for _, id := range []string{public, public + "/config.json", public + "/model.gguf"} {
+			s := newHub(t)
+			s.SetFaults(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasPrefix(r.URL.Path, "/api/") {
+					return false
+				}
+				fmt.Fprintf(w, `{"sha": "%s", "siblings": [%s]}`, commit1, list)
+				return true
+			}, nil)
+			r := newReader(t, s, "")
+			_, err := r.fetch(id)
+			r.fails(err, ErrServer, false, public, "without a name")
+		}
+	}
+}
+
 // Hugging Face's own library reads what Fetch made, and Fetch what it made.
 func TestPythonSharesTheCache(t *testing.T) {
 	python := os.Getenv("KVQ_HF_PYTHON")
