@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -158,7 +159,28 @@ func safetensorsHeader(path string) (map[string]stored, error) {
 		}
 		all[name] = s
 	}
+	if err := noOverlap(all); err != nil {
+		return nil, usererr.New("%s: %w", path, err)
+	}
 	return all, nil
+}
+
+// noOverlap refuses a file of which two tensors share bytes, as the reference reader does: there
+// every tensor begins where the one before ends.
+func noOverlap(all map[string]stored) error {
+	list := make([]stored, 0, len(all))
+	for _, s := range all {
+		if s.size > 0 {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b stored) int { return cmp.Or(cmp.Compare(a.offset, b.offset), strings.Compare(a.name, b.name)) })
+	for i := 1; i < len(list); i++ {
+		if a, b := list[i-1], list[i]; b.offset < a.offset+a.size {
+			return usererr.New("tensors %q and %q share bytes of the file", a.name, b.name)
+		}
+	}
+	return nil
 }
 
 // safetensorsTypes are the element types that a model of this architecture may have.

@@ -1,6 +1,8 @@
 package modelfile
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -80,6 +82,12 @@ func TestOpenRefusesFolders(t *testing.T) {
 			list[0].Data = list[0].Data[:10]
 			writeFile(t, safetensorsBytes(t, list), dir, weightsFile)
 		}, []string{`"model.embed_tokens.weight"`, "10 bytes, want 528"}},
+		{"two tensors on the same bytes", func(t *testing.T, dir string) {
+			moveTensor(t, dir, "model.layers.0.self_attn.v_proj.weight", "model.layers.0.self_attn.k_proj.weight", 0)
+		}, []string{"model.safetensors", `"model.layers.0.self_attn.k_proj.weight" and "model.layers.0.self_attn.v_proj.weight"`, "share bytes"}},
+		{"two tensors that share an element", func(t *testing.T, dir string) {
+			moveTensor(t, dir, "model.layers.0.self_attn.v_proj.weight", "model.layers.0.self_attn.k_proj.weight", -2)
+		}, []string{"model.safetensors", "share bytes"}},
 		{"index that is none", func(t *testing.T, dir string) {
 			writeFile(t, []byte(`{"weight_map": {}}`), dir, indexFile)
 		}, []string{indexFile, "weight_map"}},
@@ -222,4 +230,30 @@ func TestReadRefuses(t *testing.T) {
 	truncate(t, filepath.Join(f.Path(), weightsFile), -8)
 	_, err = readAll(f, As{DType: dtypes.Float32})
 	wantLine(t, err, "lm_head.weight", "ends early")
+}
+
+// moveTensor makes a tensor of a folder's single file begin where another one begins, and so many
+// bytes behind.
+func moveTensor(t *testing.T, dir, name, onto string, behind int64) {
+	t.Helper()
+	path := filepath.Join(dir, weightsFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := binary.LittleEndian.Uint64(data)
+	var header map[string]map[string]any
+	if err := json.Unmarshal(data[8:8+n], &header); err != nil {
+		t.Fatal(err)
+	}
+	ends := func(name string) (first, last int64) {
+		list := header[name]["data_offsets"].([]any)
+		return int64(list[0].(float64)), int64(list[1].(float64))
+	}
+	first, last := ends(name)
+	to, _ := ends(onto)
+	to += behind
+	header[name]["data_offsets"] = []int64{to, to + last - first}
+	text := mustJSON(t, header)
+	writeFile(t, append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), data[8+n:]...), dir, weightsFile)
 }
