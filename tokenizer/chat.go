@@ -42,7 +42,8 @@ func (t *Tokenizer) ApplyChatTemplate(ctx context.Context, messages []Message, a
 		name string
 		id   Token
 	}{{"bos_token", t.bos}, {"eos_token", t.eos}, {"pad_token", t.pad}, {"unk_token", t.unknown}} {
-		if piece, known := t.Piece(special.id); known { // a token that the model lacks is not defined in the template
+		// A token that the model lacks is not defined in the template.
+		if piece, known := t.Piece(special.id); known {
 			tokens = append(tokens, jinja.Entry{Key: special.name, Value: piece})
 		}
 	}

@@ -1,7 +1,9 @@
 package tokenizer
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,5 +123,44 @@ func TestChatTemplateRefuses(t *testing.T) {
 	some.chatTemplate = "x"
 	if _, err := some.ApplyChatTemplate(t.Context(), nil, true); !usererr.Is(err) {
 		t.Errorf("no messages: %v", err)
+	}
+}
+
+// A template comes with a model. It cannot end or hang a program, and the caller's context ends it too.
+func TestHostileChatTemplate(t *testing.T) {
+	tok := smallModel(t)
+	messages := []Message{{"user", "hi"}}
+	for _, source := range []string{
+		"{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+		"{% for i in range(1000000000) %}{% endfor %}",
+		"{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+		`{{ "x" * 1000000000 }}`,
+		`{{ "x" | center(2000000000) }}`,
+		strings.Repeat("{{ (", 100_000),
+		"{{ " + strings.Repeat("(", 200_000) + " }}",
+		`{% include "/chat" %}`,
+		"{% import '/etc/passwd' as x %}",
+	} {
+		tok.chatTemplate = source
+		text, err := tok.ApplyChatTemplate(t.Context(), messages, true)
+		if !usererr.Is(err) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 200 {
+			t.Errorf("%.60q: %d bytes, error %v, want a short line of bad input", source, len(text), err)
+		}
+	}
+	tok.chatTemplate = "{% for i in range(100000) %}{% endfor %}"
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := tok.EncodeChat(ctx, messages, true); !errors.Is(err, context.Canceled) || usererr.Is(err) {
+		t.Errorf("error %v, want the context's", err)
+	}
+}
+
+// A special token that the model lacks is not defined; the order of a message's keys is transformers'.
+func TestChatVariables(t *testing.T) {
+	none := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, model: &bpe{}, added: newAddedTokens(nil, nil)}
+	none.chatTemplate = "{{ pad_token is defined }}{{ bos_token }}{{ tools is none }}{{ messages[0] | tojson }}"
+	got, err := none.ApplyChatTemplate(t.Context(), []Message{{"user", "<é>\n"}}, true)
+	if want := `FalseTrue{"role": "user", "content": "<é>\n"}`; err != nil || got != want {
+		t.Errorf("%q, error %v, want %q", got, err, want)
 	}
 }

@@ -8,7 +8,8 @@ import (
 // missing marks an argument that was not given.
 type missing struct{}
 
-// bind gives each parameter its argument, or missing{}. A parameter whose name begins with "/" is positional only.
+// bind gives each parameter its argument, or missing{}. A parameter whose name begins with "/" is
+// positional only.
 func (r *run) bind(args []any, kw keywords, required int, params ...string) []any {
 	if len(args) > len(params) {
 		r.fail("too many arguments: %d, want at most %d", len(args), len(params))
@@ -40,7 +41,8 @@ func (r *run) bind(args []any, kw keywords, required int, params ...string) []an
 
 func given(v any) bool { _, absent := v.(missing); return !absent }
 
-// intOr, textOr and truthOr read an argument of a type, or give what stands for one that is missing.
+// intOr, textOr and truthOr read an argument of a type, or give what stands for one that is
+// missing.
 func (r *run) intOr(v any, standard int64) int64 {
 	if !given(v) {
 		return standard
@@ -70,7 +72,8 @@ func (r *run) truthOr(v any, standard bool) bool {
 	return r.truth(v)
 }
 
-// pythonAttributes are what Python's types have beside what this package implements. The sandbox forbids some of them.
+// pythonAttributes are what Python's types have beside what this package implements. The sandbox
+// forbids some of them.
 var pythonAttributes = map[string]string{
 	"an integer":             "as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag is_integer numerator real to_bytes",
 	"a boolean":              "as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag is_integer numerator real to_bytes",

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -39,20 +40,6 @@ func init() {
 	isDefined := func(v any) bool { _, absent := v.(undefined); return !absent }
 	ofType := func(is func(v any) bool) checkFunc {
 		return plain(func(_ *run, v any) bool { return is(v) })
-	}
-	exists := func(in func(name string) bool) checkFunc {
-		return plain(func(r *run, v any) bool {
-			s, is := v.(string)
-			return is && in(s)
-		})
-	}
-	missingHere := func(r *run, name string, known bool, unsupported []string) bool {
-		for _, u := range unsupported {
-			if u == name {
-				r.unsupported("asking for %q", u)
-			}
-		}
-		return known
 	}
 	checks = map[string]checkFunc{
 		"defined":   ofType(isDefined),
@@ -117,10 +104,17 @@ func init() {
 		},
 		"filter": plain(func(r *run, v any) bool {
 			s, is := v.(string)
+			if i := slices.Index(unsupportedFilters, s); i >= 0 {
+				r.unsupported("asking for the filter %q", unsupportedFilters[i])
+			}
 			_, known := filters[s]
-			return is && missingHere(r, s, known, unsupportedFilters)
+			return is && known
 		}),
-		"test": exists(func(n string) bool { _, known := checks[n]; return known }),
+		"test": ofType(func(v any) bool {
+			s, is := v.(string)
+			_, known := checks[s]
+			return is && known
+		}),
 	}
 	for op, names := range map[string]string{
 		"==": "== eq equalto", "!=": "!= ne", "<": "< lt lessthan", "<=": "<= le", ">": "> gt greaterthan", ">=": ">= ge",

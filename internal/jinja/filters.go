@@ -326,7 +326,8 @@ var htmlEscaper = strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'
 
 func lazy(next func() (any, bool)) *generator { return &generator{next: next} }
 
-// deferred is a generator whose code begins to run when its first item is asked for, as all of Python's do.
+// deferred is a generator whose code begins to run when its first item is asked for, as all of
+// Python's do.
 func deferred(begin func() (next func() (any, bool))) *generator {
 	var next func() (any, bool)
 	return lazy(func() (any, bool) {
@@ -337,14 +338,16 @@ func deferred(begin func() (next func() (any, bool))) *generator {
 	})
 }
 
-// softText is the text that a filter for strings works on. Jinja2 keeps the mark of marked text, which only trim does here.
+// softText is the text that a filter for strings works on. Jinja2 keeps the mark of marked text,
+// which only trim does here.
 func (r *run) softText(v any) string {
 	s := r.str(v)
 	r.read(len(s))
 	return s
 }
 
-// getter reads an attribute's value: "a.b.0", an integer, or the item itself where no attribute is given.
+// getter reads an attribute's value: "a.b.0", an integer, or the item itself where no attribute is
+// given.
 func (r *run) getter(attribute any, caseSensitive bool, standard any) func(any) any {
 	var parts []any
 	switch a := attribute.(type) {

@@ -109,8 +109,8 @@ func (r *run) newDict(args []any, kw keywords) *dict {
 	return d
 }
 
-// strftime formats a time as C does in the C locale; what it does not know stays as it is. ok is false for the
-// extensions of other kinds that C libraries have.
+// strftime formats a time as C does in the C locale; what it does not know stays as it is. ok is
+// false for the extensions of other kinds that C libraries have.
 func strftime(t time.Time, format string) (text string, ok bool) {
 	var out strings.Builder
 	for i := 0; i < len(format); i++ {

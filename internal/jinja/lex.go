@@ -113,7 +113,8 @@ func lex(source string) []token {
 	return l.tokens
 }
 
-// stripped is the text before a tag, without the blanks that the tag's sign or lstrip_blocks take away.
+// stripped is the text before a tag, without the blanks that the tag's sign or lstrip_blocks take
+// away.
 func (l *lexer) stripped(before string, sign byte, variable bool) string {
 	if sign == '-' {
 		return trimRight(before)
@@ -180,7 +181,6 @@ func (l *lexer) raw(at, body int) {
 			sign = l.source[after]
 			after++
 		}
-		// Blanks are skipped a run at a time, so that a source of nothing but tags stays linear.
 		rest, is := strings.CutPrefix(trimLeft(l.source[after:]), "endraw")
 		if is {
 			next := len(l.source) - len(trimLeft(rest))
@@ -333,7 +333,7 @@ func (l *lexer) number(pos int) int {
 			}
 		}
 		if float {
-			value, _ := strconv.ParseFloat(strings.ReplaceAll(s[pos:end], "_", ""), 64) // out of range: infinity, as Python
+			value, _ := strconv.ParseFloat(strings.ReplaceAll(s[pos:end], "_", ""), 64) // too large: infinity, as in Python
 			l.tokens = append(l.tokens, token{kind: number, value: value, at: pos})
 			return end
 		}
@@ -461,7 +461,8 @@ func (l *lexer) unescape(s string, at int) string {
 		case c < utf8.RuneSelf:
 			b.WriteByte('\\')
 			b.WriteRune(c)
-		case c < 0x100: // jinja2 makes \xNN of it first, and the backslash before that then stands for itself
+		// Jinja2 makes \xNN of these first, and the backslash before that then stands for itself.
+		case c < 0x100:
 			fmt.Fprintf(&b, "\\x%02x", c)
 		case c < 0x10000:
 			fmt.Fprintf(&b, "\\u%04x", c)

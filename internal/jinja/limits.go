@@ -11,14 +11,15 @@ import (
 
 // Limits bounds one rendering. The zero value of a field stands for that of [DefaultLimits].
 type Limits struct {
-	Work   int           // units of work: a node evaluated, an item visited, or 64 bytes read or made
+	Work   int           // units: a node evaluated, an item visited, 64 bytes read or made
 	Made   int           // bytes of all values made on the way
 	Output int           // bytes of the text that comes out
 	Depth  int           // nested calls, expressions and values
-	Time   time.Duration // how long it may take on the clock; Work ends it long before on an idle machine
+	Time   time.Duration // on the clock; Work ends it long before where the machine is idle
 }
 
-// DefaultLimits are the bounds for values of the given size in bytes: a template may do more with a long conversation.
+// DefaultLimits are the bounds for values of the given size in bytes: a template may do more with a
+// long conversation.
 func DefaultLimits(input int) Limits {
 	return Limits{Work: 3_000_000 + 16*input, Made: 32<<20 + 64*input, Output: 1<<20 + 16*input, Depth: 400, Time: 10 * time.Second}
 }
@@ -29,7 +30,8 @@ const (
 	maxRaised  = 300       // bytes of what raise_exception says
 )
 
-// Error says why a template could not be parsed or rendered. It holds nothing of the template's text, but for Raised.
+// Error says why a template could not be parsed or rendered. It holds nothing of the template's
+// text, but for Raised.
 type Error struct {
 	Line, Column int    // where, from 1; 0 where no place is known
 	Message      string // one line
@@ -51,9 +53,13 @@ func newError(source string, at int, message string) *Error {
 	return &Error{Line: strings.Count(before, "\n") + 1, Column: utf8.RuneCountInString(before[line:]) + 1, Message: message}
 }
 
-// stop carries an error up to the entry point. Parser and interpreter panic with it and nothing else; both entry points
-// recover it.
+// stop carries an error up to the entry point. Parser and interpreter panic with it; both entry
+// points recover it.
 type stop struct{ err error }
+
+// failed is the beginning of the message for a fault of this package itself. It is an error, too: a
+// template never ends a program.
+const failed = "the interpreter of templates failed: "
 
 func recovered(err *error) {
 	switch r := recover().(type) {
@@ -61,7 +67,7 @@ func recovered(err *error) {
 	case stop:
 		*err = r.err
 	default:
-		panic(r)
+		*err = &Error{Message: failed + oneLine(fmt.Sprint(r))}
 	}
 }
 
@@ -72,14 +78,13 @@ type run struct {
 	source string
 	limits Limits
 
-	at        int // place in the source of the node being evaluated
-	work      int
-	nextLook  int // the work at which context and clock are looked at next
-	made      int
-	depth     int
-	deadline  time.Time
-	output    *buffer // the text that comes out in the end
-	callDepth int
+	at       int // place in the source of the node being evaluated
+	work     int
+	nextLook int // the work at which context and clock are looked at next
+	made     int
+	depth    int
+	deadline time.Time
+	output   *buffer // the text that comes out in the end
 }
 
 func (r *run) fail(format string, args ...any) {

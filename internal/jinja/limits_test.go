@@ -146,7 +146,8 @@ var hostile = []string{
 	"\x00{{ '\x00' }}{{ nothing.x.y }}",
 }
 
-// A hostile template ends with an error of one line that holds nothing of it, in little time and memory.
+// A hostile template ends with an error of one line that holds nothing of it, in little time and
+// memory.
 func TestHostileTemplates(t *testing.T) {
 	messages := []any{Dict{{"role", "user"}, {"content", "hi"}}}
 	for _, source := range hostile {
@@ -240,7 +241,8 @@ func TestLongConversation(t *testing.T) {
 	}
 }
 
-// A message tells the place and never quotes the template; an objection of the template is passed on, on one line.
+// A message tells the place and never quotes the template; an objection of the template is passed
+// on, on one line.
 func TestMessages(t *testing.T) {
 	const secret = "sEcReT"
 	for _, source := range []string{

@@ -87,7 +87,8 @@ func (r *run) strip(s string, chars any, left, right bool) string {
 	return s
 }
 
-// splitBlanks is Python's split without a separator, at most n times from the left or the right; n < 0 is no limit.
+// splitBlanks is Python's split without a separator, at most n times from the left or the right; n
+// < 0 is no limit.
 func splitBlanks(s string, n int64, fromRight bool) []string {
 	var parts []string
 	for {
@@ -200,7 +201,8 @@ func (r *run) pad(s string, width int64, fill any, left, right bool) string {
 	return s + strings.Repeat(with, gap)
 }
 
-// within is the part of s between two bounds, in code points, and where it begins; ok is false where they are crossed.
+// within is the part of s between two bounds, in code points, and where it begins; ok is false
+// where they are crossed.
 func (r *run) within(s string, from, to any) (part string, start int64, ok bool) {
 	if (!given(from) || from == nil) && (!given(to) || to == nil) {
 		r.read(len(s))
@@ -436,8 +438,8 @@ func init() {
 	}
 }
 
-// digitsOnly refuses characters that Unicode gives a number but that are no decimal digits, such as ² and 一, where
-// Python's isdigit, isnumeric and isalnum differ from each other.
+// digitsOnly refuses characters that Unicode gives a number but that are no decimal digits, such as
+// ² and 一, where Python's isdigit, isnumeric and isalnum differ from each other.
 func (r *run) digitsOnly(s string) {
 	r.read(len(s))
 	for _, c := range s {

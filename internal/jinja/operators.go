@@ -544,7 +544,8 @@ func (r *run) format(s string, v any) string {
 	return b.String()
 }
 
-// isSequence tells the values that Python's % takes for a mapping, and hence does not miss in the format.
+// isSequence tells the values that Python's % takes for a mapping, and hence does not miss in the
+// format.
 func isSequence(v any) bool {
 	switch v := v.(type) {
 	case *list:

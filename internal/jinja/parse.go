@@ -50,7 +50,7 @@ type parser struct {
 	names   [][]string // for each macro around this place, the names that its body reads
 	scopes  []names    // the blocks around this place that have variables of their own
 	ifs     int        // ifs around this place, within its scope
-	unknown []*Error   // filters and tests that do not exist, in the scope being read; an if around them pardons them
+	unknown []*Error   // filters and tests of this scope that do not exist; an if pardons them
 	certain []*Error   // those of scopes that are done: no if around a scope pardons them
 }
 
@@ -86,8 +86,9 @@ func (p *parser) reads(n string) {
 // givenNames are the variables that a template finds, beside the functions.
 var givenNames = []string{"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token"}
 
-// sets notes that a name is set here. Jinja2 takes a variable that a scope sets for undefined in the blocks before that,
-// even where it was given from outside; this package would read the outer one.
+// sets notes that a name is set here. Jinja2 takes a variable that a scope sets for undefined in
+// the blocks before that, even where it was given from outside; this package would read the outer
+// one.
 func (p *parser) sets(n string) {
 	s := &p.scopes[len(p.scopes)-1]
 	if _, function := globals[n]; !s.seen[n] && s.inside[n] && p.ifs == 0 && (function || slices.Contains(givenNames, n)) {
@@ -840,7 +841,8 @@ func (p *parser) dotted() (string, int) {
 	return full, t.at
 }
 
-// filters reads |a|b(c). The value is nil for a filter block and for {% set x | f %}; inline stands for the first bar.
+// filters reads |a|b(c). The value is nil for a filter block and for {% set x | f %}; inline stands
+// for the first bar.
 func (p *parser) filters(value expr, inline bool) expr {
 	for inline || p.isOp("|") {
 		if !inline {
@@ -860,7 +862,8 @@ func (p *parser) filters(value expr, inline bool) expr {
 	return value
 }
 
-// missing keeps that a filter or test does not exist, or refuses it where only this package lacks it.
+// missing keeps that a filter or test does not exist, or refuses it where only this package lacks
+// it.
 func (p *parser) missing(what, n string, at int, unsupported []string) {
 	if slices.Contains(unsupported, n) {
 		panic(stop{newError(p.source, at, fmt.Sprintf("the %s %q: not supported", what, n))})

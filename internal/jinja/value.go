@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// A value is one of: nil (None), bool, int64, float64, string, markup, undefined, and the types below by pointer.
+// A value is one of: nil (None), bool, int64, float64, string, markup, undefined, and the types
+// below by pointer.
 
 // markup is text that |safe or |escape marked.
 type markup string
@@ -83,7 +84,8 @@ func (r *run) hashable(k any) {
 	}
 }
 
-// hasKey tells whether a value is a key. Those that could be one in Python, and never are here, are not.
+// hasKey tells whether a value is a key. Those that could be one in Python, and never are here, are
+// not.
 func (r *run) hasKey(d *dict, v any) bool {
 	switch v.(type) {
 	case *span, *function, *generator, *loop, *namespace, undefined:
@@ -170,7 +172,8 @@ func (k *keywords) pop(name string) (any, bool) {
 	return nil, false
 }
 
-// loop is a for loop's variable of that name. It reads one item ahead only where a template asks for it, as Jinja2.
+// loop is a for loop's variable of that name. It reads one item ahead only where a template asks
+// for it, as Jinja2.
 type loop struct {
 	over    any
 	next    func() (any, bool)
@@ -181,7 +184,7 @@ type loop struct {
 	counted bool
 
 	before, current, after any
-	ahead, ended, started  bool // after is read; there is no item after current; there is an item before
+	ahead, ended, started  bool // after is read; there is none; there is a current item
 	lastChanged            any
 	hasChanged             bool
 	hasBefore              bool
