@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // hostile are templates that would end, hang or fill a program without bounds.
@@ -149,6 +151,7 @@ var hostile = []string{
 // A hostile template ends with an error of one line that holds nothing of it, in little time and
 // memory.
 func TestHostileTemplates(t *testing.T) {
+	testlane.Slow(t, "TestHostileChatTemplate in package tokenizer has nine of the templates")
 	messages := []any{Dict{{"role", "user"}, {"content", "hi"}}}
 	for _, source := range hostile {
 		name := source[:min(len(source), 120)]
