@@ -31,8 +31,8 @@ func roundPrecision(x float32, precision, smallest int, largest float64) float32
 
 // MinMax quantizes one group as quanto does: scale and zero point from minimum and maximum, every operation rounded to the dtype of round.
 // Elements that are NaN or infinite have no vote; NaN gets code 0, infinities the code of their end. A group without a vote gets scale and
-// zero 0. A range whose last value overflows is limited to ±0x1.fp126, in
-// float16 to ±0x1.fp14.
+// zero 0. A range whose last value overflows is limited at both ends to ±0x1.fp126, in float16 to ±0x1.fp14: of a group that lies wholly
+// beyond the limit every value becomes the limit.
 //
 // Each product and sum stands in a conversion of its own, so that no compiler fuses them.
 func MinMax(x []float32, bits int, round Rounder) (codes []uint8, scale, zero float32) {
@@ -52,7 +52,8 @@ func MinMax(x []float32, bits int, round Rounder) (codes []uint8, scale, zero fl
 	}
 	measure()
 	if last := round(float32(scale * top)); math.IsInf(float64(round(float32(last+float32(low)))), 0) {
-		low, high = max(low, -limitOf(round)), min(high, limitOf(round))
+		limit := limitOf(round)
+		low, high = min(max(low, -limit), limit), min(max(high, -limit), limit)
 		measure()
 	}
 	zero = float32(low)

@@ -47,7 +47,9 @@ func TestRounders(t *testing.T) {
 func FuzzQuantize(f *testing.F) {
 	f.Add([]byte{0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64}, uint8(4))
 	f.Add([]byte{255, 255, 127, 127, 255, 255, 127, 255}, uint8(2))
-	f.Add([]byte("\xff\xff\x7f\x7f000y"), uint8(2)) // 3.4028235e38 and 5.7e34: scale·15 is finite, scale·15 + zero is not
+	f.Add([]byte("\xff\xff\x7f\x7f000y"), uint8(2))                // 3.4028235e38 and 5.7e34: scale·15 is finite, scale·15 + zero is not
+	f.Add([]byte("\xff\xff\x7f\x7f\xeb\xff\x00\x7f"), uint8(0x1c)) // 3.4e38 and 1.7e38: wholly above the limit of the range
+	f.Add([]byte("\xff\xff\x7f\xff\xeb\xff\x00\xff"), uint8(0x1c)) // and below
 	f.Add([]byte{0, 0, 192, 127, 0, 0, 128, 127, 1, 2, 3, 4}, uint8(8))
 	f.Fuzz(func(t *testing.T, data []byte, choice uint8) {
 		widths := kvq.Widths()
