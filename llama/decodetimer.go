@@ -84,13 +84,13 @@ func (t *decodeTimer) Run(ctx context.Context) (time.Duration, error) {
 	out = cache.replace(out)
 	defer free(out...)
 	// Reading a scalar waits for the device.
-	turns, err := read[int32](out[1])
+	steps, err := read[int32](out[1])
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
 	}
-	if int(turns[0]) != t.steps {
-		return 0, fmt.Errorf("the decode loop made %d steps, want %d", turns[0], t.steps)
+	if int(steps[0]) != t.steps {
+		return 0, fmt.Errorf("the decode loop made %d steps, want %d", steps[0], t.steps)
 	}
 	return took / time.Duration(t.steps), nil
 }

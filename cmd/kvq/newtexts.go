@@ -19,10 +19,7 @@ func startTexts(tok *tokenizer.Tokenizer, b *batch) *newTexts {
 	r := &newTexts{ids: make([][]tokenizer.Token, len(b.IDs)), pieces: make([][]string, len(b.IDs))}
 	for i := range b.IDs {
 		r.ids[i] = []tokenizer.Token{} // [] in JSON, not null
-		s := tok.Stream(true)
-		s.Push(b.Row(i)...)
-		s.Flush()
-		r.streams = append(r.streams, s)
+		r.streams = append(r.streams, tok.StreamAfter(b.Row(i), true))
 	}
 	return r
 }
