@@ -99,7 +99,7 @@ func FromFolder(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.apply(config); err != nil {
+	if err := t.apply(config, filepath.Base(path) == jsonFile); err != nil {
 		return nil, usererr.New("%s: %w", path, err)
 	}
 	template, err := os.ReadFile(filepath.Join(dir, templateFile))
@@ -170,8 +170,8 @@ func readTokenizer(dir string, config settings, more []addedToken) (*Tokenizer, 
 	return t, path, nil
 }
 
-// apply takes over what tokenizer_config.json says.
-func (t *Tokenizer) apply(config settings) error {
+// apply takes over what tokenizer_config.json says; fromJSON: beside a tokenizer.json.
+func (t *Tokenizer) apply(config settings, fromJSON bool) error {
 	for _, n := range []struct {
 		what string
 		name *tokenName
@@ -192,9 +192,9 @@ func (t *Tokenizer) apply(config settings) error {
 		*n.to = id
 		t.special[id] = true
 	}
-	// transformers' LlamaTokenizer makes the template anew from these two, whatever tokenizer.json
-	// says.
-	if strings.HasPrefix(config.Class, "LlamaTokenizer") {
+	// Version 4 of transformers made LlamaTokenizer's template anew from these two, whatever
+	// tokenizer.json said. Version 5 ignores both beside a tokenizer.json.
+	if !fromJSON && strings.HasPrefix(config.Class, "LlamaTokenizer") {
 		t.setTemplate(config.AddBOS == nil || *config.AddBOS, config.AddEOS != nil && *config.AddEOS)
 	}
 	t.chatTemplate = string(config.ChatTemplate)

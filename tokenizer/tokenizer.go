@@ -104,6 +104,9 @@ func (t *Tokenizer) VocabSize() int {
 	return size
 }
 
+// ModelVocabSize is one more than the largest id without tokens that were added to the vocabulary.
+func (t *Tokenizer) ModelVocabSize() int { return len(t.model.tokens) }
+
 // BOS is the token that begins a sequence, -1 when there is none. Whether Encode adds it is the
 // model's choice.
 func (t *Tokenizer) BOS() Token { return t.bos }

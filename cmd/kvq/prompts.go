@@ -56,7 +56,7 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 		}
 	}
 	pad := tok.EOS()
-	if pad < 0 {
+	if pad < 0 || int(pad) >= model.VocabSize {
 		pad = tokenizer.Token(model.PadID)
 	}
 	tokens, err := tok.Batch(rows, tokenizer.Padding{ID: &pad})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -65,6 +66,9 @@ func (f *ModelFlags) Open(c *cobra.Command) (*llama.Files, error) {
 	files, err := llama.Open(path)
 	if err != nil {
 		return nil, err
+	}
+	for _, line := range files.Warnings() {
+		fmt.Fprintf(c.ErrOrStderr(), "kvq: warning: %s: %s\n", path, line)
 	}
 	return files, CheckShares(files.Config(), f.Devices)
 }

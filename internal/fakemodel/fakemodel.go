@@ -171,6 +171,13 @@ func GGUF(t testing.TB, metadata map[string]any, list []Tensor) []byte {
 		case string:
 			put(uint32(8))
 			text(v)
+		case []string:
+			put(uint32(9))
+			put(uint32(8))
+			put(uint64(len(v)))
+			for _, one := range v {
+				text(one)
+			}
 		default:
 			t.Fatalf("GGUF: %s has type %T", key, v)
 		}

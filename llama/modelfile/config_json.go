@@ -2,6 +2,7 @@ package modelfile
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -11,29 +12,30 @@ import (
 // absent (or null) from zero. What later versions of transformers write (rope_parameters) is read
 // too.
 type configJSON struct {
-	ModelType           *string         `json:"model_type"`
-	VocabSize           *number         `json:"vocab_size"`
-	HiddenSize          *number         `json:"hidden_size"`
-	IntermediateSize    *number         `json:"intermediate_size"`
-	Layers              *number         `json:"num_hidden_layers"`
-	Heads               *number         `json:"num_attention_heads"`
-	KVHeads             *number         `json:"num_key_value_heads"`
-	HeadDim             *number         `json:"head_dim"`
-	MaxPositions        *number         `json:"max_position_embeddings"`
-	RMSNormEps          *float64        `json:"rms_norm_eps"`
-	RopeTheta           *float64        `json:"rope_theta"`
-	RopeScaling         *ropeJSON       `json:"rope_scaling"`
-	RopeParameters      *ropeJSON       `json:"rope_parameters"`
-	PartialRotaryFactor *float64        `json:"partial_rotary_factor"`
-	TieEmbeddings       *bool           `json:"tie_word_embeddings"`
-	SlidingWindow       json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
-	UseSlidingWindow    *bool           `json:"use_sliding_window"`
-	MaxWindowLayers     *number         `json:"max_window_layers"`
-	LayerTypes          []string        `json:"layer_types"` // of attention, one a layer; absent: all as sliding_window says
-	HiddenAct           *string         `json:"hidden_act"`
-	AttentionBias       *bool           `json:"attention_bias"`
-	MLPBias             *bool           `json:"mlp_bias"`
-	Quantization        json.RawMessage `json:"quantization_config"`
+	ModelType            *string         `json:"model_type"`
+	VocabSize            *number         `json:"vocab_size"`
+	HiddenSize           *number         `json:"hidden_size"`
+	IntermediateSize     *number         `json:"intermediate_size"`
+	Layers               *number         `json:"num_hidden_layers"`
+	Heads                *number         `json:"num_attention_heads"`
+	KVHeads              *number         `json:"num_key_value_heads"`
+	HeadDim              *number         `json:"head_dim"`
+	MaxPositions         *number         `json:"max_position_embeddings"`
+	RMSNormEps           *float64        `json:"rms_norm_eps"`
+	RopeTheta            *float64        `json:"rope_theta"`
+	RopeScaling          *ropeJSON       `json:"rope_scaling"`
+	RopeParameters       *ropeJSON       `json:"rope_parameters"`
+	OriginalMaxPositions *number         `json:"original_max_position_embeddings"`
+	PartialRotaryFactor  *float64        `json:"partial_rotary_factor"`
+	TieEmbeddings        *bool           `json:"tie_word_embeddings"`
+	SlidingWindow        json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
+	UseSlidingWindow     *bool           `json:"use_sliding_window"`
+	MaxWindowLayers      *number         `json:"max_window_layers"`
+	LayerTypes           []string        `json:"layer_types"` // of attention, one a layer; absent: all as sliding_window says
+	HiddenAct            *string         `json:"hidden_act"`
+	AttentionBias        *bool           `json:"attention_bias"`
+	MLPBias              *bool           `json:"mlp_bias"`
+	Quantization         json.RawMessage `json:"quantization_config"`
 	tokensJSON
 }
 
@@ -53,24 +55,75 @@ type ropeJSON struct {
 	HighFreqFactor       *float64 `json:"high_freq_factor"`
 	OriginalMaxPositions *number  `json:"original_max_position_embeddings"`
 	RopeTheta            *float64 `json:"rope_theta"`
+	PartialRotaryFactor  *float64 `json:"partial_rotary_factor"`
+
+	empty   bool                 // {} counts as absent, as in Python
+	byLayer map[string]*ropeJSON // where the object has an object for each type of layer
+}
+
+func (r *ropeJSON) UnmarshalJSON(data []byte) error {
+	type plain ropeJSON
+	if err := decodeFields(data, (*plain)(r)); err != nil {
+		return err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	r.empty = len(fields) == 0
+	for _, kind := range []string{fullAttention, slidingAttention} {
+		value, found := fields[kind]
+		if !found {
+			continue
+		}
+		var one plain // one level: no objects inside the object
+		if err := decodeFields(value, &one); err != nil {
+			return usererr.New("%s: %w", kind, err)
+		}
+		if r.byLayer == nil {
+			r.byLayer = make(map[string]*ropeJSON)
+		}
+		r.byLayer[kind] = (*ropeJSON)(&one)
+	}
+	return nil
+}
+
+// Types of layers, as transformers calls them.
+const (
+	fullAttention    = "full_attention"
+	slidingAttention = "sliding_attention"
+)
+
+// layerType is the type of all layers.
+func (c *Config) layerType() string {
+	if c.SlidingWindow > 0 {
+		return slidingAttention
+	}
+	return fullAttention
 }
 
 // ParseConfig reads a config.json and, when there is one, a generation_config.json (nil otherwise).
-// Errors name the field, what was wanted and what came; the caller adds the file.
+// Special tokens beyond the vocabulary are left out, as [Files.Warnings] says of those. Errors name
+// the field, what was wanted and what came; the caller adds the file.
 func ParseConfig(configData, generationData []byte) (Config, error) {
+	c, _, err := parseConfig(configData, generationData)
+	return c, err
+}
+
+func parseConfig(configData, generationData []byte) (Config, []string, error) {
 	var j configJSON
 	if err := decodeFields(configData, &j); err != nil {
-		return Config{}, err
+		return Config{}, nil, err
 	}
 	c, err := j.config()
 	if err != nil {
-		return Config{}, err
+		return Config{}, nil, err
 	}
 	tokens := j.tokensJSON
 	if generationData != nil {
 		var g tokensJSON
 		if err := decodeFields(generationData, &g); err != nil {
-			return Config{}, usererr.New("generation_config.json: %w", err)
+			return Config{}, nil, usererr.New("generation_config.json: %w", err)
 		}
 		for _, f := range []struct{ to, from **tokenIDs }{{&tokens.BOS, &g.BOS}, {&tokens.EOS, &g.EOS}, {&tokens.Pad, &g.Pad}} {
 			if *f.from != nil {
@@ -78,10 +131,11 @@ func ParseConfig(configData, generationData []byte) (Config, error) {
 			}
 		}
 	}
-	if err := tokens.fill(&c); err != nil {
-		return Config{}, err
+	warnings, err := tokens.fill(&c)
+	if err != nil {
+		return Config{}, nil, err
 	}
-	return c, c.Validate()
+	return c, warnings, c.Validate()
 }
 
 func (j *configJSON) config() (Config, error) {
@@ -127,13 +181,13 @@ func (j *configJSON) config() (Config, error) {
 	if j.TieEmbeddings != nil {
 		c.TieEmbeddings = *j.TieEmbeddings
 	}
-	if err := j.rope(&c); err != nil {
-		return c, err
-	}
 	if arch.window != nil {
 		if err := arch.window(j, &c); err != nil {
 			return c, err
 		}
+	}
+	if err := j.rope(&c); err != nil {
+		return c, err
 	}
 	if err := j.checkLayerTypes(c); err != nil {
 		return c, err
@@ -144,10 +198,7 @@ func (j *configJSON) config() (Config, error) {
 // checkLayerTypes refuses layers that attend in another way than the rest: there is one window for
 // all.
 func (j *configJSON) checkLayerTypes(c Config) error {
-	want := "full_attention"
-	if c.SlidingWindow > 0 {
-		want = "sliding_attention"
-	}
+	want := c.layerType()
 	for i, kind := range j.LayerTypes {
 		if kind != want {
 			return usererr.New("layer_types[%d] = %q, want %q for every layer: layers of several kinds are not supported", i, kind, want)
@@ -175,19 +226,28 @@ func (j *configJSON) headDim(c *Config, usual int) error {
 	return nil
 }
 
+// rope reads the rotary fields as version 5 of transformers does: rope_scaling, where it says
+// anything, replaces rope_parameters as a whole; the rope_theta inside counts before the one at the
+// top.
 func (j *configJSON) rope(c *Config) error {
 	if j.RopeTheta != nil {
 		c.RopeTheta = *j.RopeTheta
 	}
 	r := j.RopeScaling
-	if j.RopeParameters != nil {
+	if r == nil || r.empty {
 		r = j.RopeParameters
 	}
 	if r == nil {
 		return nil
 	}
+	if kind := c.layerType(); len(r.byLayer) > 0 && r.byLayer[kind] != nil {
+		r = r.byLayer[kind]
+	}
 	if r.RopeTheta != nil {
 		c.RopeTheta = *r.RopeTheta
+	}
+	if r.PartialRotaryFactor != nil && *r.PartialRotaryFactor != 1 {
+		return usererr.New("partial_rotary_factor = %g, want 1", *r.PartialRotaryFactor)
 	}
 	kind := r.RopeType
 	if kind == nil {
@@ -220,11 +280,13 @@ func (j *configJSON) rope(c *Config) error {
 		}
 		*f.to = *f.from
 	}
-	if *kind == ropeLlama3 {
-		if r.OriginalMaxPositions == nil {
-			return usererr.New("rope_scaling of type %q: field %q is absent, want a whole number", *kind, "original_max_position_embeddings")
+	if *kind == ropeLlama3 { // the field at the top has the last word, the whole context is the default
+		c.RopeScaling.OriginalMaxPositions = c.MaxPositions
+		for _, from := range []*number{r.OriginalMaxPositions, j.OriginalMaxPositions} {
+			if from != nil {
+				c.RopeScaling.OriginalMaxPositions = int(*from)
+			}
 		}
-		c.RopeScaling.OriginalMaxPositions = int(*r.OriginalMaxPositions)
 	}
 	return nil
 }
@@ -255,29 +317,52 @@ func (j *configJSON) checkUnsupported(arch Arch) error {
 	return nil
 }
 
-func (t *tokensJSON) fill(c *Config) error {
-	single := func(name string, from *tokenIDs, to *int) error {
+func (t *tokensJSON) fill(c *Config) (warnings []string, err error) {
+	single := func(name string, from *tokenIDs) (int, error) {
 		if from == nil {
-			return nil
+			return -1, nil
 		}
 		if len(*from) != 1 {
-			return usererr.New("%s = %v, want one token id", name, []int(*from))
+			return -1, usererr.New("%s = %v, want one token id", name, []int(*from))
 		}
-		*to = (*from)[0]
-		return nil
+		return (*from)[0], nil
 	}
-	if err := single("bos_token_id", t.BOS, &c.BOS); err != nil {
-		return err
+	ids := specialIDs{vocabulary: c.VocabSize}
+	bos, err := single("bos_token_id", t.BOS)
+	if err != nil {
+		return nil, err
 	}
+	c.BOS = ids.known("bos_token_id", bos)
 	if t.EOS != nil {
-		c.EOS = *t.EOS
+		c.EOS = nil
+		for _, id := range *t.EOS {
+			if id = ids.known("eos_token_id", id); id != -1 {
+				c.EOS = append(c.EOS, id)
+			}
+		}
 	}
-	pad := -1 // some files write -1 for none
-	if err := single("pad_token_id", t.Pad, &pad); err != nil {
-		return err
+	pad, err := single("pad_token_id", t.Pad)
+	if err != nil {
+		return nil, err
 	}
-	c.PadID = padOr(pad, c.EOS)
-	return nil
+	c.PadID = padOr(ids.known("pad_token_id", pad), c.EOS)
+	return ids.warnings, nil
+}
+
+// specialIDs checks special tokens against the vocabulary. Ids outside are no reason to refuse a
+// model: they can neither be generated nor change a result.
+type specialIDs struct {
+	vocabulary int
+	warnings   []string
+}
+
+// known is the id, or -1 (none) when the vocabulary does not have it. Some files write -1 for none.
+func (s *specialIDs) known(name string, id int) int {
+	if id >= 0 && id < s.vocabulary || id == -1 {
+		return id
+	}
+	s.warnings = append(s.warnings, fmt.Sprintf("%s = %d is ignored: the vocabulary ends at %d", name, id, s.vocabulary-1))
+	return -1
 }
 
 // padOr applies the rule of Config.PadID.

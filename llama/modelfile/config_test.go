@@ -183,8 +183,6 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"shrinking", map[string]any{"rope_scaling": map[string]any{"type": "linear", "factor": 0.5}}, []string{"factor = 0.5"}},
 		{"half of llama3", map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8, "low_freq_factor": 1}},
 			[]string{`"high_freq_factor" is absent`}},
-		{"bos", map[string]any{"bos_token_id": 11}, []string{"bos_token_id = 11", "vocab_size = 11"}},
-		{"eos", map[string]any{"eos_token_id": []int{2, 99}}, []string{"eos_token_id = 99"}},
 		{"eos text", map[string]any{"eos_token_id": "</s>"}, []string{`"eos_token_id"`, "token id"}},
 		{"window", map[string]any{"model_type": "mistral", "sliding_window": 0}, []string{"sliding_window = 0"}},
 		{"windows in some layers", map[string]any{"model_type": "mistral", "sliding_window": 8, "layer_types": []string{"sliding_attention", "full_attention"}},

@@ -21,6 +21,8 @@ type Files struct {
 	path   string
 	config Config
 	source source
+
+	warnings []string
 }
 
 // source is a file format.
@@ -73,9 +75,9 @@ func Open(path string) (*Files, error) {
 	f := &Files{path: path}
 	switch {
 	case info.IsDir():
-		f.config, f.source, err = openFolder(path)
+		f.config, f.source, f.warnings, err = openFolder(path)
 	case info.Mode().IsRegular() && strings.EqualFold(filepath.Ext(path), ".gguf"):
-		f.config, f.source, err = openGGUF(path, info.Size())
+		f.config, f.source, f.warnings, err = openGGUF(path, info.Size())
 	default:
 		return nil, usererr.New("model %q: want a .gguf file or a folder with config.json", path)
 	}
@@ -98,13 +100,19 @@ func (f *Files) Config() Config {
 	return c
 }
 
-// Tokenizer reads the model's tokenizer, and checks that its ids fit the model's vocabulary.
+// Warnings are lines about what in the files is wrong without harm, such as a padding token that the
+// vocabulary does not have. It was ignored.
+func (f *Files) Warnings() []string { return slices.Clone(f.warnings) }
+
+// Tokenizer reads the model's tokenizer, and checks that its ids fit the model's vocabulary. Tokens
+// that were added to it but not to the model, such as a [PAD] behind the last one, may go beyond: a
+// prompt that holds one is refused.
 func (f *Files) Tokenizer() (*tokenizer.Tokenizer, error) {
 	t, err := f.source.tokenizer()
 	if err != nil {
 		return nil, err
 	}
-	if n := t.VocabSize(); n > f.config.VocabSize {
+	if n := t.ModelVocabSize(); n > f.config.VocabSize {
 		return nil, usererr.New("%s: the tokenizer has ids up to %d, the model's vocabulary ends at %d", f.path, n-1, f.config.VocabSize-1)
 	}
 	return t, nil

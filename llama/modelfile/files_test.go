@@ -24,7 +24,7 @@ func TestOpenSmallModel(t *testing.T) {
 	}
 	want := Config{
 		Architecture: "llama", VocabSize: 49152, HiddenSize: 576, IntermediateSize: 1536, Layers: 30, Heads: 9, KVHeads: 3,
-		HeadDim: 64, RopeTheta: 100000, RMSNormEps: 1e-5, MaxPositions: 8192, TieEmbeddings: true, BOS: 1, EOS: []int{2}, PadID: 2,
+		HeadDim: 64, RopeTheta: 100000, RMSNormEps: 1e-5, MaxPositions: 8192, TieEmbeddings: true, BOS: 1, EOS: []int{2, 0, 4}, PadID: 2,
 	}
 	if diff := cmp.Diff(want, f.Config()); diff != "" {
 		t.Errorf("config differs (-want +got):\n%s", diff)

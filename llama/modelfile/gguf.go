@@ -2,13 +2,17 @@ package modelfile
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 
 	"github.com/gomlx/go-huggingface/models/gguf"
 
+	"github.com/kvqbook/kvqbook/internal/endnames"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -23,32 +27,53 @@ type ggufSource struct {
 }
 
 // openGGUF reads the header of a GGUF file of size bytes.
-func openGGUF(path string, size int64) (Config, *ggufSource, error) {
+func openGGUF(path string, size int64) (Config, *ggufSource, []string, error) {
+	if err := checkByteOrder(path); err != nil {
+		return Config{}, nil, nil, err
+	}
 	file, err := gguf.Open(path)
 	if err != nil {
-		return Config{}, nil, usererr.New("%s: not a complete GGUF file: %w", path, err)
+		return Config{}, nil, nil, usererr.New("%s: not a complete GGUF file: %w", path, err)
 	}
-	config, arch, err := ggufConfig(file)
+	config, arch, warnings, err := ggufConfig(file)
 	if err != nil {
-		return Config{}, nil, usererr.New("%s: %w", path, err)
+		return Config{}, nil, nil, usererr.New("%s: %w", path, err)
 	}
 	s := &ggufSource{path: path, arch: arch, file: file, all: make(map[string]stored, len(file.TensorInfos))}
 	for _, info := range file.TensorInfos {
 		t, err := ggufStored(file, info, size)
 		if err != nil {
-			return Config{}, nil, usererr.New("%s: tensor %q: %w", path, info.Name, err)
+			return Config{}, nil, nil, usererr.New("%s: tensor %q: %w", path, info.Name, err)
 		}
 		s.all[info.Name] = t
 	}
 	_, untied := s.all[table[Head].parts[0].gguf]
 	config.TieEmbeddings = !untied
 	if err := s.ropeFactors(&config); err != nil {
-		return Config{}, nil, usererr.New("%s: %w", path, err)
+		return Config{}, nil, nil, usererr.New("%s: %w", path, err)
 	}
 	if err := config.Validate(); err != nil {
-		return Config{}, nil, usererr.New("%s: %w", path, err)
+		return Config{}, nil, nil, usererr.New("%s: %w", path, err)
 	}
-	return config, s, nil
+	return config, s, warnings, nil
+}
+
+// checkByteOrder names files for big-endian machines: their version, a small number, has its bytes
+// the other way round.
+func checkByteOrder(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var start [8]byte
+	if _, err := io.ReadFull(file, start[:]); err != nil || string(start[:4]) != "GGUF" {
+		return nil // too short or no GGUF file: said by who reads it
+	}
+	if little, big := binary.LittleEndian.Uint32(start[4:]), binary.BigEndian.Uint32(start[4:]); little > 0xFFFF && big <= 0xFFFF {
+		return usererr.New("%s: a GGUF file for big-endian machines, want little-endian: convert it with gguf_convert_endian.py of llama.cpp, or take another file", path)
+	}
+	return nil
 }
 
 // Keys of the metadata that describe the model: below the name of its architecture, such as
@@ -85,20 +110,20 @@ const (
 var keysEnd = []string{"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}
 
 // ggufConfig reads the metadata. Ranges are Validate's business.
-func ggufConfig(file *gguf.File) (Config, Arch, error) {
+func ggufConfig(file *gguf.File) (Config, Arch, []string, error) {
 	c := Config{RopeTheta: 10000, BOS: -1}
 	arch, err := archOfGGUF(file.Architecture())
 	if err != nil {
-		return c, arch, err
+		return c, arch, nil, err
 	}
 	c.Architecture = arch.Name
 	of := func(key string) string { return arch.GGUF + "." + key }
 	m := ggufMetadata{file: file}
 	if parts := m.integer(keyParts, 1); parts > 1 {
-		return c, arch, usererr.New("one of %d parts, want a whole model: join them with llama-gguf-split --merge", parts)
+		return c, arch, nil, usererr.New("one of %d parts, want a whole model: join them with llama-gguf-split --merge", parts)
 	}
 	if experts := m.integer(of(keyExperts), 0); experts > 0 {
-		return c, arch, usererr.New("%s = %d, want none: mixtures of experts are not supported", of(keyExperts), experts)
+		return c, arch, nil, usererr.New("%s = %d, want none: mixtures of experts are not supported", of(keyExperts), experts)
 	}
 	for _, f := range []struct {
 		key string
@@ -121,22 +146,23 @@ func ggufConfig(file *gguf.File) (Config, Arch, error) {
 		c.HeadDim = m.integer(of(keyHeadDim), 0)
 		if c.HeadDim == 0 {
 			if c.HiddenSize%c.Heads != 0 {
-				return c, arch, usererr.New("%s = %d, want a multiple of %s = %d", of(keyHidden), c.HiddenSize, of(keyHeads), c.Heads)
+				return c, arch, nil, usererr.New("%s = %d, want a multiple of %s = %d", of(keyHidden), c.HiddenSize, of(keyHeads), c.Heads)
 			}
 			c.HeadDim = c.HiddenSize / c.Heads
 		}
 		for _, key := range []string{of(keyValueDim), of(keyRotaryDim)} {
 			if n := m.integer(key, c.HeadDim); m.err == nil && n != c.HeadDim {
-				return c, arch, usererr.New("%s = %d, want the head dimension %d", key, n, c.HeadDim)
+				return c, arch, nil, usererr.New("%s = %d, want the head dimension %d", key, n, c.HeadDim)
 			}
 		}
 	}
 	m.ropeScaling(&c, of)
 	c.SlidingWindow = m.integer(of(keyWindow), 0) // llama.cpp's converter leaves Mistral's out
-	c.BOS = m.integer(keyBOS, -1)
-	c.EOS = m.endTokens()
-	c.PadID = padOr(m.integer(keyPad, -1), c.EOS)
-	return c, arch, m.err
+	ids := specialIDs{vocabulary: c.VocabSize}
+	c.BOS = ids.known(keyBOS, m.integer(keyBOS, -1))
+	c.EOS = m.endTokens(&ids)
+	c.PadID = padOr(ids.known(keyPad, m.integer(keyPad, -1)), c.EOS)
+	return c, arch, ids.warnings, m.err
 }
 
 // ggufMetadata reads typed values and keeps the first error.
@@ -220,14 +246,22 @@ func (m *ggufMetadata) ropeScaling(c *Config, of func(string) string) {
 	c.RopeScaling = RopeScaling{Type: ropeLinear, Factor: m.requiredFloat(of(keyScalingBy))}
 }
 
-func (m *ggufMetadata) endTokens() []int {
-	var ids []int
+// endTokens are those that the keys name, then those whose names say so.
+func (m *ggufMetadata) endTokens(ids *specialIDs) []int {
+	var ends []int
 	for _, key := range keysEnd {
-		if id := m.integer(key, -1); id != -1 && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		if id := ids.known(key, m.integer(key, -1)); id != -1 && !slices.Contains(ends, id) {
+			ends = append(ends, id)
 		}
 	}
-	return ids
+	if kv, found := m.file.GetKeyValue(keyTokens); found {
+		for _, id := range endnames.In(kv.Strings()) {
+			if id < ids.vocabulary && !slices.Contains(ends, id) {
+				ends = append(ends, id)
+			}
+		}
+	}
+	return ends
 }
 
 // ggufReadable are the element types that go-huggingface dequantizes to float32.
@@ -263,8 +297,13 @@ func ggufStored(file *gguf.File, info gguf.TensorInfo, fileSize int64) (stored, 
 func (s *ggufSource) name(w Weight) string       { return w.GGUF }
 func (s *ggufSource) tensors() map[string]stored { return s.all }
 
+// rotaryTensors are tables that old converters left in; they follow from the configuration.
+var rotaryTensors = regexp.MustCompile(`(^|\.)rotary_emb\.inv_freq$|^blk\.\d+\.attn_rot_embd(\.weight)?$`)
+
 // ignored: the factors were turned into Config.RopeScaling.
-func (s *ggufSource) ignored(name string) bool { return name == ropeFactorsTensor }
+func (s *ggufSource) ignored(name string) bool {
+	return name == ropeFactorsTensor || rotaryTensors.MatchString(name)
+}
 
 // pairedRows: llama.cpp's converter permutes the rows of queries and keys, where its graph rotates
 // neighbours.

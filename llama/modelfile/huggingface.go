@@ -35,25 +35,25 @@ const (
 	indexFile      = "model.safetensors.index.json"
 )
 
-func openFolder(dir string) (Config, *folderSource, error) {
+func openFolder(dir string) (Config, *folderSource, []string, error) {
 	configPath := filepath.Join(dir, configFile)
 	data, err := os.ReadFile(configPath)
 	if err != nil {
-		return Config{}, nil, missing(err, "%s: no %s; want a folder in Hugging Face's layout", dir, configFile)
+		return Config{}, nil, nil, missing(err, "%s: no %s; want a folder in Hugging Face's layout", dir, configFile)
 	}
 	generation, err := os.ReadFile(filepath.Join(dir, generationFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Config{}, nil, err
+		return Config{}, nil, nil, err
 	}
-	config, err := ParseConfig(data, generation)
+	config, warnings, err := parseConfig(data, generation)
 	if err != nil {
-		return Config{}, nil, usererr.New("%s: %w", configPath, err)
+		return Config{}, nil, nil, usererr.New("%s: %w", configPath, err)
 	}
 	s := &folderSource{dir: dir, tie: config.TieEmbeddings}
 	if s.all, err = safetensorsIn(dir); err != nil {
-		return Config{}, nil, err
+		return Config{}, nil, nil, err
 	}
-	return config, s, nil
+	return config, s, warnings, nil
 }
 
 // missing is a line about bad input when the cause is a file that is not there, else the cause as
@@ -65,19 +65,19 @@ func missing(err error, format string, args ...any) error {
 	return err
 }
 
-// safetensorsIn lists the tensors of a folder: of the shards that the index names, or of the single
-// file. Other safetensors files beside them, such as Mistral's consolidated.safetensors, hold the
-// same weights by other names.
+// safetensorsIn lists the tensors of a folder, in the order in which transformers looks: of the single
+// file where there is one, whatever an index says that an earlier save left behind; else of the shards
+// that the index names. Other safetensors files beside them, such as Mistral's
+// consolidated.safetensors, hold the same weights by other names.
 func safetensorsIn(dir string) (map[string]stored, error) {
+	all, err := safetensorsHeader(filepath.Join(dir, weightsFile))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return all, err
+	}
 	indexPath := filepath.Join(dir, indexFile)
 	data, err := os.ReadFile(indexPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		path := filepath.Join(dir, weightsFile)
-		all, err := safetensorsHeader(path)
-		return all, missing(err, "%s: no %s and no %s; want the weights as safetensors", dir, weightsFile, indexFile)
-	}
 	if err != nil {
-		return nil, err
+		return nil, missing(err, "%s: no %s and no %s; want the weights as safetensors", dir, weightsFile, indexFile)
 	}
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
@@ -102,7 +102,7 @@ func safetensorsIn(dir string) (map[string]stored, error) {
 			return nil, missing(err, "%s: no such shard, wanted by %s for tensor %q", path, indexFile, name)
 		}
 	}
-	all := make(map[string]stored, len(index.WeightMap))
+	all = make(map[string]stored, len(index.WeightMap))
 	for name, shard := range index.WeightMap {
 		s, found := shards[shard][name]
 		if !found {
@@ -234,7 +234,7 @@ func (s *folderSource) pairedRows() bool                    { return false }
 func (s *folderSource) open(t stored) (tensorReader, error) { return openSection(t) }
 
 // inverseFrequencies are tables that older files carry; they follow from the configuration.
-var inverseFrequencies = regexp.MustCompile(`^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$`)
+var inverseFrequencies = regexp.MustCompile(`(^|\.)rotary_emb\.inv_freq$`)
 
 // ignored also lets pass a head that the configuration ties to the embedding: transformers ignores
 // it too.
