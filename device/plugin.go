@@ -105,9 +105,25 @@ func keepCompiled(p plugin) unsafe.Pointer {
 	}
 	table, err := compiled.Table(p.api, p.path, dir)
 	if err != nil {
-		return p.api // graphs are compiled in every process then, which is slower and nothing else
+		// Graphs are compiled in every process then, which is slower and nothing else.
+		if errors.Is(err, compiled.ErrUntrusted) {
+			notKept = err
+		}
+		return p.api
 	}
 	return table
+}
+
+// notKept is what [NotKept] returns. Protected by opening.
+var notKept error
+
+// NotKept returns an error of one line where the folder of compiled graphs was refused, because
+// somebody else could have written the machine code in it; nil otherwise. The program runs all the
+// same, and compiles its graphs itself.
+func NotKept() error {
+	opening.Lock()
+	defer opening.Unlock()
+	return notKept
 }
 
 // platformOf guesses a plugin's platform from its file name, else from its folder's: "cpu", "cuda"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -139,6 +140,9 @@ func OpenDevice(name string) (compute.Backend, device.Info, error) {
 	backend, err := device.Open(name)
 	if err != nil {
 		return nil, device.Info{}, err
+	}
+	if err := device.NotKept(); err != nil {
+		fmt.Fprintf(os.Stderr, "kvq: note: %v\n", err)
 	}
 	return backend, device.Describe(backend), nil
 }

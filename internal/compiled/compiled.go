@@ -23,7 +23,7 @@ var worth = 300 * time.Millisecond
 // keeper is set once, before the table is in use.
 var keeper struct {
 	taken atomic.Bool
-	files store
+	files folders
 	of    identity
 }
 
@@ -43,10 +43,14 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	if err != nil {
 		return nil, err
 	}
+	files, err := open(dir, path)
+	if err != nil {
+		return nil, err
+	}
 	if !keeper.taken.CompareAndSwap(false, true) {
 		return nil, errors.New("another plugin's graphs are kept already")
 	}
-	keeper.files, keeper.of = store{dir: dir, limit: limit}, of
+	keeper.files, keeper.of = files, of
 	table := C.kvq_table(api)
 	if table == nil {
 		return nil, errors.New("the plugin's PJRT cannot write down what it compiled")
@@ -60,7 +64,7 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	p := args.program
 	name := keeper.of.name(bytesAt(p.format, p.format_size), bytesAt(p.code, p.code_size), bytesAt(args.options, args.options_size))
-	if content, ok := keeper.files.read(name); ok {
+	if content, ok := keeper.files.lookup(name); ok {
 		if args.executable = C.kvq_deserialize(args.client, unsafe.Pointer(&content[0]), C.size_t(len(content))); args.executable != nil {
 			counts.loaded.Add(1)
 			return nil
@@ -76,7 +80,7 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 		return nil
 	}
 	defer C.kvq_serialized_free(&written)
-	if keeper.files.write(name, bytesAt(written.bytes, written.size)) == nil {
+	if keeper.files.keep.write(name, bytesAt(written.bytes, written.size)) == nil {
 		counts.kept.Add(1)
 	}
 	return nil

@@ -3,6 +3,8 @@ package compiled
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,22 +17,34 @@ const (
 	limit  = 1 << 30 // bytes that a folder may hold
 )
 
-// store is a folder of files, each with the SHA-256 of its content in front.
+// store is a folder of files, each with a SHA-256 in front. The digest covers the file's name too,
+// which stands for the program, the plugin, XLA's settings and the processor: a file that was put in
+// the place of another is not read.
 type store struct {
-	dir   string
-	limit int64
+	dir    string
+	limit  int64
+	owners owners // whose files are read
 }
 
-// read returns a file's content, and false where there is none or it is damaged. It marks the file
-// as used: what was used last is removed last.
+// digest covers a file's name and content.
+func digest(name string, content []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(name))))
+	h.Write([]byte(name))
+	h.Write(content)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// read returns a file's content, and false where there is none, it is damaged, or somebody else
+// could have written it. It marks the file as used: what was used last is removed last.
 func (s store) read(name string) ([]byte, bool) {
 	path := filepath.Join(s.dir, name)
-	all, err := os.ReadFile(path)
+	all, err := s.readTrusted(path)
 	if err != nil || len(all) <= sha256.Size {
 		return nil, false
 	}
 	sum, content := all[:sha256.Size], all[sha256.Size:]
-	if got := sha256.Sum256(content); !bytes.Equal(got[:], sum) {
+	if got := digest(name, content); !bytes.Equal(got[:], sum) {
 		return nil, false
 	}
 	now := time.Now()
@@ -38,18 +52,38 @@ func (s store) read(name string) ([]byte, bool) {
 	return content, true
 }
 
+// readTrusted reads a file of one of the owners that nobody else can write.
+func (s store) readTrusted(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.owners.trust(path, info); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(f)
+}
+
 // write keeps content under name. It then removes files, the least recently used first, until the
 // folder is within its limit.
 func (s store) write(name string, content []byte) error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(s.dir, name+".*.tmp")
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(content)
+	sum := digest(name, content)
 	_, err = f.Write(append(sum[:], content...))
+	if err == nil {
+		err = f.Chmod(0o644) // others may read: those who share a clone
+	}
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
