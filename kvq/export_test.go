@@ -13,6 +13,8 @@ var (
 	ReadCache   = readCache
 	StoreCodes  = storeCodes
 	PromptPiece = promptPiece
+
+	CreateTemporary = createTemporary
 )
 
 // StateArray is an array of the state by its name.

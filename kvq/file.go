@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -38,7 +37,8 @@ const (
 )
 
 // Save writes a state, in the order of [Cache.Nodes], to one file: to a temporary one in the same
-// folder first, which then takes the name, so that path never holds half a cache.
+// folder first, which then takes the name, so that path never holds half a cache. Temporary files
+// of this path that a killed Save left behind are removed.
 func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
 	want := p.arrays()
 	if len(state) != len(want) {
@@ -58,7 +58,8 @@ func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
 	if err != nil {
 		return errors.WithMessage(err, "kvq.Save")
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	removeLeftovers(path)
+	file, err := createTemporary(path)
 	if err != nil {
 		return errors.Wrapf(err, "kvq.Save")
 	}
@@ -88,10 +89,7 @@ func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return publish(file, path)
 }
 
 func writeArrays(w io.Writer, state []*tensors.Tensor) error {
@@ -108,8 +106,8 @@ func writeArrays(w io.Writer, state []*tensors.Tensor) error {
 }
 
 // Load reads what [Save] wrote: the plan, and the state in the order of [Cache.Nodes]. A file that
-// is damaged, cut off, of another program or of a newer version is refused with its reason, and
-// nothing is returned.
+// is damaged, cut off, of another program or of a newer version is refused with its reason, and so
+// is one whose counters and indices no cache of its plan can have; nothing is returned then.
 func Load(path string) (*Plan, []*tensors.Tensor, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -160,6 +158,9 @@ func readCache(r io.Reader, size int64) (*Plan, []*tensors.Tensor, error) {
 	}
 	if got := hex.EncodeToString(digest.Sum(nil)); got != m.SHA256 {
 		return nil, nil, usererr.New("want data of sha256 %.16q…, got %.16q…: the file is damaged", m.SHA256, got)
+	}
+	if err := p.checkState(state); err != nil {
+		return nil, nil, err
 	}
 	return p, state, nil
 }

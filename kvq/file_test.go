@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -64,11 +69,21 @@ func smallFile(t testing.TB) (path string, p *Plan, state []*tensors.Tensor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range p.Shapes() {
-		x := tensors.FromShape(s)
+	// Three tokens: a sink, and two in a window of 33.
+	counters := map[string][]int32{"length": {3}, "start": {0}, "next": {1}, "used": {0}, "codeIndex": nil, "exactIndex": {0, -1, 1, 2}}
+	for _, a := range p.Arrays() {
+		x := tensors.FromShape(a.Shape)
 		if err := x.MutableBytes(func(data []byte) {
 			for i := range data {
 				data[i] = byte(i)
+			}
+			values, counts := counters[a.Name]
+			for i := 0; counts && i < len(data); i += 4 {
+				v := int32(-1)
+				if i/4 < len(values) {
+					v = values[i/4]
+				}
+				binary.LittleEndian.PutUint32(data[i:], uint32(v))
 			}
 		}); err != nil {
 			t.Fatal(err)
@@ -220,6 +235,134 @@ func TestSaveIsDeterministic(t *testing.T) {
 	b, _ := os.ReadFile(again)
 	if len(a) == 0 || !bytes.Equal(a, b) {
 		t.Errorf("%d and %d bytes differ", len(a), len(b))
+	}
+}
+
+// resaved is a file like good with changed arrays of counters, and the digest made anew.
+func resaved(t *testing.T, change func(name string, values []int32)) string {
+	t.Helper()
+	path, p, state := smallFile(t)
+	for i, a := range p.Arrays() {
+		if a.Shape.DType != dtypes.Int32 {
+			continue
+		}
+		if err := state[i].MutableBytes(func(data []byte) {
+			values := make([]int32, len(data)/4)
+			for j := range values {
+				values[j] = int32(binary.LittleEndian.Uint32(data[4*j:]))
+			}
+			change(a.Name, values)
+			for j, v := range values {
+				binary.LittleEndian.PutUint32(data[4*j:], uint32(v))
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Save(path, p, state); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Counters and indices that no cache has are refused in one line, whatever the digest says: steps
+// loop over what they say.
+func TestLoadChecksCounters(t *testing.T) {
+	if _, _, err := Load(resaved(t, func(string, []int32) {})); err != nil {
+		t.Fatalf("the state was to be good before the change: %v", err)
+	}
+	for name, values := range map[string][]int32{
+		"length":     {-1, 9, 1 << 20}, // the capacity is 8
+		"start":      {-1, 9, 4},       // 4: token 2 in the window is then of no row
+		"next":       {-1, 4},          // 3 tokens
+		"used":       {-1, 1 << 20},
+		"codeIndex":  {-9, 3, 8},
+		"exactIndex": {-9, 3, 8},
+	} {
+		for _, v := range append(values, math.MinInt32, math.MinInt32+1, math.MaxInt32-1, math.MaxInt32) {
+			for _, place := range []int{0, -1} {
+				path := resaved(t, func(n string, values []int32) {
+					if n == name {
+						values[(len(values)+place)%len(values)] = v
+					}
+				})
+				p, state, err := Load(path)
+				if err == nil || p != nil || state != nil {
+					t.Errorf("%s of %d: loaded, error %v", name, v, err)
+					continue
+				}
+				if !errors.Is(err, ErrInput) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "not a state of this cache") {
+					t.Errorf("%s of %d: %q, want one line of ErrInput", name, v, err)
+				}
+			}
+		}
+	}
+}
+
+// What a killed Save left behind goes with the next Save to the same path; what others write, and
+// files of other names, stay.
+func TestSaveRemovesLeftovers(t *testing.T) {
+	path, p, state := smallFile(t)
+	dir := filepath.Dir(path)
+	leftover := func(name string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, make([]byte, 1000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	left := []string{leftover(".small cache.123.saving"), leftover(".small cache.4.saving")}
+	stays := []string{leftover(".small cache.123"), leftover(".small cache.x.saving"), leftover(".other.5.saving"), leftover(".small cache.2.6.saving"),
+		leftover("small cache.7.saving"), leftover(".small cache..saving")}
+	busy, err := CreateTemporary(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	if runtime.GOOS == "linux" {
+		stays = append(stays, busy.Name())
+	}
+	if err := Save(path, p, state); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range left {
+		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there (%v)", name, err)
+		}
+	}
+	for _, name := range stays {
+		if _, err := os.Lstat(name); err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+	_ = busy.Close()
+	if err := Save(path, p, state); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(busy.Name()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of a writer that ended is still there (%v)", err)
+	}
+}
+
+// Many goroutines save to one path: each succeeds, none takes another's temporary file away.
+func TestSaveAtOnce(t *testing.T) {
+	path, p, state := smallFile(t)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 25 {
+				if err := Save(path, p, state); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if _, _, err := Load(path); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("%v lie in the folder (error %v), wanted the file alone", entries, err)
 	}
 }
 
