@@ -15,6 +15,7 @@ var (
 	PromptPiece = promptPiece
 
 	CreateTemporary = createTemporary
+	CheckState      = (*Plan).checkState
 )
 
 // StateArray is an array of the state by its name.

@@ -213,6 +213,15 @@ func (s *session) take(results []*tensors.Tensor) {
 		a := hostArrayOf(s.t, x)
 		s.out = append(s.out, oracle.Tensor{Shape: a.dims, Data: a.floats})
 	}
+	s.loadable()
+}
+
+// loadable asks that every state which a test reaches is one that [Load] takes from a file.
+func (s *session) loadable() {
+	s.t.Helper()
+	if err := CheckState(s.plan, s.state); err != nil {
+		s.t.Errorf("a saved file of this state would be refused: %v", err)
+	}
 }
 
 // prompt starts the cache with the first t slots in one call.
@@ -228,6 +237,7 @@ func (s *session) empty() {
 	s.t.Helper()
 	s.state = s.run("empty", func(_, args []*Node) []*Node { return s.plan.Init(args[0]).Nodes() }, nil, s.in.starts())
 	s.slots, s.out = 0, nil
+	s.loadable()
 }
 
 // step adds the next t slots in one call.
@@ -273,6 +283,7 @@ func (s *session) edit(name string, arg any, f func(c Cache, arg *Node)) {
 		f(c, args[0])
 		return c.Nodes()
 	}, s.state, arg)
+	s.loadable()
 }
 
 func (s *session) crop(n int) {
