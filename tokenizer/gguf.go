@@ -1,12 +1,11 @@
 package tokenizer
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/gomlx/go-huggingface/models/gguf"
-	"golang.org/x/text/unicode/norm"
 
+	"github.com/kvqbook/kvqbook/internal/endnames"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -21,8 +20,8 @@ const (
 )
 
 // FromGGUF makes the tokenizer that a GGUF file's metadata (tokenizer.ggml.*) describes: byte-level
-// BPE with the pre-tokenizer of GPT-2, SmolLM2, Llama-3 or Qwen2, or SentencePiece's BPE with
-// scores.
+// BPE with one of the pre-tokenizers of llama.cpp's table (such as Llama-3's, Qwen2's or Tekken), or
+// SentencePiece's BPE with scores.
 func FromGGUF(file *gguf.File) (*Tokenizer, error) {
 	t, err := fromGGUF(file)
 	if err != nil {
@@ -43,6 +42,11 @@ func fromGGUF(file *gguf.File) (*Tokenizer, error) {
 	types, err := ggufTypes(value("ggml.token_type"), len(pieces))
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range endnames.In(pieces) { // some converters take these for plain text
+		if types[id] == typeNormal || types[id] == typeUserDefined {
+			types[id] = typeControl
+		}
 	}
 	var t *Tokenizer
 	var addBOS bool
@@ -111,24 +115,6 @@ func ggufTypes(v gguf.Value, count int) ([]int, error) {
 
 func ggufScores(v gguf.Value) []float64 { return v.Float64s() }
 
-// ggufPreTokenizers are the values of tokenizer.ggml.pre that this package knows, by the names in
-// llama.cpp's llm_load_vocab, with the patterns that file gives them. The files do not say how text
-// is normalized before: that is as in the models' own tokenizer.json.
-var ggufPreTokenizers = map[string]struct {
-	digits       bool // each numeric character is a word
-	pattern      string
-	normalize    normalizer // nil: none
-	ignoreMerges bool
-	addBOS       bool
-}{
-	"gpt-2":     {pattern: patternGPT2},
-	"smollm":    {pattern: patternGPT2, digits: true},
-	"llama3":    {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
-	"llama-v3":  {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
-	"llama-bpe": {pattern: patternLlama3, ignoreMerges: true, addBOS: true},
-	"qwen2":     {pattern: patternQwen2, normalize: norm.NFC.String},
-}
-
 func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t *Tokenizer, addBOS bool, err error) {
 	kind, known := ggufPreTokenizers[pre]
 	if !known {
@@ -139,6 +125,9 @@ func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t
 	}
 	vocabulary := make(map[string]int, len(pieces))
 	for id, piece := range pieces {
+		if piece == "" { // a filler: it has no text to be found by
+			continue
+		}
 		if other, twice := vocabulary[piece]; twice {
 			return nil, false, usererr.New("token %q has two ids, %d and %d", piece, other, id)
 		}
@@ -156,19 +145,10 @@ func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t
 			return nil, false, usererr.New("merge %d: %w", rank, err)
 		}
 	}
-	cut, err := newSplitter(kind.pattern)
-	if err != nil {
+	if t.preTokenize, err = kind.preTokenizer(); err != nil {
 		return nil, false, err
 	}
-	bytes, err := byteLevel(false, false)
-	if err != nil {
-		return nil, false, err
-	}
-	parts := []preTokenizer{cut.isolated, bytes}
-	if kind.digits {
-		parts = slices.Insert(parts, 0, digits(true))
-	}
-	t.normalize, t.preTokenize = kind.normalize, sequence(parts)
+	t.normalize = kind.normalize
 	return t, kind.addBOS, t.setAdded(addedByType(pieces, types))
 }
 
@@ -176,6 +156,9 @@ func ggufByteLevel(pieces []string, types []int, merges []string, pre string) (t
 func addedByType(pieces []string, types []int) []addedToken {
 	var list []addedToken
 	for id, piece := range pieces {
+		if piece == "" {
+			continue
+		}
 		switch types[id] {
 		case typeUnknown, typeControl:
 			list = append(list, addedToken{id: Token(id), content: piece, special: true})

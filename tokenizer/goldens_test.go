@@ -150,8 +150,8 @@ func TestGGUFRefuses(t *testing.T) {
 	}{
 		{"model", "bert", `"bert"`},
 		{"model", "llama", "0 scores for 3 tokens"},
-		{"pre", "deepseek-llm", `"deepseek-llm"`},
-		{"pre", nil, "tokenizer.ggml.pre"},
+		{"pre", "superbpe", `"superbpe"`},
+		{"pre", "kimi-k2", "tokenizer.ggml.pre"},
 		{"tokens", nil, `"tokenizer.ggml.tokens" is absent`},
 		{"tokens", []string{"a", "a", "ab"}, `"a" has two ids`},
 		{"token_type", []int32{1}, "1 entries, want 3"},
