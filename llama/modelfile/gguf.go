@@ -31,6 +31,9 @@ func openGGUF(path string, size int64) (Config, *ggufSource, []string, error) {
 	if err := checkByteOrder(path); err != nil {
 		return Config{}, nil, nil, err
 	}
+	if err := checkGGUFCounts(path, size); err != nil {
+		return Config{}, nil, nil, err
+	}
 	file, err := gguf.Open(path)
 	if err != nil {
 		return Config{}, nil, nil, usererr.New("%s: not a complete GGUF file: %w", path, err)
