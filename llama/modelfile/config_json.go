@@ -3,6 +3,7 @@ package modelfile
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -37,6 +38,8 @@ type configJSON struct {
 	MLPBias              *bool           `json:"mlp_bias"`
 	Quantization         json.RawMessage `json:"quantization_config"`
 	tokensJSON
+
+	warnings []string
 }
 
 // tokensJSON are the special tokens, in config.json and, with the last word, in
@@ -88,6 +91,9 @@ func (r *ropeJSON) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// layersMayDiffer are the architectures whose layers transformers gives a type each.
+var layersMayDiffer = []string{"qwen2", "qwen3"}
+
 // Types of layers, as transformers calls them.
 const (
 	fullAttention    = "full_attention"
@@ -135,7 +141,7 @@ func parseConfig(configData, generationData []byte) (Config, []string, error) {
 	if err != nil {
 		return Config{}, nil, err
 	}
-	return c, warnings, c.Validate()
+	return c, append(j.warnings, warnings...), c.Validate()
 }
 
 func (j *configJSON) config() (Config, error) {
@@ -240,8 +246,10 @@ func (j *configJSON) rope(c *Config) error {
 	if r == nil {
 		return nil
 	}
-	if kind := c.layerType(); len(r.byLayer) > 0 && r.byLayer[kind] != nil {
-		r = r.byLayer[kind]
+	if one := r.byLayer[c.layerType()]; one != nil && slices.Contains(layersMayDiffer, c.Architecture) {
+		r = one
+	} else if len(r.byLayer) > 0 {
+		j.warnings = append(j.warnings, "rope_parameters by the type of layer are ignored, as transformers ignores them for this architecture")
 	}
 	if r.RopeTheta != nil {
 		c.RopeTheta = *r.RopeTheta

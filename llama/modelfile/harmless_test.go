@@ -45,6 +45,9 @@ func TestRotaryFields(t *testing.T) {
 		// By the type of layer: transformers knows these for models whose layers differ.
 		{fields{"model_type": "qwen3", "rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0, "rope_theta": 3e4}, "sliding_attention": fields{"rope_type": "default", "rope_theta": 1e4}}}, 3e4, linear(2)},
 		{fields{"model_type": "qwen2", "rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0}}, "rope_theta": 2e4}, 2e4, linear(2)},
+		// Not for these: transformers looks only at what is beside the objects.
+		{fields{"rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0, "rope_theta": 3e4}}, "rope_theta": 2e4}, 2e4, RopeScaling{}},
+		{fields{"rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0, "rope_theta": 3e4}, "rope_theta": 6e4, "rope_type": "linear", "factor": 3.0}}, 6e4, linear(3)},
 	} {
 		got, err := ParseConfig(mustJSON(t, with(fakeConfig(), c.fields)), nil)
 		if err != nil {
@@ -197,4 +200,25 @@ func TestBigEndianGGUF(t *testing.T) {
 		_, err := Open(writeFile(t, data, t.TempDir(), "fake.gguf"))
 		wantLine(t, err, "fake.gguf", "big-endian")
 	}
+}
+
+// A token that was added to the tokenizer but not to the model is no reason to refuse either.
+func TestAddedBeyondModel(t *testing.T) {
+	f := mustOpen(t, fakeFolder(t, with(fakeConfig(), map[string]any{"pad_token_id": 11}), fakeTensors(t, fakeConfig(), dtypes.Float32, false)))
+	writeFile(t, mustJSON(t, map[string]any{
+		"model":        map[string]any{"type": "BPE", "vocab": map[string]int{"a": 0, "b": 10}},
+		"added_tokens": []map[string]any{{"id": 11, "content": "[PAD]", "special": true}}, "decoder": map[string]any{"type": "ByteLevel"},
+	}), f.Path(), "tokenizer.json")
+	writeFile(t, mustJSON(t, map[string]any{"pad_token": "[PAD]"}), f.Path(), "tokenizer_config.json")
+	tok, err := f.Tokenizer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.Encode("ab[PAD]"); !slices.Equal(got, []int32{0, 10, 11}) {
+		t.Errorf("ids %v, want [0 10 11]", got)
+	}
+	if got := f.Config().PadID; got >= 11 {
+		t.Errorf("the model pads with %d, which it does not have", got)
+	}
+	wantWarnings(t, f, []string{"pad_token_id = 11"})
 }
