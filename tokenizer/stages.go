@@ -60,7 +60,10 @@ func (t *templateToken) UnmarshalJSON(data []byte) error {
 	if isNull(data) {
 		return usererr.New("an id is null, want a number")
 	}
-	return json.Unmarshal(data, (*Token)(t))
+	if err := json.Unmarshal(data, (*Token)(t)); err != nil {
+		return usererr.New("an id is %.40s, want a whole number of 32 bits", data)
+	}
+	return nil
 }
 
 // A tokenizer.json comes from a stranger. Its stages are bounded when they are read, because

@@ -50,6 +50,9 @@ func openGGUF(path string, size int64) (Config, *ggufSource, []string, error) {
 		}
 		s.all[info.Name] = t
 	}
+	if err := noOverlap(s.all); err != nil {
+		return Config{}, nil, nil, usererr.New("%s: %w", path, err)
+	}
 	_, untied := s.all[table[Head].parts[0].gguf]
 	config.TieEmbeddings = !untied
 	if err := s.ropeFactors(&config); err != nil {

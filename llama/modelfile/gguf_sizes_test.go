@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"runtime"
@@ -60,4 +61,20 @@ func TestGGUFCounts(t *testing.T) {
 	if err := checkGGUFCounts(path, int64(len(good))); err != nil {
 		t.Errorf("a good file: %v", err)
 	}
+}
+
+// Tensors of a GGUF file do not share bytes either.
+func TestGGUFOverlap(t *testing.T) {
+	good := ggufBytes(t, fakeMetadata(), fakeTensors(t, fakeConfig(), dtypes.Float16, true))
+	offsetOf := func(name string) []byte {
+		at := bytes.Index(good, []byte(name)) + len(name)
+		dims := int(binary.LittleEndian.Uint32(good[at:]))
+		return good[at+4+8*dims+4:][:8]
+	}
+	if _, err := Open(writeFile(t, good, t.TempDir(), "good.gguf")); err != nil {
+		t.Fatalf("the file was to be good before the change: %v", err)
+	}
+	copy(offsetOf("blk.0.attn_v.weight"), offsetOf("blk.0.attn_k.weight"))
+	_, err := Open(writeFile(t, good, t.TempDir(), "overlap.gguf"))
+	wantLine(t, err, "overlap.gguf", `"blk.0.attn_k.weight" and "blk.0.attn_v.weight" share bytes`)
 }
