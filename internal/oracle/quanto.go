@@ -31,7 +31,7 @@ func roundPrecision(x float32, precision, smallest int, largest float64) float32
 
 // MinMax quantizes one group as quanto does: scale and zero point from minimum and maximum, every operation rounded to the dtype of round.
 // Elements that are NaN or infinite have no vote; NaN gets code 0, infinities the code of their end. A group without a vote gets scale and
-// zero 0. A range whose last value overflows is limited at both ends to ±0x1.fp126, in float16 to ±0x1.fp14: of a group that lies wholly
+// zero 0. A range whose last value overflows, or all but does, is limited at both ends to ±0x1.fp126, in float16 to ±0x1.fp14: of a group that lies wholly
 // beyond the limit every value becomes the limit.
 //
 // Each product and sum stands in a conversion of its own, so that no compiler fuses them.
@@ -51,7 +51,7 @@ func MinMax(x []float32, bits int, round Rounder) (codes []uint8, scale, zero fl
 		scale = round(float32(span / top))
 	}
 	measure()
-	if last := round(float32(scale * top)); math.IsInf(float64(round(float32(last+float32(low)))), 0) {
+	if last := round(float32(scale * top)); math.Abs(float64(round(float32(last+float32(low))))) > 0x1.fffffp127 {
 		limit := limitOf(round)
 		low, high = min(max(low, -limit), limit), min(max(high, -limit), limit)
 		measure()

@@ -29,9 +29,11 @@ func groupRange(x *Node, axis, bits int, usable *Node, dtype dtypes.DType) (low,
 	low, high = Where(empty, gx.ZerosLike(low), low), Where(empty, gx.ZerosLike(high), high)
 	f, _ := narrowFormat(dtype)
 	last := roundTo(gx.MulScalar(rangeScale(low, high, bits, dtype), int(1)<<bits-1), dtype)
-	wide := Not(IsFinite(roundTo(Add(last, low), dtype)))
-	low = Where(wide, gx.MaxScalar(low, -f.limit), low)
-	high = Where(wide, gx.MinScalar(high, f.limit), high)
+	// A little below the largest float32: whether the last value just there is finite depends on
+	// whether XLA rounds the product before it adds.
+	wide := Not(gx.LessOrEqualScalar(Abs(roundTo(Add(last, low), dtype)), 0x1.fffffp127))
+	low = Where(wide, gx.ClampScalar(low, -f.limit, f.limit), low)
+	high = Where(wide, gx.ClampScalar(high, -f.limit, f.limit), high)
 	return low, high
 }
 

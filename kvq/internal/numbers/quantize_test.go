@@ -210,6 +210,37 @@ func TestNeverNaN(t *testing.T) {
 	}
 }
 
+// A range that overflows is limited at both ends, so that a group that lies wholly beyond the limit
+// never has a scale below 0. Whether such a range overflows is a matter of the last bit, and so of
+// how XLA rounds: what is asked here holds either way.
+func TestGroupsBeyondTheLimit(t *testing.T) {
+	random := rand.New(rand.NewPCG(14, 9))
+	for dtype, largest := range map[dtypes.DType]float64{dtypes.Float32: math.MaxFloat32, dtypes.Float16: 65504, dtypes.BFloat16: 0x1.fep127} {
+		var x [][]float32
+		for i := range 2000 {
+			sign := float64(1 - i%2*2)
+			group := []float32{float32(sign * largest), float32(sign * largest * (0.485 + random.Float64()/50)), float32(sign * largest * (0.51 + random.Float64()/3))}
+			x = append(x, group)
+		}
+		for _, bits := range []int{2, 4, 6, 8} {
+			got := evaluate(t, func(xs []*Node) []*Node {
+				codes, scale, zero := quantizeMinMax(ConvertDType(xs[0], dtype), 1, bits, nil)
+				return []*Node{scale, zero, dequantize(codes, scale, zero)}
+			}, x)
+			for i, scale := range got[0] {
+				if zero := float64(got[1][i]); !(scale >= 0) || math.Abs(zero) > largest || zero*float64(x[i][0]) <= 0 {
+					t.Errorf("%s, %d bits, %v: scale %v, zero %v", dtype, bits, x[i], scale, zero)
+				}
+			}
+			for i, v := range got[2] {
+				if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+					t.Errorf("%s, %d bits: %v in %v came back as %v", dtype, bits, x[i/3][i%3], x[i/3], v)
+				}
+			}
+		}
+	}
+}
+
 // What single odd values become, next to ordinary ones 1 and 4 that span the range, with 2 bits:
 // levels 1 2 3 4.
 func TestOddValues(t *testing.T) {
