@@ -2,7 +2,9 @@ package kvq_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -366,7 +368,45 @@ func TestSaveAtOnce(t *testing.T) {
 	}
 }
 
-// FuzzLoad feeds the loader damaged files: it returns an error, or a state of the plan's shapes
+// signed is a file with the digest of its data, where its header has a place for one: whoever
+// changes a file can do that too.
+func signed(data []byte) []byte {
+	if len(data) < 8 {
+		return data
+	}
+	n := binary.LittleEndian.Uint64(data)
+	if n > uint64(len(data)-8) {
+		return data
+	}
+	const field = `"sha256":"`
+	header := data[8 : 8+n]
+	at := bytes.Index(header, []byte(field)) + len(field)
+	if at < len(field) || len(header)-at < 2*sha256.Size {
+		return data
+	}
+	data = slices.Clone(data)
+	digest := sha256.Sum256(data[8+n:])
+	hex.Encode(data[8+at:], digest[:])
+	return data
+}
+
+func TestSigned(t *testing.T) {
+	path, _, _ := smallFile(t)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(signed(good), good) {
+		t.Error("a good file has another digest when signed")
+	}
+	flipped := slices.Clone(good)
+	flipped[len(flipped)-5] ^= 1 // of the last array, which holds numbers
+	if _, _, err := ReadCache(bytes.NewReader(signed(flipped)), int64(len(flipped))); err != nil {
+		t.Errorf("a changed number, signed: %v", err)
+	}
+}
+
+// FuzzLoad feeds the loader damaged files with a right digest: it returns an error, or a state of the plan's shapes
 // whose saved form loads again.
 func FuzzLoad(f *testing.F) {
 	path, _, _ := smallFile(f)
@@ -380,6 +420,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		data = signed(data)
 		p, state, err := ReadCache(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
@@ -391,6 +432,9 @@ func FuzzLoad(f *testing.F) {
 			if !state[i].Shape().Equal(s) {
 				t.Errorf("array %d is %s, wanted %s", i, state[i].Shape(), s)
 			}
+		}
+		if err := CheckState(p, state); err != nil {
+			t.Error(err)
 		}
 		if err := Save(filepath.Join(t.TempDir(), "again"), p, state); err != nil {
 			t.Error(fmt.Errorf("what was loaded is not saved: %w", err))
