@@ -13,8 +13,9 @@ import (
 
 // Info is what can be said of one device. The zero value describes nothing.
 type Info struct {
-	Name     string   // as for Open, "xla:cuda" say
-	Platform string   // "cpu" or "cuda" as XLA calls it, "go" for the pure-Go backend, "" where it did not open
+	Name string // as for Open, "xla:cuda" say
+	// "cpu" or "cuda" as XLA calls it, "go" for the pure-Go backend, "" where it did not open
+	Platform string
 	Version  string   // of the PJRT interface, "0.115" say; "" for the pure-Go backend
 	Plugin   string   // path of the plugin; "" for the pure-Go backend or where none was found
 	Devices  []string // XLA's description of each of its devices

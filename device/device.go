@@ -30,9 +30,10 @@ import (
 
 // Names of devices. Besides these, "xla:PATH" names a PJRT plugin by its file.
 const (
-	XLACPU  = "xla:cpu"  // XLA on the CPU, the plugin of ./scripts/setup
-	XLACUDA = "xla:cuda" // XLA on an NVIDIA GPU, the plugin of ./scripts/setup --cuda or of a Python with JAX
-	PureGo  = "go"       // GoMLX's own backend: no plugin, far slower, no caches in loops
+	XLACPU = "xla:cpu" // XLA on the CPU, the plugin of ./scripts/setup
+	// XLA on an NVIDIA GPU, the plugin of ./scripts/setup --cuda or of a Python with JAX
+	XLACUDA = "xla:cuda"
+	PureGo  = "go" // GoMLX's own backend: no plugin, far slower, no caches in loops
 )
 
 // EnvDefault names the device that Open("") opens.

@@ -15,7 +15,8 @@ import (
 
 // Memory is a device's memory in bytes, as far as it can be told; 0: unknown.
 type Memory struct {
-	Limit  int64  `json:"limit_bytes"`          // what a program can have of it, what it has already included
+	// what a program can have of it, what it has already included
+	Limit  int64  `json:"limit_bytes"`
 	InUse  int64  `json:"in_use_bytes"`         // what this process has of it now
 	Peak   int64  `json:"peak_bytes,omitempty"` // what this process has had of it at most
 	Source string `json:"source,omitempty"`     // where Limit comes from

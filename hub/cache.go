@@ -72,7 +72,8 @@ func (c cache) setCommit(revision, commit string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return cacheError(c.root, err)
 	}
-	temporary := path + ".incomplete" // who reads the ref sees the old commit or the new one, never half of it
+	// who reads the ref sees the old commit or the new one, never half of it
+	temporary := path + ".incomplete"
 	if err := os.WriteFile(temporary, []byte(commit), 0o644); err != nil {
 		return cacheError(c.root, err)
 	}
@@ -91,7 +92,8 @@ func (c cache) link(commit string, e entry) error {
 	if err := os.Remove(pointer); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cacheError(c.root, err)
 	}
-	target, err := filepath.Rel(filepath.Dir(pointer), blob) // relative, so that the cache folder may move
+	// relative, so that the cache folder may move
+	target, err := filepath.Rel(filepath.Dir(pointer), blob)
 	if err != nil {
 		target = blob
 	}
@@ -113,7 +115,8 @@ func (c cache) has(commit string, e entry) bool {
 		return false
 	}
 	target, err := os.Readlink(path)
-	return err != nil || filepath.Base(target) == e.hash // a file that moved there was checked before
+	// a file that moved there was checked before
+	return err != nil || filepath.Base(target) == e.hash
 }
 
 // missing returns the first file that a snapshot lacks, "" if it is complete. tokenizer says that

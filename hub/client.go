@@ -67,7 +67,8 @@ func newClient(o Options, t token) (*client, error) {
 	transport.Protocols.SetHTTP1(true)
 	c.http = &http.Client{
 		Transport: transport,
-		// Redirects are followed in do: net/http compares hosts without ports, and sends the token on to subdomains.
+		// Redirects are followed in do: net/http compares hosts without ports, and sends the token
+		// on to subdomains.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil

@@ -27,7 +27,8 @@ import (
 type entry struct {
 	name string
 	size int64
-	hash string // sha256 of the content for files in LFS, else git's: sha1 with a header; hexadecimal
+	// sha256 of the content for files in LFS, else git's: sha1 with a header; hexadecimal
+	hash string
 }
 
 // hasher makes what entry.hash has to be.
@@ -61,7 +62,8 @@ func (f *fetcher) file(ctx context.Context, e entry) error {
 	defer unlock()
 	blob := f.cache.blob(e.hash)
 	info, err := os.Stat(blob)
-	if err == nil && info.Size() == e.size { // of another revision, or made by another process just now
+	// of another revision, or made by another process just now
+	if err == nil && info.Size() == e.size {
 		f.progress.add(e.name, e.size-f.counted(e))
 		return f.cache.link(f.commit, e)
 	}
@@ -153,7 +155,8 @@ func (f *fetcher) download(ctx context.Context, e entry, partial string) (err er
 	if err := t.resume(ctx); err != nil {
 		return err
 	}
-	best := t.offset // a server that sends the same wrong beginning again and again makes no progress
+	// a server that sends the same wrong beginning again and again makes no progress
+	best := t.offset
 	for failures := 0; t.offset < e.size; {
 		err := t.receive(ctx)
 		if err == nil {

@@ -19,15 +19,21 @@ import (
 // Kinds of errors, for errors.Is. The errors themselves say in one line what happened and what to
 // do.
 var (
-	ErrID       = errors.New("hub: not a model's name")            // or not a revision's
-	ErrGated    = errors.New("hub: gated model")                   // the licence is not accepted, or no token came
-	ErrToken    = errors.New("hub: bad token")                     // wrong, expired, unreadable or absent
-	ErrNoModel  = errors.New("hub: no such model")                 // or a private one
-	ErrNoFile   = errors.New("hub: no such file or revision")      // of a model that is there
-	ErrOffline  = errors.New("hub: offline")                       // not in the cache, and the hub must not be asked
-	ErrNetwork  = errors.New("hub: no connection")                 // no name resolution, refused, broken, stalled
-	ErrServer   = errors.New("hub: the hub fails")                 // 5xx, too many requests, answers that make no sense
-	ErrDiskFull = errors.New("hub: disk full")                     // or not enough room for what is to come
+	ErrID = errors.New("hub: not a model's name") // or not a revision's
+	// the licence is not accepted, or no token came
+	ErrGated = errors.New("hub: gated model")
+	// wrong, expired, unreadable or absent
+	ErrToken   = errors.New("hub: bad token")
+	ErrNoModel = errors.New("hub: no such model")            // or a private one
+	ErrNoFile  = errors.New("hub: no such file or revision") // of a model that is there
+	// not in the cache, and the hub must not be asked
+	ErrOffline = errors.New("hub: offline")
+	// no name resolution, refused, broken, stalled
+	ErrNetwork = errors.New("hub: no connection")
+	// 5xx, too many requests, answers that make no sense
+	ErrServer = errors.New("hub: the hub fails")
+	// or not enough room for what is to come
+	ErrDiskFull = errors.New("hub: disk full")
 	ErrCorrupt  = errors.New("hub: a download has the wrong hash") // twice
 	ErrCache    = errors.New("hub: cache folder not writable")
 )

@@ -20,12 +20,15 @@ import (
 
 // Options of Fetch. The zero value is what most want.
 type Options struct {
-	Revision string            // a branch, a tag or a commit; "": that of the id, else main
-	Offline  bool              // use what is in the cache, and ask nobody; $HF_HUB_OFFLINE=1 sets it too
-	Endpoint string            // "": $HF_ENDPOINT, else https://huggingface.co
-	CacheDir string            // "": CacheDir()
-	Progress func(Progress)    // called as bytes come, one call at a time; nil: nobody wants to know
-	Log      func(line string) // told what is worth a line, such as an attempt that failed; nil as above
+	Revision string // a branch, a tag or a commit; "": that of the id, else main
+	// use what is in the cache, and ask nobody; $HF_HUB_OFFLINE=1 sets it too
+	Offline  bool
+	Endpoint string // "": $HF_ENDPOINT, else https://huggingface.co
+	CacheDir string // "": CacheDir()
+	// called as bytes come, one call at a time; nil: nobody wants to know
+	Progress func(Progress)
+	// told what is worth a line, such as an attempt that failed; nil as above
+	Log func(line string)
 }
 
 // defaultRevision is the hub's name of what is newest.

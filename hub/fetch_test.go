@@ -289,7 +289,8 @@ func TestMaliciousHub(t *testing.T) {
 	}
 }
 
-// A list of files with an entry that is none is refused, wherever the entry stands and whatever is asked for.
+// A list of files with an entry that is none is refused, wherever the entry stands and whatever is
+// asked for.
 func TestFilesWithoutNames(t *testing.T) {
 	const named = `{"rfilename": "config.json", "size": 1, "blobId": "` + commit1 + `"}`
 	for _, list := range []string{"null", named + ", null", "null, " + named, "{}", `{"rfilename": null}`, `{"rfilename": ""}`} {

@@ -13,8 +13,8 @@ type ID struct {
 	File     string // path in the repository; "" for the whole model
 }
 
-// Parts of names, as the hub allows them: https://huggingface.co/docs/huggingface_hub/package_reference/utilities
-// (validate_repo_id).
+// Parts of names, as the hub allows them:
+// https://huggingface.co/docs/huggingface_hub/package_reference/utilities (validate_repo_id).
 var (
 	repoName     = regexp.MustCompile(`^\w[\w.-]{0,95}$`)
 	revisionName = regexp.MustCompile(`^[\w][\w./+-]{0,254}$`)

@@ -20,15 +20,19 @@ import (
 // Of github.com/gomlx/go-huggingface/hub v0.4.11 this package uses the types of the hub's answers
 // and the names of its headers. Its downloads could not be wrapped into what is needed here (the
 // test shows each but the last):
-//   - a connection that breaks counts as success, and leaves a link to a file that does not exist: Download wraps the
-//     wrong error, https://github.com/gomlx/go-huggingface/blob/v0.4.11/internal/downloader/downloader.go
+//   - a connection that breaks counts as success, and leaves a link to a file that does not exist:
+//     Download wraps the wrong error,
+//     https://github.com/gomlx/go-huggingface/blob/v0.4.11/internal/downloader/downloader.go
 //   - a partial file is deleted instead of resumed, and no hash is checked
-//   - blobs get the storage's ETag for a name in place of the hub's, and no refs are written, so that Python does not find
-//     the files offline: https://github.com/gomlx/go-huggingface/blob/v0.4.11/hub/files.go
-//   - to know the commit it asks the hub every time, so that nothing works offline; and that request cannot be cancelled
-//     https://github.com/gomlx/go-huggingface/blob/v0.4.11/hub/info.go
-//   - a field of the answer that is of another kind than it expects, such as two licences, makes a model unreachable
-//   - redirects are left to net/http, which sends the token on to subdomains of the hub and to other ports
+//   - blobs get the storage's ETag for a name in place of the hub's, and no refs are written, so
+//     that Python does not find the files offline:
+//     https://github.com/gomlx/go-huggingface/blob/v0.4.11/hub/files.go
+//   - to know the commit it asks the hub every time, so that nothing works offline; and that
+//     request cannot be cancelled https://github.com/gomlx/go-huggingface/blob/v0.4.11/hub/info.go
+//   - a field of the answer that is of another kind than it expects, such as two licences, makes a
+//     model unreachable
+//   - redirects are left to net/http, which sends the token on to subdomains of the hub and to
+//     other ports
 //   - a connection that falls silent is waited for without end
 func TestLibraryFaults(t *testing.T) {
 	repo := func(t *testing.T, s *hubtest.Server) (*gohub.Repo, string) {

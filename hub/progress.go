@@ -4,8 +4,9 @@ import "sync"
 
 // Progress is how far a Fetch is.
 type Progress struct {
-	File        string // the one that the newest bytes are of
-	Done, Total int64  // bytes of all files that were not there, with what an earlier Fetch left of them
+	File string // the one that the newest bytes are of
+	// bytes of all files that were not there, with what an earlier Fetch left of them
+	Done, Total int64
 }
 
 // tracker adds up what several downloads report. The zero value tells nobody.

@@ -123,8 +123,8 @@ type Account struct {
 	Source string // where the token is: "$HF_TOKEN", a path
 }
 
-// WhoAmI asks the hub at endpoint ("" for $HF_ENDPOINT, else https://huggingface.co) whose token is in use. Without a token
-// the error is ErrToken.
+// WhoAmI asks the hub at endpoint ("" for $HF_ENDPOINT, else https://huggingface.co) whose token is
+// in use. Without a token the error is ErrToken.
 func WhoAmI(ctx context.Context, endpoint string) (Account, error) {
 	t, err := findToken()
 	if err != nil {

@@ -35,8 +35,9 @@ type backend struct {
 	quantizer Quantizer   // where a configuration names none
 	scales    ScaleFormat // likewise; empty: the cache's dtype
 	free      bool        // takes every quantizer, and rotation
-	perToken  bool        // groups run along the head dimension , and axis 1 is another name for that
-	wholeRow  bool        // see numbers.Spec
+	// groups run along the head dimension , and axis 1 is another name for that
+	perToken bool
+	wholeRow bool // see numbers.Spec
 }
 
 // backendNames lists the names in the table.

@@ -40,10 +40,10 @@
 //
 // # Settings
 //
-// Two questions have two answers. When a token becomes codes is the policy's business, and how is the
-// quantizer's. A [Backend] is a pair of both: [Quanto] and [HQQ] are transformers' policy, each with
-// its quantizer; [Blocks] keeps the newest tokens exact and takes every [Quantizer], for keys and
-// values apart. Scales, groups, bits, sinks and rotation are further fields of [Config].
+// Two questions have two answers. When a token becomes codes is the policy's business, and how is
+// the quantizer's. A [Backend] is a pair of both: [Quanto] and [HQQ] are transformers' policy, each
+// with its quantizer; [Blocks] keeps the newest tokens exact and takes every [Quantizer], for keys
+// and values apart. Scales, groups, bits, sinks and rotation are further fields of [Config].
 //
 // # Errors
 //

@@ -171,7 +171,8 @@ func checkCropAgain(t *testing.T, r *recording) {
 		s.in = s.in.changed(uint64(200+i), s.slots, s.plan.Shape())
 	}
 	r.requireSteps(t, "twenty crops", s, 2, r.nearness())
-	if r.config.Backend == Blocks && r.config.ResidualLength >= 4 { // the window gives only whole blocks, and the crops stayed inside it
+	// the window gives only whole blocks, and the crops stayed inside it
+	if r.config.Backend == Blocks && r.config.ResidualLength >= 4 {
 		r.session.t = t
 		plain := r.session.fork()
 		plain.in = s.in

@@ -22,14 +22,16 @@ func weights(g *Graph, seed float32, rows, columns int) *Node {
 	return Reshape(Mul(Sin(Mul(i, Const(g, seed))), Const(g, float32(0.3))), rows, columns)
 }
 
-// attention is attention code of one's own: x [B, t, 64] -> [B, t, 64], 2 heads of 32. Between the projections stand the cache's three lines.
+// attention is attention code of one's own: x [B, t, 64] -> [B, t, 64], 2 heads of 32. Between the
+// projections stand the cache's three lines.
 func attention(cache kvq.Cache, x *Node) *Node {
 	b, t := x.Shape().Dim(0), x.Shape().Dim(1)
 	project := func(seed float32) *Node { // [B, K, t, D]
 		y := DotGeneral(x, []int{2}, nil, weights(x.Graph(), seed, 64, 64), []int{0}, nil)
 		return TransposeAllAxes(Reshape(y, b, t, 2, 32), 0, 2, 1, 3)
 	}
-	queries, keys, values := project(1.1), project(1.2), project(1.3) // a rotary embedding would take cache.Positions(t)
+	// a rotary embedding would take cache.Positions(t)
+	queries, keys, values := project(1.1), project(1.2), project(1.3)
 	layer := cache.Layer(0)
 	layer.Append(keys, values)
 	out := layer.Attend(queries)
@@ -76,8 +78,9 @@ func largestDifference(a, b *tensors.Tensor) (worst float64) {
 	return worst
 }
 
-// A prompt and then token by token, in separate calls: the state goes out of one call and into the next. See attention above for the code that
-// uses the cache. With the zero Config it runs in full precision: the model does not see which it has.
+// A prompt and then token by token, in separate calls: the state goes out of one call and into the
+// next. See attention above for the code that uses the cache. With the zero Config it runs in full
+// precision: the model does not see which it has.
 func Example_separateCalls() {
 	answer := func(config kvq.Config) *tensors.Tensor {
 		plan := must(kvq.New(config, shape))

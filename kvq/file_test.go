@@ -406,8 +406,8 @@ func TestSigned(t *testing.T) {
 	}
 }
 
-// FuzzLoad feeds the loader damaged files with a right digest: it returns an error, or a state of the plan's shapes
-// whose saved form loads again.
+// FuzzLoad feeds the loader damaged files with a right digest: it returns an error, or a state of
+// the plan's shapes whose saved form loads again.
 func FuzzLoad(f *testing.F) {
 	path, _, _ := smallFile(f)
 	good, err := os.ReadFile(path)

@@ -12,7 +12,8 @@ func (p *Plan) checkState(state []*tensors.Tensor) error {
 	capacity := p.shape.Capacity
 	c := stateChecker{}
 	var length int
-	tokens := make([]int, p.shape.Batch) // in each row, below 0 while only a part of its padding came
+	// in each row, below 0 while only a part of its padding came
+	tokens := make([]int, p.shape.Batch)
 	for i, a := range p.arrays() {
 		switch a.role {
 		case roleLength, roleStart, roleNext, roleUsed, roleIndex:

@@ -135,7 +135,8 @@ func (p *Plan) checkEntries(header map[string]json.RawMessage, data int64) error
 	if len(header)-1 != len(arrays) {
 		return usererr.New("want %d arrays, got %d", len(arrays), len(header)-1)
 	}
-	total := 0.0 // in float64, because the product of sizes that a damaged header names may not fit an integer
+	// in float64, because the product of sizes that a damaged header names may not fit an integer
+	total := 0.0
 	for _, a := range arrays {
 		bytes := float64(a.shape.DType.Size())
 		for _, d := range a.shape.Dimensions {

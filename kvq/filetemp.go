@@ -8,8 +8,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// A cache is written to ".NAME.NUMBER.saving" beside its file. Whoever writes it holds a lock on it,
-// which ends with the process: a file without one was left behind.
+// A cache is written to ".NAME.NUMBER.saving" beside its file. Whoever writes it holds a lock on
+// it, which ends with the process: a file without one was left behind.
 const temporarySuffix = ".saving"
 
 // createTemporary makes such a file and locks it.

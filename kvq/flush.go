@@ -126,9 +126,9 @@ func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	writeBlocks(f, layers, blocks, b)
 }
 
-// blockOf takes the tokens of a block from the windows of layers, as if these were rows: [layers, K,
-// U, D]. olds are the arrays of each layer that hold older tokens of the block, where groups do not
-// run along tokens.
+// blockOf takes the tokens of a block from the windows of layers, as if these were rows:
+// [layers, K, U, D]. olds are the arrays of each layer that hold older tokens of the block, where
+// groups do not run along tokens.
 func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens *Node, olds []*Node) {
 	g := b.row.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)

@@ -198,7 +198,9 @@ func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *deco
 	packed, scales, zeros := part("codes"), part("scales"), part("zeros")
 	dim := h.plan.Shape().HeadDim
 	_, lanes := s.Matrix()
-	number := make([][]float64, lanes) // what the codes stand for, before scale and zero point; a lane is a token of keys, a channel of values
+	// what the codes stand for, before scale and zero point; a lane is a token of keys, a channel
+	// of values
+	number := make([][]float64, lanes)
 	for lane := range number {
 		rows, _ := s.Matrix()
 		column := make([]uint8, rows)
@@ -316,8 +318,8 @@ func hostZero(s codes.Format, stored, scale float64) float64 {
 	return (stored - 128) * math.Ldexp(scale, -max(0, 6-s.Bits))
 }
 
-// rotated multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two,
-// by sums and differences in float64.
+// rotated multiplies by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of
+// two, by sums and differences in float64.
 func rotated(x []float64) []float64 {
 	n := len(x) & -len(x)
 	out := append([]float64{}, x...)

@@ -62,7 +62,8 @@ func TestHostileInput(t *testing.T) {
 				s.prompt(40)
 				for s.slots < 60 {
 					s.step(1)
-					if worst, at := worstAttention(s, 1, s.out[0], s.out[0]); worst > 0 { // infinite for what is not finite
+					// infinite for what is not finite
+					if worst, at := worstAttention(s, 1, s.out[0], s.out[0]); worst > 0 {
 						s.t.Fatalf("slot %d: an answer is not finite: %s", s.slots, at)
 					}
 				}
@@ -77,7 +78,8 @@ func TestHostileInput(t *testing.T) {
 						for i, token := range part {
 							for _, head := range token {
 								for d := range head {
-									head[d] = h.change(head[d], i, d) // not rounded to the cache's dtype: that is the cache's affair
+									// not rounded to the cache's dtype: that is the cache's affair
+									head[d] = h.change(head[d], i, d)
 								}
 							}
 						}
@@ -143,7 +145,8 @@ func TestNotANumberIsSeenAndThenContained(t *testing.T) {
 				if !math.IsNaN(x) {
 					t.Errorf("slot %d, head %d answers %v though it sees a NaN", s.slots, head, x)
 				}
-			case head < suiteHeads/2 && s.slots <= 37: // infinity times a query is infinite, of either sign
+			// infinity times a query is infinite, of either sign
+			case head < suiteHeads/2 && s.slots <= 37:
 			case math.IsNaN(x):
 				t.Errorf("slot %d: head %d answers NaN", s.slots, head)
 			}

@@ -20,8 +20,9 @@ type Plan struct {
 	sinks       int // S, exact first tokens
 	windowSlots int // W, slots of the ring
 	block       int // U, tokens given up at once
-	unit        int // tokens are coded in whole multiples of it: the largest per-channel group, else 1
-	codeSlots   int // C, room for coded tokens
+	// tokens are coded in whole multiples of it: the largest per-channel group, else 1
+	unit      int
+	codeSlots int // C, room for coded tokens
 
 	form   Form // see WithForm
 	layers []layerPlan

@@ -8,8 +8,8 @@ import (
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
-// The axis of the heads is the one that is twice as long where there are twice as many heads, and an
-// array without one does not change.
+// The axis of the heads is the one that is twice as long where there are twice as many heads, and
+// an array without one does not change.
 func TestHeadAxes(t *testing.T) {
 	configs := map[string]Config{
 		"full precision": {},

@@ -52,7 +52,8 @@ func (c *quantizedCache) finishPrompt(t int) {
 // promptCoded is how many tokens of each row are coded after a prompt of t slots, [B] int32.
 func (c *quantizedCache) promptCoded(t int) *Node {
 	g := c.start.Graph()
-	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), c.start), 0) // a first chunk may be all padding
+	// a first chunk may be all padding
+	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), c.start), 0)
 	return c.plan.policy.ofPrompt(tokens)
 }
 

@@ -124,7 +124,8 @@ func (c suiteCase) record(t *testing.T) *recording {
 	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, c.fitted(), shape), makeInputs(1, shape, suiteHeads, suiteCapacity, suiteStart...))}
 	r.prompt(41)
 	r.moments = append(r.moments, moment{41, 41, r.held()})
-	r.requireAttention("prompt", 41, func(layer int) oracle.Tensor { return r.uncached(layer, 41) }) // a prompt attends to itself exactly
+	// a prompt attends to itself exactly
+	r.requireAttention("prompt", 41, func(layer int) oracle.Tensor { return r.uncached(layer, 41) })
 	for r.slots < 140 {
 		r.step(1)
 		m := moment{1, r.slots, r.held()}
@@ -256,7 +257,8 @@ func (r *recording) each(f func(m moment, layer, row, tokens int, held map[int]*
 	}
 }
 
-func checkHeldOnce(t *testing.T, r *recording) { // reading the state fails where a token is held twice
+// reading the state fails where a token is held twice
+func checkHeldOnce(t *testing.T, r *recording) {
 	r.each(func(m moment, layer, row, tokens int, held map[int]*heldToken) {
 		if len(held) != tokens {
 			t.Errorf("slot %d, layer %d, row %d: %d tokens held, wanted %d", m.slots, layer, row, len(held), tokens)

@@ -70,7 +70,8 @@ func idealCoder(s codes.Format, p *Plan) oracle.Coder {
 	}
 	return oracle.Coder{Group: s.Group, PerChannel: s.PerChannel, Quantize: func(x []float32) []float32 {
 		made, scale, zero := oracle.MinMax(x, s.Bits, round)
-		return oracle.DequantizeMinMax(made, scale, zero, oracle.Exact) // the cache reads its codes in float32
+		// the cache reads its codes in float32
+		return oracle.DequantizeMinMax(made, scale, zero, oracle.Exact)
 	}}
 }
 
@@ -81,7 +82,8 @@ func decodedError(s codes.Format, values, steps, want []float64) (worst, bound f
 	half := 0.5
 	switch {
 	case s.HasZeros() && s.Spec.Quantizer != numbers.MinMax:
-		half = math.Ldexp(1, s.Bits) // what is cut off, or a shifted zero point: no farther than the range
+		// what is cut off, or a shifted zero point: no farther than the range
+		half = math.Ldexp(1, s.Bits)
 	case s.Spec.Quantizer == numbers.Float8:
 		half = 16 // neighbours among the largest of 448 are 32 apart
 	}

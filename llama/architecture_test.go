@@ -232,7 +232,8 @@ func TestArchitectures(t *testing.T) {
 				return
 			}
 			g.check(t, m, kvq.Config{Backend: kvq.Quanto, NBits: 8, QGroupSize: 16, ResidualLength: 4}, 0)
-			if m.Config().SlidingWindow > 0 { // the presets' way, with sinks that the window leaves behind
+			// the presets' way, with sinks that the window leaves behind
+			if m.Config().SlidingWindow > 0 {
 				g.check(t, m, kvq.Config{Backend: kvq.Blocks, NBits: 8, QGroupSize: 16, ResidualLength: 4, Sinks: 2}, 0)
 			}
 		})
@@ -265,7 +266,8 @@ func TestArchitecturesOnTwoDevices(t *testing.T) {
 	}
 }
 
-// In 16 bits logits are near to those of float32: nothing that an architecture adds is left in another dtype.
+// In 16 bits logits are near to those of float32: nothing that an architecture adds is left in
+// another dtype.
 func TestArchitecturesIn16Bits(t *testing.T) {
 	testlane.Slow(t, "compiles four models")
 	testbackend.XLA(t)

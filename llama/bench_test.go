@@ -12,7 +12,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// BenchmarkDecode is one turn of the decode loop on the small model, after a prompt of 256 tokens a row.
+// BenchmarkDecode is one turn of the decode loop on the small model, after a prompt of 256 tokens a
+// row.
 func BenchmarkDecode(b *testing.B) {
 	testbackend.XLA(b)
 	m := mustModel(b, smallModel(b), dtypes.Float32)
@@ -52,7 +53,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeStep is one token over a made-up cache, so that a long context need not be read first.
+// BenchmarkDecodeStep is one token over a made-up cache, so that a long context need not be read
+// first.
 func BenchmarkDecodeStep(b *testing.B) {
 	testbackend.XLA(b)
 	m := mustModel(b, smallModel(b), dtypes.Float32)

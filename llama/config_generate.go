@@ -84,7 +84,8 @@ func (gc GenerateConfig) Validate(c Config) error {
 	if gc.MinNewTokens < 0 || gc.TeacherForced == nil && gc.MinNewTokens > most {
 		return usererr.New("min_new_tokens = %d, want 0 to max_new_tokens = %d", gc.MinNewTokens, most)
 	}
-	if gc.DoSample && !(gc.Temperature >= 0 && gc.Temperature <= maxTemperature) { // written so that NaN fails too
+	// written so that NaN fails too
+	if gc.DoSample && !(gc.Temperature >= 0 && gc.Temperature <= maxTemperature) {
 		return usererr.New("temperature = %g, want above 0 (for the most likely token, leave do_sample off)", gc.Temperature)
 	}
 	if gc.DoSample && !(gc.TopP >= 0 && gc.TopP <= 1) {

@@ -38,7 +38,8 @@ func (k decodeKey) block() int {
 // decodeInputs are what a decode graph takes besides weights and cache; their shapes are in
 // decodeShapes, in this order.
 type decodeInputs struct {
-	limit, token, done *Node // int32 [1]: tokens to make; int32 [B]: each row's newest token; bool [B]: row has ended
+	// int32 [1]: tokens to make; int32 [B]: each row's newest token; bool [B]: row has ended
+	limit, token, done *Node
 	pad                *Node // int32 [1]
 	forced             *Node // int32 [N, B], only if forced
 	pick               pickInputs
@@ -94,13 +95,13 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) *program {
 		})
 }
 
-// decode is the loop: each iteration feeds every row's newest token through the model and picks the next
-// one, with the cache as state that XLA updates in place. It ends after limit iterations, or when all
-// rows have ended.
+// decode is the loop: each iteration feeds every row's newest token through the model and picks the
+// next one, with the cache as state that XLA updates in place. It ends after limit iterations, or
+// when all rows have ended.
 //
-// It returns the cache, the new tokens [N, B] (int32), the number of iterations (int32 [1]), whether
-// each row's logits were numbers all along [B] (bool), and with keepLogits the logits [N, B, V]
-// (float32) that the tokens were picked from.
+// It returns the cache, the new tokens [N, B] (int32), the number of iterations (int32 [1]),
+// whether each row's logits were numbers all along [B] (bool), and with keepLogits the logits
+// [N, B, V] (float32) that the tokens were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
 	graph, n, b := in.token.Graph(), key.block(), key.batch
 	zero := func() *Node { return gx.Scalar(graph, dtypes.Int32, 0) }

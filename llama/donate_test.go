@@ -8,8 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// A cache that goes through a decode call is held once: XLA writes the new one in its place, on each of several devices
-// too. Package evaluate says the same of scoring.
+// A cache that goes through a decode call is held once: XLA writes the new one in its place, on
+// each of several devices too. Package evaluate says the same of scoring.
 func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 	testlane.Slow(t, "compiles and measures large caches")
 	for _, devices := range []int{1, 2} {

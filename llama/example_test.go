@@ -8,7 +8,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Settings by transformers' names. Zero values are defaults; what cannot be is an error of one line.
+// Settings by transformers' names. Zero values are defaults; what cannot be is an error of one
+// line.
 func ExampleGenerateConfig() {
 	model := llama.Config{VocabSize: 32000, EOS: []int{2}}
 	for _, config := range []llama.GenerateConfig{

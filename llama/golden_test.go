@@ -66,8 +66,8 @@ func mustLoad(t testing.TB, path string, options LoadOptions) *Model {
 	return m
 }
 
-// tinyGenerator is a generator of a tiny model in float32, one per model and cache for all tests: what one test has
-// compiled, the others find.
+// tinyGenerator is a generator of a tiny model in float32, one per model and cache for all tests:
+// what one test has compiled, the others find.
 func tinyGenerator(t testing.TB, name string, cache kvq.Config) *Generator {
 	t.Helper()
 	m := tinyModel(t, name, dtypes.Float32)
@@ -133,17 +133,20 @@ func worst(t testing.TB, got, want []float32) float64 {
 	return most
 }
 
-// heldKV shows the keys and values of every layer, [B, K, T, D], that a full cache holds whose capacity is the prompt's.
+// heldKV shows the keys and values of every layer, [B, K, T, D], that a full cache holds whose
+// capacity is the prompt's.
 func heldKV(cache kvq.Cache, s kvq.Shape, seen observer) {
-	arrays := cache.Nodes()[2:] // length and start come first, then keys and values by layer, [K*B, T, D]
+	// length and start come first, then keys and values by layer, [K*B, T, D]
+	arrays := cache.Nodes()[2:]
 	for i, x := range arrays {
 		x = Transpose(Reshape(x, s.KVHeads, s.Batch, s.Capacity, s.HeadDim), 0, 1)
 		seen.see(x, "layer%d.%c", i/2, "kv"[i%2])
 	}
 }
 
-// The whole prompt against transformers, in the graph that prefill runs: hidden states, keys after rotary embedding,
-// values, and logits of all positions. Positions under padding are left out: transformers lets them see one another, no result depends on them.
+// The whole prompt against transformers, in the graph that prefill runs: hidden states, keys after
+// rotary embedding, values, and logits of all positions. Positions under padding are left out:
+// transformers lets them see one another, no result depends on them.
 func TestPromptMatchesTransformers(t *testing.T) {
 	for _, name := range tinyNames {
 		t.Run(name, func(t *testing.T) {
@@ -221,7 +224,8 @@ func unpadded(x []float32, shape []int, axis int, start []int32) []float32 {
 	return out
 }
 
-// 24 tokens from both prompts: the same tokens as transformers, and with those tokens forced the same logits.
+// 24 tokens from both prompts: the same tokens as transformers, and with those tokens forced the
+// same logits.
 func TestGenerationMatchesTransformers(t *testing.T) {
 	for _, name := range tinyNames {
 		info, want := readTiny(t, name)

@@ -12,7 +12,8 @@ import (
 // (see package gx). So:
 //
 //   - matrices go straight into a dot, through linear and head;
-//   - everything that is used elementwise (norm weights) or by index (embedding rows) goes through inside first.
+//   - everything that is used elementwise (norm weights) or by index (embedding rows) goes through
+//     inside first.
 //
 // XLA hands both to the loop as they are: no copy is made, neither a call nor a step.
 

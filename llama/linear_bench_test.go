@@ -17,7 +17,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// linearBench multiplies by count matrices of one shape in a loop, so that calls and the processor's cache do not count.
+// linearBench multiplies by count matrices of one shape in a loop, so that calls and the
+// processor's cache do not count.
 type linearBench struct {
 	exec  *Exec
 	args  []any
@@ -105,7 +106,8 @@ func (lb *linearBench) run() {
 	out[0].MustFinalizeAll()
 }
 
-// BenchmarkLinear is the time of one product with the weights of SmolLM2-135M, float32 and packed in turns.
+// BenchmarkLinear is the time of one product with the weights of SmolLM2-135M, float32 and packed
+// in turns.
 func BenchmarkLinear(b *testing.B) {
 	for _, rows := range []int{1, 8} {
 		for _, shape := range []struct {

@@ -151,7 +151,8 @@ func (l *loader) uploaded() iter.Seq2[loaded, error] {
 		}()
 		for t := range ready {
 			var err error
-			t.tensor, err = tensors.FromRaw(l.backend, 0, l.shape(t.weight), t.staging) // returns when the data was copied
+			// returns when the data was copied
+			t.tensor, err = tensors.FromRaw(l.backend, 0, l.shape(t.weight), t.staging)
 			if err != nil {
 				err = l.files.About(t.weight, err)
 			}

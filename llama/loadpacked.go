@@ -21,7 +21,8 @@ func (m *Model) loadPacked(f *Files, o LoadOptions) error {
 		for _, a := range arrays(t, m.dtype, 1, true) {
 			x := tensors.FromShape(a.shape)
 			to = append(to, x)
-			m.weights = append(m.weights, sharded{parts: []*tensors.Tensor{x}, axis: a.axis}) // the model frees them, whatever comes
+			// the model frees them, whatever comes
+			m.weights = append(m.weights, sharded{parts: []*tensors.Tensor{x}, axis: a.axis})
 		}
 		if err := l.read(t, to); err != nil {
 			return err

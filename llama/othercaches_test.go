@@ -14,8 +14,9 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// The tutorial's prompts with 2 bits and a window that is flushed twice on the way, and with hqq: the same 20 tokens, and likely tokens of the second
-// step, the first that sees codes, a tenth as far from transformers' as these are from full precision. A value on the edge between two codes
+// The tutorial's prompts with 2 bits and a window that is flushed twice on the way, and with hqq:
+// the same 20 tokens, and likely tokens of the second step, the first that sees codes, a tenth as
+// far from transformers' as these are from full precision. A value on the edge between two codes
 // falls to either, and the coarser the codes, the more that is.
 func TestTutorialPromptsWithOtherCachesMatchTransformers(t *testing.T) {
 	testlane.Slow(t, "the small model with two more caches")

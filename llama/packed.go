@@ -128,5 +128,6 @@ func sumCodes(x, codes, scale, min *Node) *Node {
 		sum = Add(sum, Mul(wide(min), rest))
 	}
 	sum = keep(sum)
-	return gx.ReduceSum(sum, 1) // the library is fast at this one, and it is one operation to compile instead of three a group
+	// the library is fast at this one, and it is one operation to compile instead of three a group
+	return gx.ReduceSum(sum, 1)
 }

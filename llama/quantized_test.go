@@ -15,9 +15,9 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// transformers with its quanto cache, groups as long as a head (longer ones mix tokens and heads there), several
-// residual lengths: with the golden's tokens forced, the same logits. A code may fall to its neighbour where a value
-// lies on the edge between two, hence the tolerance.
+// transformers with its quanto cache, groups as long as a head (longer ones mix tokens and heads
+// there), several residual lengths: with the golden's tokens forced, the same logits. A code may
+// fall to its neighbour where a value lies on the edge between two, hence the tolerance.
 func TestQuantoGenerationMatchesTransformers(t *testing.T) {
 	for _, name := range tinyNames {
 		info, want := readTiny(t, name)
@@ -38,8 +38,8 @@ func TestQuantoGenerationMatchesTransformers(t *testing.T) {
 	}
 }
 
-// The tutorial's configuration on the real model: second-step logits, the first that see quantized keys and values,
-// within 5e-3, and the same 20 tokens.
+// The tutorial's configuration on the real model: second-step logits, the first that see quantized
+// keys and values, within 5e-3, and the same 20 tokens.
 func TestTutorialCacheMatchesTransformers(t *testing.T) {
 	testlane.Slow(t, "the small model with the tutorial's cache")
 	testbackend.XLA(t)

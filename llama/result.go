@@ -36,9 +36,10 @@ type StopReason string
 
 // Reasons to stop.
 const (
-	StopEOS       StopReason = "eos"       // every row ended with an end-of-sequence token
-	StopLength    StopReason = "length"    // MaxNewTokens
-	StopContext   StopReason = "context"   // the longest row fills the positions that the model was made for
+	StopEOS    StopReason = "eos"    // every row ended with an end-of-sequence token
+	StopLength StopReason = "length" // MaxNewTokens
+	// the longest row fills the positions that the model was made for
+	StopContext   StopReason = "context"
 	StopCancelled StopReason = "cancelled" // the context ended
 	StopFailed    StopReason = "failed"    // the device returned an error
 	StopBreak     StopReason = "break"     // the loop over Stream ended early

@@ -40,7 +40,8 @@ func TestLargestReachingEqualsSort(t *testing.T) {
 	weights := make([][]float32, 3)
 	for i := range weights {
 		for range 50 {
-			weights[i] = append(weights[i], float32(random.IntN(8))) // whole numbers: sums are exact
+			// whole numbers: sums are exact
+			weights[i] = append(weights[i], float32(random.IntN(8)))
 		}
 	}
 	for _, share := range []float32{1, 0.999, 0.5, 0.25, 1e-6} {
@@ -159,7 +160,8 @@ func TestDrawIsInverseOfTheDistribution(t *testing.T) {
 			id--
 			tail += math.Exp(float64(x[id])) / whole
 		}
-		near := math.Abs(tail-float64(share)) < 2e-6 // at an edge, rounding may decide for the neighbour
+		// at an edge, rounding may decide for the neighbour
+		near := math.Abs(tail-float64(share)) < 2e-6
 		if int(got[i]) != id && !near {
 			t.Fatalf("share %g: token %d, want %d", share, got[i], id)
 		}
@@ -214,7 +216,8 @@ func TestGreedyTakesTheFirstOfEquals(t *testing.T) {
 		return kind.pick(logits, graph.Const(logits.Graph(), int32(0)), pickInputs{eos: eos, minNew: minNew, generated: generated})
 	})
 	logits := [][]float32{{0, 5, 5, 5}, {7, 7, 0, 7}}
-	for generated, want := range map[int32][]int32{2: {2, 0}, 3: {1, 0}} { // token 1 ends a row: forbidden before 3 new tokens
+	// token 1 ends a row: forbidden before 3 new tokens
+	for generated, want := range map[int32][]int32{2: {2, 0}, 3: {1, 0}} {
 		got := pick.MustExec1(logits, []int32{1, -1, -1, -1}, []int32{3}, []int32{generated}).Value().([]int32)
 		if !slices.Equal(got, want) {
 			t.Errorf("after %d new tokens: %v, want %v", generated, got, want)

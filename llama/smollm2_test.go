@@ -35,8 +35,9 @@ func readPrompts(t testing.TB) prompts {
 	return p
 }
 
-// The tutorial's prompts on the real model, weights rounded to float16 as those of the goldens were: the first logits
-// within 2e-3, and the same 20 tokens. Where the tokens part, it has to be at a close call.
+// The tutorial's prompts on the real model, weights rounded to float16 as those of the goldens
+// were: the first logits within 2e-3, and the same 20 tokens. Where the tokens part, it has to be
+// at a close call.
 func TestTutorialPromptsMatchTransformers(t *testing.T) {
 	testlane.Slow(t, "the small model")
 	testbackend.XLA(t)
@@ -66,7 +67,8 @@ func TestTutorialPromptsMatchTransformers(t *testing.T) {
 		if step == len(got) {
 			continue
 		}
-		// Another order of summing may decide between tokens that are closer than the logits' tolerance.
+		// Another order of summing may decide between tokens that are closer than the logits'
+		// tolerance.
 		top := want.Steps[step]
 		gap := top.Logits[row][0] - top.Logits[row][1]
 		t.Logf("row %d parts from transformers at step %d, where its two best tokens are %g apart", row, step, gap)

@@ -32,7 +32,8 @@ func TestWeightLayouts(t *testing.T) {
 	}
 }
 
-// Weights that stay packed are laid out as they are when they are loaded; package fit counts them by that.
+// Weights that stay packed are laid out as they are when they are loaded; package fit counts them
+// by that.
 func TestPackedWeightLayouts(t *testing.T) {
 	backend := testbackend.XLA(t)
 	f, err := Open(smallModel(t))

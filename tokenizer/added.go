@@ -101,7 +101,8 @@ func (f *finder) sort() {
 			if len(list[i].text) != len(list[j].text) {
 				return len(list[i].text) > len(list[j].text)
 			}
-			return list[i].token.id < list[j].token.id // two tokens of one normalized form: the same one every time
+			// two tokens of one normalized form: the same one every time
+			return list[i].token.id < list[j].token.id
 		})
 	}
 }

@@ -19,10 +19,11 @@ type bpe struct {
 	// that occurs inside pieces alone); their ids follow after those of tokens.
 	inner map[string]int32
 
-	byteIDs      *[256]Token // ids of <0x00> to <0xFF>; nil without byte fallback
-	unknown      Token       // -1: unknown characters vanish
-	fuseUnknown  bool        // several unknown characters in a row make one unknown token
-	ignoreMerges bool        // a word that is a token is that token, whether merges lead to it or not (Llama-3)
+	byteIDs     *[256]Token // ids of <0x00> to <0xFF>; nil without byte fallback
+	unknown     Token       // -1: unknown characters vanish
+	fuseUnknown bool        // several unknown characters in a row make one unknown token
+	// a word that is a token is that token, whether merges lead to it or not (Llama-3)
+	ignoreMerges bool
 }
 
 type pair struct{ left, right int32 }

@@ -126,7 +126,8 @@ func TestChatTemplateRefuses(t *testing.T) {
 	}
 }
 
-// A template comes with a model. It cannot end or hang a program, and the caller's context ends it too.
+// A template comes with a model. It cannot end or hang a program, and the caller's context ends it
+// too.
 func TestHostileChatTemplate(t *testing.T) {
 	tok := smallModel(t)
 	messages := []Message{{"user", "hi"}}
@@ -155,7 +156,8 @@ func TestHostileChatTemplate(t *testing.T) {
 	}
 }
 
-// A special token that the model lacks is not defined; the order of a message's keys is transformers'.
+// A special token that the model lacks is not defined; the order of a message's keys is
+// transformers'.
 func TestChatVariables(t *testing.T) {
 	none := &Tokenizer{bos: -1, eos: -1, pad: -1, unknown: -1, model: &bpe{}, added: newAddedTokens(nil, nil)}
 	none.chatTemplate = "{{ pad_token is defined }}{{ bos_token }}{{ tools is none }}{{ messages[0] | tojson }}"

@@ -25,10 +25,11 @@ type compareCases struct {
 	Texts      []string
 	OwnCases   []ownCase `json:"llama_tokenizer_js"`
 	Tokenizers map[string]struct {
-		Base          string // whose vocabulary
-		Patch         map[string]json.RawMessage
-		IDs           [][]Token
-		BareIDs       [][]Token         `json:"bare_ids"` // without special tokens, of the first texts
+		Base  string // whose vocabulary
+		Patch map[string]json.RawMessage
+		IDs   [][]Token
+		// without special tokens, of the first texts
+		BareIDs       [][]Token         `json:"bare_ids"`
 		Decoded       map[string]string // of IDs, by index, where it is not the text
 		Skipped       map[string]string // the same, special tokens left out
 		RandomIDs     [][]Token         `json:"random_ids"`

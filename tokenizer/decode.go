@@ -33,7 +33,8 @@ func (d decoder) decode(pieces []string) string {
 		if utf8.Valid(run) {
 			out.Write(run)
 		} else {
-			out.WriteString(strings.Repeat("\uFFFD", len(run))) // one broken byte spoils its whole run
+			// one broken byte spoils its whole run
+			out.WriteString(strings.Repeat("\uFFFD", len(run)))
 		}
 		run = run[:0]
 	}

@@ -68,9 +68,9 @@ func TestTinyBPE(t *testing.T) {
 	}
 }
 
-// Which tokens a text is framed by: the template of tokenizer.json, as version 5 of transformers has
-// it. add_bos_token and add_eos_token, which version 4 obeyed, change nothing beside it. The answers
-// are those of transformers 5.24.
+// Which tokens a text is framed by: the template of tokenizer.json, as version 5 of transformers
+// has it. add_bos_token and add_eos_token, which version 4 obeyed, change nothing beside it. The
+// answers are those of transformers 5.24.
 func TestBeginOfSequenceRules(t *testing.T) {
 	template := map[string]any{"post_processor": map[string]any{
 		"type":           "TemplateProcessing",

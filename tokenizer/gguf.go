@@ -20,8 +20,8 @@ const (
 )
 
 // FromGGUF makes the tokenizer that a GGUF file's metadata (tokenizer.ggml.*) describes: byte-level
-// BPE with one of the pre-tokenizers of llama.cpp's table (such as Llama-3's, Qwen2's or Tekken), or
-// SentencePiece's BPE with scores.
+// BPE with one of the pre-tokenizers of llama.cpp's table (such as Llama-3's, Qwen2's or Tekken),
+// or SentencePiece's BPE with scores.
 func FromGGUF(file *gguf.File) (*Tokenizer, error) {
 	t, err := fromGGUF(file)
 	if err != nil {

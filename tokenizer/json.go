@@ -80,7 +80,8 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 	var list []addedToken
 	for _, a := range file.AddedTokens {
 		token := a.token()
-		if id, found := t.model.ids[token.content]; found { // the vocabulary's id counts, as in Hugging Face's tokenizers
+		// the vocabulary's id counts, as in Hugging Face's tokenizers
+		if id, found := t.model.ids[token.content]; found {
 			token.id = id
 		}
 		list = append(list, token)

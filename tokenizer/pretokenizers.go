@@ -17,7 +17,8 @@ const (
 	patternNumbers3 = `\p{N}{1,3}`
 	// patternQwen35 is Qwen2's with combining marks as parts of words.
 	patternQwen35 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	// patternTekken is Mistral's, since Mistral-Nemo: words are cut where lower case turns to upper.
+	// patternTekken is Mistral's, since Mistral-Nemo: words are cut where lower case turns to
+	// upper.
 	patternTekken = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 	// patternGPT4o is Tekken's with contractions and numbers of up to three digits.
 	patternGPT4o   = `[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
@@ -48,8 +49,8 @@ var (
 
 // ggufPreTokenizers are the values of tokenizer.ggml.pre that this package knows, by the names in
 // llama.cpp (src/llama-vocab.cpp), with the patterns of that file, or those of the model's
-// tokenizer.json where its comments quote them. GGUF files do not say how text is normalized before:
-// Qwen2's is as in its own tokenizer.json.
+// tokenizer.json where its comments quote them. GGUF files do not say how text is normalized
+// before: Qwen2's is as in its own tokenizer.json.
 var ggufPreTokenizers = map[string]ggufPreTokenizer{
 	"": preDefault, "default": preDefault,
 

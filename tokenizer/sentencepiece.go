@@ -22,7 +22,8 @@ type prefixed string
 const (
 	prefixNone  prefixed = "none"
 	prefixFirst prefixed = "first" // the text's beginning alone
-	prefixEach  prefixed = "each"  // also what follows an added token: Llama-2's tokenizer.json, "legacy" in transformers
+	// also what follows an added token: Llama-2's tokenizer.json, "legacy" in transformers
+	prefixEach prefixed = "each"
 )
 
 func prefixScheme(dummyPrefix bool, scheme prefixed) prefixed {

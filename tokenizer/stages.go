@@ -219,7 +219,8 @@ func (r *stageReader) preTokenizer(raw json.RawMessage) (preTokenizer, error) {
 	case "Digits":
 		return digits(s.Individual), nil
 	case "ByteLevel":
-		if err := r.grow("pre-tokenizer ByteLevel", 2*2); err != nil { // a blank before a word, two bytes for one
+		// a blank before a word, two bytes for one
+		if err := r.grow("pre-tokenizer ByteLevel", 2*2); err != nil {
 			return nil, err
 		}
 		return byteLevel(isSet(s.AddPrefix), isSet(s.UseRegex))
@@ -235,7 +236,8 @@ func (r *stageReader) preTokenizer(raw json.RawMessage) (preTokenizer, error) {
 			return nil, usererr.New("pre-tokenizer Metaspace: replacement %.60q and prepend_scheme %.60q, want one character and always, first or never",
 				s.Replacement, scheme)
 		}
-		if err := r.grow("pre-tokenizer Metaspace", float64(2*len(s.Replacement))); err != nil { // for a blank, and before a word
+		// for a blank, and before a word
+		if err := r.grow("pre-tokenizer Metaspace", float64(2*len(s.Replacement))); err != nil {
 			return nil, err
 		}
 		return metaspace(s.Replacement, scheme, isSet(s.Split)), nil

@@ -94,7 +94,8 @@ func TestLossyUTF8(t *testing.T) {
 		"\xC0\xAF\xE0\x80\xBF\xF0\x81\x82":     "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD", // no byte begins anything
 		"\xED\xA0\x80\xED\xBF\xBF\xED\xAF":     "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD", // surrogates
 		"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42": "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFDA\uFFFD\uFFFDB",
-		"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41": "\uFFFD\uFFFD\uFFFD\uFFFDA", // cut off: one for each beginning
+		// cut off: one for each beginning
+		"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41": "\uFFFD\uFFFD\uFFFD\uFFFDA",
 		"\U0001F999"[:3]:                       "\uFFFD",
 	} {
 		if got := lossyUTF8([]byte(in)); got != want {

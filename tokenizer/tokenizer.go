@@ -174,7 +174,8 @@ const (
 // is that of well-formed UTF-8 byte sequences in the Unicode standard.
 func nextRune(b []byte) (int, runeState) {
 	first := b[0]
-	length, low, high := 0, byte(0x80), byte(0xBF) // of the second byte; later ones have the full range
+	// of the second byte; later ones have the full range
+	length, low, high := 0, byte(0x80), byte(0xBF)
 	switch {
 	case first < 0x80:
 		return 1, runeComplete

@@ -10,7 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// Bad input is one line that says what was wanted and what came, status 2, and nothing on standard output.
+// Bad input is one line that says what was wanted and what came, status 2, and nothing on standard
+// output.
 func TestBadInput(t *testing.T) {
 	good := tinyModel(t, nil)
 	dir := t.TempDir()

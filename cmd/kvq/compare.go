@@ -41,12 +41,14 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 		RunE: func(c *cobra.Command, _ []string) error { return f.runCompare(c) },
 	}
 	f.register(c.Flags())
-	// The full-precision cache runs in any case: the flag has one value left, which is not worth a line of help.
+	// The full-precision cache runs in any case: the flag has one value left, which is not worth a
+	// line of help.
 	c.Flags().Lookup(cli.KindFlag).Hidden = true
 	return c
 }
 
-// tutorialTokens is the tutorial's min_new_tokens: texts that end early have nothing left to compare.
+// tutorialTokens is the tutorial's min_new_tokens: texts that end early have nothing left to
+// compare.
 const tutorialTokens = 20
 
 func (f *textFlags) runCompare(c *cobra.Command) error {
@@ -119,7 +121,8 @@ func (s *sideRun) run(ctx context.Context, request *textRequest, model *cli.Load
 	return err
 }
 
-// done tells whether the side ran to its end, so that a row that is shorter than its counterpart did end there.
+// done tells whether the side ran to its end, so that a row that is shorter than its counterpart
+// did end there.
 func (s *sideRun) done() bool {
 	return s.result != nil && s.result.Stop != llama.StopCancelled && s.result.Stop != llama.StopFailed
 }

@@ -52,8 +52,8 @@ func TestPartAt(t *testing.T) {
 	}
 }
 
-// Side by side: both texts with the mark where they part, the bytes of both caches by part, nothing wider than the
-// terminal, no character that it would obey.
+// Side by side: both texts with the mark where they part, the bytes of both caches by part, nothing
+// wider than the terminal, no character that it would obey.
 func TestComparePrint(t *testing.T) {
 	long := strings.Repeat("wide 世界 ", 20)
 	full := &llama.Result{Stop: llama.StopLength, Cache: kvq.Memory{Full: 4000, Index: 8}}

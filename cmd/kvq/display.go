@@ -18,8 +18,9 @@ type display interface {
 	end() error
 }
 
-// newDisplay chooses: a single text flows; several share a terminal, a line each, until they are done; elsewhere they
-// are printed whole, since their pieces would come mixed. before is what each text begins with.
+// newDisplay chooses: a single text flows; several share a terminal, a line each, until they are
+// done; elsewhere they are printed whole, since their pieces would come mixed. before is what each
+// text begins with.
 func newDisplay(w io.Writer, before []string) display {
 	switch {
 	case len(before) == 1:
@@ -88,8 +89,8 @@ func (d *whole) end() error {
 	return nil
 }
 
-// sharing gives each text one line of the terminal, which shows its end; the whole texts replace these lines when they
-// are done.
+// sharing gives each text one line of the terminal, which shows its end; the whole texts replace
+// these lines when they are done.
 type sharing struct {
 	whole
 	drawn int // lines on the screen
@@ -112,7 +113,8 @@ func (d *sharing) add(fresh []string) error {
 }
 
 func (d *sharing) end() error {
-	if _, err := io.WriteString(d.w, d.back()+"\x1b[J"); err != nil { // J clears to the end of the screen
+	// J clears to the end of the screen
+	if _, err := io.WriteString(d.w, d.back()+"\x1b[J"); err != nil {
 		return err
 	}
 	return d.whole.end()

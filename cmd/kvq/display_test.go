@@ -22,7 +22,8 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// On a terminal several texts have a line each, drawn over the lines before; at the end the whole texts replace them.
+// On a terminal several texts have a line each, drawn over the lines before; at the end the whole
+// texts replace them.
 func TestSharing(t *testing.T) {
 	t.Setenv("COLUMNS", "20")
 	var b bytes.Buffer

@@ -83,7 +83,8 @@ func (f *textFlags) runGenerate(c *cobra.Command) error {
 	return err
 }
 
-// generation is a run of generate, as far as it is. Its methods are called with the lock of lastWords.
+// generation is a run of generate, as far as it is. Its methods are called with the lock of
+// lastWords.
 type generation struct {
 	request *textRequest
 	texts   *newTexts
@@ -116,13 +117,14 @@ func (g *generation) end() error {
 
 // generateJSON is what generate prints with --json.
 type generateJSON struct {
-	Model       string           `json:"model"`
-	Device      string           `json:"device"`
-	Devices     []string         `json:"devices"` // those that the model is sharded over
-	Prompts     []generatedJSON  `json:"prompts"`
-	Cache       *cacheJSON       `json:"cache"` // null when interrupted before there was one
-	Timing      timingJSON       `json:"timing"`
-	Memory      *cli.PeakJSON    `json:"memory"` // null when interrupted before the model was loaded
+	Model   string          `json:"model"`
+	Device  string          `json:"device"`
+	Devices []string        `json:"devices"` // those that the model is sharded over
+	Prompts []generatedJSON `json:"prompts"`
+	Cache   *cacheJSON      `json:"cache"` // null when interrupted before there was one
+	Timing  timingJSON      `json:"timing"`
+	// null when interrupted before the model was loaded
+	Memory      *cli.PeakJSON    `json:"memory"`
 	Stop        llama.StopReason `json:"stop,omitempty"`
 	Interrupted bool             `json:"interrupted,omitempty"`
 }

@@ -32,7 +32,8 @@ func TestGenerateJSON(t *testing.T) {
 		t.Errorf("timing %+v, want all of it", j.Timing)
 	}
 	want := []struct{ ids, mask []int32 }{
-		{[]int32{2, 2, 5, 6, 7}, []int32{0, 0, 1, 1, 1}}, // the padding is the end of sequence, on the left
+		// the padding is the end of sequence, on the left
+		{[]int32{2, 2, 5, 6, 7}, []int32{0, 0, 1, 1, 1}},
 		{[]int32{10, 20, 30, 40, 50}, []int32{1, 1, 1, 1, 1}},
 	}
 	for i, p := range j.Prompts {
@@ -50,7 +51,8 @@ func textOf(ids []int32) string {
 	return tinyText(slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return id < 3 })...)
 }
 
-// The text on standard output is the prompt and what JSON says comes after it, for one prompt and for several.
+// The text on standard output is the prompt and what JSON says comes after it, for one prompt and
+// for several.
 func TestGenerateText(t *testing.T) {
 	testlane.Slow(t, "compiles a made-up model for every way to give prompts; TestGenerateJSON is the small generation")
 	needsXLA(t)
@@ -89,7 +91,8 @@ func TestGenerateChat(t *testing.T) {
 	}
 }
 
-// Sampling depends on the seed and on nothing else; without --do-sample its settings only give a warning.
+// Sampling depends on the seed and on nothing else; without --do-sample its settings only give a
+// warning.
 func TestGenerateSampling(t *testing.T) {
 	testlane.Slow(t, "compiles a graph for every setting; TestGenerateJSON is the small generation")
 	needsXLA(t)
@@ -111,7 +114,8 @@ func TestGenerateSampling(t *testing.T) {
 	}
 }
 
-// The goldens' tiny models through the whole command: the tokens of transformers with both caches, padding included.
+// The goldens' tiny models through the whole command: the tokens of transformers with both caches,
+// padding included.
 func TestCompareMatchesTransformersOnTinyModels(t *testing.T) {
 	testlane.Slow(t, "goldens of every architecture")
 	needsXLA(t)
@@ -167,8 +171,9 @@ func TestCompareMatchesTransformersOnTinyModels(t *testing.T) {
 	}
 }
 
-// The tutorial on the real model: `kvq compare` gives the 20 tokens that transformers gives, for both prompts and both
-// caches. The goldens' weights went through float16 and these did not: where tokens part, it has to be at a close call.
+// The tutorial on the real model: `kvq compare` gives the 20 tokens that transformers gives, for
+// both prompts and both caches. The goldens' weights went through float16 and these did not: where
+// tokens part, it has to be at a close call.
 func TestCompareIsTheTutorial(t *testing.T) {
 	testlane.Slow(t, "the small model, twice")
 	needsXLA(t)

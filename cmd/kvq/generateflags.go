@@ -24,8 +24,8 @@ func (f *generateFlags) register(fs *pflag.FlagSet) {
 	fs.Int64Var(&f.Seed, "seed", 0, "start of the random numbers (with --do-sample)")
 }
 
-// config returns the settings, checked for a model. Sampling settings without --do-sample are the tutorial's own habit
-// where they change nothing; others get a warning.
+// config returns the settings, checked for a model. Sampling settings without --do-sample are the
+// tutorial's own habit where they change nothing; others get a warning.
 func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, errs io.Writer) (llama.GenerateConfig, error) {
 	// 0 stands for a default in the library; here it was asked for.
 	switch {

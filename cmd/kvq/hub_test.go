@@ -28,7 +28,8 @@ const (
 	commit   = "f5db02db724555f92da89c216ac04704f23d4590"
 )
 
-// hubUser is a reader with an environment of their own, and a hub on loopback that has a small model under Llama-2's name.
+// hubUser is a reader with an environment of their own, and a hub on loopback that has a small
+// model under Llama-2's name.
 type hubUser struct {
 	testing.TB
 	hub    *hubtest.Server
@@ -113,7 +114,8 @@ func (u *hubUser) fails(want int, parts []string, args ...string) {
 	u.Logf("%s", last)
 }
 
-// shardedModel is the tiny Llama-2 of the goldens, else the made-up one, in two files with an index as the real one is.
+// shardedModel is the tiny Llama-2 of the goldens, else the made-up one, in two files with an index
+// as the real one is.
 func shardedModel(t testing.TB) string {
 	from := tinyModel(t, nil)
 	letterTokenizer(t, from)
@@ -171,8 +173,8 @@ func shardedModel(t testing.TB) string {
 	return from
 }
 
-// letterTokenizer gives a folder a tokenizer with Llama-2's rules for blanks and the begin of a sequence, whose tokens are
-// single characters: those of ASCII, and others for the rest of 256 ids.
+// letterTokenizer gives a folder a tokenizer with Llama-2's rules for blanks and the begin of a
+// sequence, whose tokens are single characters: those of ASCII, and others for the rest of 256 ids.
 func letterTokenizer(t testing.TB, dir string) {
 	file, err := os.Open(filepath.Join("..", "..", "tokenizer", "testdata", "llama2-tokenizer.json.gz"))
 	if err != nil {
@@ -200,8 +202,8 @@ func letterTokenizer(t testing.TB, dir string) {
 	writeJSON(t, map[string]any{"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true}, dir, "tokenizer_config.json")
 }
 
-// A reader with the licence needs these lines alone: login, then the tutorial under Llama-2's name. The texts are those of
-// the same files in a folder.
+// A reader with the licence needs these lines alone: login, then the tutorial under Llama-2's name.
+// The texts are those of the same files in a folder.
 func TestLlama2FromTheHub(t *testing.T) {
 	testlane.Slow(t, "downloads and runs a made-up Llama 2")
 	needsXLA(t)
@@ -227,7 +229,8 @@ func TestLlama2FromTheHub(t *testing.T) {
 	if !reflect.DeepEqual(generated.Prompts, want.Prompts) || len(want.Prompts) != 2 || len(want.Prompts[0].OutputIDs) == 0 {
 		t.Errorf("from the hub %+v, from the folder %+v", generated.Prompts, want.Prompts)
 	}
-	for _, p := range want.Prompts { // compare prints the same with a mark where the texts part, in lines as wide as its columns
+	// compare prints the same with a mark where the texts part, in lines as wide as its columns
+	for _, p := range want.Prompts {
 		squeeze := func(s string) string {
 			return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" \n"+partMark, r) }), "")
 		}
@@ -323,7 +326,8 @@ func TestFullDiskOfTheHub(t *testing.T) {
 		t.Skip("no /dev/full")
 	}
 	u := newHubUser(t, licensed)
-	for _, f := range u.hub.Repos[0].Files { // the parts of all files go to the device that is always full
+	// the parts of all files go to the device that is always full
+	for _, f := range u.hub.Repos[0].Files {
 		if f.Name == "config.json" {
 			blobs := filepath.Join(u.home, "hub", "models--meta-llama--Llama-2-7b-chat-hf", "blobs")
 			if err := os.MkdirAll(blobs, 0o755); err != nil {
@@ -395,7 +399,8 @@ func TestInterruptedDownload(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() }) // less than what ends a stalled connection
+	// less than what ends a stalled connection
+	watchdog := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() })
 	defer watchdog.Stop()
 	<-stalled
 	parts := filepath.Join(u.home, "hub", "*", "blobs", "*.incomplete")

@@ -34,8 +34,8 @@ A token in the environment, HF_TOKEN, needs no login and wins over the stored on
 	})
 }
 
-// withoutSecrets makes a command refuse arguments without repeating them: one may be a token, which has no place in a
-// list of processes, in a shell's history or in an error.
+// withoutSecrets makes a command refuse arguments without repeating them: one may be a token, which
+// has no place in a list of processes, in a shell's history or in an error.
 func withoutSecrets(c *cobra.Command) *cobra.Command {
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {

@@ -89,7 +89,8 @@ func await(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// On a terminal the token is asked for and not shown, and the terminal is as before, also after Ctrl-C.
+// On a terminal the token is asked for and not shown, and the terminal is as before, also after
+// Ctrl-C.
 func TestLoginOnATerminal(t *testing.T) {
 	u := newHubUser(t, "")
 	start := func(term *terminal) *exec.Cmd {

@@ -1,7 +1,7 @@
 // Command kvq shows what a quantized key/value cache does to a model's text, quality and memory.
 //
-// Each subcommand is a file of its own that registers itself: flags in, calls of the libraries out. This file holds
-// what they share: exit statuses, errors in one line, Ctrl-C.
+// Each subcommand is a file of its own that registers itself: flags in, calls of the libraries out.
+// This file holds what they share: exit statuses, errors in one line, Ctrl-C.
 package main
 
 import (
@@ -29,11 +29,12 @@ const (
 	exitInterrupted = 130 // Ctrl-C, as shells count it: 128 + SIGINT
 )
 
-// grace is how long a command may take to end after Ctrl-C. A call on the device cannot be cut short, so after this
-// the results so far are printed without waiting for it.
+// grace is how long a command may take to end after Ctrl-C. A call on the device cannot be cut
+// short, so after this the results so far are printed without waiting for it.
 const grace = 500 * time.Millisecond
 
-// commands are the makers of the subcommands. A file adds its own with register, in an init function.
+// commands are the makers of the subcommands. A file adds its own with register, in an init
+// function.
 var commands []func() *cobra.Command
 
 func register(newCommand func() *cobra.Command) { commands = append(commands, newCommand) }
@@ -103,8 +104,8 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 	return exitFailure
 }
 
-// newRoot makes the command line. ran becomes true once a subcommand has begun to work; an error before that is a
-// command line that makes no sense.
+// newRoot makes the command line. ran becomes true once a subcommand has begun to work; an error
+// before that is a command line that makes no sense.
 func newRoot() (root *cobra.Command, ran *bool) {
 	ran = new(bool)
 	root = &cobra.Command{

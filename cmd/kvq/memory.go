@@ -25,8 +25,8 @@ import (
 
 func init() { register(newMemory) }
 
-// measureBelow is the size up to which a cache is allocated to measure it, unless --measure says otherwise: small
-// enough for any machine.
+// measureBelow is the size up to which a cache is allocated to measure it, unless --measure says
+// otherwise: small enough for any machine.
 const measureBelow = 256 << 20
 
 // memoryFlags are those of memory.
@@ -106,18 +106,20 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 
 // memoryJSON is what memory prints with --json.
 type memoryJSON struct {
-	Model          string           `json:"model"`
-	DType          string           `json:"dtype"`
-	Devices        int              `json:"devices"` // all bytes but stored_bytes are those of one of them
-	Batch          int              `json:"batch"`
-	Context        int              `json:"context"`
-	Weights        weightsJSON      `json:"weights"`
-	Cache          cacheJSON        `json:"cache"`    // predicted
-	Measured       *measuredJSON    `json:"measured"` // null if it was not
-	Needs          fit.Needs        `json:"needs"`    // with the whole context as a prompt
-	Compiled       *fit.Compiled    `json:"compiled"` // XLA's own figures; null without --measure
-	Room           *cli.Room        `json:"room"`     // what there is for weights, cache and work; null where it is not known
-	Fits           *bool            `json:"fits"`     // null where it is not known
+	Model string `json:"model"`
+	DType string `json:"dtype"`
+	// all bytes but stored_bytes are those of one of them
+	Devices  int           `json:"devices"`
+	Batch    int           `json:"batch"`
+	Context  int           `json:"context"`
+	Weights  weightsJSON   `json:"weights"`
+	Cache    cacheJSON     `json:"cache"`    // predicted
+	Measured *measuredJSON `json:"measured"` // null if it was not
+	Needs    fit.Needs     `json:"needs"`    // with the whole context as a prompt
+	Compiled *fit.Compiled `json:"compiled"` // XLA's own figures; null without --measure
+	// what there is for weights, cache and work; null where it is not known
+	Room           *cli.Room        `json:"room"`
+	Fits           *bool            `json:"fits"` // null where it is not known
 	Configurations []configuredJSON `json:"configurations"`
 
 	dtype   dtypes.DType
@@ -186,7 +188,8 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	return j, nil
 }
 
-// ask opens the device, for its memory and to measure the cache if it is small or if forced, which also compiles the model.
+// ask opens the device, for its memory and to measure the cache if it is small or if forced, which
+// also compiles the model.
 func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outcome, files *llama.Files, config kvq.Config, forced bool) error {
 	backend, info, err := cli.OpenDevice(f.model.Backend)
 	if err != nil {

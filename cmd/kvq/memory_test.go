@@ -19,7 +19,8 @@ func TestMemory(t *testing.T) {
 	if j.Measured.Parts != j.Cache.Parts || j.Measured.Bytes != j.Cache.Bytes || j.Cache.Bytes != j.Cache.Parts.Total() {
 		t.Errorf("predicted %+v, measured %+v", j.Cache, *j.Measured)
 	}
-	// 2 (key, value) x 2 layers x 3 rows x 200 tokens x 2 heads x 8 values x 4 bytes, and the index.
+	// 2 (key, value) x 2 layers x 3 rows x 200 tokens x 2 heads x 8 values x 4 bytes, and the
+	// index.
 	if full := j.Cache.FullBytes - 2*2*3*200*2*8*4; full < 0 || full > 64 {
 		t.Errorf("full precision takes %d bytes more than its keys and values, want a few for the index", full)
 	}

@@ -14,14 +14,15 @@ import (
 
 // configuredJSON is what a configuration would take.
 type configuredJSON struct {
-	Name           string  `json:"name"`
-	Config         string  `json:"config"`
-	BitsPerValue   float64 `json:"bits_per_value"`
-	Bytes          int64   `json:"bytes"`
-	WithWeights    int64   `json:"bytes_with_weights"`
-	LongestContext *int    `json:"longest_context,omitempty"` // that fits with so many rows; 0 when not even one token does
-	MostRows       *int    `json:"most_rows,omitempty"`       // that fit with so long a context
-	Error          string  `json:"error,omitempty"`           // why the model cannot have it
+	Name         string  `json:"name"`
+	Config       string  `json:"config"`
+	BitsPerValue float64 `json:"bits_per_value"`
+	Bytes        int64   `json:"bytes"`
+	WithWeights  int64   `json:"bytes_with_weights"`
+	// that fits with so many rows; 0 when not even one token does
+	LongestContext *int   `json:"longest_context,omitempty"`
+	MostRows       *int   `json:"most_rows,omitempty"` // that fit with so long a context
+	Error          string `json:"error,omitempty"`     // why the model cannot have it
 }
 
 // named is a configuration with a name.

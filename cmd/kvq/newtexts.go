@@ -8,13 +8,14 @@ import (
 
 // newTexts are the new tokens of a batch and their text, as they come. Not safe for concurrent use.
 type newTexts struct {
-	ids     [][]tokenizer.Token
-	pieces  [][]string // text that became certain with each token, "" where its character is not complete yet
+	ids [][]tokenizer.Token
+	// text that became certain with each token, "" where its character is not complete yet
+	pieces  [][]string
 	streams []*tokenizer.Stream
 }
 
-// startTexts begins with the prompts, so that a text goes on as the prompt wants it: SentencePiece's decoder drops the
-// blank of a first word.
+// startTexts begins with the prompts, so that a text goes on as the prompt wants it:
+// SentencePiece's decoder drops the blank of a first word.
 func startTexts(tok *tokenizer.Tokenizer, b *batch) *newTexts {
 	r := &newTexts{ids: make([][]tokenizer.Token, len(b.IDs)), pieces: make([][]string, len(b.IDs))}
 	for i := range b.IDs {

@@ -7,7 +7,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
-// The made-up model finds nothing, but with as many rows as lengths, and the same texts for both caches.
+// The made-up model finds nothing, but with as many rows as lengths, and the same texts for both
+// caches.
 func TestPasskey(t *testing.T) {
 	testlane.Slow(t, "the small model with long prompts")
 	needsXLA(t)

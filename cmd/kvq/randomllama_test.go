@@ -8,8 +8,9 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
-// The proof at full size, scaled down: Llama-2's layout in three shards of float16, its vocabulary, the tutorial's cache and the
-// full-precision one. docs/llama2.md has the command for the full size.
+// The proof at full size, scaled down: Llama-2's layout in three shards of float16, its vocabulary,
+// the tutorial's cache and the full-precision one. docs/llama2.md has the command for the full
+// size.
 func TestRandomLlama(t *testing.T) {
 	testlane.Slow(t, "writes and runs a made-up Llama 2; TestGenerateJSON is the small generation")
 	needsXLA(t)

@@ -72,8 +72,8 @@ const (
 	tinyContext                                  = 512
 )
 
-// tinyModel writes a made-up model with random weights: Llama with grouped heads, and a tokenizer that has one
-// character for each token. change may alter its config.json.
+// tinyModel writes a made-up model with random weights: Llama with grouped heads, and a tokenizer
+// that has one character for each token. change may alter its config.json.
 func tinyModel(t testing.TB, change func(config map[string]any)) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -92,8 +92,8 @@ func tinyModel(t testing.TB, change func(config map[string]any)) string {
 	return dir
 }
 
-// addTokenizer gives a folder a tokenizer whose id n is the character U+4E00 + n, and nothing ever merges: every row of
-// ids is a text, and every text a row of ids. The ids 0 to 2 are special.
+// addTokenizer gives a folder a tokenizer whose id n is the character U+4E00 + n, and nothing ever
+// merges: every row of ids is a text, and every text a row of ids. The ids 0 to 2 are special.
 func addTokenizer(t testing.TB, dir string) {
 	t.Helper()
 	vocabulary := map[string]int{"<unk>": 0, "<s>": 1, "</s>": 2}

@@ -65,7 +65,8 @@ func (r *textRequest) memoryRequest(cache kvq.Config) fit.Request {
 	return fit.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.IDs), Prompt: len(r.batch.IDs[0]), NewTokens: r.generate.MaxNewTokens}
 }
 
-// run generates with one cache; onBlock gets the new tokens of each block, and an error from it ends the generation.
+// run generates with one cache; onBlock gets the new tokens of each block, and an error from it
+// ends the generation.
 func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]tokenizer.Token) error) (*llama.Result, error) {
 	g, err := llama.NewGenerator(model.Model, cache)
 	if err != nil {

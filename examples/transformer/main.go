@@ -56,7 +56,8 @@ type result struct {
 	bits   float64 // a value that is coded
 	bytes  int64   // of the whole cache, its window in full precision too
 	agreed int     // steps at which the best token is the same
-	worst  float64 // largest difference of a logit, as a part of the standard deviation of the logits
+	// largest difference of a logit, as a part of the standard deviation of the logits
+	worst float64
 }
 
 // run generates newTokens tokens without a cache and follows them with every cache.

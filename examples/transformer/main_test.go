@@ -14,7 +14,8 @@ import (
 func TestCachesFollowTheModelWithoutOne(t *testing.T) {
 	testlane.Slow(t, "compiles a model with five caches")
 	var out bytes.Buffer
-	const tokens = 130 // the presets' windows of 64 give up a group of 64 behind 4 sinks, so the first goes at 132
+	// the presets' windows of 64 give up a group of 64 behind 4 sinks, so the first goes at 132
+	const tokens = 130
 	results, err := run(&out, testbackend.XLA(t), tokens)
 	if err != nil {
 		t.Fatal(err)

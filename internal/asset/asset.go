@@ -1,8 +1,9 @@
-// Package asset finds the files that ./scripts/setup put into the clone: XLA's plugins, the small model, and the
-// golden values that lie beside the clone.
+// Package asset finds the files that ./scripts/setup put into the clone: XLA's plugins, the small
+// model, and the golden values that lie beside the clone.
 //
-// Each file has an environment variable that names another one in its place; a variable that is set always wins, and a
-// variable that names nothing is an error rather than a reason to look elsewhere.
+// Each file has an environment variable that names another one in its place; a variable that is set
+// always wins, and a variable that names nothing is an error rather than a reason to look
+// elsewhere.
 package asset
 
 import (
@@ -52,9 +53,10 @@ func (e *notFound) Is(target error) bool { return target == ErrNotFound }
 
 func notFoundf(format string, args ...any) error { return &notFound{fmt.Sprintf(format, args...)} }
 
-// Root returns the absolute path of the clone: $KVQ_ROOT; else the nearest folder, from the working directory upward,
-// whose go.mod declares [Module]; else the nearest such folder from the running program's own folder upward (bin/kvq
-// called from anywhere). It returns an error with [ErrNotFound] where there is none.
+// Root returns the absolute path of the clone: $KVQ_ROOT; else the nearest folder, from the working
+// directory upward, whose go.mod declares [Module]; else the nearest such folder from the running
+// program's own folder upward (bin/kvq called from anywhere). It returns an error with
+// [ErrNotFound] where there is none.
 func Root() (string, error) {
 	if dir := os.Getenv(EnvRoot); dir != "" {
 		dir, err := filepath.Abs(dir)
@@ -97,7 +99,8 @@ func rootAbove(dir string) (string, bool) {
 	}
 }
 
-// isRoot reports whether dir holds a go.mod that declares Module. Nested modules (tools/) have another path.
+// isRoot reports whether dir holds a go.mod that declares Module. Nested modules (tools/) have
+// another path.
 func isRoot(dir string) bool {
 	f, err := os.Open(filepath.Join(dir, "go.mod"))
 	if err != nil {
@@ -117,25 +120,27 @@ func CPUPlugin() (string, error) {
 	return find("XLA's CPU plugin", EnvCPUPlugin, cpuPluginPath, "run ./scripts/setup", isFile)
 }
 
-// CUDAPlugin returns the path of XLA's CUDA plugin: $KVQ_PLUGIN_CUDA, else the one of the set-up. Package device looks
-// in further places when there is none here.
+// CUDAPlugin returns the path of XLA's CUDA plugin: $KVQ_PLUGIN_CUDA, else the one of the set-up.
+// Package device looks in further places when there is none here.
 func CUDAPlugin() (string, error) {
 	return find("XLA's CUDA plugin", EnvCUDAPlugin, cudaPluginPath, "run ./scripts/setup --cuda", isFile)
 }
 
-// SmallModel returns the path of the small model's GGUF file: $KVQ_MODEL, else the one of the set-up.
+// SmallModel returns the path of the small model's GGUF file: $KVQ_MODEL, else the one of the
+// set-up.
 func SmallModel() (string, error) {
 	return find("the small model", EnvSmallModel, smallModelPath, "run ./scripts/setup", isFile)
 }
 
-// Goldens returns the folder of golden values made with transformers: $KVQ_GOLDENS, else ../shared/goldens beside the
-// clone.
+// Goldens returns the folder of golden values made with transformers: $KVQ_GOLDENS, else
+// ../shared/goldens beside the clone.
 func Goldens() (string, error) {
 	return find("the golden values", EnvGoldens, goldensPath, "put them there", isDir)
 }
 
-// Compiled returns the folder that keeps what XLA compiled, which need not be there yet: $KVQ_COMPILED, else one of the set-up; "" for none,
-// which $KVQ_COMPILED=off asks for, and what a program has that finds no set-up.
+// Compiled returns the folder that keeps what XLA compiled, which need not be there yet:
+// $KVQ_COMPILED, else one of the set-up; "" for none, which $KVQ_COMPILED=off asks for, and what a
+// program has that finds no set-up.
 func Compiled() string {
 	switch dir := os.Getenv(EnvCompiled); dir {
 	case "":
@@ -165,8 +170,8 @@ var (
 	isDir  = kind{"folder", fs.FileInfo.IsDir}
 )
 
-// find returns the absolute path of one asset: what env names, else rel inside the clone. remedy says, in the
-// imperative, how to get the asset.
+// find returns the absolute path of one asset: what env names, else rel inside the clone. remedy
+// says, in the imperative, how to get the asset.
 func find(what, env, rel, remedy string, want kind) (string, error) {
 	if path := os.Getenv(env); path != "" {
 		path, err := filepath.Abs(path)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// clone makes a folder that looks like a clone after set-up and clears the variables that would win over it.
+// clone makes a folder that looks like a clone after set-up and clears the variables that would win
+// over it.
 func clone(t *testing.T) string {
 	t.Helper()
 	for _, env := range []string{EnvRoot, EnvCPUPlugin, EnvCUDAPlugin, EnvSmallModel, EnvGoldens} {
@@ -106,7 +107,8 @@ func TestAssets(t *testing.T) {
 				t.Errorf("present: %q, %v; want %q", got, err, path)
 			}
 
-			// Something else under the variable's name is an error, though the set-up's own file is there.
+			// Something else under the variable's name is an error, though the set-up's own file is
+			// there.
 			for _, bad := range []string{filepath.Join(root, "nothing"), inside, root} {
 				if isDir := bad == root; isDir == test.dir && bad != filepath.Join(root, "nothing") {
 					continue

@@ -1,6 +1,6 @@
-// Package bench times things against each other on machines that others use too. It runs all of them
-// in alternation, several times, so that what slows one down slows the others down as well. It reports
-// ratios, with minimum and median.
+// Package bench times things against each other on machines that others use too. It runs all of
+// them in alternation, several times, so that what slows one down slows the others down as well. It
+// reports ratios, with minimum and median.
 package bench
 
 import (

@@ -13,8 +13,9 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// Bandwidth measures the memory bandwidth of a device in bytes a second, reading and writing counted: the best of runs passes that add 1 to
-// every element of an array of bytes bytes, which is far more than any cache of a processor holds.
+// Bandwidth measures the memory bandwidth of a device in bytes a second, reading and writing
+// counted: the best of runs passes that add 1 to every element of an array of bytes bytes, which is
+// far more than any cache of a processor holds.
 func Bandwidth(ctx context.Context, backend compute.Backend, bytes, runs int) (float64, error) {
 	const passes = 8
 	n := bytes / 4

@@ -44,10 +44,12 @@ func parseStatus(data []byte) (m ProcessMemory) {
 	return m
 }
 
-// ResetPeak makes the peak begin anew from what is resident now. Where the kernel refuses, the peak stays that of the whole process.
+// ResetPeak makes the peak begin anew from what is resident now. Where the kernel refuses, the peak
+// stays that of the whole process.
 func ResetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
 
-// GPUMemory is the memory in use on the first NVIDIA GPU, in bytes, whoever uses it; 0 where nvidia-smi does not say.
+// GPUMemory is the memory in use on the first NVIDIA GPU, in bytes, whoever uses it; 0 where
+// nvidia-smi does not say.
 func GPUMemory() int64 {
 	out, err := exec.Command("nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits").Output()
 	if err != nil {

@@ -10,46 +10,51 @@ import (
 	"time"
 )
 
-// Request is a line of JSON to a side: a process that has loaded a model and waits for work on its standard input.
+// Request is a line of JSON to a side: a process that has loaded a model and waits for work on its
+// standard input.
 type Request struct {
 	// Op is one of:
 	//   prefill: forget everything, read the prompts IDs, pick the first new token of each
 	//   decode:  go on for Tokens tokens
 	//   fill:    forget everything, make up a cache of Batch rows of Context tokens; decode then times the loop over it (kvq alone)
 	//   end:     forget everything, say what the cache took
-	Op      string    `json:"op"`
-	IDs     [][]int32 `json:"ids,omitempty"`     // prefill: rows of one length
-	Limit   int       `json:"limit,omitempty"`   // prefill: new tokens that will be asked for at most, the first included
-	Block   int       `json:"block,omitempty"`   // prefill: tokens of one call of the device; 0: the side chooses
-	Tokens  int       `json:"tokens,omitempty"`  // decode; fill: of one decode to come
-	Batch   int       `json:"batch,omitempty"`   // fill
-	Context int       `json:"context,omitempty"` // fill
+	Op  string    `json:"op"`
+	IDs [][]int32 `json:"ids,omitempty"` // prefill: rows of one length
+	// prefill: new tokens that will be asked for at most, the first included
+	Limit int `json:"limit,omitempty"`
+	// prefill: tokens of one call of the device; 0: the side chooses
+	Block   int `json:"block,omitempty"`
+	Tokens  int `json:"tokens,omitempty"`  // decode; fill: of one decode to come
+	Batch   int `json:"batch,omitempty"`   // fill
+	Context int `json:"context,omitempty"` // fill
 }
 
 // Reply is a side's answer, a line of JSON. The first one, unasked, says that the model is loaded.
 type Reply struct {
-	Error        string            `json:"error,omitempty"`
-	Versions     map[string]string `json:"versions,omitempty"` // of the first reply
-	Device       string            `json:"device,omitempty"`   // of the first reply
-	GPU          bool              `json:"gpu,omitempty"`      // of the first reply
-	Seconds      float64           `json:"seconds,omitempty"`
-	Compile      float64           `json:"compile_s,omitempty"`     // fill: of the decode graph
-	Made         int               `json:"made,omitempty"`          // new tokens of a row in Seconds
-	Tokens       [][]int32         `json:"tokens,omitempty"`        // the new tokens of each row
-	CacheBytes   int64             `json:"cache_bytes,omitempty"`   // end, fill: of the live arrays
-	FormulaBytes int64             `json:"formula_bytes,omitempty"` // fill: predicted
-	Before       int64             `json:"before_bytes,omitempty"`  // resident before the last prefill or fill
-	Peak         int64             `json:"peak_bytes,omitempty"`    // of the process since then
+	Error    string            `json:"error,omitempty"`
+	Versions map[string]string `json:"versions,omitempty"` // of the first reply
+	Device   string            `json:"device,omitempty"`   // of the first reply
+	GPU      bool              `json:"gpu,omitempty"`      // of the first reply
+	Seconds  float64           `json:"seconds,omitempty"`
+	Compile  float64           `json:"compile_s,omitempty"` // fill: of the decode graph
+	// new tokens of a row in Seconds
+	Made         int       `json:"made,omitempty"`
+	Tokens       [][]int32 `json:"tokens,omitempty"`        // the new tokens of each row
+	CacheBytes   int64     `json:"cache_bytes,omitempty"`   // end, fill: of the live arrays
+	FormulaBytes int64     `json:"formula_bytes,omitempty"` // fill: predicted
+	// resident before the last prefill or fill
+	Before int64 `json:"before_bytes,omitempty"`
+	Peak   int64 `json:"peak_bytes,omitempty"` // of the process since then
 }
 
-// Side is a contestant in a process of its own, which stays alive between runs: what it costs to load and compile is in no run, and its
-// memory is its own. Not safe for concurrent use.
+// Side is a contestant in a process of its own, which stays alive between runs: what it costs to
+// load and compile is in no run, and its memory is its own. Not safe for concurrent use.
 type Side struct {
 	Name  string
 	Ready Reply // its first reply
 	Load  time.Duration
-	// Device is the GPU memory that came into use while this side was at work: frameworks keep what they have taken, so it is a peak.
-	// 0 on a CPU.
+	// Device is the GPU memory that came into use while this side was at work: frameworks keep what
+	// they have taken, so it is a peak. 0 on a CPU.
 	Device int64
 
 	command *exec.Cmd
@@ -57,7 +62,8 @@ type Side struct {
 	out     *json.Decoder
 }
 
-// StartSide starts a process and waits until its model is loaded. What it writes to standard error goes to errs.
+// StartSide starts a process and waits until its model is loaded. What it writes to standard error
+// goes to errs.
 func StartSide(ctx context.Context, name string, argv []string, errs io.Writer) (*Side, error) {
 	s := &Side{Name: name, command: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	s.command.Stderr = errs
@@ -141,7 +147,8 @@ func (s *Side) Close() {
 	}
 }
 
-// Serve answers requests from in until it ends, as a side does: handle does the work, ready is the first reply.
+// Serve answers requests from in until it ends, as a side does: handle does the work, ready is the
+// first reply.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, ready Reply, handle func(Request) (Reply, error)) error {
 	write := func(r Reply) error { return json.NewEncoder(out).Encode(r) }
 	if err := write(ready); err != nil {

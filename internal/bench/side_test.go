@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Two requests in, the first reply and two answers out; an error of the work is an answer too, not an end.
+// Two requests in, the first reply and two answers out; an error of the work is an answer too, not
+// an end.
 func TestServe(t *testing.T) {
 	in := strings.NewReader(`{"op":"decode","tokens":3}` + "\n" + `{"op":"fly"}` + "\n")
 	var out strings.Builder

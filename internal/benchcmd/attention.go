@@ -51,9 +51,9 @@ type attentionFlags struct {
 	graphForm bool
 }
 
-// layersFor is how many layers a step goes through. A GPU's own cache holds tens of MB. A single layer
-// would be read from there, which the layers of a model are not. Work that a step does once is shared
-// by all layers, as in a model.
+// layersFor is how many layers a step goes through. A GPU's own cache holds tens of MB. A single
+// layer would be read from there, which the layers of a model are not. Work that a step does once
+// is shared by all layers, as in a model.
 func (o attentionFlags) layersFor(info device.Info, shape bench.AttentionShape, tokens int) int {
 	switch {
 	case o.layers > 0:

@@ -91,7 +91,8 @@ func (f *commonFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) er
 				}
 				fill = bench.Request{Op: "prefill", IDs: madeUpPrompt(config, batch, tokens), Limit: f.steps + 1, Block: min(f.steps, 128)}
 			}
-			// One after the other and each anew: neither the machine nor a process has to hold both.
+			// One after the other and each anew: neither the machine nor a process has to hold
+			// both.
 			for _, full := range []bool{false, true} {
 				row, head, err := f.memoryRow(c, flags, full, fill)
 				if err != nil {

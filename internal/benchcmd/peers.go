@@ -66,10 +66,12 @@ type peerRow struct {
 	Median float64                `json:"median_ms"`
 	Slower map[string]bench.Ratio `json:"times_slower"` // than each of ours
 	Over   int64                  `json:"peak_over_before_bytes"`
-	Peak   int64                  `json:"peak_bytes"` // of the process, since it began with this prompt
-	Device int64                  `json:"device_bytes,omitempty"`
-	Same   int                    `json:"same_tokens"` // leading new tokens equal to those of our full-precision cache
-	Made   int                    `json:"new_tokens"`
+	// of the process, since it began with this prompt
+	Peak   int64 `json:"peak_bytes"`
+	Device int64 `json:"device_bytes,omitempty"`
+	// leading new tokens equal to those of our full-precision cache
+	Same int `json:"same_tokens"`
+	Made int `json:"new_tokens"`
 }
 
 // peersReport is what peers prints.
@@ -246,8 +248,8 @@ func (f *peersFlags) prefillRows(c *cobra.Command, sides []*bench.Side, ours []s
 // decodeRows lets every side read the prompt. Then the sides decode in alternation.
 func (f *peersFlags) decodeRows(c *cobra.Command, sides []*bench.Side, ours []string, ids []int32, config llama.Config) ([]peerRow, error) {
 	tally := newTally("decode", len(ids), sides)
-	// A call of the device may make more tokens than a run asks for: those of a quarter of a second.
-	// On a GPU that is more than a run, so there a call makes just one run.
+	// A call of the device may make more tokens than a run asks for: those of a quarter of a
+	// second. On a GPU that is more than a run, so there a call makes just one run.
 	block := 0
 	if sides[0].Ready.GPU {
 		block = min(f.steps, 128)

@@ -17,8 +17,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// randomModels are shapes of known models, for benchmarks with random weights. They allow far longer
-// contexts than the models were made for.
+// randomModels are shapes of known models, for benchmarks with random weights. They allow far
+// longer contexts than the models were made for.
 var randomModels = map[string]llama.Config{
 	"smollm2": {Architecture: "llama", VocabSize: 49152, HiddenSize: 576, IntermediateSize: 1536, Layers: 30, Heads: 9, KVHeads: 3,
 		HeadDim: 64, RopeTheta: 100000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}, TieEmbeddings: true},

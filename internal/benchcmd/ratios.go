@@ -28,7 +28,8 @@ type ratioRow struct {
 	Devices   int         `json:"devices,omitempty"` // that the model is sharded over; decode alone
 	// Scaling compares with the row of the first number of devices; nil for that row.
 	Scaling *scaling `json:"times_faster_than_first_devices,omitempty"`
-	// Compile is what the quantized and the full-precision decode graph took to compile, in seconds.
+	// Compile is what the quantized and the full-precision decode graph took to compile, in
+	// seconds.
 	Compile     float64 `json:"compile_s,omitempty"`
 	FullCompile float64 `json:"full_compile_s,omitempty"`
 	// Bandwidth is the bytes of the quantized cache that a step reads over the shortest time, as a

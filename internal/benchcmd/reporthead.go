@@ -27,7 +27,8 @@ type reportHead struct {
 
 func newReportHead(c *cobra.Command, info device.Info) reportHead {
 	h := reportHead{Command: commandLine(c), Device: deviceName(info), CPU: bench.CPU(), Date: time.Now().UTC().Format("2006-01-02")}
-	_, h.Versions, _ = strings.Cut(cli.Version(), ", ") // without this library's own, which is that of the file's commit
+	// without this library's own, which is that of the file's commit
+	_, h.Versions, _ = strings.Cut(cli.Version(), ", ")
 	if info.Version != "" {
 		h.Versions += ", PJRT " + info.Version
 	}
@@ -69,8 +70,8 @@ func (h reportHead) print(w io.Writer) {
 	fmt.Fprintf(w, "`%s`, %s; %s; %s; %s. ", h.Command, h.Date, h.Device, h.CPU, h.Versions)
 }
 
-// renderTable prints a table for people, or as Markdown. It leaves out columns that are empty in all
-// rows.
+// renderTable prints a table for people, or as Markdown. It leaves out columns that are empty in
+// all rows.
 func renderTable(w io.Writer, t table.Writer, markdown bool) {
 	t.SuppressEmptyColumns()
 	if markdown {

@@ -18,8 +18,8 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// newServe is this library as a side of comparisons, see [bench.Side]. Other benchmarks start it, so
-// it is hidden from people.
+// newServe is this library as a side of comparisons, see [bench.Side]. Other benchmarks start it,
+// so it is hidden from people.
 func newServe() *cobra.Command {
 	var model cli.ModelFlags
 	var cache cli.CacheFlags
@@ -107,8 +107,8 @@ func (s *server) prefill(r bench.Request) (bench.Reply, error) {
 	return bench.Reply{Seconds: time.Since(start).Seconds(), Tokens: tokens}, err
 }
 
-// decode runs whole calls of the device until there are enough tokens. A call may make more than were
-// asked for.
+// decode runs whole calls of the device until there are enough tokens. A call may make more than
+// were asked for.
 func (s *server) decode(r bench.Request) (bench.Reply, error) {
 	if s.timer != nil {
 		took, err := s.timer.Run(s.ctx)
@@ -167,7 +167,8 @@ func (s *server) forget() (int64, error) {
 	return result.Cache.Total(), nil
 }
 
-// pausedGeneration is a generation that waits after each block of tokens until the next one is wanted.
+// pausedGeneration is a generation that waits after each block of tokens until the next one is
+// wanted.
 type pausedGeneration struct {
 	pull   func() (llama.Block, error, bool)
 	stop   func()

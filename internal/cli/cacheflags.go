@@ -73,8 +73,8 @@ func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, 
 	return c, nil
 }
 
-// Parse builds the configuration: the preset or the tutorial's, and over it the flags that were given. A flag for keys
-// and values both clears what the preset says for one of them.
+// Parse builds the configuration: the preset or the tutorial's, and over it the flags that were
+// given. A flag for keys and values both clears what the preset says for one of them.
 func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	switch f.Kind {
 	case "full":
@@ -144,8 +144,8 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	return c, nil
 }
 
-// The flags name a quantizer by two things: what its codes stand for, and how it finds the range of a
-// group. Quantizers without zero points are codes, the others are ranges of affine codes.
+// The flags name a quantizer by two things: what its codes stand for, and how it finds the range of
+// a group. Quantizers without zero points are codes, the others are ranges of affine codes.
 const (
 	affineCodes = "affine"
 	minMaxRange = "minmax" // the backend's own

@@ -24,7 +24,8 @@ func RegisterHub(fs *pflag.FlagSet, revision *string, offline *bool) {
 	fs.BoolVar(offline, "offline", false, "do not ask the hub, use what was fetched before")
 }
 
-// path is where the model's files are. What exists here comes first, so that a file never becomes a download.
+// path is where the model's files are. What exists here comes first, so that a file never becomes a
+// download.
 func (f *ModelFlags) path(c *cobra.Command) (string, error) {
 	here := f.model == ""
 	if !here {
@@ -50,14 +51,15 @@ func (f *ModelFlags) path(c *cobra.Command) (string, error) {
 	return path, err
 }
 
-// hubName says whether a model that does not exist here may be one of the hub, "owner/name" and maybe more. Others are
-// mistyped paths.
+// hubName says whether a model that does not exist here may be one of the hub, "owner/name" and
+// maybe more. Others are mistyped paths.
 func hubName(model string) bool {
 	id, err := hub.ParseID(model)
 	return err == nil && strings.Contains(id.Repo, "/") && !strings.HasSuffix(id.Repo, ".gguf")
 }
 
-// FetchModel fetches a model of the hub, with a progress bar on a terminal and a line now and then elsewhere.
+// FetchModel fetches a model of the hub, with a progress bar on a terminal and a line now and then
+// elsewhere.
 func FetchModel(c *cobra.Command, id, revision string, offline bool) (string, error) {
 	errs := c.ErrOrStderr()
 	lines := progress.Lines(errs, id)

@@ -66,7 +66,8 @@ func (f *ModelFlags) Room(backend compute.Backend) (Room, error) {
 // widens tells whether a device multiplies 16-bit matrices as float32.
 func widens(info device.Info) bool { return !info.GPU() }
 
-// CheckFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several are there one after the other.
+// CheckFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several
+// are there one after the other.
 func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ...fit.Request) error {
 	there, err := f.Room(backend)
 	if err != nil || there.Bytes == 0 {
@@ -125,7 +126,8 @@ func advice(r fit.Request, limit int64, widened bool) string {
 	return "this fits: " + strings.Join(list, ", or ")
 }
 
-// MostThatFits is the largest number up to most that fits, 0 if none does. What fits once fits for all smaller ones.
+// MostThatFits is the largest number up to most that fits, 0 if none does. What fits once fits for
+// all smaller ones.
 func MostThatFits(most int, fits func(int) bool) int {
 	low, high := 0, most
 	for low < high {
@@ -140,10 +142,12 @@ func MostThatFits(most int, fits func(int) bool) int {
 
 // PeakJSON is the most memory that a run took, in bytes, and how fast the weights came.
 type PeakJSON struct {
-	HostPeak   int64   `json:"host_peak_bytes"`             // of the process: resident pages
-	DevicePeak *int64  `json:"device_peak_bytes,omitempty"` // of the first device; absent where it uses the host's memory
-	Weights    int64   `json:"weights_bytes"`               // on all devices together
-	LoadRate   float64 `json:"load_bytes_per_s"`            // of the files, opening the device included
+	HostPeak int64 `json:"host_peak_bytes"` // of the process: resident pages
+	// of the first device; absent where it uses the host's memory
+	DevicePeak *int64 `json:"device_peak_bytes,omitempty"`
+	Weights    int64  `json:"weights_bytes"` // on all devices together
+	// of the files, opening the device included
+	LoadRate float64 `json:"load_bytes_per_s"`
 }
 
 // Peaks is what the run with the model took, once it is closed.

@@ -9,8 +9,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// NoteForm says in one line on errs why a GPU of NVIDIA attends to this cache's codes without the kernel
-// that is made for it, or what had to be assumed of it. There is nothing to say on other devices.
+// NoteForm says in one line on errs why a GPU of NVIDIA attends to this cache's codes without the
+// kernel that is made for it, or what had to be assumed of it. There is nothing to say on other
+// devices.
 func NoteForm(errs io.Writer, model *llama.Model, cache kvq.Config) {
 	c := model.Config()
 	plan, err := kvq.New(cache, kvq.Shape{

@@ -7,7 +7,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// A line for a GPU of NVIDIA that gets no kernel, or whose facts had to be assumed; for nothing else.
+// A line for a GPU of NVIDIA that gets no kernel, or whose facts had to be assumed; for nothing
+// else.
 func TestFormLine(t *testing.T) {
 	t4 := gpu.Device{Platform: "cuda", Name: "Tesla T4", Major: 7, Minor: 5, Processors: 40}
 	for _, c := range []struct {

@@ -155,10 +155,12 @@ type LoadedModel struct {
 	Devices []string // those it is sharded over, as XLA describes them
 	Took    time.Duration
 	weights int64 // bytes on all devices together
-	peak    int64 // the first device's memory at its fullest; 0: unknown, or the host's. Set by close
+	// the first device's memory at its fullest; 0: unknown, or the host's. Set by close
+	peak int64
 }
 
-// Load opens the device and loads the weights, with a progress bar on a terminal, if what is going to run fits.
+// Load opens the device and loads the weights, with a progress bar on a terminal, if what is going
+// to run fits.
 func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...fit.Request) (*LoadedModel, error) {
 	start := time.Now()
 	backend, info, err := OpenDevice(f.Backend)
@@ -204,8 +206,8 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 	return files.Load(backend, options)
 }
 
-// Close frees model and device. After an interruption calls may still be under way on them, and the process is about
-// to end: then it does nothing.
+// Close frees model and device. After an interruption calls may still be under way on them, and the
+// process is about to end: then it does nothing.
 func (l *LoadedModel) Close(ctx context.Context) {
 	if ctx.Err() == nil {
 		if device.Describe(l.backend).GPU() {

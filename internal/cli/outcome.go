@@ -55,8 +55,8 @@ func (o *Outcome) Interrupt() {
 	o.printed = true
 }
 
-// Update runs f under the same lock, unless the results were printed. f changes the results or prints
-// a part of them.
+// Update runs f under the same lock, unless the results were printed. f changes the results or
+// prints a part of them.
 func (o *Outcome) Update(f func() error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -77,7 +77,8 @@ func Printable(s string) string {
 	}, s)
 }
 
-// NewTable returns a table of plain lines whose columns wrap where they would be wider than the terminal.
+// NewTable returns a table of plain lines whose columns wrap where they would be wider than the
+// terminal.
 func NewTable(w io.Writer, columns int, header table.Row) table.Writer {
 	wide, _ := TerminalSize(w)
 	t := table.NewWriter()
@@ -87,7 +88,8 @@ func NewTable(w io.Writer, columns int, header table.Row) table.Writer {
 	t.SetStyle(style)
 	t.AppendHeader(header)
 	if columns > 0 {
-		// Beside the text of a column: a border, two blanks, and one that WrapSoft oversteps by with characters of two.
+		// Beside the text of a column: a border, two blanks, and one that WrapSoft oversteps by
+		// with characters of two.
 		most := max((wide-1)/columns-4, 10)
 		var configs []table.ColumnConfig
 		for n := 1; n <= columns; n++ {

@@ -9,8 +9,8 @@ import (
 )
 
 // What is kept is machine code, and reading it runs it. So a folder or file counts only where the
-// reader, root, or the owner of the plugin could have written it: the plugin's owner can run code in
-// this process already. Others are refused, as ssh refuses keys.
+// reader, root, or the owner of the plugin could have written it: the plugin's owner can run code
+// in this process already. Others are refused, as ssh refuses keys.
 
 // ErrUntrusted is in the chain of an error about a folder that somebody else could have written.
 var ErrUntrusted = errors.New("written by somebody else")

@@ -18,8 +18,8 @@ const (
 )
 
 // store is a folder of files, each with a SHA-256 in front. The digest covers the file's name too,
-// which stands for the program, the plugin, XLA's settings and the processor: a file that was put in
-// the place of another is not read.
+// which stands for the program, the plugin, XLA's settings and the processor: a file that was put
+// in the place of another is not read.
 type store struct {
 	dir    string
 	limit  int64

@@ -133,7 +133,8 @@ func TestPathsExist(t *testing.T) {
 
 var variable = regexp.MustCompile(`\b(?:KVQ|HF)_[A-Z_]+\b`)
 
-// An environment variable of ours or of Hugging Face is read somewhere: by Go code that is no test, or by a script.
+// An environment variable of ours or of Hugging Face is read somewhere: by Go code that is no test,
+// or by a script.
 func TestVariablesExist(t *testing.T) {
 	used := map[string]bool{}
 	walk(t, func(name string) {
@@ -185,7 +186,8 @@ func TestFlagsExist(t *testing.T) {
 	}
 }
 
-// Prose is wrapped at 100 columns. Tables, code, headings and what has no space to break at are not.
+// Prose is wrapped at 100 columns. Tables, code, headings and what has no space to break at are
+// not.
 func TestProseIsWrapped(t *testing.T) {
 	for name, text := range documents(t, true) {
 		fenced := false

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// declared returns what a Go file declares: functions, methods, types, fields, constants and variables.
+// declared returns what a Go file declares: functions, methods, types, fields, constants and
+// variables.
 func declared(t *testing.T, name string) (list []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), root+"/"+name, nil, parser.SkipObjectResolution)
@@ -46,7 +47,8 @@ var (
 	test      = regexp.MustCompile(`\b(?:Test|Benchmark|Example)[A-Z]\w*(…?)`)
 )
 
-// Names of our packages in the documents' code, such as kvq.Config or llama.LoadOptions, and names of tests exist.
+// Names of our packages in the documents' code, such as kvq.Config or llama.LoadOptions, and names
+// of tests exist.
 func TestNamesExist(t *testing.T) {
 	packages := map[string]map[string]bool{} // what a package declares
 	var tests []string

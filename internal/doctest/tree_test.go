@@ -18,7 +18,8 @@ func TestReadmesTree(t *testing.T) {
 	var above []string
 	for line := range strings.Lines(parts[1]) {
 		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(line, "     ") { // what goes on from the line before
+		// what goes on from the line before
+		if len(fields) == 0 || strings.HasPrefix(line, "     ") {
 			continue
 		}
 		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2

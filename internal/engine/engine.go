@@ -50,10 +50,12 @@ var NewDecodeTimer func(ctx context.Context, generator any, batch, contextTokens
 // DecodeTimer measures what a token costs at a given context, without reading a prompt of that
 // length first: its cache has made-up contents.
 type DecodeTimer interface {
-	Compile() time.Duration                         // of the decode graph
-	Run(ctx context.Context) (time.Duration, error) // makes the steps once, and returns the time of one
-	Memory() kvq.Memory                             // bytes of the cache
-	Live() (kvq.Memory, error)                      // bytes of its arrays, as they are on the first device
+	Compile() time.Duration // of the decode graph
+	// makes the steps once, and returns the time of one
+	Run(ctx context.Context) (time.Duration, error)
+	Memory() kvq.Memory // bytes of the cache
+	// bytes of its arrays, as they are on the first device
+	Live() (kvq.Memory, error)
 	Finalize()
 }
 

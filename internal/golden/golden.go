@@ -1,4 +1,5 @@
-// Package golden reads the reference values that were made with transformers, optimum-quanto and hqq, for tests only.
+// Package golden reads the reference values that were made with transformers, optimum-quanto and
+// hqq, for tests only.
 package golden
 
 import (
@@ -18,8 +19,9 @@ import (
 	"github.com/kvqbook/kvqbook/internal/asset"
 )
 
-// Dir returns the folder of the full set of goldens, which lies beside the repository and not in it. Where there is none, the
-// test is skipped with that reason; what must be tested from a clone alone has its goldens in a testdata folder.
+// Dir returns the folder of the full set of goldens, which lies beside the repository and not in
+// it. Where there is none, the test is skipped with that reason; what must be tested from a clone
+// alone has its goldens in a testdata folder.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := asset.Goldens()
@@ -29,8 +31,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Dirs returns the folders of goldens there are: the small part in this package's testdata, which every clone has, and the full set
-// where it is found.
+// Dirs returns the folders of goldens there are: the small part in this package's testdata, which
+// every clone has, and the full set where it is found.
 func Dirs(t testing.TB) []string {
 	t.Helper()
 	root, err := asset.Root()
@@ -44,16 +46,18 @@ func Dirs(t testing.TB) []string {
 	return dirs
 }
 
-// Array is one array of a golden file: its dimensions and its elements in row-major order. Whatever the stored type,
-// Floats has the elements as float32, exactly for floats of up to 32 bits and integers of up to 24; Ints has them as they are where
-// the stored type is an integer or a boolean, else it is nil.
+// Array is one array of a golden file: its dimensions and its elements in row-major order. Whatever
+// the stored type, Floats has the elements as float32, exactly for floats of up to 32 bits and
+// integers of up to 24; Ints has them as they are where the stored type is an integer or a boolean,
+// else it is nil.
 type Array struct {
 	Shape  []int
 	Floats []float32
 	Ints   []int64
 }
 
-// Bytes returns the elements of an integer array as bytes; it fails the test where one does not fit.
+// Bytes returns the elements of an integer array as bytes; it fails the test where one does not
+// fit.
 func (a Array) Bytes(t testing.TB) []uint8 {
 	t.Helper()
 	out := make([]uint8, len(a.Ints))
@@ -96,7 +100,8 @@ func Npz(t testing.TB, path ...string) map[string]Array {
 // notJSON matches the numbers that Python's json module writes and JSON has not.
 var notJSON = regexp.MustCompile(`([:,\[]\s*)(-?Infinity|NaN)\b`)
 
-// JSON reads a .json file into value; path elements are joined. Python's NaN and Infinity are read as null.
+// JSON reads a .json file into value; path elements are joined. Python's NaN and Infinity are read
+// as null.
 func JSON(t testing.TB, value any, path ...string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(path...))
@@ -165,7 +170,8 @@ func ints[T uint8 | int8 | int32 | int64](x []T) Array {
 	return a
 }
 
-// Tensor returns the floats of a as a tensor of the given float dtype; float16 and bfloat16 are rounded to nearest even.
+// Tensor returns the floats of a as a tensor of the given float dtype; float16 and bfloat16 are
+// rounded to nearest even.
 func (a Array) Tensor(dtype dtypes.DType) *tensors.Tensor {
 	switch dtype {
 	case dtypes.Float16:

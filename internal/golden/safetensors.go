@@ -15,8 +15,9 @@ import (
 
 // Safetensors reads all arrays of a .safetensors file; path elements are joined.
 //
-// go-huggingface reads such files as part of a hub repository and into tensors; the goldens are loose files, wanted as plain Go.
-// Format: 8 bytes little-endian length, JSON header of that length, then the data that the header's offsets point into.
+// go-huggingface reads such files as part of a hub repository and into tensors; the goldens are
+// loose files, wanted as plain Go. Format: 8 bytes little-endian length, JSON header of that
+// length, then the data that the header's offsets point into.
 func Safetensors(t testing.TB, path ...string) map[string]Array {
 	t.Helper()
 	file := filepath.Join(path...)

@@ -39,12 +39,12 @@ func SumInChains(terms []*graph.Node) *graph.Node {
 	return graph.Add(even, odd)
 }
 
-// MaxUses is how often XLA's CPU compiler evaluates one operation inside a fused loop. What is used more
-// often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
+// MaxUses is how often XLA's CPU compiler evaluates one operation inside a fused loop. What is used
+// more often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
 const MaxUses = 15
 
-// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each slice uses
-// x once, see [MaxUses].
+// SumSlices sums the entries from..to-1 of an axis of x, which goes away, slice by slice. Each
+// slice uses x once, see [MaxUses].
 func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	d := append([]int{}, x.Shape().Dimensions...)
 	d = append(d[:axis], d[axis+1:]...)
@@ -55,9 +55,9 @@ func SumSlices(x *graph.Node, axis, from, to int) *graph.Node {
 	return SumInPairs(terms)
 }
 
-// WholeLoops has XLA's CPU compiler keep a loop whole. The result of the loop goes through a select,
-// which is not for YNN: its condition is always true, and XLA cannot know. The zero value is for other
-// devices: it keeps nothing, and a sum is a reduction.
+// WholeLoops has XLA's CPU compiler keep a loop whole. The result of the loop goes through a
+// select, which is not for YNN: its condition is always true, and XLA cannot know. The zero value
+// is for other devices: it keeps nothing, and a sum is a reduction.
 type WholeLoops struct{ always *graph.Node }
 
 // NewWholeLoops makes it of a bool scalar that is true and that XLA cannot know. It belongs to the
@@ -75,8 +75,8 @@ func (l WholeLoops) Keep(x *graph.Node) *graph.Node {
 	return graph.Where(BroadcastToDims(l.always, x.Shape().Dimensions...), x, Zeros(x.Graph(), x.Shape()))
 }
 
-// SumAxis sums the entries from..to-1 of an axis of x, which goes away: slice by slice in one loop, or as
-// a reduction where loops are not kept or slices are too many.
+// SumAxis sums the entries from..to-1 of an axis of x, which goes away: slice by slice in one loop,
+// or as a reduction where loops are not kept or slices are too many.
 func (l WholeLoops) SumAxis(x *graph.Node, axis, from, to int) *graph.Node {
 	if !l.Wanted() || to-from > MaxUses {
 		return ReduceSum(graph.SliceAxis(x, axis, graph.AxisRange(from, to)), axis)

@@ -1,10 +1,11 @@
-// Package hubtest is a hub of models on loopback that behaves as huggingface.co does, and misbehaves on request. Only
-// tests import it.
+// Package hubtest is a hub of models on loopback that behaves as huggingface.co does, and
+// misbehaves on request. Only tests import it.
 //
 // Answers, headers and error codes follow the hub's own, as huggingface_hub reads them
-// (https://github.com/huggingface/huggingface_hub/blob/v1.0.0/src/huggingface_hub/utils/_http.py and file_download.py):
-// metadata of a gated model is public, its files are not; a model that is not there looks like a private one to who has no
-// token; files in LFS are redirected to a storage at another address, whose ETags are its own.
+// (https://github.com/huggingface/huggingface_hub/blob/v1.0.0/src/huggingface_hub/utils/_http.py
+// and file_download.py): metadata of a gated model is public, its files are not; a model that is
+// not there looks like a private one to who has no token; files in LFS are redirected to a storage
+// at another address, whose ETags are its own.
 package hubtest
 
 import (
@@ -24,12 +25,13 @@ import (
 
 // Repo is a model on the hub.
 type Repo struct {
-	ID      string
-	Commit  string            // 40 hexadecimal digits
-	Refs    map[string]string // branches and tags beside main, with their commits; every commit has the same files
-	Gated   bool              // files want a token that may read it
-	Private bool              // nothing is to be seen without such a token
-	License any               // as the model's card has it: a text, or a list of texts
+	ID     string
+	Commit string // 40 hexadecimal digits
+	// branches and tags beside main, with their commits; every commit has the same files
+	Refs    map[string]string
+	Gated   bool // files want a token that may read it
+	Private bool // nothing is to be seen without such a token
+	License any  // as the model's card has it: a text, or a list of texts
 	Files   []File
 }
 
@@ -72,7 +74,8 @@ type Request struct {
 	Authorization string
 }
 
-// Server is the hub. Set its exported fields before the first request; change faults with SetFaults.
+// Server is the hub. Set its exported fields before the first request; change faults with
+// SetFaults.
 type Server struct {
 	URL        string // of the hub
 	StorageURL string

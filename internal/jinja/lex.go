@@ -333,7 +333,8 @@ func (l *lexer) number(pos int) int {
 			}
 		}
 		if float {
-			value, _ := strconv.ParseFloat(strings.ReplaceAll(s[pos:end], "_", ""), 64) // too large: infinity, as in Python
+			// too large: infinity, as in Python
+			value, _ := strconv.ParseFloat(strings.ReplaceAll(s[pos:end], "_", ""), 64)
 			l.tokens = append(l.tokens, token{kind: number, value: value, at: pos})
 			return end
 		}

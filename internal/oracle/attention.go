@@ -31,8 +31,9 @@ func (t Tensor) Row(index ...int) []float64 {
 //
 //	q [B, H, t, D]: the newest t of T tokens; k, v [B, K, T, D]; result [B, H, t, D]
 //
-// Query head h reads key/value head h·K/H. A query sees keys up to its own token, not those before start[b], which are padding, and where
-// window is not 0 only the newest window ones. Scores are scaled by 1/sqrt(D). A query that sees nothing (it is padding) gives 0.
+// Query head h reads key/value head h·K/H. A query sees keys up to its own token, not those before
+// start[b], which are padding, and where window is not 0 only the newest window ones. Scores are
+// scaled by 1/sqrt(D). A query that sees nothing (it is padding) gives 0.
 func Attention(q, k, v Tensor, start []int, window int) Tensor {
 	b, h, t, d := q.Shape[0], q.Shape[1], q.Shape[2], q.Shape[3]
 	kv, tokens := k.Shape[1], k.Shape[2]

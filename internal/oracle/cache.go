@@ -2,8 +2,9 @@ package oracle
 
 // Coder turns a block of tokens into what comes back from their codes.
 type Coder struct {
-	// Group is the number of values that share a scale: neighbouring channels of one token, or with PerChannel, tokens of one
-	// channel that follow each other, counted from the block's first; the last group of a block may be smaller.
+	// Group is the number of values that share a scale: neighbouring channels of one token, or with
+	// PerChannel, tokens of one channel that follow each other, counted from the block's first; the
+	// last group of a block may be smaller.
 	Group      int
 	PerChannel bool
 	// Quantize returns what comes back of one group.
@@ -49,9 +50,10 @@ func (c Coder) Block(tokens [][]float32) [][]float32 {
 
 // Policy says when tokens are coded.
 type Policy struct {
-	// Whole is transformers' policy: the whole prompt is coded after prefill, and the window is coded whole once it holds Residual tokens
-	// (at least 2: the first token after a flush always stays). Otherwise the newest Residual tokens are always exact, the
-	// prompt's too, and the oldest ones leave Block at a time.
+	// Whole is transformers' policy: the whole prompt is coded after prefill, and the window is
+	// coded whole once it holds Residual tokens (at least 2: the first token after a flush always
+	// stays). Otherwise the newest Residual tokens are always exact, the prompt's too, and the
+	// oldest ones leave Block at a time.
 	Whole    bool
 	Residual int
 	Block    int
@@ -59,8 +61,9 @@ type Policy struct {
 	Sinks int
 }
 
-// Line is an ideal cache for the keys or the values of one head of one row, without padding: what attention sees of each token so far. It
-// keeps whole numbers and no bits, so it shows what a real cache must give back.
+// Line is an ideal cache for the keys or the values of one head of one row, without padding: what
+// attention sees of each token so far. It keeps whole numbers and no bits, so it shows what a real
+// cache must give back.
 type Line struct {
 	policy Policy
 	coder  Coder
@@ -73,8 +76,8 @@ func NewLine(policy Policy, coder Coder) *Line {
 	return &Line{policy: policy, coder: coder, coded: policy.Sinks}
 }
 
-// Seen is what attention sees of the tokens so far; the tokens of a step or prompt themselves are seen exactly while they come in, and
-// enter by Prompt and Step afterwards.
+// Seen is what attention sees of the tokens so far; the tokens of a step or prompt themselves are
+// seen exactly while they come in, and enter by Prompt and Step afterwards.
 func (l *Line) Seen() [][]float32 { return l.seen }
 
 // Coded is how many tokens were coded so far.

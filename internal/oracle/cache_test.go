@@ -13,9 +13,10 @@ import (
 
 // The ideal cache replays transformers' QuantizedCache step by step.
 //
-// transformers codes everything anew at each flush. Along axis 0 with groups inside the head dimension that gives the same codes again, and
-// scales that move by a unit in the last place: values agree to 1e-5. Traces with other groups (across tokens, heads and rows), hqq's (whose
-// stop rule looks at all rows at once) and chunks (which 4.57 does not count) are not this cache's.
+// transformers codes everything anew at each flush. Along axis 0 with groups inside the head
+// dimension that gives the same codes again, and scales that move by a unit in the last place:
+// values agree to 1e-5. Traces with other groups (across tokens, heads and rows), hqq's (whose stop
+// rule looks at all rows at once) and chunks (which 4.57 does not count) are not this cache's.
 func TestLineReplaysTransformers(t *testing.T) {
 	for _, dir := range golden.Dirs(t) {
 		var index struct {
@@ -90,7 +91,8 @@ func TestLineByHand(t *testing.T) {
 		history = append(history, fmt.Sprint(slices.Concat(line.Seen()...)))
 		line.Step([]float32{float32(next)})
 	}
-	// After 7 tokens, 3..7 are five that are no sinks: two more than the window, so 3 and 4 are coded; after 9, 5 and 6.
+	// After 7 tokens, 3..7 are five that are no sinks: two more than the window, so 3 and 4 are
+	// coded; after 9, 5 and 6.
 	want := "[1 2 3 4 5 6] [1 2 -3 -4 5 6 7] [1 2 -3 -4 5 6 7 8] [1 2 -3 -4 -5 -6 7 8 9]"
 	if got := strings.Join(history, " "); got != want {
 		t.Errorf("seen before each step:\n%s, wanted\n%s", got, want)
@@ -98,7 +100,8 @@ func TestLineByHand(t *testing.T) {
 }
 
 func TestCoderByHand(t *testing.T) {
-	// Groups marked by their sum: per token over 2 channels, per channel over 2 tokens (the last group is a single token).
+	// Groups marked by their sum: per token over 2 channels, per channel over 2 tokens (the last
+	// group is a single token).
 	sum := func(x []float32) []float32 {
 		out := make([]float32, len(x))
 		for i := range out {
@@ -125,7 +128,8 @@ func TestAttentionByHand(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		start, window int
-		want          []float64 // head 0: second and third token; head 1 likewise, with equal weights
+		// head 0: second and third token; head 1 likewise, with equal weights
+		want []float64
 	}{
 		{"causal", 0, 0, []float64{(7 + 140) / 3., (7 + 140 + 2800) / 7., 77 / 2., 777 / 3.}},
 		{"padding", 1, 0, []float64{70, (140 + 2800) / 6., 70, 770 / 2.}},

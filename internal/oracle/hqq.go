@@ -2,13 +2,16 @@ package oracle
 
 import "math"
 
-// HQQ quantizes groups with hqq's half-quadratic search for the zero point, in float64. The search stops for all groups at once, when the
-// mean error of all elements does not fall any more. Values are (code - z)·factor.
+// HQQ quantizes groups with hqq's half-quadratic search for the zero point, in float64. The search
+// stops for all groups at once, when the mean error of all elements does not fall any more. Values
+// are (code - z)·factor.
 //
-// gap is how clearly it stopped where it did: the least relative distance between a mean error and the best before it. Where it is about as small
-// as the rounding of float32, a search in float32 may rightly stop an iteration earlier or later.
+// gap is how clearly it stopped where it did: the least relative distance between a mean error and
+// the best before it. Where it is about as small as the rounding of float32, a search in float32
+// may rightly stop an iteration earlier or later.
 //
-// It follows Quantizer.quantize and optimize_weights_proximal_legacy of hqq 0.2.8, with the sums in double precision.
+// It follows Quantizer.quantize and optimize_weights_proximal_legacy of hqq 0.2.8, with the sums in
+// double precision.
 func HQQ(groups [][]float64, bits int) (codes [][]uint8, factor, z []float64, gap float64) {
 	top := float64(int(1)<<bits - 1)
 	scale := make([]float64, len(groups))

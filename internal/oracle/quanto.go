@@ -11,7 +11,8 @@ func Exact(x float32) float32 { return x }
 // BFloat16 rounds to bfloat16: float32 with 8 bits of precision. Ties go to even.
 func BFloat16(x float32) float32 { return roundPrecision(x, 8, -133, 0x1.fep127) }
 
-// Float16 rounds to float16: 11 bits of precision, multiples of 2^-24 near 0, infinite from 65520 on. Ties go to even.
+// Float16 rounds to float16: 11 bits of precision, multiples of 2^-24 near 0, infinite from 65520
+// on. Ties go to even.
 func Float16(x float32) float32 { return roundPrecision(x, 11, -24, 65504) }
 
 // roundPrecision rounds to the nearest multiple of 2^(exponent - precision), at least 2^smallest.
@@ -29,10 +30,11 @@ func roundPrecision(x float32, precision, smallest int, largest float64) float32
 	return float32(v)
 }
 
-// MinMax quantizes one group as quanto does: scale and zero point from minimum and maximum, every operation rounded to the dtype of round.
-// Elements that are NaN or infinite have no vote; NaN gets code 0, infinities the code of their end. A group without a vote gets scale and
-// zero 0. A range whose last value overflows, or all but does, is limited at both ends to ±0x1.fp126, in float16 to ±0x1.fp14: of a group that lies wholly
-// beyond the limit every value becomes the limit.
+// MinMax quantizes one group as quanto does: scale and zero point from minimum and maximum, every
+// operation rounded to the dtype of round. Elements that are NaN or infinite have no vote; NaN gets
+// code 0, infinities the code of their end. A group without a vote gets scale and zero 0. A range
+// whose last value overflows, or all but does, is limited at both ends to ±0x1.fp126, in float16 to
+// ±0x1.fp14: of a group that lies wholly beyond the limit every value becomes the limit.
 //
 // Each product and sum stands in a conversion of its own, so that no compiler fuses them.
 func MinMax(x []float32, bits int, round Rounder) (codes []uint8, scale, zero float32) {
@@ -85,7 +87,8 @@ func limitOf(round Rounder) float64 {
 	return 0x1.fp126
 }
 
-// Symmetric quantizes one group in float64 without a zero point: scale = max|x| / (2^(bits-1) - 1), code = round(x / scale) + 2^(bits-1).
+// Symmetric quantizes one group in float64 without a zero point: scale = max|x| / (2^(bits-1) - 1),
+// code = round(x / scale) + 2^(bits-1).
 func Symmetric(x []float64, bits int) (codes []uint8, scale float64) {
 	middle := float64(int(1) << (bits - 1))
 	for _, v := range x {

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// By hand, 2 bits: min -1, max 5, scale 6/3 = 2. (x+1)/2 = 0, 0.5, 1.5, 2.5, 3 -> halves to even 0, 0, 2, 2, 3 -> values -1, -1, 3, 3, 5.
+// By hand, 2 bits: min -1, max 5, scale 6/3 = 2. (x+1)/2 = 0, 0.5, 1.5, 2.5, 3 -> halves to even 0,
+// 0, 2, 2, 3 -> values -1, -1, 3, 3, 5.
 func TestMinMaxByHand(t *testing.T) {
 	codes, scale, zero := MinMax([]float32{-1, 0, 2, 4, 5}, 2, Exact)
 	if scale != 2 || zero != -1 || !slices.Equal(codes, []uint8{0, 0, 2, 2, 3}) {
@@ -43,12 +44,15 @@ func TestRounders(t *testing.T) {
 	}
 }
 
-// FuzzQuantize compares the float32 emulation with a second route through float64, and checks what a quantizer promises.
+// FuzzQuantize compares the float32 emulation with a second route through float64, and checks what
+// a quantizer promises.
 func FuzzQuantize(f *testing.F) {
 	f.Add([]byte{0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64}, uint8(4))
 	f.Add([]byte{255, 255, 127, 127, 255, 255, 127, 255}, uint8(2))
-	f.Add([]byte("\xff\xff\x7f\x7f000y"), uint8(2))                // 3.4028235e38 and 5.7e34: scale·15 is finite, scale·15 + zero is not
-	f.Add([]byte("\xff\xff\x7f\x7f\xeb\xff\x00\x7f"), uint8(0x1c)) // 3.4e38 and 1.7e38: wholly above the limit of the range
+	// 3.4028235e38 and 5.7e34: scale·15 is finite, scale·15 + zero is not
+	f.Add([]byte("\xff\xff\x7f\x7f000y"), uint8(2))
+	// 3.4e38 and 1.7e38: wholly above the limit of the range
+	f.Add([]byte("\xff\xff\x7f\x7f\xeb\xff\x00\x7f"), uint8(0x1c))
 	f.Add([]byte("\xff\xff\x7f\xff\xeb\xff\x00\xff"), uint8(0x1c)) // and below
 	f.Add([]byte{0, 0, 192, 127, 0, 0, 128, 127, 1, 2, 3, 4}, uint8(8))
 	f.Fuzz(func(t *testing.T, data []byte, choice uint8) {
@@ -75,12 +79,14 @@ func FuzzQuantize(f *testing.F) {
 			if math.IsNaN(w) || w < low || w > high {
 				continue // no vote, or cut off by the limit of the range
 			}
-			// Half a step, and what rounding differences, quotients and products to float32 can add.
+			// Half a step, and what rounding differences, quotients and products to float32 can
+			// add.
 			slack := math.Max(math.Abs(low), math.Abs(high))*0x1p-21 + 0x1p-140
 			if e := math.Abs(float64(values[i]) - w); e > float64(scale)/2+slack {
 				t.Fatalf("%v came back as %v: error %v with scale %v", v, values[i], e, scale)
 			}
-			// The second route: the nearest of all levels in float64 is at most as far as that, and as near as the code's own.
+			// The second route: the nearest of all levels in float64 is at most as far as that, and
+			// as near as the code's own.
 			if scale > 0 {
 				nearest := math.RoundToEven((w - float64(zero)) / float64(scale))
 				if d := math.Abs(nearest - float64(codes[i])); d > 1 || d == 1 && math.Abs(math.Abs((w-float64(zero))/float64(scale)-math.Floor((w-float64(zero))/float64(scale)))-0.5) > 1e-3 {

@@ -21,8 +21,10 @@ type Trial struct {
 	Key    string
 
 	Text []tokenizer.Token // goes in at once
-	Tail []tokenizer.Token // the question, the beginning of the answer and the key: the same number of tokens in every trial
-	Last int               // so many last tokens of Tail are the key
+	// the question, the beginning of the answer and the key: the same number of tokens in every
+	// trial
+	Tail []tokenizer.Token
+	Last int // so many last tokens of Tail are the key
 }
 
 // Depths of the key, as parts of the text. The newest tokens are in no depth: a cache's window

@@ -118,7 +118,8 @@ enum {
 
 // call makes a call; it returns why it failed, to be freed, or NULL.
 static char *call(const pjrt_api *api, int place, void *args) {
-  if (api->version.major != 0 || api->struct_size < offsetof(pjrt_api, entries) + (place + 1) * sizeof(entry) ||
+  if (api->version.major != 0 ||
+      api->struct_size < offsetof(pjrt_api, entries) + (place + 1) * sizeof(entry) ||
       api->entries[place] == NULL) {
     return strdup("the plugin's PJRT has no such call");
   }

@@ -1,5 +1,6 @@
-// Package randomllama writes models of Llama-2's layout with random weights: a folder as transformers has them, with the
-// weights as sharded safetensors of float16. They say nothing worth reading, and take the time and the memory of the real one.
+// Package randomllama writes models of Llama-2's layout with random weights: a folder as
+// transformers has them, with the weights as sharded safetensors of float16. They say nothing worth
+// reading, and take the time and the memory of the real one.
 package randomllama
 
 import (
@@ -24,7 +25,8 @@ type Shape struct {
 	Layers, Hidden, Intermediate, Heads, KVHeads, Vocabulary, Context int
 }
 
-// Llama2 is Llama-2-7B's shape with layers, heads and widths divided by scale, which divides 32; head dim and vocabulary stay.
+// Llama2 is Llama-2-7B's shape with layers, heads and widths divided by scale, which divides 32;
+// head dim and vocabulary stay.
 func Llama2(scale int) (Shape, error) {
 	if scale < 1 || 32%scale != 0 {
 		return Shape{}, usererr.New("--scale %d, want 1, 2, 4, 8, 16 or 32", scale)
@@ -66,8 +68,8 @@ func (s Shape) tensors() []tensor {
 	return append(list, tensor{"model.norm.weight", []int{s.Hidden}, true}, tensor{"lm_head.weight", []int{s.Vocabulary, s.Hidden}, false})
 }
 
-// Write makes the folder dir with config.json, the index and so many shards, each written as it is drawn: no more than a few megabytes are in
-// memory. Files get their names when they are whole.
+// Write makes the folder dir with config.json, the index and so many shards, each written as it is
+// drawn: no more than a few megabytes are in memory. Files get their names when they are whole.
 func Write(dir string, s Shape, shards int, seed uint64) error {
 	list := s.tensors()
 	if shards < 1 || shards > len(list) {
@@ -187,8 +189,9 @@ func draw(block []byte, random *rand.Rand) {
 	}
 }
 
-// normal holds float16 numbers at equal steps of the normal distribution's probability, with a standard deviation of 0.02: one drawn at random
-// is normally distributed, at the cost of a look-up.
+// normal holds float16 numbers at equal steps of the normal distribution's probability, with a
+// standard deviation of 0.02: one drawn at random is normally distributed, at the cost of a
+// look-up.
 var normal = func() *[1 << 16]uint16 {
 	var table [1 << 16]uint16
 	for i := range table {

@@ -13,7 +13,8 @@ import (
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
-// The exact layout of the real model: its number of parameters, and the names, shapes and shards that modelfile.Open checks.
+// The exact layout of the real model: its number of parameters, and the names, shapes and shards
+// that modelfile.Open checks.
 func TestWrite(t *testing.T) {
 	full, err := Llama2(1)
 	if err != nil {

@@ -1,3 +1,4 @@
-// Package setuptest tests the scripts: what scripts/setup says of a machine that lacks something, the files it takes out
-// of wheels, and what notebooks/run.py takes for a failure. It holds nothing but tests.
+// Package setuptest tests the scripts: what scripts/setup says of a machine that lacks something,
+// the files it takes out of wheels, and what notebooks/run.py takes for a failure. It holds nothing
+// but tests.
 package setuptest

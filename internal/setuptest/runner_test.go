@@ -132,7 +132,8 @@ func TestRunnerTellsFailures(t *testing.T) {
 	}
 }
 
-// What --save writes is fit to be committed: no paths of this machine, and the same bytes each time.
+// What --save writes is fit to be committed: no paths of this machine, and the same bytes each
+// time.
 func TestRunnerSavesNoPaths(t *testing.T) {
 	testlane.Slow(t, "executes notebooks")
 	path := notebook(t, t.TempDir(), "saved", "gonb",

@@ -56,7 +56,8 @@ func TestUnknownArgument(t *testing.T) {
 	}
 }
 
-// bareMachine makes a clone with the scripts alone, and a folder for the PATH with the few commands that any Linux has.
+// bareMachine makes a clone with the scripts alone, and a folder for the PATH with the few commands
+// that any Linux has.
 func bareMachine(t *testing.T) (clone, path string) {
 	t.Helper()
 	clone, path = filepath.Join(t.TempDir(), "a clone"), t.TempDir()

@@ -32,8 +32,9 @@ func XLA(t testing.TB) compute.Backend {
 	return nil
 }
 
-// Go returns GoMLX's pure-Go backend, one shared by the whole test process. It runs elementwise graphs
-// anywhere. It has no dynamic slices and its dots hang inside a While, so caches and models need XLA.
+// Go returns GoMLX's pure-Go backend, one shared by the whole test process. It runs elementwise
+// graphs anywhere. It has no dynamic slices and its dots hang inside a While, so caches and models
+// need XLA.
 func Go(t testing.TB) compute.Backend {
 	t.Helper()
 	backend, err := pureGo()

@@ -5,7 +5,8 @@
 //	./scripts/test --all     everything; KVQ_TEST_ALL=1
 //
 // A test without a call of this package runs in every lane. What a lane leaves out is counted by
-// internal/testreport as left out, apart from tests that were skipped. Only tests import this package.
+// internal/testreport as left out, apart from tests that were skipped. Only tests import this
+// package.
 package testlane
 
 import (
@@ -16,7 +17,8 @@ import (
 // AllVariable, set to 1, is the lane --all.
 const AllVariable = "KVQ_TEST_ALL"
 
-// LeftOut begins the reason of every test that its lane leaves out. internal/testreport looks for it.
+// LeftOut begins the reason of every test that its lane leaves out. internal/testreport looks for
+// it.
 const LeftOut = "left out of this lane: "
 
 // Slow leaves a test or subtest out of --quick. why says what takes its time, or which faster test

@@ -1,9 +1,10 @@
-// Command testreport reads what `go test -json` prints, shows what matters of it, and decides whether the tests passed.
+// Command testreport reads what `go test -json` prints, shows what matters of it, and decides
+// whether the tests passed.
 //
 //	go test -json ./... | go run ./internal/testreport -counts FILE
 //
-// It is stricter than go test: a package whose tests were all skipped has failed, and so has a run in
-// which no test ran. Skipped tests are listed with their reasons. Tests that the lane leaves out
+// It is stricter than go test: a package whose tests were all skipped has failed, and so has a run
+// in which no test ran. Skipped tests are listed with their reasons. Tests that the lane leaves out
 // (package testlane) are counted apart. The slowest tests are listed with their seconds, and every
 // package with its share. FILE gets one line, "PASSED FAILED SKIPPED LEFTOUT".
 package main

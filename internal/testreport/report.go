@@ -14,7 +14,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
-// event is one line of `go test -json`, see `go doc test2json`; build events carry ImportPath instead of Package.
+// event is one line of `go test -json`, see `go doc test2json`; build events carry ImportPath
+// instead of Package.
 type event struct {
 	Action      string
 	Package     string
@@ -151,7 +152,8 @@ func (r *report) endPackage(e event, p *pkg) {
 		fmt.Fprintf(r.out, "FAIL %s does not compile\n", e.Package)
 		r.show(r.builds[e.FailedBuild])
 	case e.Action == "fail" && p.failed == 0:
-		// A panic, the time limit, os.Exit, TestMain: no test has the blame, so what was running is shown with it.
+		// A panic, the time limit, os.Exit, TestMain: no test has the blame, so what was running is
+		// shown with it.
 		r.failed++
 		fmt.Fprintf(r.out, "FAIL %s ended early\n", e.Package)
 		r.show(p.output[""])
@@ -171,8 +173,8 @@ func (r *report) endPackage(e event, p *pkg) {
 	}
 }
 
-// topLevel is how long each top-level test took. A test does not count the time of subtests that run in
-// parallel, so what its subtests took together counts where that is more.
+// topLevel is how long each top-level test took. A test does not count the time of subtests that
+// run in parallel, so what its subtests took together counts where that is more.
 func (p *pkg) topLevel() map[string]float64 {
 	seconds, below := map[string]float64{}, map[string]float64{}
 	names := slices.Collect(maps.Keys(p.seconds))
@@ -217,8 +219,8 @@ const (
 	notable = 1.0 // seconds from which a test or a package is listed
 )
 
-// showTimes lists the slowest tests, and the packages with their shares. Packages run side by side, so
-// the seconds of all together are more than the run takes.
+// showTimes lists the slowest tests, and the packages with their shares. Packages run side by side,
+// so the seconds of all together are more than the run takes.
 func (r *report) showTimes() {
 	all := 0.0
 	for _, p := range r.took {

@@ -23,7 +23,8 @@ func TestCheapestTriesFewestBitsFirst(t *testing.T) {
 	if err != nil || got != bits(2) || len(seen) != 1 {
 		t.Fatalf("with a budget of 1e6 got %v after %d candidates, %v; want 2 bits after 1", got, len(seen), err)
 	}
-	if seen[0].KL <= 0 || seen[0].Bits != 4 { // 2 bits, and scale and zero point of 16 bits for 16 values
+	// 2 bits, and scale and zero point of 16 bits for 16 values
+	if seen[0].KL <= 0 || seen[0].Bits != 4 {
 		t.Errorf("2 bits measured as %+v", seen[0])
 	}
 	// One that 2 bits just miss.

@@ -159,7 +159,8 @@ func TestScoreEqualsHost(t *testing.T) {
 		if d := worst(t, s.KL, want.KL); d > 2e-4 {
 			t.Errorf("text %d: divergences differ by up to %g, want at most 2e-4", row, d)
 		}
-		if math.Abs(s.Agreement()-want.Agreement()) > 1.5/float64(len(s.Top1)) { // one close call may go the other way
+		// one close call may go the other way
+		if math.Abs(s.Agreement()-want.Agreement()) > 1.5/float64(len(s.Top1)) {
 			t.Errorf("text %d: agreement %g, want %g", row, s.Agreement(), want.Agreement())
 		}
 		if s.MeanKL() < 1e-4 {

@@ -5,9 +5,11 @@ import "math"
 // Scores say how well a model with its cache predicts one text, token by token, from the first
 // token after the prefilled ones on.
 type Scores struct {
-	NLL  []float32 // negative log-likelihood of each token, in nats
-	KL   []float32 // Kullback-Leibler divergence from the reference's prediction to this one, in nats; nil without a reference
-	Top1 []bool    // whether both find the same token most likely; nil without a reference
+	NLL []float32 // negative log-likelihood of each token, in nats
+	// Kullback-Leibler divergence from the reference's prediction to this one, in nats; nil without
+	// a reference
+	KL   []float32
+	Top1 []bool // whether both find the same token most likely; nil without a reference
 }
 
 // Perplexity is e to the mean of NLL.

@@ -16,7 +16,8 @@ type Needs struct {
 	Cache   kvq.Memory `json:"cache"`            // at its largest
 	Beside  int64      `json:"beside,omitempty"` // a second cache and what is compared
 	Work    int64      `json:"work"`             // at most at a time beside them
-	For     string     `json:"for"`              // what needs so much work: "loading", "the prompt", "a step" or "growing the cache"
+	// what needs so much work: "loading", "the prompt", "a step" or "growing the cache"
+	For string `json:"for"`
 }
 
 // Total is all of it.
@@ -48,7 +49,8 @@ func (r Request) Needs(widened bool) (Needs, error) {
 		if err != nil {
 			return Needs{}, err
 		}
-		n.Beside = second.Cache.Total() + one.logits()*engine.ScoreBlock // the predictions that are compared
+		// the predictions that are compared
+		n.Beside = second.Cache.Total() + one.logits()*engine.ScoreBlock
 	}
 	work := map[string]int64{
 		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet

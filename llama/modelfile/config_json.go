@@ -13,30 +13,32 @@ import (
 // absent (or null) from zero. What later versions of transformers write (rope_parameters) is read
 // too.
 type configJSON struct {
-	ModelType            *string         `json:"model_type"`
-	VocabSize            *number         `json:"vocab_size"`
-	HiddenSize           *number         `json:"hidden_size"`
-	IntermediateSize     *number         `json:"intermediate_size"`
-	Layers               *number         `json:"num_hidden_layers"`
-	Heads                *number         `json:"num_attention_heads"`
-	KVHeads              *number         `json:"num_key_value_heads"`
-	HeadDim              *number         `json:"head_dim"`
-	MaxPositions         *number         `json:"max_position_embeddings"`
-	RMSNormEps           *float64        `json:"rms_norm_eps"`
-	RopeTheta            *float64        `json:"rope_theta"`
-	RopeScaling          *ropeJSON       `json:"rope_scaling"`
-	RopeParameters       *ropeJSON       `json:"rope_parameters"`
-	OriginalMaxPositions *number         `json:"original_max_position_embeddings"`
-	PartialRotaryFactor  *float64        `json:"partial_rotary_factor"`
-	TieEmbeddings        *bool           `json:"tie_word_embeddings"`
-	SlidingWindow        json.RawMessage `json:"sliding_window"` // absent, null and a number all differ
-	UseSlidingWindow     *bool           `json:"use_sliding_window"`
-	MaxWindowLayers      *number         `json:"max_window_layers"`
-	LayerTypes           []string        `json:"layer_types"` // of attention, one a layer; absent: all as sliding_window says
-	HiddenAct            *string         `json:"hidden_act"`
-	AttentionBias        *bool           `json:"attention_bias"`
-	MLPBias              *bool           `json:"mlp_bias"`
-	Quantization         json.RawMessage `json:"quantization_config"`
+	ModelType            *string   `json:"model_type"`
+	VocabSize            *number   `json:"vocab_size"`
+	HiddenSize           *number   `json:"hidden_size"`
+	IntermediateSize     *number   `json:"intermediate_size"`
+	Layers               *number   `json:"num_hidden_layers"`
+	Heads                *number   `json:"num_attention_heads"`
+	KVHeads              *number   `json:"num_key_value_heads"`
+	HeadDim              *number   `json:"head_dim"`
+	MaxPositions         *number   `json:"max_position_embeddings"`
+	RMSNormEps           *float64  `json:"rms_norm_eps"`
+	RopeTheta            *float64  `json:"rope_theta"`
+	RopeScaling          *ropeJSON `json:"rope_scaling"`
+	RopeParameters       *ropeJSON `json:"rope_parameters"`
+	OriginalMaxPositions *number   `json:"original_max_position_embeddings"`
+	PartialRotaryFactor  *float64  `json:"partial_rotary_factor"`
+	TieEmbeddings        *bool     `json:"tie_word_embeddings"`
+	// absent, null and a number all differ
+	SlidingWindow    json.RawMessage `json:"sliding_window"`
+	UseSlidingWindow *bool           `json:"use_sliding_window"`
+	MaxWindowLayers  *number         `json:"max_window_layers"`
+	// of attention, one a layer; absent: all as sliding_window says
+	LayerTypes    []string        `json:"layer_types"`
+	HiddenAct     *string         `json:"hidden_act"`
+	AttentionBias *bool           `json:"attention_bias"`
+	MLPBias       *bool           `json:"mlp_bias"`
+	Quantization  json.RawMessage `json:"quantization_config"`
 	tokensJSON
 
 	warnings []string
@@ -145,7 +147,8 @@ func parseConfig(configData, generationData []byte) (Config, []string, error) {
 }
 
 func (j *configJSON) config() (Config, error) {
-	c := Config{RopeTheta: 10000, BOS: -1} // 10,000: transformers' default, left out of Llama-2's own file
+	// 10,000: transformers' default, left out of Llama-2's own file
+	c := Config{RopeTheta: 10000, BOS: -1}
 	if j.ModelType == nil {
 		return c, usererr.New("field %q is absent, want %s", "model_type", oneOf(Architectures()))
 	}
@@ -288,7 +291,8 @@ func (j *configJSON) rope(c *Config) error {
 		}
 		*f.to = *f.from
 	}
-	if *kind == ropeLlama3 { // the field at the top has the last word, the whole context is the default
+	// the field at the top has the last word, the whole context is the default
+	if *kind == ropeLlama3 {
 		c.RopeScaling.OriginalMaxPositions = c.MaxPositions
 		for _, from := range []*number{r.OriginalMaxPositions, j.OriginalMaxPositions} {
 			if from != nil {

@@ -28,7 +28,8 @@ func (c converter) convert(dst, src []byte) int {
 	switch {
 	case c.copies():
 		copy(dst, src)
-	case c.from == dtypes.Float16 && c.to == dtypes.Float32: // the common case of float16 checkpoints on a CPU
+	// the common case of float16 checkpoints on a CPU
+	case c.from == dtypes.Float16 && c.to == dtypes.Float32:
 		widenHalf(dst, src)
 	case c.from == dtypes.BFloat16 && c.to == dtypes.Float32 && !c.roundFloat16:
 		widenBrain(dst, src)

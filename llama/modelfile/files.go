@@ -100,8 +100,8 @@ func (f *Files) Config() Config {
 	return c
 }
 
-// Warnings are lines about what in the files is wrong without harm, such as a padding token that the
-// vocabulary does not have. It was ignored.
+// Warnings are lines about what in the files is wrong without harm, such as a padding token that
+// the vocabulary does not have. It was ignored.
 func (f *Files) Warnings() []string { return slices.Clone(f.warnings) }
 
 // Tokenizer reads the model's tokenizer, and checks that its ids fit the model's vocabulary. Tokens

@@ -11,8 +11,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// Folders that versions 4 and 5 of transformers saved, changed and saved again are read as version 5
-// reads them (scripts/make-file-goldens.py): the same frequencies, weights, ends and tokens.
+// Folders that versions 4 and 5 of transformers saved, changed and saved again are read as version
+// 5 reads them (scripts/make-file-goldens.py): the same frequencies, weights, ends and tokens.
 func TestFoldersOfTransformers(t *testing.T) {
 	file, err := os.Open("testdata/folders.json.gz")
 	if err != nil {

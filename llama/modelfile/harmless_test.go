@@ -12,8 +12,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 )
 
-// The rotary fields of versions 4 and 5 beside each other. Wants are what transformers 5.24 makes of
-// them.
+// The rotary fields of versions 4 and 5 beside each other. Wants are what transformers 5.24 makes
+// of them.
 func TestRotaryFields(t *testing.T) {
 	llama3 := func(more map[string]any) map[string]any {
 		return with(map[string]any{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}, more)

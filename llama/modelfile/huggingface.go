@@ -65,9 +65,9 @@ func missing(err error, format string, args ...any) error {
 	return err
 }
 
-// safetensorsIn lists the tensors of a folder, in the order in which transformers looks: of the single
-// file where there is one, whatever an index says that an earlier save left behind; else of the shards
-// that the index names. Other safetensors files beside them, such as Mistral's
+// safetensorsIn lists the tensors of a folder, in the order in which transformers looks: of the
+// single file where there is one, whatever an index says that an earlier save left behind; else of
+// the shards that the index names. Other safetensors files beside them, such as Mistral's
 // consolidated.safetensors, hold the same weights by other names.
 func safetensorsIn(dir string) (map[string]stored, error) {
 	all, err := safetensorsHeader(filepath.Join(dir, weightsFile))
@@ -212,7 +212,8 @@ func (s *stored) fromHeader(entry json.RawMessage, dataStart, fileSize int64) er
 		s.dims[i] = int(d)
 	}
 	s.format, s.offset, s.size = e.DType, dataStart+first, last-first
-	s.dtype = safetensorsTypes[e.DType] // none for others: checkTensors refuses them, where they matter
+	// none for others: checkTensors refuses them, where they matter
+	s.dtype = safetensorsTypes[e.DType]
 	if s.dtype != dtypes.InvalidDType && s.size != elements*int64(s.dtype.Size()) {
 		return usererr.New("%d bytes, want %d for %s %v", s.size, elements*int64(s.dtype.Size()), e.DType, e.Shape)
 	}

@@ -14,8 +14,8 @@ func smallShape(architecture string) Config {
 		Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 2}
 }
 
-// By hand: for each key/value head its two query heads, its key and its value, each of two rows; gate
-// and up share by share.
+// By hand: for each key/value head its two query heads, its key and its value, each of two rows;
+// gate and up share by share.
 func TestJoinedRows(t *testing.T) {
 	for _, x := range smallShape("qwen2").Tensors() {
 		if x.Layer > 0 {

@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// Compare says how an answer to an exercise does: exact, close (within a thousandth), or how far off it is.
+// Compare says how an answer to an exercise does: exact, close (within a thousandth), or how far
+// off it is.
 func Compare(what string, got, want []float64) { fmt.Println(comparison(what, got, want)) }
 
 func comparison(what string, got, want []float64) string {

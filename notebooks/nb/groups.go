@@ -5,8 +5,8 @@ import (
 	"image/color"
 )
 
-// Groups draws which numbers of one head's keys share a scale and a zero point: per token, along the head dimension, as in
-// the tutorial; and per channel, along tokens.
+// Groups draws which numbers of one head's keys share a scale and a zero point: per token, along
+// the head dimension, as in the tutorial; and per channel, along tokens.
 func Groups(headDim, group int) Picture {
 	const cell, side = 4.0, 256.0
 	s := newSketch(700, 352)

@@ -20,8 +20,9 @@ type Moment struct {
 	Exact int // held in full precision
 }
 
-// Life runs a real cache of one layer and one head (made-up keys and values, head dimension 64) through a prompt and so many
-// single tokens, and says after the prompt and after each token what it holds.
+// Life runs a real cache of one layer and one head (made-up keys and values, head dimension 64)
+// through a prompt and so many single tokens, and says after the prompt and after each token what
+// it holds.
 func Life(backend compute.Backend, config kvq.Config, prompt, steps int) []Moment {
 	moments, err := life(backend, config, prompt, steps)
 	Check(err)
@@ -75,8 +76,8 @@ func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Mome
 	}
 }
 
-// held counts tokens in codes and in full precision, int32 [2], in the index arrays of a quantized cache of one row: nodes 4
-// and 5 of its state (docs/design.md), where -1 is an empty slot.
+// held counts tokens in codes and in full precision, int32 [2], in the index arrays of a quantized
+// cache of one row: nodes 4 and 5 of its state (docs/design.md), where -1 is an empty slot.
 func held(nodes []*graph.Node) *graph.Node {
 	count := func(index *graph.Node) *graph.Node {
 		some := graph.GreaterOrEqual(index, graph.ZerosLike(index))
@@ -96,7 +97,8 @@ func Flushes(moments []Moment) []Moment {
 	return out
 }
 
-// Strips draws what a cache holds at some moments, one strip each: every cell is a token, the oldest on the left.
+// Strips draws what a cache holds at some moments, one strip each: every cell is a token, the
+// oldest on the left.
 func Strips(moments []Moment, at ...int) Picture {
 	const left, wide, high, gap = 138.0, 546.0, 17.0, 29.0
 	s := newSketch(700, 64+gap*float64(len(at)))

@@ -21,8 +21,9 @@ import (
 //	a path          a .gguf file or a folder in Hugging Face's layout
 //	"owner/model"   a model of the Hugging Face hub, fetched into the cache that Hugging Face's own tools use
 //
-// A token is asked for only where the hub refuses the model without one, and none is in $HF_TOKEN or in the file that
-// kvq login and Hugging Face's own login write. It is used for this download and kept nowhere.
+// A token is asked for only where the hub refuses the model without one, and none is in $HF_TOKEN
+// or in the file that kvq login and Hugging Face's own login write. It is used for this download
+// and kept nowhere.
 func Model(name string) string {
 	if name == "" {
 		return Must(asset.SmallModel())
@@ -37,8 +38,9 @@ func Model(name string) string {
 	return Must(fetch(name, hub.Options{Progress: func(p hub.Progress) { show(p.Done, p.Total) }}, askToken))
 }
 
-// fetch gets a model from the hub. Where the hub refuses and no token was there to send, it tries again with the one that ask returns,
-// which the environment of this cell's process then holds, and nothing else.
+// fetch gets a model from the hub. Where the hub refuses and no token was there to send, it tries
+// again with the one that ask returns, which the environment of this cell's process then holds, and
+// nothing else.
 func fetch(name string, o hub.Options, ask func() (string, error)) (string, error) {
 	dir, err := hub.Fetch(context.Background(), name, o)
 	if !errors.Is(err, hub.ErrGated) && !errors.Is(err, hub.ErrToken) || hub.HasToken() {

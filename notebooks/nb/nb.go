@@ -1,8 +1,10 @@
-// Package nb holds what the notebooks need around the library: pictures, tables and plots in a cell's output, results kept
-// from one cell to the next, and the way from a model's name to its files. Nothing here computes anything of the lesson.
+// Package nb holds what the notebooks need around the library: pictures, tables and plots in a
+// cell's output, results kept from one cell to the next, and the way from a model's name to its
+// files. Nothing here computes anything of the lesson.
 //
-// A cell of GoNB is a program of its own, so these functions do not return errors that a cell would have to pass on: what
-// cannot be shown ends the cell with one line, as [Must] does. Outside of a notebook text goes to standard output.
+// A cell of GoNB is a program of its own, so these functions do not return errors that a cell would
+// have to pass on: what cannot be shown ends the cell with one line, as [Must] does. Outside of a
+// notebook text goes to standard output.
 package nb
 
 import (

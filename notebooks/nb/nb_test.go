@@ -80,8 +80,8 @@ func TestPicturesShowSomething(t *testing.T) {
 	}
 }
 
-// transformers' policy with the tutorial's numbers: the prompt is coded at once, and 64 new tokens later the window is
-// flushed, when the 65th comes.
+// transformers' policy with the tutorial's numbers: the prompt is coded at once, and 64 new tokens
+// later the window is flushed, when the 65th comes.
 func TestLifeOfTheTutorialsCache(t *testing.T) {
 	testlane.Slow(t, "runs a cache for the drawing")
 	moments, err := life(testbackend.XLA(t), kvq.Tutorial(), 9, 66)
@@ -129,7 +129,8 @@ func TestTokenIsAskedForWhereTheHubRefuses(t *testing.T) {
 		asks                 int
 		refused              bool
 	}{
-		{"owner/public", "", "", 0, false}, // as far as its list of files, in which nothing is a model
+		// as far as its list of files, in which nothing is a model
+		{"owner/public", "", "", 0, false},
 		{"owner/gated", secret, "", 0, false},
 		{"owner/gated", "", secret, 1, false},
 		{"owner/gated", "", "wrong", 1, true},

@@ -20,7 +20,8 @@ import (
 // dpi makes pictures of about a thousand pixels' width, sharp enough beside text.
 const dpi = 120
 
-// Colours that mean the same in every picture. Told apart in grey too, since each differs in lightness.
+// Colours that mean the same in every picture. Told apart in grey too, since each differs in
+// lightness.
 var (
 	ink       = color.RGBA{0x22, 0x2b, 0x35, 0xff}
 	faint     = color.RGBA{0x8a, 0x94, 0x9e, 0xff}
@@ -46,7 +47,8 @@ func (p Picture) Show() {
 	fmt.Printf("(a picture, %d bytes)\n", len(p))
 }
 
-// sync waits until the notebook has what was sent: a program that ends right after sending may take it along.
+// sync waits until the notebook has what was sent: a program that ends right after sending may take
+// it along.
 func sync() {
 	gonbui.Sync()
 	Check(gonbui.Error())

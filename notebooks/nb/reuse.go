@@ -5,7 +5,8 @@ import (
 	"image/color"
 )
 
-// Reuse draws what a model computes for token n+1 of a text, without a KV cache and with one: one layer, one head.
+// Reuse draws what a model computes for token n+1 of a text, without a KV cache and with one: one
+// layer, one head.
 func Reuse(n int) Picture {
 	const width, height = 700, 400
 	s := newSketch(width, height)

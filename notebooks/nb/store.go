@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 )
 
-// Save keeps v under a name for later cells: values do not outlive the cell that made them. What was saved before under the
-// name is replaced. It lies in the kernel's own temporary folder, so a new kernel begins with nothing.
+// Save keeps v under a name for later cells: values do not outlive the cell that made them. What
+// was saved before under the name is replaced. It lies in the kernel's own temporary folder, so a
+// new kernel begins with nothing.
 func Save(name string, v any) { Check(save(name, v)) }
 
 // Load returns what an earlier cell saved.

@@ -2,9 +2,9 @@
 //
 //	go run ./internal/cmd/commentwidth [FOLDER]
 //
-// It prints one line for each, "FILE:LINE: N columns", and exits with status 1 if there is any. A tab
-// counts 4 columns. Only lines that hold nothing but comment are looked at. Allowed are a line with a
-// URL, a preformatted line (tables and drawings) and a directive such as //go:build.
+// It prints one line for each, "FILE:LINE: N columns", and exits with status 1 if there is any. A
+// tab counts 4 columns. Only lines that hold nothing but comment are looked at. Allowed are a line
+// with a URL, a preformatted line (tables and drawings) and a directive such as //go:build.
 package main
 
 import (
@@ -42,8 +42,8 @@ func main() {
 	}
 }
 
-// find reports all wide lines of the Go files below root. Folders that begin with a dot, and testdata,
-// are left out.
+// find reports all wide lines of the Go files below root. Folders that begin with a dot, and
+// testdata, are left out.
 func find(root string) (list []string, err error) {
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// run is the results that may stand in one document: of one model, device, version and set of texts.
+// run is the results that may stand in one document: of one model, device, version and set of
+// texts.
 type run struct {
 	base    key // without Config; Texts are those of the rows over texts
 	results []result

@@ -1,7 +1,8 @@
-// Command quality makes docs/quality.md: what each step on the way from the tutorial's cache to the presets gave, measured on what the
-// model says. scripts/quality runs it.
+// Command quality makes docs/quality.md: what each step on the way from the tutorial's cache to the
+// presets gave, measured on what the model says. scripts/quality runs it.
 //
-// Every row is stored as soon as it is measured, and a row that is stored is not measured again: a run that was cut off goes on where it was.
+// Every row is stored as soon as it is measured, and a row that is stored is not measured again: a
+// run that was cut off goes on where it was.
 package main
 
 import (
@@ -225,13 +226,15 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 		return common, err
 	}
 	fmt.Fprintf(os.Stderr, "%d of %d rows to measure on %s\n", len(missing), len(jobs), b.base.Device)
-	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared with theirs.
+	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared
+	// with theirs.
 	if b.model, err = files.Load(backend, llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx}); err != nil {
 		return common, err
 	}
 	if b.full, err = llama.NewGenerator(b.model, kvq.Config{}); err != nil {
 		return common, err
 	}
-	// Nothing is freed: the program is about to end, and after an interruption calls that nobody waits for may be under way.
+	// Nothing is freed: the program is about to end, and after an interruption calls that nobody
+	// waits for may be under way.
 	return common, b.run(ctx, missing, o.atOnce)
 }

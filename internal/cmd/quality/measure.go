@@ -73,8 +73,9 @@ func (b *bench) missing(jobs []job) ([]job, error) {
 	return left, nil
 }
 
-// run measures rows, at most so many at a time, and stores each as soon as it is there. Rows of passkeys need much more memory than the
-// others: fewer of them run at a time. A row that fails stops no other; the first failure is returned at the end.
+// run measures rows, at most so many at a time, and stores each as soon as it is there. Rows of
+// passkeys need much more memory than the others: fewer of them run at a time. A row that fails
+// stops no other; the first failure is returned at the end.
 func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -116,7 +117,8 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 	}
 	r := result{key: k, Name: j.name(), Date: start.UTC().Format("2006-01-02")}
 	c := b.model.Config()
-	// Scales in 16 bits, as they would be beside a 16-bit model, where the configuration leaves it to the dtype of the cache.
+	// Scales in 16 bits, as they would be beside a 16-bit model, where the configuration leaves it
+	// to the dtype of the cache.
 	plan, err := kvq.New(j.step.config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: 8192, DType: dtypes.Float16})
 	if err != nil {
 		return r, err

@@ -15,7 +15,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// picture draws the divergence of every cache against its bits, with the tutorial's as the line to be below. nil where there is too little.
+// picture draws the divergence of every cache against its bits, with the tutorial's as the line to
+// be below. nil where there is too little.
 func (g run) picture(set string) ([]byte, error) {
 	var own, theirs points
 	tutorial := means{}

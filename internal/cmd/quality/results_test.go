@@ -10,7 +10,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// A stored row is found again by another process, whatever changed its name; one of other code, device, texts or configuration is not it.
+// A stored row is found again by another process, whatever changed its name; one of other code,
+// device, texts or configuration is not it.
 func TestResultsAreFoundAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.jsonl")
 	s, err := openStore(path)

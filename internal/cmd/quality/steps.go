@@ -15,7 +15,8 @@ type step struct {
 	name   string
 	config kvq.Config
 	note   string
-	golden string // the row of the goldens that measured the same cache with transformers; "" where there is none
+	// the row of the goldens that measured the same cache with transformers; "" where there is none
+	golden string
 }
 
 // tutorialName is the row that the others are compared with.
@@ -65,7 +66,8 @@ func makeSteps() []step {
 	}
 }
 
-// keyCaches are the caches that look for passkeys: full precision first, the tutorial's, the presets.
+// keyCaches are the caches that look for passkeys: full precision first, the tutorial's, the
+// presets.
 func keyCaches() []step {
 	list := []step{{name: "full precision"}}
 	for _, s := range makeSteps() {
@@ -89,7 +91,8 @@ func (j job) name() string {
 	return j.step.name
 }
 
-// makeJobs lists the rows whose names match one of the patterns, all where there are none. Patterns are those of path.Match, split at commas.
+// makeJobs lists the rows whose names match one of the patterns, all where there are none. Patterns
+// are those of path.Match, split at commas.
 func makeJobs(lengths []int, only string) ([]job, error) {
 	var all []job
 	for _, s := range makeSteps() {

@@ -9,7 +9,8 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// document writes a run as Markdown, with the picture beside it. outside names the rows of quanto that miss their golden.
+// document writes a run as Markdown, with the picture beside it. outside names the rows of quanto
+// that miss their golden.
 func (g run) document(goldens map[string]goldenRow, picture string) (text []byte, outside []string) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, preamble, g.base.Model, g.base.Device, g.base.Version, g.dates())

@@ -51,7 +51,8 @@ func TestNearAGolden(t *testing.T) {
 	}
 }
 
-// One run is written; rows of another device or version are not mixed in, a gap is named, a golden that is missed is an error.
+// One run is written; rows of another device or version are not mixed in, a gap is named, a golden
+// that is missed is an error.
 func TestDocument(t *testing.T) {
 	dir := t.TempDir()
 	s := &store{path: filepath.Join(dir, "quality.jsonl")}

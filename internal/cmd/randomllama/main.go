@@ -1,5 +1,5 @@
-// Command randomllama writes a model of Llama-2-7B's exact layout with random weights, or a smaller one: what kvq does with
-// the real one, it does with this, with no licence and no download.
+// Command randomllama writes a model of Llama-2-7B's exact layout with random weights, or a smaller
+// one: what kvq does with the real one, it does with this, with no licence and no download.
 //
 //	go run ./internal/cmd/randomllama -out /tmp/random7b            13.5 GB
 //	go run ./internal/cmd/randomllama -out /tmp/random -scale 8     90 MB

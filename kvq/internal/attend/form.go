@@ -13,10 +13,11 @@ import (
 type Form int
 
 const (
-	Auto   Form = iota // the fastest that there is: see [Choose]
-	Tiles              // codes are unpacked tile by tile: any codes, any number of tokens, any device
-	Words              // sums over the codes in their words: single tokens
-	Kernel             // a kernel for CUDA: single tokens
+	Auto Form = iota // the fastest that there is: see [Choose]
+	// codes are unpacked tile by tile: any codes, any number of tokens, any device
+	Tiles
+	Words  // sums over the codes in their words: single tokens
+	Kernel // a kernel for CUDA: single tokens
 )
 
 func (f Form) String() string {
@@ -46,9 +47,10 @@ type Query struct {
 
 // What the kernel needs.
 const (
-	KernelMajor, KernelMinor = 8, 0 // CUDA's compute capability: XLA's Triton compiles for no older GPU
-	KernelMinDim             = 32   // a program of its merge takes so many channels
-	KernelMaxDim             = 256  // more do not fit the registers of a warp
+	// CUDA's compute capability: XLA's Triton compiles for no older GPU
+	KernelMajor, KernelMinor = 8, 0
+	KernelMinDim             = 32  // a program of its merge takes so many channels
+	KernelMaxDim             = 256 // more do not fit the registers of a warp
 )
 
 // Choose says which form runs, and why it is not the kernel (on CUDA), or what was assumed. It

@@ -40,7 +40,8 @@ func TestChoose(t *testing.T) {
 		return q
 	}
 	bytes := func(q *Query) { q.Key, q.Value = both(numbers.Int8, 8, 128, 128) }
-	split := func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 3, 4, 128) } // words hold codes of two groups
+	// words hold codes of two groups
+	split := func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 3, 4, 128) }
 	for _, c := range []struct {
 		name   string
 		change func(q *Query)

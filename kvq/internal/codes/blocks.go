@@ -53,8 +53,8 @@ func (b Blocks) both(other Blocks, f func(x, y *Node) *Node) Blocks {
 }
 
 // Arrays are the shapes of codes, scales and, where there are any, zero points, in the order of
-// [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype. Axis 0 grows with
-// the tokens, axis 1 is that of rows, axis 2 that of heads.
+// [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype. Axis 0 grows
+// with the tokens, axis 1 is that of rows, axis 2 that of heads.
 func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []shapes.Shape {
 	blocks, scaleType := slots/BlockTokens, f.Spec.Scales.DType(cache)
 	matrixRows, lanes := f.Matrix()

@@ -82,7 +82,8 @@ func (f Format) Decode(x Blocks) *Node {
 	}
 	d := dims(codes) // [n, B, K, 32, D]
 	n, b, k, dim := d[0], d[1], d[2], d[4]
-	tokensFirst := func(x *Node) *Node { // scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
+	// scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
+	tokensFirst := func(x *Node) *Node {
 		if f.PerChannel {
 			return Reshape(x, n*BlockTokens/f.Group, 1, b, k, 1, dim)
 		}

@@ -71,8 +71,8 @@ func grouped(f codes.Format, x *Node) (*Node, int) {
 	return Reshape(x, rows, heads, tokens, f.Groups(), f.HeadDim/f.Groups()), 4
 }
 
-// For every width: what is packed comes back as the numbers that it was made of, and sums over packed
-// codes are the sums over what comes back. One graph holds all formats of a width.
+// For every width: what is packed comes back as the numbers that it was made of, and sums over
+// packed codes are the sums over what comes back. One graph holds all formats of a width.
 func TestEveryWidth(t *testing.T) {
 	t.Run("not packed", func(t *testing.T) { requireFormats(t, unpackedFormats()) })
 	for _, bits := range codes.AllBits() {
@@ -101,8 +101,9 @@ func requireFormats(t *testing.T, formats map[string]codes.Format) {
 	}
 }
 
-// roundTrip codes x [B, K, T, D], and returns what comes back, what should, sums over the codes and the
-// sums over what comes back: of queries q [B, K, Q, D] with keys, of values by weights w [N, B, K, Q, 32].
+// roundTrip codes x [B, K, T, D], and returns what comes back, what should, sums over the codes and
+// the sums over what comes back: of queries q [B, K, Q, D] with keys, of values by weights w
+// [N, B, K, Q, 32].
 func roundTrip(t *testing.T, f codes.Format, x, q, w *Node) []*Node {
 	t.Helper()
 	made := f.Encode(x, nil)

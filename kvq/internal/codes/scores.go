@@ -50,8 +50,8 @@ func (s scoring) perChannel(scale, zero *Node, o Sums) *Node {
 	return Add(sum, gx.BroadcastToDims(Reshape(zeros, s.n, s.b, s.k, s.rows, 1), s.n, s.b, s.k, s.rows, BlockTokens))
 }
 
-// perToken: scales belong to tokens and multiply the sum over each group of channels. scale and zero
-// [N, B, K, D/G, 32]; zero may be nil.
+// perToken: scales belong to tokens and multiply the sum over each group of channels. scale and
+// zero [N, B, K, D/G, 32]; zero may be nil.
 func (s scoring) perToken(scale, zero *Node, o Sums) *Node {
 	groups := max(1, s.Groups()/s.layout.Parts) // of a part
 	queries := Reshape(s.queries, 1, s.b, s.k, s.rows, s.HeadDim)
@@ -74,8 +74,8 @@ func (s scoring) perToken(scale, zero *Node, o Sums) *Node {
 	return o.parts(o.Keep(gx.SumInPairs(sums)), s.layout.Parts)
 }
 
-// sums are products of weights [m, B, K, Q, D], m = 1 or N, with the codes alone, one for each of the
-// groups of a part: [N, B, H, Q, 32].
+// sums are products of weights [m, B, K, Q, D], m = 1 or N, with the codes alone, one for each of
+// the groups of a part: [N, B, H, Q, 32].
 func (s scoring) sums(weights *Node, groups int, o Sums) []*Node {
 	weights = s.parts(weights)
 	m, rows := dims(weights)[0], s.layout.Rows

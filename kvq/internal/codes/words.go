@@ -29,8 +29,8 @@ type WordLayout struct {
 	Whole bool // no word holds codes of two groups
 }
 
-// maxWords is the most words of a part: as many as [gx.MaxUses] allows in one loop. Saved caches lie
-// this way, so it does not change with that.
+// maxWords is the most words of a part: as many as [gx.MaxUses] allows in one loop. Saved caches
+// lie this way, so it does not change with that.
 const maxWords = 15
 
 // Words chooses the widest words that codes fill exactly, and the fewest parts.
@@ -54,7 +54,8 @@ func (l Layout) Words() WordLayout {
 			}
 		}
 	}
-	return WordLayout{8, 1, rows, false} // the head dimension is a multiple of 8, so bytes always fit
+	// the head dimension is a multiple of 8, so bytes always fit
+	return WordLayout{8, 1, rows, false}
 }
 
 // DType is that of a word.

@@ -25,7 +25,8 @@ type Shape struct {
 	Exact                 int // E, slots of sinks and window
 	SlidingWindow         int // 0: no limit
 
-	CacheType dtypes.DType // of exact keys and values, and of scales that have no format of their own
+	// of exact keys and values, and of scales that have no format of their own
+	CacheType dtypes.DType
 	QueryType dtypes.DType // of queries as they come in
 
 	// Processors is how many multiprocessors the GPU has; 0: unknown, taken to be an H100's.
@@ -35,8 +36,9 @@ type Shape struct {
 // Attention is the kernel for a shape that [attend.Choose] gives one. The zero value is not usable.
 type Attention struct {
 	Shape
-	storage             numbers.ScaleFormat // of scales, resolved
-	splits, tile, warps int                 // programs that share a head's blocks (split-K), blocks of an iteration, warps of a program
+	storage numbers.ScaleFormat // of scales, resolved
+	// programs that share a head's blocks (split-K), blocks of an iteration, warps of a program
+	splits, tile, warps int
 	queriesPerProgram   int
 }
 
@@ -61,8 +63,9 @@ func (k Attention) scoreScale() float64 { return 1 / math.Sqrt(float64(k.dim()))
 
 // In the kernel scores count log2(e) times, so that exponentials are powers of two.
 const (
-	maskedScore  = attend.Masked / math.Ln2
-	outsideScore = 2 * maskedScore // of a slot that is another program's or nobody's: below what is merely masked
+	maskedScore = attend.Masked / math.Ln2
+	// of a slot that is another program's or nobody's: below what is merely masked
+	outsideScore = 2 * maskedScore
 )
 
 // name tells kernels apart in a profile.

@@ -90,8 +90,9 @@ func kernelCases() []kernelCase {
 // kernelTest is a kernel, and the state of a layer that holds made-up codes, scales and tokens: two
 // rows, the second with fewer tokens.
 type kernelTest struct {
-	k     Attention
-	state []any // position, used, codeIndex, exactIndex, exact keys and values, arrays of keys and values
+	k Attention
+	// position, used, codeIndex, exactIndex, exact keys and values, arrays of keys and values
+	state []any
 }
 
 func (c kernelCase) shape() Shape {

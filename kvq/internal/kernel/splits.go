@@ -16,11 +16,10 @@ func (k Attention) exactPrograms() int { return (k.Exact + exactTile - 1) / exac
 
 // chooseSplits is how many programs share a head's blocks (split-K). Programs that read codes come
 // first in the grid and take equally long, so the grid should be whole waves: with 1,024 heads an
-// H200 reads
-// 2.8 TB/s with one program a head, and 3.7 with three, which are two waves. It takes the fewest waves
-// that leave at most a tenth of the GPU idle, because every program costs a launch and one more
-// part to merge; where no number does that, the number that leaves least. Programs for exact tokens
-// come last and fill what is left.
+// H200 reads 2.8 TB/s with one program a head, and 3.7 with three, which are two waves. It takes
+// the fewest waves that leave at most a tenth of the GPU idle, because every program costs a launch
+// and one more part to merge; where no number does that, the number that leaves least. Programs for
+// exact tokens come last and fill what is left.
 func (k Attention) chooseSplits() int {
 	processors := k.Processors
 	if processors == 0 {

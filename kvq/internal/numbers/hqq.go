@@ -65,7 +65,8 @@ func solveHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int) (codes, fact
 	span := Sub(high, low)
 	scale := gx.MulScalar(Div(gx.OnesLike(span), span), top) // as torch computes number / tensor
 	scale = Where(gx.LessOrEqualScalar(span, hqqNarrowRange), gx.OnesLike(scale), scale)
-	scale = gx.ClampScalar(scale, smallestNormal, hqqLargestScale) // hqq has no lower limit; below this one, 1/scale overflows
+	// hqq has no lower limit; below this one, 1/scale overflows
+	scale = gx.ClampScalar(scale, smallestNormal, hqqLargestScale)
 	clean := Where(usable, x, gx.ZerosLike(x))
 	z = searchZero(clean, usable, scale, Mul(Neg(low), scale), axis, top, stopAxes)
 	codes = hqqCodes(Where(IsNaN(x), gx.BroadcastToDims(low, x.Shape().Dimensions...), x), scale, z, top)

@@ -56,7 +56,8 @@ func quantizeStored(x *Node, axis, bits int, valid *Node, format ScaleFormat, fi
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
 	f, _ := narrowFormat(dtypes.Float32)
-	low, high = gx.ClampScalar(low, -f.limit, f.limit), gx.ClampScalar(high, -f.limit, f.limit) // a scale rounded up could overflow
+	// a scale rounded up could overflow
+	low, high = gx.ClampScalar(low, -f.limit, f.limit), gx.ClampScalar(high, -f.limit, f.limit)
 	if fit != nil {
 		low, high = fit(x, axis, bits, usable, low, high)
 	}

@@ -121,7 +121,8 @@ func TestErrorIsAtMostHalfAStep(t *testing.T) {
 				for i, group := range x {
 					largest := largestOf(group)
 					if format == numbers.Scale8 && largest > numbers.LargestByteScale {
-						continue // beyond what the byte's largest scale is made for: such groups saturate
+						// beyond what the byte's largest scale is made for: such groups saturate
+						continue
 					}
 					for j, v := range group {
 						e := math.Abs(float64(values[i*g+j] - v))
@@ -340,7 +341,8 @@ func TestConstantGroupsAreExact(t *testing.T) {
 	}, x)
 	requireSame(t, "values", slices.Concat(x...), got[0])
 	requireSame(t, "codes", make([]float32, 12), got[1])
-	for i, v := range got[2] { // A zero point rounded down leaves a range of one unit of bfloat16, divided by 15.
+	// A zero point rounded down leaves a range of one unit of bfloat16, divided by 15.
+	for i, v := range got[2] {
 		if e := math.Abs(float64(v - x[i/3][i%3])); e > math.Abs(float64(v))*0x1p-10 {
 			t.Errorf("bfloat16 scales: %v came back as %v", x[i/3][i%3], v)
 		}

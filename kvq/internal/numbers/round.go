@@ -19,7 +19,8 @@ type narrow struct {
 	mantissa    int     // bits of the mantissa, the leading 1 not counted
 	minExponent int     // exponent of the smallest normal number
 	largest     float64 // largest finite number
-	limit       float64 // where ranges that are too wide are cut: below half of largest, in few bits
+	// where ranges that are too wide are cut: below half of largest, in few bits
+	limit float64
 }
 
 // narrowFormat describes dtype; ok is false for float32 and wider, which need no rounding.

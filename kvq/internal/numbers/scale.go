@@ -67,10 +67,11 @@ var byteScale = narrow{mantissa: ByteScaleMantissa, minExponent: -8, largest: 12
 
 // What decoding a scale or zero point of a byte takes, for those who do it outside of graphs.
 const (
-	ByteScaleMantissa = 4                              // bits of the mantissa
-	ByteScaleOffset   = (127 - 9) << ByteScaleMantissa // from the exponent's bias of 9 to float32's, above 4 bits of mantissa
-	ByteScaleUnit     = 0x1p-12                        // smallest scale above 0
-	ByteZeroOffset    = 128
+	ByteScaleMantissa = 4 // bits of the mantissa
+	// from the exponent's bias of 9 to float32's, above 4 bits of mantissa
+	ByteScaleOffset = (127 - 9) << ByteScaleMantissa
+	ByteScaleUnit   = 0x1p-12 // smallest scale above 0
+	ByteZeroOffset  = 128
 )
 
 // ZeroUnit is the unit u of a zero point in a byte, in steps.

@@ -162,7 +162,8 @@ func TestFloat16ScalesSaturate(t *testing.T) {
 			t.Errorf("%v: scale %v, zero point %v", x[i], got[0][i], got[1][i])
 		}
 	}
-	for i, v := range x[3] { // A range of 120000: quanto in float16 gives NaN, a step of 8000 holds it.
+	// A range of 120000: quanto in float16 gives NaN, a step of 8000 holds it.
+	for i, v := range x[3] {
 		if e := math.Abs(float64(got[2][12+i] - v)); e > 4001 {
 			t.Errorf("%v came back as %v", v, got[2][12+i])
 		}

@@ -45,7 +45,8 @@ func TestUnbiasedRangeHasSlopeOne(t *testing.T) {
 		_, plain := moments(group, at(got[1]))
 		fit, _ := moments(group, at(got[2]))
 		if i%5 == 2 {
-			continue // one value thirty times the others: the gain that would be needed is beyond its limit
+			// one value thirty times the others: the gain that would be needed is beyond its limit
+			continue
 		}
 		spread := float64(largestOf(group)) * float64(largestOf(group))
 		if spread == 0 || spread > 1e12 || spread < 1e-12 {
