@@ -51,8 +51,11 @@ func through(functions *gx.Functions, p part, x *Node, inputs []*Node, decoder D
 	return out[0]
 }
 
-// mayBeFunction reports whether a layer may become a function: see through.
-func mayBeFunction(x *Node) bool { return x.DType() == dtypes.Float32 }
+// mayBeFunction reports whether a layer may become a function: see through. Where functions are
+// called in place, a layer stays in its cache, which has all that the attention kernel reads.
+func mayBeFunction(x *Node) bool {
+	return x.DType() == dtypes.Float32 && !gx.CallsInPlace(x.Graph())
+}
 
 func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
 	if !mayBeFunction(x) {

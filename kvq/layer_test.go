@@ -4,11 +4,13 @@ import (
 	"math"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
@@ -18,7 +20,22 @@ import (
 // Cache.Through gives what calling the layers in place gives: for a prompt, single tokens and a
 // chunk, in float32 (functions) and bfloat16 (one graph), with layers that are coded alike and with
 // others.
-func TestThroughEqualsLayers(t *testing.T) {
+func TestThroughEqualsLayers(t *testing.T) { throughEqualsLayers(t, testbackend.XLA(t)) }
+
+// The same on a GPU, where the kernel runs.
+func TestThroughOnCUDA(t *testing.T) {
+	if !device.HasNVIDIA() {
+		t.Skip("no NVIDIA GPU")
+	}
+	backend, err := device.Open(device.XLACUDA)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer backend.Finalize()
+	throughEqualsLayers(t, backend)
+}
+
+func throughEqualsLayers(t *testing.T, backend compute.Backend) {
 	const layers, b, h, kv, dim, capacity = 2, 2, 4, 2, 32, 96
 	mixed := kvq.Config{Backend: kvq.Blocks, NBits: 4, QGroupSize: 32, AxisKey: kvq.PerChannel, RotateKeys: true, LayerBits: "1=3/2"}
 	for _, c := range []struct {
@@ -68,7 +85,7 @@ func TestThroughEqualsLayers(t *testing.T) {
 			run := func(through bool, steps []int) (outputs [][]float32) {
 				var state []*tensors.Tensor
 				for i, n := range steps {
-					exec := MustNewExec(testbackend.XLA(t), func(in []*Node) []*Node {
+					exec := MustNewExec(backend, func(in []*Node) []*Node {
 						x := IotaFull(in[0].Graph(), shapes.Make(dtypes.Int32, b, n, h*dim))
 						x = ConvertDType(Sin(ConvertDType(gx.AddScalar(x, i), dtypes.Float32)), c.dtype)
 						if state == nil {

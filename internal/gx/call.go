@@ -34,6 +34,10 @@ type functionKey struct {
 	inputs string // dtypes and shapes
 }
 
+// CallsInPlace reports whether [Functions.Call] makes no function in a graph, because it is for a
+// GPU or for several devices.
+func CallsInPlace(g *graph.Graph) bool { return OnGPU(g) || g.NumDevices() > 1 }
+
 // Call returns what body makes of inputs. Calls with an equal key (comparable) and inputs of equal
 // shapes share one function, made by the first of them: what else body depends on has to be in the
 // key. body may use its arguments alone, no other nodes.
@@ -42,7 +46,7 @@ type functionKey struct {
 // gains nothing, and Shardy is to see the whole graph.
 func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*graph.Node) []*graph.Node) []*graph.Node {
 	g := inputs[0].Graph()
-	if OnGPU(g) || g.NumDevices() > 1 {
+	if CallsInPlace(g) {
 		return body(inputs)
 	}
 	var signature strings.Builder

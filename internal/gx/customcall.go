@@ -23,6 +23,9 @@ func CustomCall(target, config string, inputs []*graph.Node, outputs ...shapes.S
 	operands := make([]*stablehlo.Value, len(inputs))
 	rowMajor := func(n int) [][]int { return make([][]int, n) }
 	for i, x := range inputs {
+		if x == nil {
+			exceptions.Panicf("gx.CustomCall %q: input %d is nil", target, i)
+		}
 		operands[i] = *valueOf(x)
 	}
 	nodes, results := make([]*graph.Node, len(outputs)), make([]xlashapes.Shape, len(outputs))
