@@ -156,35 +156,46 @@ func (g run) missing(b *bytes.Buffer) {
 
 const preamble = `# Quality
 
-What caches cost, measured on what the model says: SmolLM2-135M (%s, weights rounded to float16, computed in float32) reads texts token by
-token through the cache. 64 tokens of each go in at once, every token after them is predicted and scored. KL is the mean divergence of the
-prediction from that with a full-precision cache, in nats; top-1 the share of tokens where both find the same token most likely. Bits a value
-count codes, scales and zero points (16 bits each where the configuration does not say), keys and values averaged; window and sinks apart.
+What caches cost, measured on what the model says: SmolLM2-135M (%s,
+weights rounded to float16, computed in float32) reads texts token by token through the cache
+(teacher-forced). 64 tokens of each text go in at once; every token after them is predicted and
+scored.
 
-Made by ` + "`./scripts/quality`" + ` on %s, code version %s (a hash of the packages that decide about the results), %s. All rows
-are of one version and device, over the same texts in one batch; [quality.jsonl](quality.jsonl) has every text of every row. Failures stay in the tables.
+- **KL** is the mean divergence of the prediction from that with a full-precision cache, in nats.
+- **Top-1** is the share of tokens where both find the same token most likely.
+- **Bits a value** count codes, scales and zero points (16 bits each where the configuration does
+  not say), keys and values averaged, without window and sinks.
+
+Made by ` + "`./scripts/quality`" + ` on
+%s,
+code version %s (a hash of the packages that decide about the results), %s.
+All rows of a table are of one version and device, over the same texts in one batch;
+[quality.jsonl](quality.jsonl) has every text of every row. Failures stay in the tables.
 `
 
 const againstTransformers = `
 ## Against transformers
 
-The caches that transformers has too, on the texts that it read. Rows of quanto have to be within %.0f %% of perplexity and %.0f %% of KL, or
-` + "`./scripts/quality`" + ` fails; above a KL of %d, where the model no longer knows its text, of KL alone. Those of hqq are held to no bound.
+The caches that transformers has too, on the texts that it read. Rows of quanto have to be within
+%.0f %% of perplexity and %.0f %% of KL, or ` + "`./scripts/quality`" + ` fails. Above a KL of %d, where the model no
+longer knows its text, the KL alone is held. Rows of hqq are held to no bound.
 
 | cache | perplexity | transformers | | KL | transformers | | top-1 | transformers | within |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 `
 
 const aboutGoldens = `
-Keys per channel are not quite the same cache: transformers' groups run over the tokens of all heads and rows one after the other, ours keep to one
-head of one row. And transformers codes all tokens anew from their decoded values at every flush; here a token is coded once.
+Keys per channel are not quite the same cache. transformers' groups run over the tokens of all heads
+and rows one after the other; ours keep to one head of one row. And transformers codes all tokens
+anew from their decoded values at every flush; here a token is coded once.
 `
 
 const passkeyText = `
 ## Passkeys
 
-A number of five digits is hidden in a long text of made-up sentences, at depths 0, 0.25, 0.5, 0.75 and 0.9 in turn; the model is asked for it at the
-end (` + "`kvq passkey`" + `). The text goes in at once, question and answer go through the cache one token at a time. The table has the keys found whole and,
-in brackets, the share of their digits.
+A number of five digits is hidden in a long text of made-up sentences, at depths 0, 0.25, 0.5, 0.75
+and 0.9, one after the other. At the end the model is asked for it (` + "`kvq passkey`" + `). The text goes in
+at once; question and answer go through the cache one token at a time. The table has the keys found
+whole and, in brackets, the share of their digits.
 
 `
