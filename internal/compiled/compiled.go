@@ -36,8 +36,8 @@ var counts struct{ loaded, kept atomic.Int64 }
 // One plugin of a process can have such a table. It is an error to ask for a second one, or for a
 // plugin whose table is too old.
 //
-// The caller does not see a failure to read or write the folder: the graph is compiled then, as
-// without it.
+// A folder that somebody else could have written is refused with [ErrUntrusted]. A later failure to
+// read or write it is not seen: the graph is compiled then, as without it.
 func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	of, err := identify(path)
 	if err != nil {
