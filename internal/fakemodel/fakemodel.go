@@ -27,7 +27,7 @@ type Tensor struct {
 	DType dtypes.DType
 	Dims  []int // outermost first
 	Data  []byte
-	// Packed is "Q4_1" or "Q8_0" where Data is so in blocks, for GGUF files; see Pack. "" stands
+	// Packed names the blocks in which Data is, for GGUF files, such as "Q4_1"; see Pack. "" stands
 	// for DType.
 	Packed string
 }
@@ -243,7 +243,7 @@ func PermuteLikeLlamaCpp(data []byte, heads, headDim, rowBytes int) []byte {
 }
 
 // packedTypes are the numbers of GGUF's packed element types.
-var packedTypes = map[string]uint32{"Q4_1": 3, "Q8_0": 8}
+var packedTypes = map[string]uint32{"Q4_1": 3, "Q8_0": 8, "IQ4_NL": 20, "IQ3_S": 21}
 
 // Pack has the float32 elements of a tensor in blocks of 32: Q4_1 is scale, minimum and 16 bytes
 // with codes i and 16 + i, Q8_0 is scale and 32 codes. Source: quantize_row_q4_1_ref and

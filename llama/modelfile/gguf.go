@@ -278,8 +278,9 @@ var ggufReadable = []gguf.TensorType{
 
 func ggufStored(file *gguf.File, info gguf.TensorInfo, fileSize int64) (stored, error) {
 	s := stored{name: info.Name, file: file.Path(), format: info.Type.String(), dtype: info.Type.GoMLXDType()}
-	if info.Type.IsQuantized() && !slices.Contains(ggufReadable, info.Type) {
-		return s, usererr.New("element type %s cannot be read, want F32, F16, BF16, Q4_0 to Q8_0 or Q2_K to Q6_K", info.Type)
+	here, ours := blockTypes[info.Type]
+	if info.Type.IsQuantized() && !ours && !slices.Contains(ggufReadable, info.Type) {
+		return s, usererr.New("element type %s cannot be read, want F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS or MXFP4", info.Type)
 	}
 	elements := uint64(1)
 	for _, d := range info.Shape {
@@ -293,6 +294,9 @@ func ggufStored(file *gguf.File, info gguf.TensorInfo, fileSize int64) (stored, 
 	}
 	_, s.dims = info.GoMLXShape()
 	s.size = info.NumBytes()
+	if ours {
+		s.size = int64(elements) / int64(here.elements) * int64(here.bytes)
+	}
 	if info.Offset > math.MaxInt64/2 || file.DataOffset()+int64(info.Offset)+s.size > fileSize {
 		return s, usererr.New("the file is cut off: want %d bytes from %d on, came a file of %d", s.size, uint64(file.DataOffset())+info.Offset, fileSize)
 	}
@@ -321,6 +325,13 @@ func (s *ggufSource) open(t stored) (tensorReader, error) {
 	info, _ := s.file.GetTensorInfo(t.name)
 	if !info.Type.IsQuantized() {
 		return openSection(t)
+	}
+	if here, ours := blockTypes[info.Type]; ours {
+		section, err := openSection(t)
+		if err != nil {
+			return nil, err
+		}
+		return blockReader{section, here}, nil
 	}
 	reader, err := gguf.NewReader(s.file)
 	if err != nil {
