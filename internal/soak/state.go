@@ -1,0 +1,88 @@
+package soak
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// state is what a part has done, over all of its sittings. It is kept as JSON.
+type state struct {
+	Finished bool
+	Commits  []string // of the code that ran, in the order of the sittings
+	Spent    time.Duration
+	Stages   []stage
+	Failures []string          // a line each
+	Notes    []string          // for the row in docs/reliability.md
+	Untried  []string          // what could not be tried, and why
+	Values   map[string]string // the part's own: see Sitting.Keep
+}
+
+// stage is one kind of try within a part.
+type stage struct {
+	Name  string
+	Tries int
+	Spent time.Duration // counted by Sitting.Within
+}
+
+// stage returns the entry of a name, which it makes where there is none.
+func (s *state) stage(name string) *stage {
+	i := slices.IndexFunc(s.Stages, func(one stage) bool { return one.Name == name })
+	if i < 0 {
+		i = len(s.Stages)
+		s.Stages = append(s.Stages, stage{Name: name})
+	}
+	return &s.Stages[i]
+}
+
+// tries is the number of tries of all stages.
+func (s *state) tries() (n int) {
+	for _, one := range s.Stages {
+		n += one.Tries
+	}
+	return n
+}
+
+// readState returns what was kept in path, or the zero value where nothing was kept.
+func readState(path string) (state, error) {
+	var s state
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return state{}, fmt.Errorf("%s: %w; --restart begins anew", path, err)
+	}
+	return s, nil
+}
+
+// write keeps the state in path. A kill leaves the old one or the new one.
+func (s *state) write(path string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, append(data, '\n'))
+}
+
+// WriteFile writes a file of mode 0644 by way of a temporary name beside it.
+func WriteFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // not there any more, if all went well
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
