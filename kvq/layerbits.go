@@ -48,3 +48,18 @@ func parseLayerBits(text string) ([]layerBits, error) {
 	}
 	return out, nil
 }
+
+// checkLayers refuses bits for layers that a model does not have: nobody would get them.
+func checkLayers(overrides []layerBits, layers int) error {
+	for _, o := range overrides {
+		if o.last < layers {
+			continue
+		}
+		came := strconv.Itoa(o.first)
+		if o.last != o.first {
+			came += "-" + strconv.Itoa(o.last)
+		}
+		return usererr.New("kvq.Config.LayerBits: want layers 0 to %d, got %s", layers-1, came)
+	}
+	return nil
+}

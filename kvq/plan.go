@@ -42,6 +42,9 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLayers(r.layers, shape.Layers); err != nil {
+		return nil, err
+	}
 	p := &Plan{config: config, shape: shape}
 	if !config.Quantized() {
 		return p, nil

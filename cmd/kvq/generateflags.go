@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -30,14 +31,14 @@ func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, errs io.Wr
 	// 0 stands for a default in the library; here it was asked for.
 	switch {
 	case f.MaxNewTokens == 0:
-		return f.GenerateConfig, usererr.New("max_new_tokens = 0, want at least 1")
+		return f.GenerateConfig, usererr.New("--max-new-tokens 0, want at least 1")
 	case f.DoSample && f.Temperature == 0:
-		return f.GenerateConfig, usererr.New("temperature = 0, want above 0 (for the most likely token, leave do_sample off)")
+		return f.GenerateConfig, usererr.New("--temperature 0, want above 0 (for the most likely token, leave --do-sample off)")
 	case f.DoSample && f.TopP == 0:
-		return f.GenerateConfig, usererr.New("top_p = 0, want above 0 and at most 1")
+		return f.GenerateConfig, usererr.New("--top-p 0, want above 0 and at most 1")
 	}
 	if err := f.Validate(model); err != nil {
-		return f.GenerateConfig, err
+		return f.GenerateConfig, usererr.New("%s", inFlagWords(err.Error()))
 	}
 	neutral := map[string]bool{"temperature": f.Temperature == 1, "top-p": f.TopP == 1, "top-k": f.TopK == 0 || f.TopK == 50}
 	for _, name := range []string{"temperature", "top-p", "top-k", "seed"} {
@@ -46,4 +47,16 @@ func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, errs io.Wr
 		}
 	}
 	return f.GenerateConfig, nil
+}
+
+// inFlagWords replaces the names of settings, which are the tutorial's, by the flags that set them.
+func inFlagWords(message string) string {
+	for _, flag := range []string{"max-new-tokens", "min-new-tokens", "do-sample", "temperature", "top-p", "top-k"} {
+		name := strings.ReplaceAll(flag, "-", "_")
+		message = strings.ReplaceAll(message, name+" = ", "--"+flag+" ")
+		if name != flag { // a word of English stays one
+			message = strings.ReplaceAll(message, name, "--"+flag)
+		}
+	}
+	return message
 }

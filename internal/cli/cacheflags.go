@@ -68,7 +68,7 @@ func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, 
 	}
 	// A small plan, so that what is wrong shows before any weight is loaded.
 	if _, err := PlanFor(c, model, 1, 1, dtypes.Float32); err != nil {
-		return kvq.Config{}, err
+		return kvq.Config{}, inFlagWords(fs, err)
 	}
 	return c, nil
 }
@@ -92,7 +92,7 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	if f.preset != "" || fs.Changed(presetFlag) {
 		var err error
 		if c, err = kvq.Preset(f.preset); err != nil {
-			return c, usererr.New("--preset: %w", err)
+			return c, inFlagWords(fs, usererr.New("--preset: %w", err))
 		}
 	}
 	for _, n := range []struct {
