@@ -71,9 +71,7 @@ func List() []Info {
 // Inspect opens the device of that name, as [Open] does, describes it and closes it again. What
 // went wrong is in Info.Err.
 func Inspect(name string) Info {
-	if name == "" {
-		name = Default()
-	}
+	name = fullName(name)
 	backend, err := Open(name)
 	if err != nil {
 		info := Info{Name: name, Err: err}

@@ -36,6 +36,20 @@ const (
 	PureGo  = "go" // GoMLX's own backend: no plugin, far slower, no caches in loops
 )
 
+// shortNames are what people write for a device elsewhere.
+var shortNames = map[string]string{"cpu": XLACPU, "cuda": XLACUDA, "gpu": XLACUDA}
+
+// fullName is the name of a device, Default where there is none.
+func fullName(name string) string {
+	if name == "" {
+		return Default()
+	}
+	if full := shortNames[name]; full != "" {
+		return full
+	}
+	return name
+}
+
 // EnvDefault names the device that Open("") opens.
 const EnvDefault = "KVQ_BACKEND"
 
@@ -50,8 +64,8 @@ func init() {
 	xla.EnableAutoInstall(false)
 }
 
-// Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH". The empty name
-// stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU
+// Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH", or short "cpu",
+// "cuda" or "gpu". The empty name stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU
 // and its plugin is found, and for XLACPU otherwise.
 //
 // XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in
@@ -73,9 +87,7 @@ func Open(name string) (compute.Backend, error) {
 }
 
 func open(name string) (compute.Backend, error) {
-	if name == "" {
-		name = Default()
-	}
+	name = fullName(name)
 	if name == PureGo {
 		backend, err := gobackend.New("")
 		return backend, oneLine(err, "device %q", name)
@@ -103,7 +115,7 @@ func open(name string) (compute.Backend, error) {
 // Default returns the name that Open("") opens.
 func Default() string {
 	if name := os.Getenv(EnvDefault); name != "" {
-		return name
+		return fullName(name)
 	}
 	if HasNVIDIA() {
 		if _, err := cudaPlugin(); err == nil {

@@ -36,8 +36,8 @@ func TestBadInput(t *testing.T) {
 		{"no such command", []string{"genrate", "--prompt", "x"}, "", []string{`"genrate"`, "want one of", "generate"}},
 		{"no such flag", fits("generate", "--promt", "x"), "", []string{"--promt", "kvq generate --help"}},
 		{"a flag of another command", []string{"devices", "--prompt", "x"}, "", []string{"--prompt"}},
-		{"a number that is none", fits("generate", "--nbits", "four"), "", []string{"four", "--nbits"}},
-		{"an argument", fits("generate", "hello"), "", []string{"hello"}},
+		{"a number that is none", fits("generate", "--nbits", "four"), "", []string{"--nbits four: want a whole number"}},
+		{"two arguments", fits("generate", "hello", "you"), "", []string{"want one text", "hello | you"}},
 
 		{"missing model", []string{"generate", "--model", filepath.Join(dir, "nowhere.gguf")}, "", []string{"nowhere.gguf", "no such file"}},
 		{"model that is none", []string{"generate", "--model", short}, "", []string{"short.txt", "want a .gguf file"}},

@@ -25,7 +25,7 @@ const partMark = "▶"
 func newCompare() *cobra.Command {
 	var f textFlags
 	c := &cobra.Command{
-		Use:   "compare",
+		Use:   "compare [TEXT]",
 		Short: "The tutorial: texts from a quantized and a full-precision cache, side by side",
 		Long: `compare generates the same batch twice, with a full-precision cache and with the quantized one that the flags describe
 (without any, the tutorial's: backend quanto, 4 bits, groups of 32, residual length 64), and prints the texts side by side.
@@ -36,9 +36,9 @@ Unlike generate, compare lets no text end before 20 new tokens, as the tutorial 
 In JSON, part_at is the index into output_ids of the first token that differs, counted from 0; null if none does.`,
 		Example: `  kvq compare
   kvq compare --max-new-tokens 100 --nbits 2
-  kvq compare --prompt "Hello, how are you?" --preset smallest --json`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.runCompare(c) },
+  kvq compare "Hello, how are you?" --preset smallest --json`,
+		Args: oneText,
+		RunE: func(c *cobra.Command, args []string) error { return f.runCompare(c, args) },
 	}
 	f.register(c.Flags())
 	// The full-precision cache runs in any case: the flag has one value left, which is not worth a
@@ -51,7 +51,7 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 // compare.
 const tutorialTokens = 20
 
-func (f *textFlags) runCompare(c *cobra.Command) error {
+func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
 	if f.cache.Kind == "full" {
 		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
@@ -59,7 +59,7 @@ func (f *textFlags) runCompare(c *cobra.Command) error {
 	if !c.Flags().Changed("min-new-tokens") {
 		f.generate.MinNewTokens = min(tutorialTokens, f.generate.MaxNewTokens)
 	}
-	request, err := f.request(c)
+	request, err := f.request(c, args)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,11 @@ func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]
 		if err != nil {
 			return nil, usererr.New("--text: %w", err)
 		}
-		ids := tok.Encode(string(data))
+		text, err := cli.Text("--text "+path, data)
+		if err != nil {
+			return nil, err
+		}
+		ids := tok.Encode(text)
 		if f.maxTokens > 0 && len(ids) > f.maxTokens {
 			ids = ids[:f.maxTokens]
 		}

@@ -16,28 +16,29 @@ func init() { register(newGenerate) }
 func newGenerate() *cobra.Command {
 	var f textFlags
 	c := &cobra.Command{
-		Use:   "generate",
+		Use:   "generate [TEXT]",
 		Short: "Continue texts, printed as they come",
 		Long: `generate continues each prompt and prints the text as it comes. Several prompts run as one batch; their texts are
 printed whole, each with its number, and while they grow a terminal shows the end of each.
 
 Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, output_ids and text are the new tokens alone.`,
 		Example: `  kvq generate
-  kvq generate --prompt "Hello, how are you?" --max-new-tokens 40
-  kvq generate --prompt "What is a key/value cache?" --chat --max-new-tokens 60 --preset smallest
-  kvq generate --prompt "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
+  kvq generate "Hello, how are you?" -n 40
+  kvq generate "What is a key/value cache?" --chat --system "Answer in one sentence." -n 60 --preset smallest
+  kvq generate "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
+  kvq generate --prompt "Hello, how are you?" --prompt "The capital of France is"
   echo "The capital of France is" | kvq generate --prompt - --json
   kvq generate --devices 3`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return f.runGenerate(c) },
+		Args: oneText,
+		RunE: func(c *cobra.Command, args []string) error { return f.runGenerate(c, args) },
 	}
 	f.register(c.Flags())
 	return c
 }
 
-func (f *textFlags) runGenerate(c *cobra.Command) error {
+func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	request, err := f.request(c)
+	request, err := f.request(c, args)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func TestGenerateText(t *testing.T) {
 	if got := run("", "--prompt", a, "--prompt", b); got != want {
 		t.Errorf("two prompts printed %q, want %q", got, want)
 	}
-	if got := run(a+"\r\n\n"+b, "--prompt", "-"); got != want {
+	if got := run(a+"\r\n\n"+b, "--prompt", "-", "--lines"); got != want {
 		t.Errorf("two prompts of standard input printed %q, want %q", got, want)
 	}
 }

@@ -16,7 +16,7 @@ type generateFlags struct{ llama.GenerateConfig }
 
 func (f *generateFlags) register(fs *pflag.FlagSet) {
 	f.GenerateConfig = llama.GenerateConfig{MaxNewTokens: 20, Temperature: 1, TopP: 1, TopK: 50} // transformers' defaults
-	fs.IntVar(&f.MaxNewTokens, "max-new-tokens", f.MaxNewTokens, "tokens to generate at most, for each prompt")
+	fs.IntVarP(&f.MaxNewTokens, "max-new-tokens", "n", f.MaxNewTokens, "tokens to generate at most, for each prompt")
 	fs.IntVar(&f.MinNewTokens, "min-new-tokens", f.MinNewTokens, "tokens before an end of sequence is allowed")
 	fs.BoolVar(&f.DoSample, "do-sample", false, "draw tokens at random instead of taking the most likely one")
 	fs.Float64Var(&f.Temperature, "temperature", f.Temperature, "below 1 sharper, above 1 flatter (with --do-sample)")

@@ -89,15 +89,11 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 		fmt.Fprintln(errs, "kvq: interrupted")
 		return exitInterrupted
 	}
-	message := oneLine(err)
 	if !*ran { // cobra's own errors: the command line does not parse
-		if strings.HasPrefix(message, "unknown command") {
-			message += ", want one of: " + strings.Join(names(root), ", ")
-		}
-		fmt.Fprintf(errs, "kvq: %s\n", message)
+		fmt.Fprintf(errs, "kvq: %s\n", parseError(root, err))
 		return exitBadInput
 	}
-	fmt.Fprintf(errs, "kvq: %s\n", message)
+	fmt.Fprintf(errs, "kvq: %s\n", oneLine(err))
 	if usererr.Is(err) {
 		return exitBadInput
 	}
@@ -124,13 +120,17 @@ Exit status: 0, 1 for a failure, 2 for bad input, 130 when interrupted.`,
 		DisableSuggestions: true,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w (%s --help lists the flags)", err, c.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	for _, newCommand := range commands {
 		c := newCommand()
 		mark(c, ran)
 		root.AddCommand(c)
+	}
+	// cobra's command prints its help, and success, for a shell that it does not know.
+	root.InitDefaultCompletionCmd("completion")
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	}
 	return root, ran
 }
@@ -146,16 +146,6 @@ func mark(c *cobra.Command, ran *bool) {
 	for _, sub := range c.Commands() {
 		mark(sub, ran)
 	}
-}
-
-func names(root *cobra.Command) []string {
-	var list []string
-	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			list = append(list, c.Name())
-		}
-	}
-	return list
 }
 
 // oneLine is the message of err without line breaks, whatever it wraps.

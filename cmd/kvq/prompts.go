@@ -1,13 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"io"
+	"os"
+	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -19,12 +22,39 @@ var tutorialPrompts = []string{"Hello, how are you?", "I am going to subscribe t
 // promptFlags say what the model is to continue.
 type promptFlags struct {
 	prompts []string
+	file    string
+	lines   bool
 	chat    bool
+	system  string
 }
 
 func (f *promptFlags) register(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&f.prompts, "prompt", nil, "`text` to continue; repeat it for a batch, - reads one a line from standard input (default: the tutorial's two)")
+	fs.StringArrayVarP(&f.prompts, "prompt", "p", nil, "`text` to continue; repeat it for a batch, - reads standard input (default: the tutorial's two)")
+	fs.StringVarP(&f.file, "prompt-file", "f", "", "`file` with a text to continue")
+	fs.BoolVar(&f.lines, "lines", false, "take each line of --prompt-file or standard input as a text of its own")
 	fs.BoolVar(&f.chat, "chat", false, "put each prompt into the model's chat template, as a user's message")
+	fs.StringVar(&f.system, "system", "", "`text` that tells the model how to answer (with --chat)")
+}
+
+// oneText is how a command takes a text without a flag.
+func oneText(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usererr.New("want one text, in quotes if it has blanks, or --prompt for each text of a batch; got %d arguments: %s",
+			len(args), strings.Join(args, " | "))
+	}
+	return nil
+}
+
+// take adds the text that came without a flag.
+func (f *promptFlags) take(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if len(f.prompts) > 0 || f.file != "" {
+		return usererr.New("%q beside --prompt or --prompt-file: want one or the other", args[0])
+	}
+	f.prompts = args
+	return nil
 }
 
 // batch is the prompts as tokens, padded on the left.
@@ -42,7 +72,7 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 	rows := make([][]tokenizer.Token, len(prompts))
 	for i, prompt := range prompts {
 		if f.chat {
-			if rows[i], err = tok.EncodeChat(ctx, []tokenizer.Message{{Role: "user", Content: prompt}}, true); err != nil {
+			if rows[i], err = tok.EncodeChat(ctx, f.messages(prompt), true); err != nil {
 				return nil, err
 			}
 		} else {
@@ -63,10 +93,22 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 	return &batch{prompts, tokens}, err
 }
 
-// texts returns the prompts given, those of standard input in their place.
+// messages are a prompt as a conversation.
+func (f *promptFlags) messages(prompt string) []tokenizer.Message {
+	user := tokenizer.Message{Role: "user", Content: prompt}
+	if f.system == "" {
+		return []tokenizer.Message{user}
+	}
+	return []tokenizer.Message{{Role: "system", Content: f.system}, user}
+}
+
+// texts returns the prompts given, those of files and standard input in their place.
 func (f *promptFlags) texts(in io.Reader) ([]string, error) {
-	if len(f.prompts) == 0 {
-		return tutorialPrompts, nil
+	if f.system != "" && !f.chat {
+		return nil, usererr.New("--system needs --chat: the model's chat template has the place for it")
+	}
+	if f.lines && f.file == "" && !slices.Contains(f.prompts, "-") {
+		return nil, usererr.New("--lines needs --prompt-file FILE or --prompt -")
 	}
 	var list []string
 	for _, p := range f.prompts {
@@ -74,22 +116,52 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 			list = append(list, p)
 			continue
 		}
-		lines := bufio.NewReader(in)
-		for {
-			line, err := lines.ReadString('\n')
+		data, err := io.ReadAll(in)
+		if err != nil {
+			return nil, usererr.New("--prompt -: reading standard input: %w", err)
+		}
+		texts, err := f.split("--prompt -: standard input", data)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, texts...)
+	}
+	if f.file != "" {
+		data, err := os.ReadFile(f.file)
+		if err != nil {
+			return nil, usererr.New("--prompt-file: %w", err)
+		}
+		texts, err := f.split("--prompt-file "+f.file, data)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, texts...)
+	}
+	if len(list) == 0 {
+		return tutorialPrompts, nil
+	}
+	return list, nil
+}
+
+// split makes prompts of what a source holds: one, without the line break at its end, or one a line.
+func (f *promptFlags) split(source string, data []byte) ([]string, error) {
+	text, err := cli.Text(source, data)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	if f.lines {
+		for line := range strings.Lines(text) {
 			if line = strings.TrimRight(line, "\r\n"); strings.TrimSpace(line) != "" {
 				list = append(list, line)
 			}
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return nil, usererr.New("reading prompts from standard input: %w", err)
-			}
 		}
+	} else if strings.TrimSpace(text) != "" {
+		text = strings.TrimSuffix(text, "\n")
+		list = []string{strings.TrimSuffix(text, "\r")}
 	}
 	if len(list) == 0 {
-		return nil, usererr.New("--prompt -: standard input holds no prompt, want one a line")
+		return nil, usererr.New("%s holds no prompt", source)
 	}
 	return list, nil
 }

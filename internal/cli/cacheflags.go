@@ -92,7 +92,7 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 	if f.preset != "" || fs.Changed(presetFlag) {
 		var err error
 		if c, err = kvq.Preset(f.preset); err != nil {
-			return c, inFlagWords(fs, usererr.New("--preset: %w", err))
+			return c, inFlagWords(fs, usererr.New("--preset: %w%s", err, Suggest(f.preset, kvq.Presets())))
 		}
 	}
 	for _, n := range []struct {

@@ -32,7 +32,7 @@ type ModelFlags struct {
 func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.Devices = 1 // unless registerDevices offers more
 	RegisterBackend(fs, &f.Backend)
-	fs.StringVar(&f.model, "model", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
+	fs.StringVarP(&f.model, "model", "m", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
 	RegisterHub(fs, &f.revision, &f.offline)
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
@@ -113,11 +113,11 @@ func (f *ModelFlags) ParseDType() (dtypes.DType, error) {
 	switch f.dtype {
 	case "auto":
 		return dtypes.InvalidDType, nil
-	case "float32":
+	case "float32", "fp32", "f32":
 		return dtypes.Float32, nil
-	case "float16":
+	case "float16", "fp16", "f16", "half":
 		return dtypes.Float16, nil
-	case "bfloat16":
+	case "bfloat16", "bf16":
 		return dtypes.BFloat16, nil
 	}
 	return dtypes.InvalidDType, usererr.New("--dtype %q, want float32, float16, bfloat16 or auto", f.dtype)
@@ -198,7 +198,8 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 	options := f.loadOptions(n)
 	options.Context = ctx
 	if IsTerminal(errs) {
-		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true),
+		// Without a rate: of a file that the system still has in memory it would be absurd.
+		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs),
 			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 		defer func() { _ = bar.Clear() }() // also when it is not full
 		options.Progress = func(done, _ int64) { _ = bar.Set64(done) }
