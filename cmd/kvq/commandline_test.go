@@ -75,3 +75,37 @@ func TestWaysToGivePrompts(t *testing.T) {
 		}
 	}
 }
+
+// A shell completes commands, flags and the words that flags take.
+func TestCompletion(t *testing.T) {
+	for line, want := range map[string][]string{
+		"gen":                      {"generate"},
+		"generate --pre":           {"--preset"},
+		"generate --preset ":       {"balanced", "smallest"},
+		"evaluate --cache-backend": {"--cache-backend"},
+		"compare --dtype ":         {"float16", "bfloat16"},
+		"bench decode --preset ":   {"balanced"},
+	} {
+		words := strings.Split(line, " ")
+		out := mustRun(t, "", append([]string{"__complete"}, words...)...)
+		for _, w := range want {
+			if !strings.Contains("\n"+out, "\n"+w) {
+				t.Errorf("%q: want %s among the completions, got %q", line, w, out)
+			}
+		}
+	}
+}
+
+// Help lists first what most people want, and the rest under headings.
+func TestHelpHasHeadings(t *testing.T) {
+	help := mustRun(t, "", "generate", "--help")
+	at := 0
+	for _, want := range []string{"\nFlags:\n", "--max-new-tokens", "--preset", "--prompt ", "\nSampling:\n", "--temperature",
+		"\nCache:\n", "--nbits ", "--sinks", "\nModel and device:\n", "--weights"} {
+		next := strings.Index(help[at:], want)
+		if next < 0 {
+			t.Fatalf("%q is not where it belongs in the help:\n%s", want, help)
+		}
+		at += next
+	}
+}

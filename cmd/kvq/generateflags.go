@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -23,6 +24,7 @@ func (f *generateFlags) register(fs *pflag.FlagSet) {
 	fs.Float64Var(&f.TopP, "top-p", f.TopP, "draw among the most likely tokens of this probability together (with --do-sample)")
 	fs.IntVar(&f.TopK, "top-k", f.TopK, "draw among so many most likely tokens, 0 for all (with --do-sample)")
 	fs.Int64Var(&f.Seed, "seed", 0, "start of the random numbers (with --do-sample)")
+	cli.UnderSampling(fs, "min-new-tokens", "do-sample", "temperature", "top-p", "top-k", "seed")
 }
 
 // config returns the settings, checked for a model. Sampling settings without --do-sample are the

@@ -121,9 +121,11 @@ Exit status: 0, 1 for a failure, 2 for bad input, 130 when interrupted.`,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	cli.GroupHelp(root)
 	for _, newCommand := range commands {
 		c := newCommand()
 		mark(c, ran)
+		cli.CompleteValues(c)
 		root.AddCommand(c)
 	}
 	// cobra's command prints its help, and success, for a shell that it does not know.

@@ -23,11 +23,11 @@ type textFlags struct {
 }
 
 func (f *textFlags) register(fs *pflag.FlagSet) {
+	f.prompts.register(fs)
+	f.generate.register(fs)
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	f.cache.Register(fs)
-	f.prompts.register(fs)
-	f.generate.register(fs)
 	cli.RegisterJSON(fs, &f.json)
 }
 

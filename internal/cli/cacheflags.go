@@ -56,7 +56,12 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own.StringVar(&f.rangeValue, "range-value", "", "likewise for `values`")
 	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "rotate keys by a Walsh-Hadamard transform first (backend blocks)")
 	own.BoolVar(&f.rotateValues, "rotate-values", false, "rotate values likewise")
-	own.VisitAll(func(flag *pflag.Flag) { f.quantizedOnly = append(f.quantizedOnly, flag.Name) })
+	own.VisitAll(func(flag *pflag.Flag) {
+		f.quantizedOnly = append(f.quantizedOnly, flag.Name)
+		if flag.Name != presetFlag {
+			under(own, cacheHeading, flag.Name)
+		}
+	})
 	fs.AddFlagSet(own)
 }
 

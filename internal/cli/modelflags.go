@@ -37,11 +37,13 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
+	under(fs, modelHeading, "revision", "offline", "max-memory", "dtype", "weights")
 }
 
 // RegisterDevices is for commands that run one model.
 func (f *ModelFlags) RegisterDevices(fs *pflag.FlagSet) {
 	fs.IntVar(&f.Devices, "devices", 1, "shard the model over the first `n` devices of the backend, by key/value heads")
+	under(fs, modelHeading, "devices")
 }
 
 // RegisterBackend adds --backend.
