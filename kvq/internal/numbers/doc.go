@@ -13,7 +13,8 @@
 //   - A constant group gets scale 0 and codes 0, and decodes to its constant exactly.
 //   - A group whose range is too wide for the dtype (3e38 and -3e38 in float32, 60000 and -60000 in
 //     float16) is limited to a little less than half of the largest finite number on both sides;
-//     values beyond saturate. quanto gives NaN for the whole group.
+//     values beyond saturate. quanto gives NaN for the whole group. The same limit holds for every
+//     group whose range is searched or rounded outward, and for codes around a middle one.
 //   - Numbers below the normal ones of float32 (1.2e-38) may count as 0: XLA's CPU code flushes
 //     them.
 //

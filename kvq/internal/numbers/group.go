@@ -47,8 +47,11 @@ func rangeScale(low, high *Node, bits int, dtype dtypes.DType) *Node {
 // not carry the largest code over it.
 func groupPeak(x *Node, axis int, usable *Node) *Node {
 	peak := gx.ReduceMaxAndKeep(Where(usable, Abs(x), gx.Scalar(x.Graph(), dtypes.Float32, 0)), axis)
-	return gx.MinScalar(peak, 0x1.f8p127)
+	return gx.MinScalar(peak, largestPeak)
 }
+
+// largestPeak is a little below the largest float32.
+const largestPeak = 0x1.f8p127
 
 // codesOf rounds positions inside of a range, in steps, to codes. Elements that are not valid or
 // NaN, and groups of scale 0, get code 0.

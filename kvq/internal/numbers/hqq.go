@@ -64,6 +64,8 @@ func solveHQQ(x *Node, axis, bits int, valid *Node, stopAxes []int) (codes, fact
 	top := float64(int(1)<<bits - 1)
 	span := Sub(high, low)
 	scale := gx.MulScalar(Div(gx.OnesLike(span), span), top) // as torch computes number / tensor
+	// where that reciprocal would be a denormal number, which XLA's CPU code takes for 0
+	scale = Where(gx.GreaterThanScalar(span, largestDivisor), Div(gx.Fill(x.Graph(), span.Shape(), top), span), scale)
 	scale = Where(gx.LessOrEqualScalar(span, hqqNarrowRange), gx.OnesLike(scale), scale)
 	// hqq has no lower limit; below this one, 1/scale overflows
 	scale = gx.ClampScalar(scale, smallestNormal, hqqLargestScale)

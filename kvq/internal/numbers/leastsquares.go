@@ -42,8 +42,9 @@ func searchRange(weight *Node) rangeFitter {
 		ones[0] = searchSteps
 		index := Iota(g, shapes.Make(dtypes.Float32, ones...), 0)
 		candidateLow, candidateHigh := shrink(index, front(low), front(high))
-		scale := divideByConstant(Sub(candidateHigh, candidateLow), float64(int(1)<<bits-1))
-		codes := gx.ClampScalar(Round(Div(Sub(front(x), candidateLow), positiveOr1(scale))), 0, float64(int(1)<<bits-1))
+		top := float64(int(1)<<bits - 1)
+		scale := divideByConstant(Sub(candidateHigh, candidateLow), top)
+		codes := gx.ClampScalar(Round(inSteps(Sub(front(x), candidateLow), scale, bits)), 0, top)
 		wrong := Square(Sub(Add(Mul(codes, scale), candidateLow), front(x)))
 		if weight != nil {
 			wrong = Mul(wrong, front(ConvertDType(weight, dtypes.Float32)))

@@ -37,7 +37,7 @@ func quantizeMinMax(x *Node, axis, bits int, valid *Node) (codes, scale, zero *N
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtype)
 	scale = rangeScale(low, high, bits, dtype)
-	steps := roundTo(Div(roundTo(Sub(x, low), dtype), positiveOr1(scale)), dtype)
+	steps := roundTo(inSteps(roundTo(Sub(x, low), dtype), scale, bits), dtype)
 	return codesOf(steps, scale, bits, valid), ConvertDType(scale, dtype), ConvertDType(low, dtype)
 }
 
@@ -63,6 +63,6 @@ func quantizeStored(x *Node, axis, bits int, valid *Node, format ScaleFormat, fi
 	}
 	scale, zero = format.encodeRange(low, high, bits)
 	step := format.DecodeScale(scale)
-	steps := Div(Sub(x, format.DecodeZero(zero, step, bits)), positiveOr1(step))
+	steps := inSteps(Sub(x, format.DecodeZero(zero, step, bits)), step, bits)
 	return codesOf(steps, step, bits, valid), scale, zero
 }

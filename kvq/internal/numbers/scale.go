@@ -194,6 +194,22 @@ func divideByConstant(x *Node, c float64) *Node {
 	return ConvertDType(gx.MulScalar(ConvertDType(x, dtypes.Float64), 1/c), dtypes.Float32)
 }
 
+// inSteps divides float32 x by the scale of its group. A scale of 0 counts as 1.
+//
+// XLA makes x / broadcast(scale) a product with 1/scale. Above 2^126 that is a denormal number,
+// which XLA's CPU code takes for 0: every quotient would be 0, and that of an infinity NaN. Groups
+// of such a scale, which only codes of 2 bits can have, are divided at a quarter of their size.
+func inSteps(x, scale *Node, bits int) *Node {
+	if bits == 2 {
+		size := Where(gx.GreaterThanScalar(scale, largestDivisor), gx.Fill(x.Graph(), scale.Shape(), 0.25), gx.OnesLike(scale))
+		x, scale = Mul(x, size), Mul(scale, size)
+	}
+	return Div(x, positiveOr1(scale))
+}
+
+// largestDivisor is the largest float32 whose reciprocal is a normal number.
+const largestDivisor = 0x1p126
+
 // positiveOr1 replaces a scale of 0 by 1, so that it can divide.
 func positiveOr1(scale *Node) *Node {
 	return Where(gx.GreaterThanScalar(scale, 0), scale, gx.OnesLike(scale))

@@ -30,9 +30,12 @@ func quantizeSymmetric(x *Node, axis, bits int, valid *Node, format ScaleFormat)
 	format = format.Storage(x.DType())
 	x, usable := voters(x, valid)
 	middle := int(1) << (bits - 1)
-	scale = format.EncodeScale(groupPeak(x, axis, usable), float64(middle-1))
+	// Attention reads scale·code - scale·middle, and neither of them may overflow: the range is
+	// limited to a little less than half of float32's.
+	largest := largestPeak / float64(2*middle-1)
+	scale = format.EncodeScale(gx.MinScalar(groupPeak(x, axis, usable), largest*float64(middle-1)), float64(middle-1))
 	step := format.DecodeScale(scale)
-	steps := gx.ClampScalar(Round(Div(x, positiveOr1(step))), float64(1-middle), float64(middle-1))
+	steps := gx.ClampScalar(Round(inSteps(x, step, bits)), float64(1-middle), float64(middle-1))
 	steps = gx.AddScalar(Where(keep(x, step, valid), steps, gx.ZerosLike(steps)), middle)
 	return ConvertDType(steps, dtypes.Uint8), scale
 }

@@ -40,8 +40,10 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	format = format.Storage(x.DType())
 	x, usable := voters(x, valid)
 	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
+	limits, _ := narrowFormat(dtypes.Float32) // the gain widens a range
+	low, high = gx.ClampScalar(low, -limits.limit, limits.limit), gx.ClampScalar(high, -limits.limit, limits.limit)
 	// In units of the largest magnitude, so that no square or cube leaves float32.
-	unit := positiveOr1(Max(Abs(low), Abs(high)))
+	unit := gx.MinScalar(positiveOr1(Max(Abs(low), Abs(high))), largestDivisor)
 	low, high = Div(low, unit), Div(high, unit)
 	f := fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis - x.Rank(), bits: bits, low: low, high: high}
 	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
@@ -52,6 +54,9 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	cutLow, cutHigh := f.search(keys)
 	steps, step, middle := f.try(f.x, cutLow, cutHigh)
 	half := float64(int(1)<<bits-1) / 2
+	// What had no vote: infinities are at their end of the range, NaN is at the lower one.
+	end := Where(gx.GreaterThanScalar(x, 0), gx.Fill(x.Graph(), x.Shape(), half), gx.Fill(x.Graph(), x.Shape(), -half))
+	steps = Where(usable, steps, end)
 	step, middle = Mul(step, unit), Mul(middle, unit)
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
 	stored := format.DecodeScale(scale)
