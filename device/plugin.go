@@ -114,6 +114,8 @@ func keepCompiled(p plugin) unsafe.Pointer {
 	return table
 }
 
+func init() { asset.NotKept = NotKept }
+
 // notKept is what [NotKept] returns. Protected by opening.
 var notKept error
 

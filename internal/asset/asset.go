@@ -170,6 +170,13 @@ var (
 	isDir  = kind{"folder", fs.FileInfo.IsDir}
 )
 
+// NotKept is [device.NotKept], which says why the folder of Compiled was refused. Package device
+// sets it when it is initialized; nil in programs without it. So who only shows the line need not
+// link XLA.
+//
+// [device.NotKept]: https://pkg.go.dev/github.com/kvqbook/kvqbook/device#NotKept
+var NotKept func() error
+
 // find returns the absolute path of one asset: what env names, else rel inside the clone. remedy
 // says, in the imperative, how to get the asset.
 func find(what, env, rel, remedy string, want kind) (string, error) {

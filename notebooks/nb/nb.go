@@ -12,13 +12,38 @@ import (
 	"os"
 	"strings"
 
+	"github.com/gomlx/compute"
 	"github.com/janpfeifer/gonb/gonbui"
+
+	"github.com/kvqbook/kvqbook/internal/asset"
 )
 
-// Must returns v, or ends the cell with the error in one line.
+// Must returns v, or ends the cell with the error in one line. With the first device of a notebook
+// it says, where it is so, why compiled graphs are not kept.
 func Must[T any](v T, err error) T {
 	Check(err)
+	if _, opened := any(v).(compute.Backend); opened && asset.NotKept != nil {
+		fmt.Fprint(os.Stderr, notKept(asset.NotKept()))
+	}
 	return v
+}
+
+// saidNotKept is the name under which a cell leaves word for later ones that it has said so.
+const saidNotKept = "kvqbook-not-kept"
+
+// notKept is the line to show for what device.NotKept returned: once for each kernel, as the
+// command line shows it once for each command.
+func notKept(refused error) string {
+	if refused == nil {
+		return ""
+	}
+	line, said := fmt.Sprintf("note: %v\n", refused), ""
+	if load(saidNotKept, &said) == nil && said == line {
+		return ""
+	}
+	// where nothing can be saved the line is shown again, which is all
+	_ = save(saidNotKept, line)
+	return line
 }
 
 // Check ends the cell with the error in one line, if there is one.

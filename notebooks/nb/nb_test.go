@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/hub"
+	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/compiled"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -48,6 +50,31 @@ func TestSavedIsLoadedAndReplaced(t *testing.T) {
 	}
 	if err := save("../run", 1); err == nil {
 		t.Error("a name with a folder was accepted")
+	}
+}
+
+// Why compiled graphs are not kept is said with the first device, by one cell of a notebook.
+func TestNotKeptIsSaidOnce(t *testing.T) {
+	t.Setenv("GONB_TMP_DIR", t.TempDir())
+	testbackend.XLA(t) // package device is linked: it has set the function
+	if asset.NotKept == nil {
+		t.Fatal("package device did not set asset.NotKept")
+	}
+	if err := asset.NotKept(); err != nil && !errors.Is(err, compiled.ErrUntrusted) {
+		t.Errorf("NotKept: %v", err)
+	}
+	refused := errors.New("/clone/compiled can be written by others")
+	for i, want := range []string{"note: /clone/compiled can be written by others\n", "", ""} {
+		if got := notKept(refused); got != want {
+			t.Errorf("cell %d says %q, want %q", i, got, want)
+		}
+	}
+	if got := notKept(nil); got != "" {
+		t.Errorf("without a refusal a cell says %q", got)
+	}
+	t.Setenv("GONB_TMP_DIR", t.TempDir()) // another kernel
+	if got := notKept(refused); !strings.HasPrefix(got, "note: ") {
+		t.Errorf("the next kernel says %q", got)
 	}
 }
 
