@@ -178,6 +178,14 @@ func GGUF(t testing.TB, metadata map[string]any, list []Tensor) []byte {
 			for _, one := range v {
 				text(one)
 			}
+		case []int32:
+			put(uint32(9))
+			put(uint32(5))
+			put(uint64(len(v)))
+			put(v)
+		case bool:
+			put(uint32(7))
+			put(v)
 		default:
 			t.Fatalf("GGUF: %s has type %T", key, v)
 		}
