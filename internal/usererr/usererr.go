@@ -28,11 +28,11 @@ func (e *inputError) Unwrap() error { return e.cause }
 func (e *inputError) Is(target error) bool { return target == ErrInput }
 
 // New returns an error of bad input. The message says what was wanted and what came, in one line:
-// line breaks that an argument brings along become blanks. An argument wrapped with %w stays
-// reachable for errors.Is and errors.As.
+// line breaks that an argument brings along become blanks, and what is too long to be read is cut.
+// An argument wrapped with %w stays reachable for errors.Is and errors.As.
 func New(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	return &inputError{message: strings.Join(strings.FieldsFunc(err.Error(), isLineBreak), " "), cause: errors.Unwrap(err)}
+	return &inputError{message: short(strings.Join(strings.FieldsFunc(err.Error(), isLineBreak), " ")), cause: errors.Unwrap(err)}
 }
 
 // Is says whether bad input caused err, also when other errors wrap it.
