@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -176,7 +177,7 @@ func shardsOf(index []byte) ([]string, error) {
 	var shards []string
 	for _, shard := range content.WeightMap {
 		if !validFile(shard) {
-			return nil, errors.New("it names a file outside of the folder")
+			return nil, fmt.Errorf("it names the shard %.200q, which no folder can hold", shard)
 		}
 		if !seen[shard] {
 			seen[shard] = true

@@ -231,6 +231,9 @@ func find(info *repoInfo, name string) *gohub.FileInfo {
 // entry is what the hub says about a file. Where the list of files is silent about size and hash,
 // as on some mirrors, the headers of the file tell.
 func (f *fetcher) entry(ctx context.Context, info *repoInfo, name string) (entry, error) {
+	if !validFile(name) {
+		return entry{}, fail(ErrServer, nil, "%s: it lists a file %.200q of %s, which no folder can hold; is HF_ENDPOINT a hub?", f.client.origin.Host, name, f.id.Repo)
+	}
 	file := find(info, name)
 	if file == nil {
 		return entry{}, fail(ErrNoFile, nil, "%s has no file %s at revision %s", f.id.Repo, name, f.id.Revision)

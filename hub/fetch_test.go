@@ -310,6 +310,39 @@ func TestFilesWithoutNames(t *testing.T) {
 	}
 }
 
+// A name that no folder can hold is told as whose it is: the hub's, or the one that was asked for.
+// Nobody hears that the cache folder cannot be written.
+func TestNamesNoFolderHolds(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	for _, name := range []string{"tokenizer\\u0000.json", "tokenizer\\u001b.json", "tokenizer" + long + ".json"} {
+		s := newHub(t)
+		s.SetFaults(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasPrefix(r.URL.Path, "/api/") {
+				return false
+			}
+			var list []string
+			for _, f := range s.Repos[0].Files {
+				list = append(list, fmt.Sprintf(`{"rfilename": %q}`, f.Name))
+			}
+			fmt.Fprintf(w, `{"sha": "%s", "siblings": [%s, {"rfilename": "%s"}]}`, s.Repos[0].Commit, strings.Join(list, ", "), name)
+			return true
+		}, nil)
+		r := newReader(t, s, "")
+		_, err := r.fetch(public)
+		r.fails(err, ErrServer, false, public, "no folder can hold", "HF_ENDPOINT")
+	}
+	r := newReader(t, nil, "")
+	for _, id := range []string{"org/name/a\x00.gguf", "org/name/" + long + ".gguf", "org/name/" + strings.Repeat("a/", 600) + "a.gguf", "org/name/a\n.gguf"} {
+		_, err := r.fetch(id)
+		r.fails(err, ErrID, true, "org/name", "cannot be a file of a model")
+		if len(err.Error()) > 700 {
+			t.Errorf("a line of %d bytes: %v", len(err.Error()), err)
+		}
+	}
+	_, err := r.fetch("org/name@" + long[:250])
+	r.fails(err, ErrID, true, "no revision")
+}
+
 // Hugging Face's own library reads what Fetch made, and Fetch what it made.
 func TestPythonSharesTheCache(t *testing.T) {
 	python := os.Getenv("KVQ_HF_PYTHON")

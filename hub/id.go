@@ -4,6 +4,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // ID is the name of a model on the hub, or of one file of a model.
@@ -26,20 +27,20 @@ var (
 func ParseID(text string) (ID, error) {
 	name, revision, pinned := strings.Cut(text, "@")
 	if pinned && !validRevision(revision) {
-		return ID{}, fail(ErrID, nil, "model %q: %q is no revision; want a branch, a tag or a commit", text, revision)
+		return ID{}, fail(ErrID, nil, "model %.200q: %.200q is no revision; want a branch, a tag or a commit", text, revision)
 	}
 	id := ID{Revision: revision}
 	parts := strings.SplitN(name, "/", 3)
 	if len(parts) == 3 {
 		if id.File = parts[2]; !validFile(id.File) {
-			return ID{}, fail(ErrID, nil, "model %q: %q is no file of a model", text, id.File)
+			return ID{}, fail(ErrID, nil, "model %.200q: %.200q cannot be a file of a model; want a path below it, of names up to %d bytes without control characters", text, id.File, maxName)
 		}
 		parts = parts[:2]
 	}
 	for _, part := range parts {
 		if !repoName.MatchString(part) || strings.Contains(part, "--") || strings.Contains(part, "..") ||
 			strings.HasSuffix(part, ".") || strings.HasSuffix(part, "-") || strings.HasSuffix(part, ".git") {
-			return ID{}, fail(ErrID, nil, "model %q: not a name of the hub; want one such as meta-llama/Llama-2-7b-chat-hf, with @revision to pin it", text)
+			return ID{}, fail(ErrID, nil, "model %.200q: not a name of the hub; want one such as meta-llama/Llama-2-7b-chat-hf, with @revision to pin it", text)
 		}
 	}
 	id.Repo = strings.Join(parts, "/")
@@ -58,12 +59,29 @@ func (id ID) String() string {
 	return s
 }
 
-// validRevision keeps names out that would leave the cache's refs folder.
+// Lengths that file systems take.
+const (
+	maxName = 255  // bytes of a file's or folder's name
+	maxPath = 1024 // of a path below a model's folder
+)
+
+// validRevision keeps names out that would leave the cache's refs folder, or that it cannot hold.
 func validRevision(s string) bool {
-	return revisionName.MatchString(s) && path.Clean(s) == s && !strings.HasPrefix(s, "../") && s != ".."
+	return revisionName.MatchString(s) && path.Clean(s) == s && !strings.HasPrefix(s, "../") && s != ".." && fits(s+incomplete)
 }
 
-// validFile keeps names out that would leave the model's folder.
+// validFile keeps names out that would leave the model's folder, or that it cannot hold.
 func validFile(s string) bool {
-	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") && !strings.ContainsAny(s, "\\\x00")
+	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") &&
+		!strings.Contains(s, "\\") && !strings.ContainsFunc(s, unicode.IsControl) && fits(s)
+}
+
+// fits says that a file system takes a path.
+func fits(s string) bool {
+	for name := range strings.SplitSeq(s, "/") {
+		if len(name) > maxName {
+			return false
+		}
+	}
+	return len(s) <= maxPath
 }
