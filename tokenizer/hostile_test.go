@@ -86,6 +86,8 @@ func TestHostileTokenizerJSON(t *testing.T) {
 		"an added token beyond 32 bits":      {field("added_tokens", raw(`[{"id":4294967301,"content":"<s>"}]`)), "4294967301"},
 		"an added token's negative id":       {field("added_tokens", raw(`[{"id":-1,"content":"<s>"}]`)), "-1"},
 		"an added token far beyond":          {field("added_tokens", raw(`[{"id":16777216,"content":"<s>"}]`)), "16777216"},
+		"an added token of a page":           {field("added_tokens", raw(`[{"id":9,"content":"`+strings.Repeat("<s>", 5000)+`"}]`)), "added token 9"},
+		"an added token that becomes long":   {map[string]any{"normalizer": sequenceJSON("normalizers", doubling, 10), "added_tokens": raw(`[{"id":9,"content":"aaaaa","normalized":true}]`)}, "added token 9"},
 		"a vocabulary of one far id":         {model(`{"a":16777215}`), "gaps"},
 		"a vocabulary beyond 32 bits":        {model(`{"a":4294967301}`), "4294967301"},
 		"a vocabulary beyond 64 bits":        {model(`{"a":9223372036854775808}`), "9223372036854775808"},

@@ -102,9 +102,14 @@ func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
 // transformers.
 func (t *Tokenizer) setAdded(list []addedToken) error {
 	const most = 1 << 24 // no vocabulary is larger; a wild id must not make VocabSize wild
+	// At each place of a text so many bytes are compared at most.
+	const longest = 4096
 	for _, a := range list {
 		if a.id < 0 || a.id >= most {
 			return usererr.New("added token %.60q has id %d, want 0 to %d", a.content, a.id, most-1)
+		}
+		if len(a.content) > longest || a.normalized && t.normalize != nil && len(t.normalize(a.content)) > longest {
+			return usererr.New("added token %d has more than %d bytes", a.id, longest)
 		}
 		if a.special {
 			t.special[a.id] = true
