@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -62,12 +63,17 @@ type ropeJSON struct {
 	RopeTheta            *float64 `json:"rope_theta"`
 	PartialRotaryFactor  *float64 `json:"partial_rotary_factor"`
 
-	empty   bool                 // {} counts as absent, as in Python
+	empty   bool                 // {} counts as absent, and so do false and [], as in Python
+	noType  bool                 // a type is there, and null
 	byLayer map[string]*ropeJSON // where the object has an object for each type of layer
 }
 
 func (r *ropeJSON) UnmarshalJSON(data []byte) error {
 	type plain ropeJSON
+	if text := string(bytes.TrimSpace(data)); text == "false" || text == "[]" {
+		r.empty = true
+		return nil
+	}
 	if err := decodeFields(data, (*plain)(r)); err != nil {
 		return err
 	}
@@ -76,6 +82,12 @@ func (r *ropeJSON) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	r.empty = len(fields) == 0
+	for _, name := range []string{"rope_type", "type"} {
+		if value, found := fields[name]; found {
+			r.noType = string(value) == "null"
+			break
+		}
+	}
 	for _, kind := range []string{fullAttention, slidingAttention} {
 		value, found := fields[kind]
 		if !found {
@@ -265,10 +277,13 @@ func (j *configJSON) rope(c *Config) error {
 		kind = r.Type
 	}
 	switch {
-	case kind == nil && r.Factor == nil, kind != nil && *kind == "default":
-		return nil
-	case kind == nil:
+	case r.noType:
 		return usererr.New("rope_scaling without a type, want %q or %q", ropeLinear, ropeLlama3)
+	case kind == nil && r.Factor != nil:
+		j.warnings = append(j.warnings, fmt.Sprintf("rope_scaling names a factor of %g and no type: it is ignored, as transformers ignores it", *r.Factor))
+		return nil
+	case kind == nil, *kind == "default":
+		return nil
 	case *kind != ropeLinear && *kind != ropeLlama3:
 		return usererr.New("rope_scaling type %q, want %q or %q", *kind, ropeLinear, ropeLlama3)
 	}

@@ -42,6 +42,12 @@ func TestRotaryFields(t *testing.T) {
 		{fields{"rope_scaling": llama3(nil), "rope_theta": 5e5, "max_position_embeddings": 256}, 5e5, wantLlama3(256)},
 		{fields{"rope_scaling": llama3(fields{"original_max_position_embeddings": 128}), "original_max_position_embeddings": 64}, 1e4, wantLlama3(64)},
 		{fields{"rope_parameters": llama3(fields{"original_max_position_embeddings": 128, "rope_theta": 4e5})}, 4e5, wantLlama3(128)},
+		// Without a type nothing is scaled, whatever factor is there.
+		{fields{"rope_scaling": fields{"factor": 2.0}}, 1e4, RopeScaling{}},
+		{fields{"rope_scaling": fields{"factor": 2.0, "rope_theta": 5e4}, "rope_theta": 2e4}, 5e4, RopeScaling{}},
+		{fields{"rope_parameters": fields{"factor": 2.0, "rope_theta": 5e4}}, 5e4, RopeScaling{}},
+		{fields{"rope_scaling": false, "rope_parameters": fields{"rope_type": "linear", "factor": 2.0}}, 1e4, linear(2)},
+		{fields{"rope_scaling": []int{}, "rope_theta": 2e4}, 2e4, RopeScaling{}},
 		// By the type of layer: transformers knows these for models whose layers differ.
 		{fields{"model_type": "qwen3", "rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0, "rope_theta": 3e4}, "sliding_attention": fields{"rope_type": "default", "rope_theta": 1e4}}}, 3e4, linear(2)},
 		{fields{"model_type": "qwen2", "rope_parameters": fields{"full_attention": fields{"rope_type": "linear", "factor": 2.0}}, "rope_theta": 2e4}, 2e4, linear(2)},
@@ -135,6 +141,7 @@ func TestHarmless(t *testing.T) {
 			[]string{"pad_token_id = 4294967295"}},
 		{fields{"bos_token_id": 1, "eos_token_id": -7}, nil, 1, nil, 0, []string{"eos_token_id = -7"}},
 		{fields{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}, nil, 1, []int{2}, 3, nil},
+		{fields{"bos_token_id": 1, "eos_token_id": 2, "rope_scaling": fields{"factor": 2.0}}, nil, 1, []int{2}, 2, []string{"rope_scaling names a factor of 2 and no type"}},
 	} {
 		f := open(t, c.config, c.generation)
 		got := f.Config()
