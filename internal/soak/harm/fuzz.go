@@ -34,13 +34,22 @@ func (t target) String() string { return t.folder + " " + t.name }
 // targets are all fuzz targets of the clone. The first is the quick form's.
 var targets = []target{
 	{"internal/oracle", "FuzzQuantize"},
-	{"internal/jinja", "FuzzTemplate"},
-	{"tokenizer", "FuzzTokenizerJSON"},
-	{"tokenizer", "FuzzRoundTrip"},
+	{"llama/modelfile", "FuzzGGUF"},
+	{"llama/modelfile", "FuzzSafetensors"},
+	{"llama/modelfile", "FuzzIndex"},
 	{"llama/modelfile", "FuzzConfig"},
+	{"llama", "FuzzLoadGGUF"},
+	{"tokenizer", "FuzzTokenizerJSON"},
+	{"tokenizer", "FuzzTokenizerConfig"},
+	{"tokenizer", "FuzzSentencePiece"},
+	{"tokenizer", "FuzzRoundTrip"},
+	{"internal/jinja", "FuzzTemplate"},
+	{"hub", "FuzzAnswers"},
 	{"kvq", "FuzzLoad"},
+	{"kvq", "FuzzStep"},
 	{"kvq", "FuzzSequences"},
 	{"kvq", "FuzzLayerBits"},
+	{"kvq/internal/numbers", "FuzzQuantizers"},
 }
 
 // fuzzHour is the time of all targets together.
