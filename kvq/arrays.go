@@ -23,6 +23,9 @@ const (
 	roleZeros
 )
 
+// codeIndexName is the array that names the token in each code slot.
+const codeIndexName = "codeIndex"
+
 // array describes one array of the state.
 type array struct {
 	name  string // "layer0.key.codes": used in files and messages
@@ -63,7 +66,7 @@ func (p *Plan) arrays() []array {
 		return out
 	}
 	out = append(out, fixed("next", roleNext, s.Batch), fixed("used", roleUsed, s.Batch))
-	codeIndex := fixed("codeIndex", roleIndex, s.Batch, p.codeSlots)
+	codeIndex := fixed(codeIndexName, roleIndex, s.Batch, p.codeSlots)
 	codeIndex.tokens = 1
 	out = append(out, codeIndex)
 	out = append(out, fixed("exactIndex", roleIndex, s.Batch, p.exactSlots()))

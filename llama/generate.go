@@ -139,6 +139,9 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 		r.sumUp()
 		if over {
 			r.result.Stop = r.reason(ctx, err)
+			if r.cache != nil && len(r.cache.state) > 0 {
+				r.result.CodedTokens, _ = r.cache.coded() // the state has the shapes of its plan
+			}
 			r.free()
 		}
 		if !yield(Block{Tokens: fresh, Result: r.result}, err) || over {
@@ -348,7 +351,7 @@ func (r *run) sumUp() {
 	for _, m := range r.result.DeviceCaches {
 		r.result.Cache = r.result.Cache.Plus(m)
 	}
-	r.result.FullCacheBytes = r.cache.fullBytes()
+	r.result.FullCacheBytes, r.result.Slots = r.cache.fullBytes(), r.cache.capacity()
 }
 
 // free gives the cache's memory on the device back.

@@ -139,6 +139,15 @@ func (s *session) memory() ([]kvq.Memory, error) {
 	return out, nil
 }
 
+// coded counts the tokens of each row that are kept as codes. Every device has the arrays that tell.
+func (s *session) coded() ([]int, error) {
+	var parts []*tensors.Tensor
+	for _, x := range s.state {
+		parts = append(parts, x.parts[0])
+	}
+	return kvq.Coded(s.plan, parts)
+}
+
 // fullBytes is what a full-precision cache with the same number of slots would take, on all devices
 // together.
 func (s *session) fullBytes() int64 {

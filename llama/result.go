@@ -25,7 +25,12 @@ type Result struct {
 	Cache          kvq.Memory
 	FullCacheBytes int64
 	DeviceCaches   []kvq.Memory
-	Timing         Timing
+	// Slots is how many tokens of a row that cache has room for, padding included.
+	Slots int
+	// CodedTokens is how many tokens of each row [B] the cache keeps as codes, once the generation
+	// is over. As long as it is 0 a quantized cache is exact.
+	CodedTokens []int
+	Timing      Timing
 }
 
 // Row returns the tokens of row i without padding.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/kvqbook/kvqbook/docs/texts"
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -31,6 +34,9 @@ func newCompare() *cobra.Command {
 (without any, the tutorial's: backend quanto, 4 bits, groups of 32, residual length 64), and prints the texts side by side.
 ` + partMark + ` marks the first token that differs. Below are the bytes of both caches by part.
 
+With --preset and without a prompt, the beginning of a built-in story goes on for 100 tokens: presets keep the newest 64
+tokens exact, so a short text would show nothing. The line below each text says how many of its tokens were in codes.
+
 Unlike generate, compare lets no text end before 20 new tokens, as the tutorial does; --min-new-tokens changes that.
 
 In JSON, part_at is the index into output_ids of the first token that differs, counted from 0; null if none does.`,
@@ -51,19 +57,45 @@ In JSON, part_at is the index into output_ids of the first token that differs, c
 // compare.
 const tutorialTokens = 20
 
+// presetTokens are the new tokens of a comparison with a preset, unless told otherwise.
+const presetTokens = 100
+
+// presetDefaults takes a text that is longer than the window of a preset where no prompt was given.
+func (f *textFlags) presetDefaults(fs *pflag.FlagSet) {
+	if f.prompts.given() {
+		return
+	}
+	f.prompts.prompts = []string{storyBeginning()}
+	if !fs.Changed("max-new-tokens") {
+		f.generate.MaxNewTokens = presetTokens
+	}
+}
+
+// storyBeginning is the first half of the built-in story, up to the end of a paragraph.
+func storyBeginning() string {
+	half := texts.Story[:len(texts.Story)/2]
+	return half[:strings.LastIndex(half, "\n\n")]
+}
+
 func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
+	if err := f.prompts.take(args); err != nil {
+		return err
+	}
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
 	if f.cache.Kind == "full" {
 		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
 	}
+	if f.cache.Preset() != "" {
+		f.presetDefaults(c.Flags())
+	}
 	if !c.Flags().Changed("min-new-tokens") {
 		f.generate.MinNewTokens = min(tutorialTokens, f.generate.MaxNewTokens)
 	}
-	request, err := f.request(c, args)
+	request, err := f.request(c)
 	if err != nil {
 		return err
 	}
-	cmp := &comparison{request: request, devices: []string{}, sides: [2]*sideRun{
+	cmp := &comparison{request: request, devices: []string{}, tutorial: !f.prompts.given(), sides: [2]*sideRun{
 		{config: kvq.Config{}, texts: startTexts(request.tok, request.batch)},
 		{config: request.cache, texts: startTexts(request.tok, request.batch)},
 	}}
@@ -95,7 +127,11 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 		}
 		return nil
 	}()
-	return outcome.End(ctx, err, finish)
+	err = outcome.End(ctx, err, finish)
+	if err == nil {
+		warnIfExact(errs, request.cache, cmp.sides[1].result)
+	}
+	return err
 }
 
 // comparison is a run of compare, as far as it is.
@@ -105,6 +141,8 @@ type comparison struct {
 	devices []string
 	load    time.Duration
 	sides   [2]*sideRun // full precision, quantized
+	// the tutorial's own prompts: then its own lines are printed too
+	tutorial bool
 }
 
 // sideRun is the batch with one of the caches.
@@ -148,14 +186,19 @@ func (c *comparison) print(w io.Writer, before []string) error {
 	for row := range before {
 		var cells table.Row
 		for _, s := range c.sides {
-			cells = append(cells, cli.Printable(before[row]+marked(s.texts.pieces[row], c.partAt(row))))
+			cells = append(cells, cli.Printable(endOf(before[row])+marked(s.texts.pieces[row], c.partAt(row))))
 		}
 		t.AppendRow(cells)
 	}
 	t.Render()
 	for row := range before {
-		if _, err := fmt.Fprintf(w, "[%d] %s\n", row+1, c.verdict(row)); err != nil {
+		if _, err := fmt.Fprintf(w, "[%d] %s%s\n", row+1, c.verdict(row), c.coded(row)); err != nil {
 			return err
+		}
+	}
+	for _, s := range []*sideRun{c.sides[1], c.sides[0]} {
+		if c.tutorial && s.done() {
+			fmt.Fprintf(w, "text with %s cache: %q\n", s.kind(), c.request.tok.BatchDecode(s.rows(c.request.batch), false))
 		}
 	}
 	full, quantized := c.sides[0].result, c.sides[1].result
@@ -163,7 +206,7 @@ func (c *comparison) print(w io.Writer, before []string) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	bytes := cli.NewTable(w, 0, table.Row{"bytes of the cache", c.sides[0].config.String(), c.sides[1].config.String()})
+	bytes := cli.NewTable(w, 3, table.Row{fmt.Sprintf("bytes, room for %d tokens a row", quantized.Slots), c.sides[0].config.String(), c.sides[1].config.String()})
 	q, f := parts(quantized.Cache), parts(full.Cache)
 	for i := range f {
 		if f[i].bytes != 0 || q[i].bytes != 0 {
@@ -179,6 +222,36 @@ func (c *comparison) print(w io.Writer, before []string) error {
 		}
 	}
 	return nil
+}
+
+// shownOfPrompt is how much of a long prompt stands in front of its texts.
+const shownOfPrompt = 240
+
+// endOf is a prompt, or the end of one that would push its texts off the screen.
+func endOf(prompt string) string {
+	runes := []rune(prompt)
+	if len(runes) <= shownOfPrompt {
+		return prompt
+	}
+	_, words, _ := strings.Cut(string(runes[len(runes)-shownOfPrompt:]), " ") // begins with a whole word
+	return "… " + words
+}
+
+// kind is what the tutorial calls the cache.
+func (s *sideRun) kind() string {
+	if s.config.Quantized() {
+		return "quant"
+	}
+	return "full-precision"
+}
+
+// rows are the padded prompts with the new tokens behind them.
+func (s *sideRun) rows(b *batch) [][]tokenizer.Token {
+	out := make([][]tokenizer.Token, len(b.IDs))
+	for i := range out {
+		out[i] = slices.Concat(b.IDs[i], s.result.Tokens[i])
+	}
+	return out
 }
 
 // marked joins the pieces of a text, with the mark in front of one of them (-1: none).
@@ -208,6 +281,15 @@ func (c *comparison) verdict(row int) string {
 		return fmt.Sprintf("%q", r.pieces[row][at])
 	}
 	return fmt.Sprintf("they part at new token %d: %s in full precision, %s quantized", at+1, piece(full), piece(quantized))
+}
+
+// coded says how much of a row the quantized cache had in codes, "" where that is not known.
+func (c *comparison) coded(row int) string {
+	r := c.sides[1].result
+	if r == nil || len(r.CodedTokens) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d tokens in codes", r.CodedTokens[row], cached(c.request.batch, r)[row])
 }
 
 // part is one of the parts of a cache's memory.
@@ -276,7 +358,7 @@ func (c *comparison) json(interrupted bool) compareJSON {
 		}
 	}
 	if full.result != nil {
-		if j.Cache = newCacheJSON(quantized.config, quantized.result); j.Cache != nil {
+		if j.Cache = newCacheJSON(quantized.config, c.request.batch, quantized.result); j.Cache != nil {
 			j.Cache.FullParts = &full.result.Cache
 		}
 	}

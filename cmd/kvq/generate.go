@@ -37,8 +37,11 @@ Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, outpu
 }
 
 func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
+	if err := f.prompts.take(args); err != nil {
+		return err
+	}
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	request, err := f.request(c, args)
+	request, err := f.request(c)
 	if err != nil {
 		return err
 	}
@@ -77,9 +80,10 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 	if err == nil {
 		text := fmt.Sprintf("%s; cache %s: %s", newTimingJSON(g.loaded.Took, g.result.Timing, len(g.texts.ids)), request.cache, cli.ByteCount(g.result.Cache.Total()))
 		if request.cache.Quantized() {
-			text += ", in full precision " + cli.ByteCount(g.result.FullCacheBytes)
+			text += fmt.Sprintf(", in full precision %s (room for %d tokens a row)", cli.ByteCount(g.result.FullCacheBytes), g.result.Slots)
 		}
 		cli.Note(errs, "%s", text)
+		warnIfExact(errs, request.cache, g.result)
 	}
 	return err
 }
@@ -131,7 +135,7 @@ type generateJSON struct {
 }
 
 func (g *generation) json(interrupted bool) generateJSON {
-	j := generateJSON{Model: g.request.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.request.cache, g.result)}
+	j := generateJSON{Model: g.request.files.Path(), Devices: []string{}, Interrupted: interrupted, Cache: newCacheJSON(g.request.cache, g.request.batch, g.result)}
 	for i, prompt := range g.request.batch.prompts {
 		j.Prompts = append(j.Prompts, generatedJSON{prompt, g.request.batch.IDs[i], g.request.batch.Mask[i], g.texts.ids[i], g.texts.text(i)})
 	}

@@ -50,7 +50,7 @@ func (f *promptFlags) take(args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if len(f.prompts) > 0 || f.file != "" {
+	if f.given() {
 		return usererr.New("%q beside --prompt or --prompt-file: want one or the other", args[0])
 	}
 	f.prompts = args
@@ -92,6 +92,9 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 	tokens, err := tok.Batch(rows, tokenizer.Padding{ID: &pad})
 	return &batch{prompts, tokens}, err
 }
+
+// given tells whether there is a prompt; without one the tutorial's are taken.
+func (f *promptFlags) given() bool { return len(f.prompts) > 0 || f.file != "" }
 
 // messages are a prompt as a conversation.
 func (f *promptFlags) messages(prompt string) []tokenizer.Message {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/kvqbook/kvqbook/kvq"
@@ -17,19 +19,45 @@ type cacheJSON struct {
 	Parts        kvq.Memory  `json:"parts"`
 	FullParts    *kvq.Memory `json:"full_precision_parts,omitempty"`
 	BitsPerValue *float64    `json:"bits_per_value,omitempty"`
+	Slots        int         `json:"slots,omitempty"`        // tokens of a row that there is room for
+	Tokens       []int       `json:"tokens,omitempty"`       // of each row, padding apart
+	CodedTokens  []int       `json:"coded_tokens,omitempty"` // of these; the others are exact
 }
 
-func newCacheJSON(config kvq.Config, r *llama.Result) *cacheJSON {
+func newCacheJSON(config kvq.Config, b *batch, r *llama.Result) *cacheJSON {
 	if r == nil || r.Cache.Total() == 0 { // interrupted before there was one
 		return nil
 	}
-	c := &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache}
+	c := &cacheJSON{Config: config.String(), Bytes: r.Cache.Total(), FullBytes: r.FullCacheBytes, Parts: r.Cache,
+		Slots: r.Slots, CodedTokens: r.CodedTokens}
+	if len(r.CodedTokens) > 0 {
+		c.Tokens = cached(b, r)
+	}
 	if len(r.DeviceCaches) > 1 {
 		for _, m := range r.DeviceCaches {
 			c.DeviceBytes = append(c.DeviceBytes, m.Total())
 		}
 	}
 	return c
+}
+
+// cached counts the tokens of each row that a generation's cache holds: the prompt and the new ones
+// but the last, which did not go through the model.
+func cached(b *batch, r *llama.Result) []int {
+	counts := make([]int, len(b.IDs))
+	for i := range counts {
+		counts[i] = len(b.Row(i)) + max(len(r.Tokens[i])-1, 0)
+	}
+	return counts
+}
+
+// warnIfExact says so where a quantized cache has quantized nothing: its texts prove nothing then.
+func warnIfExact(errs io.Writer, config kvq.Config, r *llama.Result) {
+	if r == nil || !config.Quantized() || len(r.CodedTokens) == 0 || slices.Max(r.CodedTokens) > 0 {
+		return
+	}
+	fmt.Fprintf(errs, "kvq: warning: no token is in codes yet, all are still exact (window of %d tokens, %d sinks): take a longer prompt or --max-new-tokens %d\n",
+		config.ResidualLength, config.Sinks, 2*(config.ResidualLength+config.Sinks)+100)
 }
 
 // timingJSON is in seconds.

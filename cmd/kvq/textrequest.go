@@ -41,10 +41,7 @@ type textRequest struct {
 }
 
 // request checks everything that can be checked without the weights.
-func (f *textFlags) request(c *cobra.Command, args []string) (*textRequest, error) {
-	if err := f.prompts.take(args); err != nil {
-		return nil, err
-	}
+func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 	files, err := f.model.Open(c)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,9 @@ func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, 
 	return c, nil
 }
 
+// Preset is the preset asked for, "" for none.
+func (f *CacheFlags) Preset() string { return f.preset }
+
 // Parse builds the configuration: the preset or the tutorial's, and over it the flags that were
 // given. A flag for keys and values both clears what the preset says for one of them.
 func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
