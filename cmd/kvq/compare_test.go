@@ -76,7 +76,7 @@ func TestComparePrint(t *testing.T) {
 		}
 		out := b.String()
 		for _, want := range []string{"│ full precision", "│ quanto 4 bit g32 r64", "Another. the same", "[1] they part at new token 161:", "[2] the same 8 tokens; 0 of 20 tokens in codes",
-			"; 2 of 22 tokens in codes", "room for 128",
+			"; 2 of 22 tokens in codes", "128 tokens",
 			"│ 4,000 (3.9 KiB)", "│ 500", "│ 60", "│ 70", "│ 800", "│ 4,008 (3.9 KiB) │ 1,450 (1.4 KiB)", "quanto 4 bit g32 r64: load"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%d columns: want %q in\n%s", wide, want, out)

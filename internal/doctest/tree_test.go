@@ -6,13 +6,12 @@ import (
 	"testing"
 )
 
-// README's tree names every folder with Go code, and nothing that is not there. A line is
+// The tree of docs/tree.md names every folder with Go code, and nothing that is not there. A line is
 // "name  phrase", indented by two spaces for each folder above it.
-func TestReadmesTree(t *testing.T) {
-	_, text, found := strings.Cut(read(t, "README.md"), "\n## Where things are\n")
-	parts := strings.SplitN(text, "```", 3)
-	if !found || len(parts) < 3 {
-		t.Fatal("README.md has no tree under \"Where things are\"")
+func TestTree(t *testing.T) {
+	parts := strings.SplitN(read(t, "docs/tree.md"), "```", 3)
+	if len(parts) < 3 {
+		t.Fatal("docs/tree.md has no tree")
 	}
 	listed := map[string]bool{}
 	var above []string
@@ -29,10 +28,10 @@ func TestReadmesTree(t *testing.T) {
 		above = append(above[:depth], fields[0])
 		name := path.Join(above...)
 		if listed[name] = true; !exists(name) {
-			t.Errorf("README's tree has %s, which is not there", name)
+			t.Errorf("docs/tree.md has %s, which is not there", name)
 		}
 		if len(fields) < 2 {
-			t.Errorf("README's tree says nothing about %s", name)
+			t.Errorf("docs/tree.md says nothing about %s", name)
 		}
 	}
 	missing := map[string]bool{}
@@ -42,6 +41,6 @@ func TestReadmesTree(t *testing.T) {
 		}
 	})
 	for folder := range missing {
-		t.Errorf("README's tree lacks %s", folder)
+		t.Errorf("docs/tree.md lacks %s", folder)
 	}
 }
