@@ -25,6 +25,7 @@ type fullCache struct {
 
 	fresh bool // nothing was ever appended: attention needs the new tokens alone
 	step  int  // t of the step under way, 0 between steps
+	in    int  // tokens taken in since it was made from its state
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
 	mask               *Node // of the step, [B, t, Capacity]
@@ -91,7 +92,10 @@ func (c *fullCache) stepMask() *Node {
 	return c.mask
 }
 
+func (c *fullCache) taken() int { return c.in }
+
 func (c *fullCache) Advance() {
+	c.in += c.step
 	c.length = gx.AddScalar(c.length, c.step)
 	c.step, c.mask, c.fresh = 0, nil, false
 }

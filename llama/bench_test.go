@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 
+	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -38,7 +39,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			var last Timing
 			for b.Loop() {
-				r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: ids}, GenerateConfig{MaxNewTokens: 129, EOS: []tokenizer.Token{}, BlockSize: maxBlock})
+				r, err := g.Generate(context.Background(), tokenizer.Batch{IDs: ids}, GenerateConfig{MaxNewTokens: 129, EOS: []tokenizer.Token{}, BlockSize: generate.MaxBlock})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,6 +1,8 @@
 package llama
 
 import (
+	"github.com/kvqbook/kvqbook/internal/generate"
+	"github.com/kvqbook/kvqbook/internal/pick"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -75,6 +77,15 @@ func (gc GenerateConfig) resolved(c Config) GenerateConfig {
 	return gc
 }
 
+// picker is the host's side of picking tokens by these settings, for so many rows.
+func (gc GenerateConfig) picker(c Config, rows int) *pick.Picker {
+	gc = gc.resolved(c)
+	return pick.New(pick.Settings{
+		EOS: gc.EOS, MinNew: gc.MinNewTokens,
+		Sample: gc.DoSample, Temperature: gc.Temperature, TopK: gc.TopK, TopP: gc.TopP, Seed: gc.Seed,
+	}, rows, c.VocabSize)
+}
+
 // Validate checks the settings for a model. Its error is one line: what was wanted, what came.
 func (gc GenerateConfig) Validate(c Config) error {
 	most := gc.resolved(c).MaxNewTokens
@@ -102,8 +113,8 @@ func (gc GenerateConfig) Validate(c Config) error {
 	if gc.PadID != nil && (*gc.PadID < 0 || int(*gc.PadID) >= c.VocabSize) {
 		return usererr.New("pad token id %d, want 0 to %d", *gc.PadID, c.VocabSize-1)
 	}
-	if gc.BlockSize < 0 || gc.BlockSize > maxBlock {
-		return usererr.New("block size %d, want 0 (chosen by time) to %d", gc.BlockSize, maxBlock)
+	if gc.BlockSize < 0 || gc.BlockSize > generate.MaxBlock {
+		return usererr.New("block size %d, want 0 (chosen by time) to %d", gc.BlockSize, generate.MaxBlock)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -19,7 +20,7 @@ type decodeTimer struct {
 	g       *Generator
 	plan    *kvq.Plan
 	key     decodeKey
-	program *program
+	program program
 	fill    *computation // makes the cache
 	inputs  []any
 	steps   int
@@ -30,17 +31,17 @@ type decodeTimer struct {
 // newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
 // each. Free it with Finalize.
 func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, steps int) (*decodeTimer, error) {
-	if steps < 1 || steps > maxBlock {
-		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, maxBlock)
+	if steps < 1 || steps > generate.MaxBlock {
+		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, generate.MaxBlock)
 	}
-	plan, err := g.Plan(batch, contextTokens+maxBlock)
+	plan, err := g.Plan(batch, contextTokens+generate.MaxBlock)
 	if err != nil {
 		return nil, err
 	}
 	t := &decodeTimer{g: g, plan: plan, steps: steps}
-	gc := GenerateConfig{MaxNewTokens: maxBlock, EOS: []tokenizer.Token{}}
-	pick := newPicking(gc, g.model.config, batch)
-	t.key = decodeKey{pick: pick.kind, batch: batch, capacity: plan.Shape().Capacity}
+	gc := GenerateConfig{MaxNewTokens: generate.MaxBlock, EOS: []tokenizer.Token{}}
+	pick := gc.picker(g.model.config, batch)
+	t.key = decodeKey{pick: pick.Kind, batch: batch, capacity: plan.Shape().Capacity}
 	start := time.Now()
 	t.program = g.startDecode(plan, t.key)
 	if err := t.program.Wait(ctx); err != nil {
@@ -59,7 +60,7 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 		newest[i] = int32(i % g.model.config.VocabSize)
 	}
 	t.inputs = []any{[]int32{int32(steps)}, newest, make([]bool, batch), []int32{0}}
-	t.inputs = append(t.inputs, pick.inputs(0, steps, t.key.block())...)
+	t.inputs = append(t.inputs, pick.Inputs(0, steps, t.key.block())...)
 	return t, nil
 }
 

@@ -141,6 +141,9 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 	return &computation{d, exec, out, needs, needsErr}, nil
 }
 
+// Free drops the compiled graph.
+func (c *computation) Free() { c.exec.Finalize() }
+
 // call runs the graph. Inputs are sharded tensors, or values of the host (Go values or tensors)
 // that every device gets. The outputs are the caller's, to be freed with free.
 func (c *computation) call(inputs ...any) ([]sharded, error) {

@@ -20,7 +20,7 @@ func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key := decodeKey{pick: newPicking(GenerateConfig{MaxNewTokens: 8}, m.config, 2).kind}
+			key := decodeKey{pick: GenerateConfig{MaxNewTokens: 8}.picker(m.config, 2).Kind}
 			program := g.startDecode(plan, key)
 			if err := program.Wait(context.Background()); err != nil {
 				t.Fatal(err)
@@ -32,7 +32,7 @@ func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := program.needs.Reused, part.Memory().Total(); got != want {
+			if got, want := program.Of.needs.Reused, part.Memory().Total(); got != want {
 				t.Errorf("%s on %d devices: %d bytes of the cache written in place, want all %d", config, devices, got, want)
 			}
 		}

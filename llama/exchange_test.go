@@ -54,8 +54,8 @@ func exchangesActivationsAlone(t *testing.T, name string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := decodeKey{pick: newPicking(GenerateConfig{}, model.Config(), 3).kind}
-		for _, p := range []*program{g.startPrefill(plan, 64), g.startDecode(plan, key)} {
+		key := decodeKey{pick: GenerateConfig{}.picker(model.Config(), 3).Kind}
+		for _, p := range []program{g.startPrefill(plan, 64), g.startDecode(plan, key)} {
 			if err := p.Wait(context.Background()); err != nil {
 				t.Fatal(err)
 			}

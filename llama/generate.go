@@ -9,7 +9,8 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/generate"
+	"github.com/kvqbook/kvqbook/internal/pick"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -81,18 +82,15 @@ func (g *Generator) StreamText(ctx context.Context, tok *tokenizer.Tokenizer, pr
 
 // run is one generation.
 type run struct {
+	generate.Run
 	g      *Generator
 	gc     GenerateConfig // resolved
 	prompt *prompt
-	limit  int        // tokens wanted, and possible
-	stop   StopReason // if limit is reached
-	pick   picking
-	pace   pace
+	stop   StopReason // if the limit is reached
+	pick   *pick.Picker
 
 	plan   *kvq.Plan
-	cache  *session            // nil before prefill
-	rows   [][]tokenizer.Token // new tokens, padding included
-	done   []bool
+	cache  *session // nil before prefill
 	result *Result
 }
 
@@ -110,32 +108,30 @@ func (g *Generator) newRun(batch tokenizer.Batch, gc GenerateConfig) (*run, erro
 		return nil, err
 	}
 	gc = gc.resolved(c)
-	r := &run{g: g, gc: gc, limit: gc.MaxNewTokens, stop: StopLength}
+	r := &run{Run: generate.NewRun(rows, gc.MaxNewTokens), g: g, gc: gc, stop: StopLength}
 	if gc.TeacherForced != nil {
-		r.limit = len(gc.TeacherForced[0])
+		r.Limit = len(gc.TeacherForced[0])
 	}
 	// The last new token is never fed, so the first comes free when the prompt fills the context.
-	if possible := c.MaxPositions - p.longest + 1; r.limit > possible {
+	if possible := c.MaxPositions - p.longest + 1; r.Limit > possible {
 		if gc.TeacherForced != nil {
-			return nil, usererr.New("%d forced tokens after a prompt of %d, the model reads at most %d together", r.limit, p.longest, c.MaxPositions)
+			return nil, usererr.New("%d forced tokens after a prompt of %d, the model reads at most %d together", r.Limit, p.longest, c.MaxPositions)
 		}
-		r.limit, r.stop = possible, StopContext
+		r.Limit, r.stop = possible, StopContext
 	}
-	r.prompt = p.resize(engine.PromptColumns(p.length))
-	r.rows, r.done = make([][]tokenizer.Token, rows), make([]bool, rows)
-	r.result = &Result{Tokens: r.rows, Lengths: make([]int, rows)}
-	r.pick = newPicking(gc, c, rows)
-	r.pace = pace{fixed: gc.BlockSize, most: r.key().block()}
-	r.plan, err = g.Plan(rows, engine.FirstCapacity(r.prompt.length, r.limit))
+	r.prompt = p.resize(generate.PromptColumns(p.length))
+	r.result = &Result{Tokens: r.Rows, Lengths: r.Lengths}
+	r.pick = gc.picker(c, rows)
+	r.Ends = r.pick.Ends
+	r.Pace = generate.Pace{Fixed: gc.BlockSize, Most: r.key().block()}
+	r.plan, err = g.Plan(rows, generate.FirstCapacity(r.prompt.length, r.Limit))
 	return r, err
 }
 
-// blocks generates. It is the one loop of all generation.
+// blocks generates.
 func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 	defer r.free()
-	fresh, err := r.begin(ctx)
-	for {
-		over := err != nil || len(r.rows[0]) >= r.limit || !slices.Contains(r.done, false)
+	r.Blocks(ctx, r, func(fresh [][]tokenizer.Token, over bool, err error) bool {
 		r.sumUp()
 		if over {
 			r.result.Stop = r.reason(ctx, err)
@@ -144,64 +140,69 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 			}
 			r.free()
 		}
-		if !yield(Block{Tokens: fresh, Result: r.result}, err) || over {
-			break
-		}
-		fresh = nil
-		if err = ctx.Err(); err == nil {
-			fresh, err = r.more(ctx)
-		}
-	}
+		return yield(Block{Tokens: fresh, Result: r.result}, err)
+	})
 	if r.result.Stop == "" {
 		r.result.Stop = StopBreak
 	}
 }
 
 func (r *run) key() decodeKey {
-	return decodeKey{pick: r.pick.kind, forced: r.gc.TeacherForced != nil, keepLogits: r.gc.KeepLogits}
+	return decodeKey{pick: r.pick.Kind, forced: r.gc.TeacherForced != nil, keepLogits: r.gc.KeepLogits}
 }
 
-// begin takes the prompt in and makes the first tokens. The graphs of the whole generation are
-// compiled at the same time.
-func (r *run) begin(ctx context.Context) ([][]tokenizer.Token, error) {
+// run is a generate.Batch.
+var _ generate.Batch = (*run)(nil)
+
+func (r *run) Capacity() int { return r.cache.capacity() }
+func (r *run) Room() int     { return r.cache.room() }
+
+func (r *run) Prepare(capacity int) error {
+	larger, err := r.cache.plan.WithCapacity(capacity)
+	if err == nil {
+		r.g.startDecode(larger, r.key())
+	}
+	return err
+}
+
+func (r *run) Grow(ctx context.Context, capacity int) error { return r.cache.grow(ctx, capacity) }
+
+// First takes the prompt in and picks the first token of each row. The graphs of the whole
+// generation are compiled at the same time.
+func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
 	r.g.startPrefill(r.plan, r.prompt.length)
 	if r.gc.TeacherForced == nil {
-		r.g.startPick(len(r.rows), r.pick.kind)
+		r.g.startPick(len(r.Rows), r.pick.Kind)
 	}
-	if r.limit > 1 {
+	if r.Limit > 1 {
 		r.g.startDecode(r.plan, r.key())
 	}
-	return r.first(ctx)
-}
-
-// first takes the prompt in and picks the first token of each row.
-func (r *run) first(ctx context.Context) ([][]tokenizer.Token, error) {
 	cache, logits, err := r.g.prefill(ctx, r.plan, r.prompt, &r.result.Timing)
 	if err != nil {
-		return nil, err
+		return first, err
 	}
 	r.cache = cache
 	defer free(logits)
 	if r.gc.KeepLogits {
 		if err := r.keep(logits, 1); err != nil {
-			return nil, err
+			return first, err
 		}
 	}
 	tokens := r.forced(1)
 	if r.gc.TeacherForced == nil {
 		if tokens, err = r.pickFirst(ctx, logits); err != nil {
-			return nil, err
+			return first, err
 		}
 	}
-	return r.take(tokens, 1), nil
+	return generate.Decoded{Steps: 1, Tokens: tokens}, nil
 }
 
 func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
-	program := r.g.startPick(len(r.rows), r.pick.kind)
+	program := r.g.startPick(len(r.Rows), r.pick.Kind)
 	if err := r.result.Timing.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
-	inputs := append([]any{logits}, r.pick.inputs(0, 1, 1)...)
+	inputs := append([]any{logits}, r.pick.Inputs(0, 1, 1)...)
 	out, err := r.g.programs.run(context.WithoutCancel(ctx), program, inputs...)
 	if err != nil {
 		return nil, err
@@ -220,102 +221,57 @@ func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token,
 // checkNumbers refuses to go on from logits that are not numbers, instead of writing nonsense.
 func (r *run) checkNumbers(sound []bool) error {
 	row := slices.Index(sound, false)
-	if row < 0 || r.done[row] {
+	if row < 0 || r.Done[row] {
 		return nil
 	}
 	return fmt.Errorf("the model's logits for row %d are not numbers after %d new tokens: the weights are damaged, or too large for %s (try float32)",
-		row, len(r.rows[row]), r.g.model.dtype)
+		row, len(r.Rows[row]), r.g.model.dtype)
 }
 
-// more runs the decode loop once.
-func (r *run) more(ctx context.Context) ([][]tokenizer.Token, error) {
-	made, wanted := len(r.rows[0]), r.limit-len(r.rows[0])
-	if err := r.makeRoom(ctx, wanted); err != nil {
-		return nil, err
-	}
+// Decode runs the decode loop once.
+func (r *run) Decode(ctx context.Context, n int) (made generate.Decoded, err error) {
 	key := r.key()
-	n := min(r.pace.next(), wanted, r.cache.room())
-	newest := make([]tokenizer.Token, len(r.rows))
-	for i, row := range r.rows {
-		newest[i] = row[len(row)-1]
-	}
-	inputs := []any{[]int32{int32(n)}, newest, r.done, []tokenizer.Token{*r.gc.PadID}}
+	inputs := []any{[]int32{int32(n)}, r.Newest(), r.Done, []tokenizer.Token{*r.gc.PadID}}
 	if key.forced {
-		inputs = append(inputs, tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.rows)))
+		inputs = append(inputs, tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.Rows)))
 	} else {
-		inputs = append(inputs, r.pick.inputs(made, n, key.block())...)
+		inputs = append(inputs, r.pick.Inputs(len(r.Rows[0]), n, key.block())...)
 	}
 	compiled := r.result.Timing.Compile
 	start := time.Now()
 	out, err := r.cache.decode(ctx, key, inputs...)
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	defer free(out.logits)
 	took := time.Since(start) - (r.result.Timing.Compile - compiled)
 	r.result.Timing.Decode += took
 	r.result.Timing.Steps += out.steps
-	r.pace.measured(out.steps, took)
 	if err := r.checkNumbers(out.sound); err != nil {
-		return nil, err
+		return made, err
 	}
 	if key.keepLogits {
 		if err := r.keep(out.logits, out.steps); err != nil {
-			return nil, err
+			return made, err
 		}
 	}
-	return r.take(out.tokens, out.steps), nil
-}
-
-// makeRoom grows a full cache, and has the graph for the next size compiled before the cache is
-// full.
-func (r *run) makeRoom(ctx context.Context, wanted int) error {
-	s := r.cache
-	if s.room() >= wanted || s.room() > s.capacity()/4 {
-		return nil
-	}
-	larger, err := s.plan.WithCapacity(2 * s.capacity())
-	if err != nil {
-		return err
-	}
-	r.g.startDecode(larger, r.key())
-	if s.room() > 0 {
-		return nil
-	}
-	return s.grow(ctx, larger.Shape().Capacity)
+	return generate.Decoded{Steps: out.steps, Tokens: out.tokens, Took: took}, nil
 }
 
 // forced are the next given tokens [n, B]; past their end, zeros.
 func (r *run) forced(n int) []tokenizer.Token {
-	out := make([]tokenizer.Token, n*len(r.rows))
+	out := make([]tokenizer.Token, n*len(r.Rows))
 	for i, row := range r.gc.TeacherForced {
-		for j, token := range row[len(r.rows[i]):min(len(row), len(r.rows[i])+n)] {
-			out[j*len(r.rows)+i] = token
+		for j, token := range row[len(r.Rows[i]):min(len(row), len(r.Rows[i])+n)] {
+			out[j*len(r.Rows)+i] = token
 		}
 	}
 	return out
 }
 
-// take adds new tokens [steps, B] to the rows, and returns those that are the rows' own.
-func (r *run) take(tokens []tokenizer.Token, steps int) [][]tokenizer.Token {
-	fresh := make([][]tokenizer.Token, len(r.rows))
-	for i := range r.rows {
-		for j := range steps {
-			token := tokens[j*len(r.rows)+i]
-			r.rows[i] = append(r.rows[i], token)
-			if !r.done[i] { // else it is padding
-				fresh[i] = append(fresh[i], token)
-				r.result.Lengths[i]++
-				r.done[i] = r.pick.ends(token)
-			}
-		}
-	}
-	return fresh
-}
-
 // keep copies logits [steps or more, B, V] to the host.
 func (r *run) keep(logits sharded, steps int) error {
-	b, v := len(r.rows), r.g.model.config.VocabSize
+	b, v := len(r.Rows), r.g.model.config.VocabSize
 	return tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
 		for j := range steps {
 			rows := make([][]float32, b)
@@ -334,7 +290,7 @@ func (r *run) reason(ctx context.Context, err error) StopReason {
 		return StopCancelled
 	case err != nil:
 		return StopFailed
-	case !slices.Contains(r.done, false):
+	case !slices.Contains(r.Done, false):
 		return StopEOS
 	}
 	return r.stop

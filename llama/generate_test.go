@@ -138,12 +138,12 @@ func TestSettingsDoNotCompileAnew(t *testing.T) {
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
 	mustGenerate(t, g, ids, mask, gc)
-	compiled := len(g.programs.known)
+	compiled := g.programs.all.Len()
 	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []tokenizer.Token{7, 8}, PadID: new(tokenizer.Token(9)), BlockSize: 5}
-	if r := mustGenerate(t, g, ids, mask, gc); r.Timing.Compile.Seconds() > 1e-2 && len(g.programs.known) == compiled {
+	if r := mustGenerate(t, g, ids, mask, gc); r.Timing.Compile.Seconds() > 1e-2 && g.programs.all.Len() == compiled {
 		t.Logf("waited %v for compiled graphs", r.Timing.Compile)
 	}
-	if n := len(g.programs.known); n != compiled {
+	if n := g.programs.all.Len(); n != compiled {
 		t.Errorf("%d graphs after a change of settings, %d before", n, compiled)
 	}
 }
@@ -237,7 +237,7 @@ func TestAllRowsEnded(t *testing.T) {
 	if r.Stop != StopEOS || !slices.Equal(r.Lengths, []int{1, 1, 1}) || r.Timing.Steps != 0 {
 		t.Errorf("stopped by %q after %v tokens and %d steps, want by eos after 1 each and no step", r.Stop, r.Lengths, r.Timing.Steps)
 	}
-	if got := newPicking(GenerateConfig{}, g.Model().Config(), 1).eos; !slices.Equal(got, []int32{2, -1, -1, -1}) {
+	if got := (GenerateConfig{}).picker(g.Model().Config(), 1).Inputs(0, 1, 1)[0].([]tokenizer.Token); !slices.Equal(got, []int32{2, -1, -1, -1}) {
 		t.Errorf("endings %v, want the model's own", got)
 	}
 }

@@ -34,7 +34,7 @@ func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
 // that of the weights.
 func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
 	g := &Generator{model: model, cache: cache, dtype: dtype}
-	g.programs = &programs{model: model, known: map[any]*program{}}
+	g.programs = &programs{model: model}
 	if _, err := g.Plan(1, 128); err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ type prefillKey struct{ batch, columns, capacity int }
 
 // startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32)
 // to the filled cache and the logits [B, V] of the last column.
-func (g *Generator) startPrefill(plan *kvq.Plan, columns int) *program {
+func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
 	b := plan.Shape().Batch
 	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity},
 		wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), plan.HeadAxes(),

@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -49,8 +50,8 @@ func (s innerSketch) Prompt(plan *kvq.Plan, columns int) engine.Program {
 }
 
 func (s innerSketch) Step(plan *kvq.Plan) engine.Program {
-	pick := newPicking(GenerateConfig{}, s.model.config, plan.Shape().Batch)
-	return s.startDecode(plan, decodeKey{pick: pick.kind})
+	pick := GenerateConfig{}.picker(s.model.config, plan.Shape().Batch)
+	return s.startDecode(plan, decodeKey{pick: pick.Kind})
 }
 
 // innerSession is a session as package engine shows it to other packages of this module.
@@ -65,8 +66,8 @@ func newInnerSession(g *Generator, prompts [][]tokenizer.Token, more int) (*inne
 	if err != nil {
 		return nil, err
 	}
-	s := &innerSession{prompt: p.resize(engine.PromptColumns(p.length))}
-	plan, err := g.Plan(len(prompts), engine.FirstCapacity(s.prompt.length, more))
+	s := &innerSession{prompt: p.resize(generate.PromptColumns(p.length))}
+	plan, err := g.Plan(len(prompts), generate.FirstCapacity(s.prompt.length, more))
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (s *innerSession) Run(ctx context.Context, p engine.Program, inputs ...any)
 	if err := s.clock.compiling(func() error { return p.Wait(ctx) }); err != nil {
 		return nil, err
 	}
-	out, err := s.g.programs.run(context.WithoutCancel(ctx), p.(*program), inputs...)
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), p.(program), inputs...)
 	return asArrays(out), err
 }
 
@@ -122,7 +123,7 @@ func (s *innerSession) Step(ctx context.Context, p engine.Program, tokens int, i
 	}
 	var out []sharded
 	err := clocked(&s.clock.Decode, func() (err error) {
-		out, err = s.g.programs.run(context.WithoutCancel(ctx), p.(*program), s.donate(inputs...)...)
+		out, err = s.g.programs.run(context.WithoutCancel(ctx), p.(program), s.donate(inputs...)...)
 		return err
 	})
 	if err != nil {

@@ -13,19 +13,9 @@ import (
 //
 //   - matrices go straight into a dot, through linear and head;
 //   - everything that is used elementwise (norm weights) or by index (embedding rows) goes through
-//     inside first.
+//     gx.Inside first.
 //
 // XLA hands both to the loop as they are: no copy is made, neither a call nor a step.
-
-// inside returns x as a value of the function that is being built, so that it may be used
-// elementwise there: a dynamic slice over all of it, which XLA removes. x must not be a scalar.
-func inside(x *Node) *Node {
-	start := make([]*Node, x.Rank())
-	for i := range start {
-		start[i] = gx.Scalar(x.Graph(), dtypes.Int32, 0)
-	}
-	return DynamicSlice(x, start, x.Shape().Dimensions)
-}
 
 // linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products
 // are summed in float32 and rounded once.
@@ -39,7 +29,7 @@ func biased(x *Node, weight matrix, bias *Node) *Node {
 		return linear(x, weight)
 	}
 	sum := linear32(x, weight)
-	return convert(Add(sum, ExpandLeftToRank(convert(inside(bias), dtypes.Float32), sum.Rank())), x.DType())
+	return convert(Add(sum, ExpandLeftToRank(convert(gx.Inside(bias), dtypes.Float32), sum.Rank())), x.DType())
 }
 
 // linear32 is linear with the float32 sums as they are.

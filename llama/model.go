@@ -109,10 +109,10 @@ func (w modelNodes) embedded(ids *Node) *Node {
 	at := Reshape(ids, ids.Shape().Dim(0), ids.Shape().Dim(1), 1)
 	embed := w.top[modelfile.Embed]
 	if !embed.packed() {
-		return Gather(inside(embed.plain), at)
+		return Gather(gx.Inside(embed.plain), at)
 	}
-	x := Gather(inside(embed.codes), at)
-	scale := convert(Gather(inside(embed.scale), at), dtypes.Float32) // [B, t, hidden/32]
+	x := Gather(gx.Inside(embed.codes), at)
+	scale := convert(Gather(gx.Inside(embed.scale), at), dtypes.Float32) // [B, t, hidden/32]
 	wide := append(scale.Shape().Clone().Dimensions, packedGroup)
 	scale = Reshape(gx.BroadcastToDims(ExpandAxes(scale, -1), wide...), x.Shape().Dimensions...)
 	return Mul(convert(x, dtypes.Float32), scale)

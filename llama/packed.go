@@ -45,9 +45,9 @@ const packedRows = 8
 // mulPacked multiplies x [rows, in] by a packed weight: [rows, out] float32.
 func (w matrix) mulPacked(x *Node) *Node {
 	x = convert(x, dtypes.Float32)
-	held := []*Node{inside(w.codes), inside(w.scale)}
+	held := []*Node{gx.Inside(w.codes), gx.Inside(w.scale)}
 	if w.min != nil {
-		held = append(held, inside(w.min))
+		held = append(held, gx.Inside(w.min))
 	}
 	// The barrier ties the weights to x: otherwise XLA sees that they are the same in all
 	// iterations of the decode loop, and unpacks them before it.

@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 )
 
@@ -66,7 +67,7 @@ func (w *weightNodes) take(t modelfile.Tensor, packed bool, next func() *Node) {
 }
 
 // vector is a tensor that is used elementwise, as a value of the function that is being built.
-func (w *weightNodes) vector(role modelfile.Role) *Node { return inside(w[role].plain) }
+func (w *weightNodes) vector(role modelfile.Role) *Node { return gx.Inside(w[role].plain) }
 
 // has says whether the model has such a tensor.
 func (w *weightNodes) has(role modelfile.Role) bool {

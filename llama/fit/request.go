@@ -3,7 +3,7 @@ package fit
 import (
 	"github.com/gomlx/compute/dtypes"
 
-	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -28,9 +28,9 @@ func (r Request) devices() int { return max(1, r.Devices) }
 // columns is how many the prompt is padded to.
 func (r Request) columns() int {
 	if r.Capacity > 0 {
-		return min(engine.PromptColumns(r.Prompt), r.Capacity)
+		return min(generate.PromptColumns(r.Prompt), r.Capacity)
 	}
-	return engine.PromptColumns(r.Prompt)
+	return generate.PromptColumns(r.Prompt)
 }
 
 // plans are the caches of the generation, each twice as long as the one before, on one device.
@@ -47,7 +47,7 @@ func (r Request) plans() ([]*kvq.Plan, error) {
 	}
 	limit := max(1, min(r.NewTokens, r.Model.MaxPositions-r.Prompt+1)) // as Generate ends
 	var list []*kvq.Plan
-	for capacity := engine.FirstCapacity(r.columns(), limit); ; capacity *= 2 {
+	for capacity := generate.FirstCapacity(r.columns(), limit); ; capacity *= 2 {
 		shape.Capacity = capacity
 		plan, err := kvq.New(r.Cache, shape)
 		if err != nil {

@@ -1,4 +1,4 @@
-package engine
+package generate
 
 // PromptColumns rounds a prompt's length up to one of a few sizes, each of which is compiled once:
 // powers of two and the steps halfway between them, from 16 on, so that at most a third of the

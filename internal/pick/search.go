@@ -1,4 +1,4 @@
-package llama
+package pick
 
 import (
 	"math/bits"

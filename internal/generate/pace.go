@@ -1,4 +1,4 @@
-package llama
+package generate
 
 import "time"
 
@@ -7,10 +7,10 @@ import "time"
 // over, reading the tokens) is small.
 const blockTarget = 250 * time.Millisecond
 
-// pace chooses how many tokens the next call makes.
-type pace struct {
-	fixed int // as the caller wants it; 0: by time
-	most  int // what the loop's buffers hold
+// Pace chooses how many tokens the next call makes.
+type Pace struct {
+	Fixed int // as the caller wants it; 0: by time
+	Most  int // what the loop's buffers hold
 	last  int // size of the call before, 0: none
 	step  time.Duration
 }
@@ -18,22 +18,22 @@ type pace struct {
 // firstBlock is the first call's size: a few tokens, to learn how long they take.
 const firstBlock = 4
 
-func (p *pace) next() int {
-	if p.fixed > 0 {
-		return min(p.fixed, p.most)
+func (p *Pace) next() int {
+	if p.Fixed > 0 {
+		return min(p.Fixed, p.Most)
 	}
 	if p.last == 0 {
-		return min(firstBlock, p.most)
+		return min(firstBlock, p.Most)
 	}
 	n := 4 * p.last // one quick call does not make the next one long
 	if p.step > 0 {
 		n = min(n, int(blockTarget/p.step))
 	}
-	return min(max(n, 1), p.most)
+	return min(max(n, 1), p.Most)
 }
 
 // measured tells how long a call of so many tokens took.
-func (p *pace) measured(steps int, took time.Duration) {
+func (p *Pace) measured(steps int, took time.Duration) {
 	if steps > 0 {
 		p.last, p.step = steps, took/time.Duration(steps)
 	}

@@ -1,4 +1,6 @@
-package llama
+// Package pick chooses tokens inside a graph, as transformers does: greedily, or at random with
+// temperature, top_k and top_p. It knows no model and no cache.
+package pick
 
 import (
 	"math"
@@ -10,67 +12,95 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
-// pickKind says how tokens are picked, as far as the graph depends on it. The settings themselves
-// are inputs, so that changing them compiles nothing anew.
-type pickKind struct {
-	sample     bool // else greedy
-	topK, topP bool // filters that sampling needs
-	endings    int  // length of pickInputs.eos, at least 1
+// Kind says how tokens are picked, as far as the graph depends on it. The settings themselves are
+// inputs, so that changing them compiles nothing anew.
+type Kind struct {
+	Sample     bool // else greedy
+	TopK, TopP bool // filters that sampling needs
+	Endings    int  // length of Inputs.EOS, at least 1
 }
 
-// pickInputs are the settings as graph inputs: vectors of one element where nothing else is said,
-// so that the body of the decode loop can take them in (see inside).
-type pickInputs struct {
-	eos       *Node // [endings] int32: tokens that end a row, -1 where unused
-	minNew    *Node // int32: no row ends before it has so many new tokens
-	generated *Node // int32: new tokens before the first pick of this call
+// Inputs are the settings as graph inputs: vectors of one element where nothing else is said, so
+// that the body of a decode loop can take them in (see gx.Inside).
+type Inputs struct {
+	EOS       *Node // [Endings] int32: tokens that end a row, -1 where unused
+	MinNew    *Node // int32: no row ends before it has so many new tokens
+	Generated *Node // int32: new tokens before the first pick of this call
 
 	// For sampling alone.
-	temperature *Node // float32, above 0
-	topK        *Node // int32, 1 to V
-	topP        *Node // float32 in (0, 1]
-	shares      *Node // [N, B] float32 in (0, 1]: the random numbers, one per pick and row
+	Temperature *Node // float32, above 0
+	TopK        *Node // int32, 1 to V
+	TopP        *Node // float32 in (0, 1]
+	Shares      *Node // [N, B] float32 in (0, 1]: the random numbers, one per pick and row
 }
 
-// pick chooses the next token of each row: logits [B, V] float32, step (int32 scalar) counts the
+// Shapes lists the inputs: for n picks of b rows.
+func (k Kind) Shapes(n, b int) []shapes.Shape {
+	list := []shapes.Shape{shapes.Make(dtypes.Int32, k.Endings), shapes.Make(dtypes.Int32, 1), shapes.Make(dtypes.Int32, 1)}
+	if k.Sample {
+		list = append(list, shapes.Make(dtypes.Float32, 1), shapes.Make(dtypes.Int32, 1), shapes.Make(dtypes.Float32, 1),
+			shapes.Make(dtypes.Float32, n, b))
+	}
+	return list
+}
+
+// Inputs names the nodes that Shapes lists.
+func (k Kind) Inputs(in []*Node) Inputs {
+	p := Inputs{EOS: in[0], MinNew: in[1], Generated: in[2]}
+	if k.Sample {
+		p.Temperature, p.TopK, p.TopP, p.Shares = in[3], in[4], in[5], in[6]
+	}
+	return p
+}
+
+// Pick chooses the next token of each row: logits [B, V] float32, step (int32 scalar) counts the
 // picks of this call -> [B] int32. As in transformers, an ending below the wanted length gets a
 // logit of -inf, then follow temperature, top_k and top_p, in this order. Greedy picks take the
 // lowest of equal best tokens, as torch does.
-func (k pickKind) pick(logits, step *Node, in pickInputs) *Node {
+func (k Kind) Pick(logits, step *Node, in Inputs) *Node {
 	b := logits.Shape().Dim(0)
 	logits = k.withoutEndings(logits, step, in)
-	if !k.sample {
+	if !k.Sample {
 		return gx.ArgMax(logits, -1)
 	}
-	scores := Div(logits, scalarOf(in.temperature))
-	if k.topK {
-		scores = topK(scores, scalarOf(in.topK))
+	scores := Div(logits, scalarOf(in.Temperature))
+	if k.TopK {
+		scores = topK(scores, scalarOf(in.TopK))
 	}
-	if k.topP {
-		scores = topP(scores, scalarOf(in.topP))
+	if k.TopP {
+		scores = topP(scores, scalarOf(in.TopP))
 	}
-	zero := gx.Scalar(logits.Graph(), dtypes.Int32, 0)
-	share := Reshape(DynamicSlice(in.shares, []*Node{step, zero}, []int{1, b}), b)
-	return draw(scores, share)
+	return draw(scores, in.share(step, b))
 }
 
+// share is the random number of each row in the pick of this step, [B] float32.
+func (in Inputs) share(step *Node, b int) *Node {
+	zero := gx.Scalar(step.Graph(), dtypes.Int32, 0)
+	return Reshape(DynamicSlice(in.Shares, []*Node{step, zero}, []int{1, b}), b)
+}
+
+// Random is share for a way of picking of one's own, and Index the new tokens before this pick, an
+// int32 scalar.
+func (in Inputs) Random(step *Node) *Node { return in.share(step, in.Shares.Shape().Dim(1)) }
+func (in Inputs) Index(step *Node) *Node  { return Add(scalarOf(in.Generated), step) }
+
 // withoutEndings takes the end-of-sequence tokens away from rows that are still too short.
-func (k pickKind) withoutEndings(logits, step *Node, in pickInputs) *Node {
+func (k Kind) withoutEndings(logits, step *Node, in Inputs) *Node {
 	g, s := logits.Graph(), logits.Shape()
-	short := LessThan(Add(scalarOf(in.generated), step), scalarOf(in.minNew))
+	short := LessThan(in.Index(step), scalarOf(in.MinNew))
 	ids := Iota(g, shapes.Make(dtypes.Int32, s.Dim(1)), 0)
-	banned := And(k.isEnding(ids, in), gx.BroadcastToDims(short, s.Dim(1)))
+	banned := And(k.IsEnding(ids, in), gx.BroadcastToDims(short, s.Dim(1)))
 	return Where(gx.BroadcastToDims(Reshape(banned, 1, s.Dim(1)), s.Dimensions...), gx.Fill(g, s, math.Inf(-1)), logits)
 }
 
-// areNumbers tells which rows of logits [B, V] hold neither NaN nor +infinity: [B] bool.
-func areNumbers(logits *Node) *Node { return IsFinite(gx.ReduceMax(logits, -1)) }
+// AreNumbers tells which rows of logits [B, V] hold neither NaN nor +infinity: [B] bool.
+func AreNumbers(logits *Node) *Node { return IsFinite(gx.ReduceMax(logits, -1)) }
 
-// isEnding tells which ids [n] (int32) end a row: [n] bool.
-func (k pickKind) isEnding(ids *Node, in pickInputs) *Node {
+// IsEnding tells which ids [n] (int32) end a row: [n] bool.
+func (k Kind) IsEnding(ids *Node, in Inputs) *Node {
 	n := ids.Shape().Dim(0)
-	each := gx.BroadcastToDims(Reshape(ids, n, 1), n, k.endings)
-	return gx.LogicalAny(Equal(each, gx.BroadcastToDims(Reshape(inside(in.eos), 1, k.endings), n, k.endings)), -1)
+	each := gx.BroadcastToDims(Reshape(ids, n, 1), n, k.Endings)
+	return gx.LogicalAny(Equal(each, gx.BroadcastToDims(Reshape(gx.Inside(in.EOS), 1, k.Endings), n, k.Endings)), -1)
 }
 
 // topK keeps the k best scores of each row, and all that equal the last of them; the others become
@@ -129,4 +159,4 @@ func softmaxWeights(scores *Node) *Node {
 }
 
 // scalarOf takes a setting, a vector of one element, into the function that is being built.
-func scalarOf(setting *Node) *Node { return Reshape(inside(setting)) }
+func scalarOf(setting *Node) *Node { return Reshape(gx.Inside(setting)) }

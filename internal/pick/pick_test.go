@@ -1,4 +1,4 @@
-package llama
+package pick
 
 import (
 	"cmp"
@@ -176,14 +176,13 @@ func TestDrawIsInverseOfTheDistribution(t *testing.T) {
 func TestSampledTokensFollowTheDistribution(t *testing.T) {
 	const n, v = 4000, 8
 	logits := []float32{0, 1, 2, -1, 0.5, -3, 1.5, float32(math.Inf(-1))}
-	gc := GenerateConfig{DoSample: true, Temperature: 0.7, TopP: 1, MaxNewTokens: n, Seed: 11}
-	p := newPicking(gc, Config{VocabSize: v}, 1)
+	p := New(Settings{Sample: true, Temperature: 0.7, TopP: 1, Seed: 11}, 1, v)
 	exec := graph.MustNewExec(testbackend.XLA(t), func(in []*graph.Node) *graph.Node {
-		settings := p.kind.inputs(in[1:])
-		settings.shares = graph.Reshape(settings.shares, 1, n) // as so many rows of one step
-		return p.kind.pick(graph.BroadcastToDims(in[0], n, v), graph.Const(in[0].Graph(), int32(0)), settings)
+		settings := p.Kind.Inputs(in[1:])
+		settings.Shares = graph.Reshape(settings.Shares, 1, n) // as so many rows of one step
+		return p.Kind.Pick(graph.BroadcastToDims(in[0], n, v), graph.Const(in[0].Graph(), int32(0)), settings)
 	})
-	tokens := exec.MustExec1(append([]any{[][]float32{logits}}, p.inputs(0, n, n)...)...).Value().([]int32)
+	tokens := exec.MustExec1(append([]any{[][]float32{logits}}, p.Inputs(0, n, n)...)...).Value().([]int32)
 	var counts, expected [v]float64
 	var whole float64
 	for _, token := range tokens {
@@ -211,9 +210,9 @@ func TestSampledTokensFollowTheDistribution(t *testing.T) {
 }
 
 func TestGreedyTakesTheFirstOfEquals(t *testing.T) {
-	kind := newPicking(GenerateConfig{}, Config{VocabSize: 4, EOS: []int{1}}, 2).kind
+	kind := New(Settings{EOS: []int32{1}}, 2, 4).Kind
 	pick := graph.MustNewExec(testbackend.XLA(t), func(logits, eos, minNew, generated *graph.Node) *graph.Node {
-		return kind.pick(logits, graph.Const(logits.Graph(), int32(0)), pickInputs{eos: eos, minNew: minNew, generated: generated})
+		return kind.Pick(logits, graph.Const(logits.Graph(), int32(0)), Inputs{EOS: eos, MinNew: minNew, Generated: generated})
 	})
 	logits := [][]float32{{0, 5, 5, 5}, {7, 7, 0, 7}}
 	// token 1 ends a row: forbidden before 3 new tokens

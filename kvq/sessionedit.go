@@ -1,0 +1,208 @@
+package kvq
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// editKey names a graph that changes a cache.
+type editKey struct {
+	what                  string
+	batch, capacity, rows int
+}
+
+// Crop forgets the newest n tokens of every row, as speculative decoding does with rejected drafts.
+// Tokens that Generate returned count. Before the next Generate, the model has to be given a token.
+func (s *Session) Crop(ctx context.Context, n int) error {
+	if err := s.usable("Crop"); err != nil {
+		return err
+	}
+	if n < 0 || n > s.Length() {
+		return usererr.New("kvq.Session.Crop: %d tokens, want 0 to the %d that the cache holds", n, s.Length())
+	}
+	if n == 0 {
+		return nil
+	}
+	if s.newest != nil {
+		n--
+	}
+	if n > 0 {
+		p := s.runner.startEdit("crop", s.plan, shapes.Make(dtypes.Int32), func(c Cache, n *graph.Node) { c.Crop(n) })
+		if err := s.edit(ctx, s.plan, p, int32(n)); err != nil {
+			return err
+		}
+	}
+	s.forget()
+	s.slots -= n
+	return nil
+}
+
+// Reorder makes row i a copy of row rows[i], as beam search does. Before the next Generate, the
+// model has to be given a token, unless a Generate came before.
+func (s *Session) Reorder(ctx context.Context, rows []int) error {
+	if err := s.usable("Reorder"); err != nil {
+		return err
+	}
+	if len(rows) != s.plan.shape.Batch {
+		return usererr.New("kvq.Session.Reorder: %d rows, the cache has %d", len(rows), s.plan.shape.Batch)
+	}
+	picked, err := s.checkRows("Reorder", rows)
+	if err != nil || s.state == nil {
+		return err
+	}
+	p := s.runner.startEdit("reorder", s.plan, shapes.Make(dtypes.Int32, len(rows)), func(c Cache, rows *graph.Node) { c.Reorder(rows) })
+	if err := s.edit(ctx, s.plan, p, picked); err != nil {
+		return err
+	}
+	newest, reader := s.newest, s.reader
+	s.forget()
+	if newest != nil {
+		s.newest, s.reader = pickRows(newest, rows), reader
+	}
+	return nil
+}
+
+// Fork is a second session that goes on from the same cache, on its own. Both share what is on the
+// device until one of them goes on, and share what is compiled. rows, where given, are the rows
+// that it consists of: Fork(ctx, 0, 0, 0) repeats the first row in a batch of three.
+func (s *Session) Fork(ctx context.Context, rows ...int) (*Session, error) {
+	if err := s.usable("Fork"); err != nil {
+		return nil, err
+	}
+	picked, err := s.checkRows("Fork", rows)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) > 0 {
+		if err := s.readNewest(ctx); err != nil {
+			return nil, err
+		}
+	}
+	f := &Session{runner: s.runner, plan: s.plan, slots: s.slots, newest: s.newest, reader: s.reader}
+	switch {
+	case len(rows) == 0:
+		f.state, f.outputs = s.state.share(), s.outputs.share()
+	default:
+		if f.plan, err = s.plan.WithBatch(len(rows)); err != nil {
+			return nil, err
+		}
+		if s.state == nil {
+			break
+		}
+		lent := s.state.lend()
+		var logits []shapes.Shape // what Generate goes on from
+		if s.outputs != nil && len(s.outputs.list) > 0 {
+			if x := s.outputs.list[0].Shape(); x.Rank() > 0 && x.Dim(0) == s.plan.shape.Batch {
+				lent, logits = append(lent, s.outputs.list[0]), append(logits, x)
+			}
+		}
+		p := s.runner.startTake(s.plan, f.plan, logits)
+		out, err := s.runner.run(ctx, p, false, func() ([]any, error) { return append(lent, picked), nil })
+		if err != nil {
+			return nil, err
+		}
+		n := len(f.plan.arrays())
+		f.state = hold(out[:n:n])
+		if len(logits) > 0 {
+			f.outputs = hold(out[n:])
+		}
+	}
+	s.runner.sessions.Add(1)
+	return f, nil
+}
+
+// checkRows refuses rows that the cache does not have.
+func (s *Session) checkRows(method string, rows []int) ([]int32, error) {
+	picked := make([]int32, len(rows))
+	for i, row := range rows {
+		if row < 0 || row >= s.plan.shape.Batch {
+			return nil, usererr.New("kvq.Session.%s: row %d, want 0 to %d", method, row, s.plan.shape.Batch-1)
+		}
+		picked[i] = int32(row)
+	}
+	return picked, nil
+}
+
+func pickRows[T any](list []T, rows []int) []T {
+	out := make([]T, len(rows))
+	for i, row := range rows {
+		out[i] = list[row]
+	}
+	return out
+}
+
+// Save writes the cache to a file, see the function [Save].
+func (s *Session) Save(ctx context.Context, path string) error {
+	if err := s.usable("Save"); err != nil {
+		return err
+	}
+	if err := s.readNewest(ctx); err != nil {
+		return err
+	}
+	if s.state == nil {
+		return usererr.New("kvq.Session.Save: the cache is empty, want at least one token")
+	}
+	return Save(path, s.plan, s.state.list)
+}
+
+// Load takes the place of what the session holds by what Save wrote, of a cache of the same
+// configuration and shape; its capacity may differ. When it fails, the session is as before.
+func (s *Session) Load(path string) error {
+	if s.ended {
+		return usererr.New("kvq.Session.Load: the session is finalized")
+	}
+	plan, state, err := Load(path)
+	if err != nil {
+		return err
+	}
+	shape := plan.shape
+	shape.Capacity = s.plan.shape.Capacity
+	if shape != s.plan.shape || plan.config != s.plan.config {
+		finalize(state)
+		return usererr.New("kvq.Session.Load: %s holds a cache %+v of shape %+v, want %+v of shape %+v", path, plan.config, plan.shape, s.plan.config, s.plan.shape)
+	}
+	slots, err := tensors.CopyFlatData[int32](state[0])
+	if err != nil {
+		finalize(state)
+		return err
+	}
+	s.Reset()
+	s.plan, s.state, s.slots = plan.WithForm(s.plan.form), hold(state), int(slots[0])
+	return nil
+}
+
+// startEdit begins to compile the graph of a method of [Cache] with one argument.
+func (r *runner) startEdit(what string, plan *Plan, argument shapes.Shape, edit func(c Cache, argument *graph.Node)) program {
+	state := plan.Shapes()
+	key := editKey{what: what, batch: plan.shape.Batch, capacity: plan.shape.Capacity}
+	return r.start(key, append(state, argument), len(state), func(_ *model.Scope, in []*graph.Node) []*graph.Node {
+		c := plan.From(in[:len(state)])
+		edit(c, in[len(state)])
+		return c.Nodes()
+	})
+}
+
+// startTake begins to compile the graph that makes a cache of rows of another, and takes the same
+// rows of other arrays.
+func (r *runner) startTake(from, to *Plan, others []shapes.Shape) program {
+	state := from.Shapes()
+	key := editKey{fmt.Sprint("take", others), from.shape.Batch, from.shape.Capacity, to.shape.Batch}
+	inputs := slices.Concat(state, others, []shapes.Shape{shapes.Make(dtypes.Int32, to.shape.Batch)})
+	return r.start(key, inputs, 0, func(_ *model.Scope, in []*graph.Node) []*graph.Node {
+		n, rows := len(state), in[len(in)-1]
+		out := from.TakeRows(to, in[:n], rows)
+		for _, x := range in[n : len(in)-1] {
+			out = append(out, takeRows(x, rows, 0))
+		}
+		return out
+	})
+}
