@@ -10,11 +10,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/cli"
 )
 
 func TestVersionAndHelp(t *testing.T) {
 	if out := mustRun(t, "", "--version"); !strings.HasPrefix(out, "kvq ") || !strings.Contains(out, "go1.") {
 		t.Errorf("version %q", out)
+	}
+	if one, other := mustRun(t, "", "version"), mustRun(t, "", "--version"); one != other {
+		t.Errorf("version prints %q, --version %q", one, other)
+	}
+	if b := parse[cli.Build](t, mustRun(t, "", "version", "--json")); b.Go == "" || b.Version == "" || len(b.Libraries) != len(cli.Libraries) {
+		t.Errorf("version --json: %+v", b)
 	}
 	help := mustRun(t, "", "--help")
 	for _, c := range []string{"devices", "generate", "compare", "evaluate", "memory"} {

@@ -1,28 +1,63 @@
 package cli
 
 import (
-	"fmt"
+	"cmp"
 	"runtime"
 	"runtime/debug"
 	"strings"
 )
 
-// Version names this build and the libraries whose versions decide about results.
-func Version() string {
+// commit is what scripts/setup built, by its -ldflags; "" where something else built it.
+var commit string
+
+// Build says what this program was built from, so that a report of a bug can name it.
+type Build struct {
+	Version  string `json:"version"` // of this module: v1.2.3, or (devel) in a clone
+	Commit   string `json:"commit,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	// versions of the libraries that decide about results, by module
+	Libraries map[string]string `json:"libraries"`
+}
+
+// Libraries are the modules that Build names, in its order.
+var Libraries = []string{"github.com/gomlx/gomlx", "github.com/gomlx/compute", "github.com/gomlx/go-xla"}
+
+// ReadBuild reads what Go put into the program.
+func ReadBuild() Build {
+	b := Build{Version: "(devel)", Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Libraries: map[string]string{}}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "of unknown version, " + runtime.Version()
+		return b
 	}
-	own := info.Main.Version
-	if own == "" {
-		own = "(devel)"
-	}
-	parts := []string{runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
-	for _, dep := range info.Deps {
-		switch dep.Path {
-		case "github.com/gomlx/gomlx", "github.com/gomlx/compute", "github.com/gomlx/go-xla":
-			parts = append(parts, strings.TrimPrefix(dep.Path, "github.com/gomlx/")+" "+dep.Version)
+	b.Version = cmp.Or(info.Main.Version, b.Version)
+	for _, s := range info.Settings { // go install reads git itself
+		if s.Key == "vcs.revision" {
+			b.Commit = cmp.Or(b.Commit, s.Value[:min(12, len(s.Value))])
 		}
 	}
-	return fmt.Sprintf("%s, %s", own, strings.Join(parts, ", "))
+	for _, dep := range info.Deps {
+		for _, path := range Libraries {
+			if dep.Path == path {
+				b.Libraries[path] = dep.Version
+			}
+		}
+	}
+	return b
+}
+
+// Version is the build in one line.
+func Version() string {
+	b := ReadBuild()
+	parts := []string{b.Version}
+	if b.Commit != "" {
+		parts[0] += " at " + b.Commit
+	}
+	parts = append(parts, b.Go, b.Platform)
+	for _, path := range Libraries {
+		if v := b.Libraries[path]; v != "" {
+			parts = append(parts, strings.TrimPrefix(path, "github.com/gomlx/")+" "+v)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
