@@ -27,11 +27,8 @@ Gated models want a token: kvq login.`,
 		Example: `  kvq download HuggingFaceTB/SmolLM2-135M-Instruct
   kvq download meta-llama/Llama-2-7b-chat-hf --revision f5db02db724555f92da89c216ac04704f23d4590
   kvq download bartowski/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct-Q4_K_M.gguf --json`,
-		Args: cobra.ArbitraryArgs,
+		Args: oneModel,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usererr.New("download: %d models, want one, such as meta-llama/Llama-2-7b-chat-hf", len(args))
-			}
 			path, err := cli.FetchModel(c, args[0], revision, offline)
 			if err != nil {
 				return err
@@ -46,6 +43,14 @@ Gated models want a token: kvq login.`,
 	cli.RegisterHub(c.Flags(), &revision, &offline)
 	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
+}
+
+// oneModel is how a command takes the name of a model.
+func oneModel(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usererr.New("%s: %d models, want one, such as meta-llama/Llama-2-7b-chat-hf", c.Name(), len(args))
+	}
+	return nil
 }
 
 // downloadJSON is what download prints with --json.

@@ -30,14 +30,32 @@ type ModelFlags struct {
 
 // Register adds the flags, without --devices.
 func (f *ModelFlags) Register(fs *pflag.FlagSet) {
-	f.Devices = 1 // unless registerDevices offers more
 	RegisterBackend(fs, &f.Backend)
-	fs.StringVarP(&f.model, "model", "m", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
-	RegisterHub(fs, &f.revision, &f.offline)
+	f.RegisterFiles(fs)
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
-	under(fs, modelHeading, "revision", "offline", "max-memory", "dtype", "weights")
+	under(fs, modelHeading, "max-memory", "dtype", "weights")
+}
+
+// RegisterFiles adds the flags that name a model, for a command that reads its files alone.
+func (f *ModelFlags) RegisterFiles(fs *pflag.FlagSet) {
+	f.Devices, f.dtype, f.Weights = 1, "auto", "auto" // unless other flags say more
+	fs.StringVarP(&f.model, "model", "m", "", "a .gguf `file`, a folder in Hugging Face's layout or a name of the hub (default: the small model of the set-up)")
+	RegisterHub(fs, &f.revision, &f.offline)
+	under(fs, modelHeading, "revision", "offline")
+}
+
+// Take is the model that came without a flag, if one did.
+func (f *ModelFlags) Take(args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case f.model != "":
+		return usererr.New("%q beside --model: want one or the other", args[0])
+	}
+	f.model = args[0]
+	return nil
 }
 
 // RegisterDevices is for commands that run one model.
