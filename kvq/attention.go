@@ -8,18 +8,15 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/kernel"
 )
 
-// stepMasks are what is added to scores in this step, the same for all layers. [B, t, ·] float32.
-type stepMasks struct{ codes, exact, own *Node }
+// stepMasks are what the step's queries see of codes, of exact tokens and of the step's own, the
+// same for all layers.
+type stepMasks struct{ codes, exact, own attend.Seen }
 
 func (c *quantizedCache) stepMasks() *stepMasks {
 	if c.masks == nil {
-		window := c.plan.shape.SlidingWindow
 		position := attend.TokenIndex(c.start, c.length, c.step)
-		c.masks = &stepMasks{
-			codes: attend.Mask(c.codeIndex, position, window),
-			exact: attend.Mask(c.exactIndex, position, window),
-			own:   attend.Mask(position, position, window),
-		}
+		view := c.plan.shape.view(position)
+		c.masks = &stepMasks{view.Of(c.codeIndex), view.Of(c.exactIndex), view.Of(position)}
 	}
 	return c.masks
 }
@@ -28,7 +25,7 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	checkAttend(c.plan.shape, c.step, queries)
 	keys, values := c.newKeys[layer], c.newValues[layer]
 	if c.fresh {
-		return attend.Prompt(queries, keys, values, c.start, c.plan.shape.SlidingWindow)
+		return c.plan.shape.prompt(queries, keys, values, c.start)
 	}
 	g := queries.Graph()
 	device := gpu.Of(g.Backend())
@@ -36,11 +33,12 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	if form == attend.Kernel {
 		return attend.UnfoldQueries(c.attendKernel(layer, queries, device).Result(), queries)
 	}
-	q := attend.FoldQueries(queries, c.plan.shape.KVHeads) // [B, K, Q, D]
+	scores := c.plan.shape.scores()
+	q := attend.FoldQueries(queries, c.plan.shape.KVHeads, scores.Scale) // [B, K, Q, D]
 	m, s := c.stepMasks(), c.layers[layer]
-	sum := attend.Exact(q, s.exactKeys, s.exactValues, m.exact)
+	sum := scores.Exact(q, s.exactKeys, s.exactValues, m.exact)
 	if c.step > 1 { // the window does not hold the chunk yet
-		sum = sum.Merge(attend.Exact(q, keys, values, m.own))
+		sum = sum.Merge(scores.Exact(q, keys, values, m.own))
 	}
 	return attend.UnfoldQueries(sum.Merge(c.coded(layer).Attend(form, q)).Result(), queries)
 }
@@ -50,7 +48,7 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 	p, l, s := c.plan, c.plan.layers[layer], c.layers[layer]
 	return attend.Coded{
 		Key: l.key, Value: l.value, Keys: s.key, Values: s.value,
-		Mask: c.stepMasks().codes, Used: c.used, Length: c.length,
+		Scores: p.shape.scores(), Seen: c.stepMasks().codes, Used: c.used, Length: c.length,
 		TileBlocks: attend.TileBlocks(p.shape.KVHeads*p.shape.Batch, p.block/codes.BlockTokens, p.codeSlots/codes.BlockTokens),
 		Functions:  &c.functions,
 	}
@@ -63,7 +61,7 @@ func (c *quantizedCache) attendKernel(layer int, queries *Node, device gpu.Devic
 	k := kernel.New(kernel.Shape{
 		Key: l.key, Value: l.value,
 		Batch: shape.Batch, Heads: shape.KVHeads, Queries: dims(queries)[1] / shape.KVHeads,
-		Blocks: c.plan.codeSlots / codes.BlockTokens, Exact: c.plan.exactSlots(), SlidingWindow: shape.SlidingWindow,
+		Blocks: c.plan.codeSlots / codes.BlockTokens, Exact: c.plan.exactSlots(), SlidingWindow: shape.SlidingWindow, Scores: shape.scores(),
 		CacheType: shape.DType, QueryType: queries.DType(), Processors: device.Processors,
 	})
 	return k.Attend(kernel.Inputs{

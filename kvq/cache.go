@@ -63,7 +63,8 @@ type LayerCache interface {
 
 	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached
 	// and, causally, at one another. It returns [B, H, t, D] in the dtype of the queries. H is a
-	// multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by 1/sqrt(D).
+	// multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by
+	// 1/sqrt(D), or made as [Shape].Attention says.
 	Attend(queries *Node) *Node
 }
 

@@ -35,7 +35,7 @@ func checkFile(t *testing.T, r *recording) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.Config() != r.plan.Config() || plan.Shape() != r.plan.Shape() {
+	if plan.Config() != r.plan.Config() || !plan.Shape().Equal(r.plan.Shape()) {
 		t.Errorf("loaded %+v for %+v, saved %+v for %+v", plan.Config(), plan.Shape(), r.plan.Config(), r.plan.Shape())
 	}
 	for i, a := range plan.Arrays() {

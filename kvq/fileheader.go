@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"reflect"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -25,10 +26,22 @@ type fileEntry struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// fileShape is Shape with the dtype as text.
+// fileShape is Shape with the dtype as text. What it lacks is the zero value.
 type fileShape struct {
 	Layers, Batch, KVHeads, HeadDim, Capacity, SlidingWindow int
 	DType                                                    string
+
+	Attention *Attention `json:",omitempty"`
+}
+
+// ofFile is s as a file has it.
+func (s Shape) ofFile() fileShape {
+	out := fileShape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity,
+		SlidingWindow: s.SlidingWindow, DType: fileDTypes[s.DType]}
+	if !reflect.ValueOf(s.Attention).IsZero() {
+		out.Attention = &s.Attention
+	}
+	return out
 }
 
 // fileDTypes are the names that safetensors has for the dtypes of a state.
@@ -44,8 +57,7 @@ func (p *Plan) fileHeader(digest string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := p.shape
-	shape, err := json.Marshal(fileShape{s.Layers, s.Batch, s.KVHeads, s.HeadDim, s.Capacity, s.SlidingWindow, fileDTypes[s.DType]})
+	shape, err := json.Marshal(p.shape.ofFile())
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +123,9 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 		return nil, usererr.New("shape: %v", err)
 	}
 	shape := Shape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity, SlidingWindow: s.SlidingWindow}
+	if s.Attention != nil {
+		shape.Attention = *s.Attention
+	}
 	for dtype, name := range fileDTypes {
 		if name == s.DType {
 			shape.DType = dtype

@@ -28,7 +28,7 @@ type fullCache struct {
 	in    int  // tokens taken in since it was made from its state
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
-	mask               *Node // of the step, [B, t, Capacity]
+	seen               *attend.Seen // of the step: the whole capacity
 
 	wholeLayers gx.Functions // see Through
 }
@@ -68,28 +68,29 @@ func (c *fullCache) appendTo(layer int, keys, values *Node) {
 func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 	checkAttend(c.shape, c.step, queries)
 	if c.fresh {
-		return attend.Prompt(queries, c.newKeys[layer], c.newValues[layer], c.start, c.shape.SlidingWindow)
+		return c.shape.prompt(queries, c.newKeys[layer], c.newValues[layer], c.start)
 	}
-	q := swapFirst(attend.FoldQueries(queries, c.shape.KVHeads)) // [K, B, Q, D]
+	s := c.shape.scores()
+	q := swapFirst(attend.FoldQueries(queries, c.shape.KVHeads, s.Scale)) // [K, B, Q, D]
 	d := dims(q)
 	rows := func(x *Node) *Node { return Reshape(x, d[0]*d[1], d[2], dims(x)[3]) }
 	product := func(x, y *Node, contract int) *Node {
 		z := Dot(numbers.NarrowTo(rows(x), y.DType()), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
 		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
 	}
-	scores := Add(product(q, c.keys[layer], 2), swapFirst(attend.FoldMask(c.stepMask(), d[2])))
+	scores := s.Finish(product(q, c.keys[layer], 2), c.stepSeen(), d[0], true)
 	p := attend.NewPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
 	return attend.UnfoldQueries(swapFirst(p.Result()), queries)
 }
 
-// stepMask is what is added to scores in this step, the same for all layers: [B, t, Capacity]
-// float32.
-func (c *fullCache) stepMask() *Node {
-	if c.mask == nil {
+// stepSeen is what the step's queries see of all slots, the same for all layers.
+func (c *fullCache) stepSeen() attend.Seen {
+	if c.seen == nil {
 		index := attend.TokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
-		c.mask = attend.Mask(index, attend.TokenIndex(c.start, c.length, c.step), c.shape.SlidingWindow)
+		seen := c.shape.view(attend.TokenIndex(c.start, c.length, c.step)).Of(index)
+		c.seen = &seen
 	}
-	return c.mask
+	return *c.seen
 }
 
 func (c *fullCache) taken() int { return c.in }
@@ -97,7 +98,7 @@ func (c *fullCache) taken() int { return c.in }
 func (c *fullCache) Advance() {
 	c.in += c.step
 	c.length = gx.AddScalar(c.length, c.step)
-	c.step, c.mask, c.fresh = 0, nil, false
+	c.step, c.seen, c.fresh = 0, nil, false
 }
 
 func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
@@ -176,4 +177,5 @@ func checkAttend(s Shape, step int, queries *Node) {
 		exceptions.Panicf("kvq.Attend: queries %s, want [%d, a multiple of %d, %d, %d] (batch, query heads, the appended tokens, head dim)",
 			q, s.Batch, s.KVHeads, step, s.HeadDim)
 	}
+	s.Attention.checkSlopes(q.Dim(1))
 }

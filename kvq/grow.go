@@ -58,7 +58,7 @@ func (p *Plan) WithBatch(batch int) (*Plan, error) {
 func (p *Plan) TakeRows(to *Plan, nodes []*Node, rows *Node) []*Node {
 	same := p.shape
 	same.Batch = to.shape.Batch
-	if p.config != to.config || same != to.shape || len(nodes) != len(p.arrays()) {
+	if p.config != to.config || !same.Equal(to.shape) || len(nodes) != len(p.arrays()) {
 		exceptions.Panicf("kvq.Plan.TakeRows: want a plan that differs in its batch alone, got %+v for %+v", to.shape, p.shape)
 	}
 	if rows.DType() != dtypes.Int32 || rows.Rank() != 1 || rows.Shape().Dim(0) != to.shape.Batch {

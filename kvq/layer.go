@@ -86,7 +86,7 @@ func (c *fullCache) part(layer, t int) part {
 	one.Layers = 1
 	p := part{kind: layerKind{fresh: c.fresh}, nodes: []*Node{c.length, c.start}}
 	if !c.fresh {
-		p.nodes = append(p.nodes, c.stepMask(), c.keys[layer], c.values[layer])
+		p.nodes = append(append(p.nodes, c.stepSeen().Nodes()...), c.keys[layer], c.values[layer])
 	}
 	arrays := shapes.Shape{}
 	if c.fresh {
@@ -99,7 +99,8 @@ func (c *fullCache) part(layer, t int) part {
 		if fresh {
 			inner.keys, inner.values = []*Node{gx.Zeros(g, arrays)}, []*Node{gx.Zeros(g, arrays)}
 		} else {
-			inner.mask, inner.keys, inner.values = nodes[2], nodes[3:4:4], nodes[4:5:5]
+			seen, arrays := one.scores().Take(nodes[2:])
+			inner.seen, inner.keys, inner.values = &seen, arrays[0:1:1], arrays[1:2:2]
 		}
 		return inner, func() []*Node { return []*Node{inner.keys[0], inner.values[0]} }
 	}
@@ -116,7 +117,7 @@ func (c *quantizedCache) part(layer, t int) part {
 	p := part{kind: layerKind{of, c.fresh}, nodes: []*Node{c.length, c.start, c.used}}
 	if !c.fresh {
 		m := c.stepMasks()
-		p.nodes = append(append(p.nodes, m.codes, m.exact), c.layers[layer].nodes()...)
+		p.nodes = slices.Concat(p.nodes, m.codes.Nodes(), m.exact.Nodes(), c.layers[layer].nodes())
 	}
 	fresh := c.fresh
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
@@ -130,8 +131,11 @@ func (c *quantizedCache) part(layer, t int) part {
 			s, _ := of.take(arrays)
 			inner.layers = []layerState{s}
 		} else {
-			inner.masks = &stepMasks{codes: nodes[3], exact: nodes[4]}
-			s, _ := of.take(nodes[5:])
+			scores, masks := one.shape.scores(), stepMasks{}
+			masks.codes, nodes = scores.Take(nodes[3:])
+			masks.exact, nodes = scores.Take(nodes)
+			inner.masks = &masks
+			s, _ := of.take(nodes)
 			inner.layers = []layerState{s}
 		}
 		return inner, func() []*Node { return inner.layers[0].nodes() }

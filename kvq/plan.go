@@ -45,6 +45,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err := checkLayers(r.layers, shape.Layers); err != nil {
 		return nil, err
 	}
+	shape.Attention = shape.Attention.clone()
 	p := &Plan{config: config, shape: shape}
 	if !config.Quantized() {
 		return p, nil

@@ -344,7 +344,13 @@ func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tenso
 			}
 		}
 	}
-	return oracle.Attention(q, k, v, s.in.start, p.SlidingWindow)
+	return s.scores(layer).Attention(q, k, v)
+}
+
+// scores is what the oracle is to know of the plan's attention in a layer.
+func (s *session) scores(layer int) oracle.Scores {
+	p := s.plan.Shape()
+	return oracle.Scores{Start: s.in.start, Window: p.SlidingWindow, Scale: p.Attention.Scale, SoftCap: p.Attention.SoftCap, Slopes: p.Attention.Slopes}
 }
 
 // uncached is attention in float64 over the data itself: a model without a cache.

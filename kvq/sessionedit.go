@@ -166,7 +166,7 @@ func (s *Session) Load(path string) error {
 	}
 	shape := plan.shape
 	shape.Capacity = s.plan.shape.Capacity
-	if shape != s.plan.shape || plan.config != s.plan.config {
+	if !shape.Equal(s.plan.shape) || plan.config != s.plan.config {
 		finalize(state)
 		return usererr.New("kvq.Session.Load: %s holds a cache %+v of shape %+v, want %+v of shape %+v", path, plan.config, plan.shape, s.plan.config, s.plan.shape)
 	}

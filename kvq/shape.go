@@ -1,11 +1,13 @@
 package kvq
 
 import (
+	"reflect"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Shape says what a cache is for. All fields but SlidingWindow are required.
+// Shape says what a cache is for. All fields but SlidingWindow and Attention are required.
 type Shape struct {
 	Layers  int // decoder layers
 	Batch   int // B, rows
@@ -22,7 +24,13 @@ type Shape struct {
 	// SlidingWindow limits attention to the newest so many tokens, the current one included, as in
 	// Mistral; 0 = no limit.
 	SlidingWindow int
+
+	// Attention is how the model makes scores of queries and keys; its zero value is Llama's way.
+	Attention Attention
 }
+
+// Equal tells whether two shapes are the same.
+func (s Shape) Equal(other Shape) bool { return reflect.DeepEqual(s, other) }
 
 func (s Shape) validate() error {
 	for _, f := range []struct {
@@ -35,6 +43,9 @@ func (s Shape) validate() error {
 	}
 	if s.SlidingWindow < 0 {
 		return usererr.New("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)
+	}
+	if err := s.Attention.validate(s.KVHeads); err != nil {
+		return err
 	}
 	switch s.DType {
 	case dtypes.Float32, dtypes.Float16, dtypes.BFloat16:

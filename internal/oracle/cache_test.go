@@ -145,3 +145,41 @@ func TestAttentionByHand(t *testing.T) {
 		}
 	}
 }
+
+// By hand: D = 1, two query heads on one key/value head. The query 1 of the newest token sees keys
+// 0, ln 2, ln 4 as before; each option changes what they weigh.
+func TestScoresByHand(t *testing.T) {
+	k := oracle.Tensor{Shape: []int{1, 1, 3, 1}, Data: []float64{0, math.Log(2), math.Log(4)}}
+	v := oracle.Tensor{Shape: []int{1, 1, 3, 1}, Data: []float64{7, 70, 700}}
+	q := oracle.Tensor{Shape: []int{1, 2, 1, 1}, Data: []float64{1, 1}}
+	start := []int{0}
+	capped := math.Exp(math.Tanh(math.Log(2))) // tanh(ln 2) = 3/5
+	capped4 := math.Exp(math.Tanh(math.Log(4)))
+	for _, c := range []struct {
+		name   string
+		scores oracle.Scores
+		want   [2]float64 // of both heads
+	}{
+		{"scale", oracle.Scores{Scale: 2}, [2]float64{(7 + 4*70 + 16*700) / 21., (7 + 4*70 + 16*700) / 21.}},
+		{"soft cap", oracle.Scores{SoftCap: 1}, [2]float64{(7 + capped*70 + capped4*700) / (1 + capped + capped4), (7 + capped*70 + capped4*700) / (1 + capped + capped4)}},
+		// head 0: all weigh the same; head 1: the farther, the more
+		{"slopes", oracle.Scores{Slopes: []float64{-math.Log(2), 0}}, [2]float64{(4*7 + 4*70 + 4*700) / 12., (7 + 140 + 2800) / 7.}},
+		{"places", oracle.Scores{Slopes: []float64{math.Log(2), 0}, Place: func(_, slot int) int { return min(slot, 1) }}, [2]float64{(0.5*7 + 2*70 + 4*700) / 6.5, (7 + 140 + 2800) / 7.}},
+		{"sees", oracle.Scores{Sees: func(_, head, query, key int) bool { return head == 0 && key < query || key == 0 }}, [2]float64{(7 + 140) / 3., 7}},
+		{"bias", oracle.Scores{Bias: func(_, head, _, key int) float64 { return math.Log(float64(1 + head*key)) }}, [2]float64{(7 + 140 + 2800) / 7., (7 + 2*140 + 3*2800) / (1 + 4 + 12.)}},
+	} {
+		c.scores.Start = start
+		got := c.scores.Attention(q, k, v)
+		for i, w := range c.want {
+			if math.Abs(got.Data[i]-w) > 1e-9 {
+				t.Errorf("%s: %v, wanted %v", c.name, got.Data, c.want)
+				break
+			}
+		}
+	}
+	// Two queries of another sequence see all three keys.
+	two := oracle.Tensor{Shape: []int{1, 1, 2, 1}, Data: []float64{0, 1}}
+	if got := (oracle.Scores{Start: start, Cross: true}).Attention(two, k, v).Data; math.Abs(got[0]-259) > 1e-9 || math.Abs(got[1]-421) > 1e-9 {
+		t.Errorf("cross: %v, wanted 259 and 421", got)
+	}
+}

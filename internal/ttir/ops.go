@@ -59,6 +59,9 @@ func Sub(a, b Value) Value { return arithmetic("sub", a, b) }
 // Mul is a·b, of float32 or int32.
 func Mul(a, b Value) Value { return arithmetic("mul", a, b) }
 
+// Div is a/b, of float32. A GPU's is approximate: off by two units in the last place.
+func Div(a, b Value) Value { return elementwise("arith.divf", F32, a, b) }
+
 // MulAdd is a·b + c of float32, rounded once.
 func MulAdd(a, b, c Value) Value { return elementwise("math.fma", F32, a, b, c) }
 
@@ -129,6 +132,9 @@ func (v Value) AddFloat(x float32) Value { return Add(v, v.k.Float(x)) }
 
 // MulFloat is v·x, of float32.
 func (v Value) MulFloat(x float32) Value { return Mul(v, v.k.Float(x)) }
+
+// AtMost is the smaller of v and x, of float32.
+func (v Value) AtMost(x float32) Value { return elementwise("arith.minnumf", F32, v, v.k.Float(x)) }
 
 // Exp2 is 2^v, of float32. A GPU's is approximate: off by a few units in the last place.
 func (v Value) Exp2() Value { return elementwise("math.exp2", F32, v) }

@@ -67,6 +67,8 @@ var binaries = map[string]func(a, b uint64) uint64{
 	"arith.addf":    func(a, b uint64) uint64 { return fromF32(f32(a) + f32(b)) },
 	"arith.subf":    func(a, b uint64) uint64 { return fromF32(f32(a) - f32(b)) },
 	"arith.mulf":    func(a, b uint64) uint64 { return fromF32(f32(a) * f32(b)) },
+	"arith.divf":    func(a, b uint64) uint64 { return fromF32(f32(a) / f32(b)) },
+	"arith.minnumf": func(a, b uint64) uint64 { return fromF32(min(f32(a), f32(b))) },
 	"arith.maxnumf": func(a, b uint64) uint64 { return fromF32(max(f32(a), f32(b))) },
 }
 

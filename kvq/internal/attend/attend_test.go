@@ -46,7 +46,7 @@ func TestNothingToSeeIsFinite(t *testing.T) {
 		q := Reshape(x, 1, 1, 1, 4)
 		tokens := gx.BroadcastToDims(q, 1, 1, 3, 4)
 		none := gx.Fill(x.Graph(), shapes.Make(dtypes.Float32, 1, 1, 3), Masked)
-		return Exact(q, tokens, tokens, none).Result()
+		return Scores{Scale: 1}.Exact(q, tokens, tokens, Seen{Mask: none}).Result()
 	})
 	defer exec.Finalize()
 	x := []float32{1, 2, 3, 4}
@@ -80,13 +80,14 @@ func TestPromptAndPartsAreTheOracles(t *testing.T) {
 	start := []int{0, 5}
 	for _, window := range []int{0, 7} {
 		exec := MustNewExec(testbackend.XLA(t), func(q, keys, values, start *Node) []*Node {
-			whole := Prompt(q, keys, values, start, window)
 			index := TokenIndex(start, gx.Scalar(q.Graph(), dtypes.Int32, 0), n)
-			folded := FoldQueries(q, k)
+			scores := Scores{Scale: 0.25} // 1/sqrt(d)
+			whole := scores.Prompt(q, keys, values, index, View{Position: index, Window: window})
+			folded := FoldQueries(q, k, scores.Scale)
 			part := func(from, to int) Partial {
 				of := func(x *Node) *Node { return Slice(x, AxisRange(), AxisRange(), AxisRange(from, to)) }
 				mask := Mask(Slice(index, AxisRange(), AxisRange(from, to)), index, window)
-				return Exact(folded, of(keys), of(values), mask)
+				return scores.Exact(folded, of(keys), of(values), Seen{Mask: mask})
 			}
 			merged := part(0, 9).Merge(part(9, 10)).Merge(part(10, n))
 			return []*Node{whole, UnfoldQueries(merged.Result(), q)}
@@ -138,7 +139,7 @@ func TestFormsAgree(t *testing.T) {
 				index := Iota(g, shapes.Make(dtypes.Int32, b, slots), 1)
 				coded := Coded{
 					Key: key, Value: value, Keys: key.Encode(keys, nil), Values: value.Encode(values, nil),
-					Mask:   Mask(index, gx.Fill(g, shapes.Make(dtypes.Int32, b, 1), 100), 90),
+					Seen:   Seen{Mask: Mask(index, gx.Fill(g, shapes.Make(dtypes.Int32, b, 1), 100), 90)},
 					Used:   gx.Fill(g, shapes.Make(dtypes.Int32, b), slots),
 					Length: gx.Scalar(g, dtypes.Int32, slots), TileBlocks: TileBlocks(b*k, 1, blocks), Functions: &gx.Functions{},
 				}

@@ -13,7 +13,8 @@ type Coded struct {
 	Key, Value   codes.Format
 	Keys, Values codes.Blocks
 
-	Mask   *Node // [B, t, N*32] float32: what is added to scores
+	Scores Scores
+	Seen   Seen  // of N*32 slots
 	Used   *Node // [B] int32: slots in use
 	Length *Node // int32 scalar, not negative
 

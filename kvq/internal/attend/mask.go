@@ -48,8 +48,12 @@ func TokenIndex(start, first *Node, t int) *Node {
 	return Sub(slot, gx.BroadcastToDims(Reshape(start, b, 1), b, t))
 }
 
-// FoldMask repeats a mask [B, t, N] for the q queries that share a key/value head: [B, 1, Q, N].
-func FoldMask(mask *Node, q int) *Node {
+// FoldMask repeats a mask [B, t, N] for the q queries that share a key/value head, [B, 1, Q, N]. A
+// mask [B, H, t, N], one for each query head, becomes [B, K, Q, N].
+func FoldMask(mask *Node, kvHeads, q int) *Node {
+	if mask.Rank() == 4 {
+		return Reshape(mask, mask.Shape().Dim(0), kvHeads, q, mask.Shape().Dim(3))
+	}
 	b, t, n := mask.Shape().Dim(0), mask.Shape().Dim(1), mask.Shape().Dim(2)
 	return Reshape(gx.BroadcastToDims(Reshape(mask, b, 1, t, n), b, q/t, t, n), b, 1, q, n)
 }

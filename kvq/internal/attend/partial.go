@@ -1,8 +1,6 @@
 package attend
 
 import (
-	"math"
-
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -40,12 +38,12 @@ func (p Partial) Merge(q Partial) Partial {
 // Result divides by the sum: the attention output [B, K, Q, D] float32.
 func (p Partial) Result() *Node { return Div(p.Out, p.Sum) }
 
-// FoldQueries brings queries [B, H, t, D] to [B, K, Q, D], scaled by 1/sqrt(D): the H/K query heads
+// FoldQueries brings queries [B, H, t, D] to [B, K, Q, D], multiplied by scale: the H/K query heads
 // of a key/value head and their t tokens become rows of one product.
-func FoldQueries(queries *Node, kvHeads int) *Node {
+func FoldQueries(queries *Node, kvHeads int, scale float64) *Node {
 	s := queries.Shape()
 	b, h, t, d := s.Dim(0), s.Dim(1), s.Dim(2), s.Dim(3)
-	return gx.MulScalar(Reshape(queries, b, kvHeads, h/kvHeads*t, d), 1/math.Sqrt(float64(d)))
+	return gx.MulScalar(Reshape(queries, b, kvHeads, h/kvHeads*t, d), scale)
 }
 
 // UnfoldQueries is the way back: [B, K, Q, D] float32 -> [B, H, t, D] in the dtype of like [B, H,
@@ -55,9 +53,9 @@ func UnfoldQueries(out, like *Node) *Node {
 }
 
 // Exact is attention over keys and values [B, K, N, D] in full precision, of queries [B, K, Q, D]
-// that are scaled. mask is what is added to scores, [B, t, N] float32.
-func Exact(q, keys, values, mask *Node) Partial {
-	scores := Add(scoresOf(q, keys), FoldMask(mask, dims(q)[2]))
+// that are scaled.
+func (s Scores) Exact(q, keys, values *Node, seen Seen) Partial {
+	scores := s.Finish(scoresOf(q, keys), seen, dims(q)[1], false)
 	return NewPartial(scores, func(w *Node) *Node { return weightedSum(w, values) })
 }
 

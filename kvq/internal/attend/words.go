@@ -6,7 +6,7 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// scoresOfCodes is the key of a function.
+// scoresOfCodes is the key of a function. All layers of a cache share their [Scores].
 type scoresOfCodes struct{ codes.Format }
 
 // words is attention of one token over all blocks at once: the codes are read, multiplied and
@@ -15,14 +15,12 @@ func (c Coded) words(q *Node) Partial {
 	sums := codes.NewSums(c.Length)
 	// A function, whose result is stored: otherwise XLA's CPU compiler makes the scores twice, for
 	// the largest and for the weights.
-	in := append([]*Node{q, c.Length, c.Mask}, c.Keys.Nodes()...) // mask: [B, 1, N*32]
+	in := append(append([]*Node{q, c.Length}, c.Seen.Nodes()...), c.Keys.Nodes()...)
 	scores := c.Functions.Call(scoresOfCodes{c.Key}, in, func(in []*Node) []*Node {
-		keys, _ := c.Key.Take(in[3:])
+		seen, rest := c.Scores.Take(in[2:])
+		keys, _ := c.Key.Take(rest)
 		scores := c.Key.Scores(in[0], keys, codes.NewSums(in[1])) // [N, B, K, Q, 32]
-		d := dims(scores)
-		mask := TransposeAllAxes(Reshape(in[2], d[1], d[0], codes.BlockTokens), 1, 0, 2)
-		mask = Reshape(mask, d[0], d[1], 1, 1, codes.BlockTokens)
-		return []*Node{Add(scores, gx.BroadcastToDims(mask, d...))}
+		return []*Node{c.Scores.ofBlocks(scores, seen)}
 	})[0]
 	d := dims(scores)
 	column := func(x *Node) *Node { return Reshape(x, d[1], d[2], d[3], 1) }
@@ -33,4 +31,23 @@ func (c Coded) words(q *Node) Partial {
 		Sum: column(gx.ReduceSum(sums.Blocks(weights), 3)),
 		Out: c.Value.WeightedSum(weights, c.Values, sums),
 	}
+}
+
+// ofBlocks makes scores of products of single queries with blocks of keys, [N, B, K, Q, 32].
+func (s Scores) ofBlocks(products *Node, seen Seen) *Node {
+	d := dims(products)
+	fold := func(x *Node) *Node { // [B, 1, N*32], or one for each query head
+		if x.Rank() == 4 {
+			x = TransposeAllAxes(Reshape(x, d[1], d[2], d[3], d[0], codes.BlockTokens), 3, 0, 1, 2, 4)
+			return x
+		}
+		x = TransposeAllAxes(Reshape(x, d[1], d[0], codes.BlockTokens), 1, 0, 2)
+		x = Reshape(x, d[0], d[1], 1, 1, codes.BlockTokens)
+		return gx.BroadcastToDims(x, d...)
+	}
+	var slopes *Node
+	if seen.Distance != nil {
+		slopes = Reshape(s.slopes(products.Graph(), d[2], d[3]), 1, 1, d[2], d[3], 1)
+	}
+	return s.of(products, seen, slopes, fold)
 }

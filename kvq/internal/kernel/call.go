@@ -35,7 +35,11 @@ func (k Attention) nodes(in Inputs) []*Node {
 		list = append(list, numbers.Rotate(gx.MulScalar(attend.Float32(in.Queries), k.scoreScale())))
 	}
 	list = append(append(list, in.Position, in.Used, in.CodeIndex), in.Keys.Nodes()...)
-	return append(append(list, in.Values.Nodes()...), in.ExactIndex, in.ExactKeys, in.ExactValues)
+	list = append(append(list, in.Values.Nodes()...), in.ExactIndex, in.ExactKeys, in.ExactValues)
+	if slopes := k.Scores.Slopes; len(slopes) > 0 {
+		list = append(list, ConvertDType(Const(in.Queries.Graph(), slopes), dtypes.Float32))
+	}
+	return list
 }
 
 // Attend is attention of single tokens over all that a layer holds.

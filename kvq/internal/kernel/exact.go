@@ -21,7 +21,7 @@ type exactSide struct {
 // sum of weights, the output [D].
 type exactState struct{ best, sum, out ttir.Value }
 
-func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {
+func (s exactSide) attend(t *ttir.Kernel, scoring scoring, split, head, query, row, now ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {
 	k := s.k
 	from := split.AddInt(-k.splits).MulInt(exactTile)
 	to := ttir.Select(ttir.Less(split, t.Int(k.splits)), from, ttir.Min(from.AddInt(exactTile), t.Int(k.Exact)))
@@ -33,7 +33,8 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, vi
 		slot := ttir.Add(i, t.Range(exactTile, 0, 1))
 		inside := ttir.Less(slot, t.Int(k.Exact))
 		slot = ttir.Min(slot, t.Int(k.Exact-1))
-		seen := visible(ttir.Load(s.index, ttir.Add(row.MulInt(k.Exact), slot)))
+		token := ttir.Load(s.index, ttir.Add(row.MulInt(k.Exact), slot))
+		seen := visible(token)
 		channel := t.Range(k.dim(), 1, 2)
 		place := ttir.Add(ttir.Add(head.MulInt(k.Exact), slot).MulInt(k.dim()).Expand(1), channel)
 		keys, values := ttir.Load(s.keys, place).ToFloat(), ttir.Load(s.values, place).ToFloat()
@@ -42,7 +43,8 @@ func (s exactSide) attend(t *ttir.Kernel, split, head, query, row ttir.Value, vi
 			state := carried[3*r : 3*r+3]
 			q := ttir.Load(s.q, ttir.Add(query.AddInt(r).MulInt(k.dim()), channel)).ToFloat()
 			q = q.MulFloat(float32(k.scoreScale() * math.Log2E))
-			score := ttir.Select(seen, ttir.Mul(keys, q).Sum(1), t.Float(maskedScore))
+			score := scoring.of(ttir.Mul(keys, q).Sum(1), scoring.slope(query, r), now, token)
+			score = ttir.Select(seen, score, t.Float(maskedScore))
 			score = ttir.Select(inside, score, t.Float(outsideScore))
 			best := ttir.Max(state[0], score.Max(0))
 			fade, weight := ttir.Sub(state[0], best).Exp2(), ttir.Sub(score, best).Exp2()

@@ -24,6 +24,7 @@ type Shape struct {
 	Blocks                int // of codes, C/32
 	Exact                 int // E, slots of sinks and window
 	SlidingWindow         int // 0: no limit
+	Scores                attend.Scores
 
 	// of exact keys and values, and of scales that have no format of their own
 	CacheType dtypes.DType
@@ -58,8 +59,8 @@ func New(s Shape) Attention {
 
 func (k Attention) dim() int { return k.Key.HeadDim }
 
-// scoreScale is what scores are multiplied by.
-func (k Attention) scoreScale() float64 { return 1 / math.Sqrt(float64(k.dim())) }
+// scoreScale is what products are multiplied by.
+func (k Attention) scoreScale() float64 { return k.Scores.Scale }
 
 // In the kernel scores count log2(e) times, so that exponentials are powers of two.
 const (
@@ -109,6 +110,7 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 //	position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32
 //	codes, scales, zeros of keys, then of values (see [codes.Blocks]; no zeros where there are none)
 //	exactIndex [B, E], exact keys and values [B, K, E, D]
+//	slopes [H] float32, where there are any
 //	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32: of rotated values the
 //	output is rotated, that of exact ones not
 func (k Attention) build() *ttir.Kernel {
@@ -120,7 +122,11 @@ func (k Attention) build() *ttir.Kernel {
 	}
 	position, used, index := t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
 	key, value := k.side(t, k.Key), k.side(t, k.Value)
+	scoring := scoring{k: k}
 	window := exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.CacheType)), t.Pointer(elemOf(k.CacheType))}
+	if len(k.Scores.Slopes) > 0 {
+		scoring.slopes = t.Pointer(ttir.F32)
+	}
 	top, sum, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
 
 	part, split := t.ProgramID(0), t.ProgramID(1)
@@ -138,7 +144,7 @@ func (k Attention) build() *ttir.Kernel {
 		}
 		return seen
 	}
-	exact := window.attend(t, split, head, query, row, visible)
+	exact := window.attend(t, scoring, split, head, query, row, now, visible)
 
 	queries := key.queries(t, rotated, query)
 	rows := k.queriesPerProgram
@@ -153,6 +159,10 @@ func (k Attention) build() *ttir.Kernel {
 		carried = append(append(carried, exact[r].best, t.Fill(t.Float(0), slots...)), state...)
 	}
 	each := len(carried) / rows
+	slopes := make([]ttir.Value, rows)
+	for r := range slopes {
+		slopes[r] = scoring.slope(query, r)
+	}
 	carried = t.For(first, last, k.tile, stages, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
 		tile := ttir.Add(i, t.Range(k.tile, 0, 2)) // [tile, 1]
 		inside := ttir.Less(tile, last)
@@ -165,7 +175,7 @@ func (k Attention) build() *ttir.Kernel {
 		var next []ttir.Value
 		for r := range rows {
 			state := carried[r*each : (r+1)*each]
-			score := ttir.Select(seen, scores[r], t.Float(maskedScore))
+			score := ttir.Select(seen, scoring.of(scores[r], slopes[r], now, token), t.Float(maskedScore))
 			score = ttir.Select(inside, score, t.Float(outsideScore))
 			best := ttir.Max(state[0], score.Reshape(k.tile*codes.BlockTokens).Max(0))
 			fade := ttir.Sub(state[0], best).Exp2()

@@ -87,6 +87,35 @@ func kernelCases() []kernelCase {
 	}
 }
 
+// scoredCase is a layer of a model that makes scores in another way than Llama.
+type scoredCase struct {
+	kernelCase
+	scores attend.Scores // its scale 0: 1/sqrt(dim)
+}
+
+// scoredCases are all kernelCases, and some with scores of every kind.
+func scoredCases() []scoredCase {
+	var list []scoredCase
+	for _, c := range kernelCases() {
+		list = append(list, scoredCase{kernelCase: c})
+		add := func(name string, s attend.Scores) {
+			c := c
+			c.name += ", " + name
+			list = append(list, scoredCase{c, s})
+		}
+		switch c.name {
+		case "keys per channel, sliding":
+			add("soft cap and scale", attend.Scores{Scale: 1 / 6., SoftCap: 3})
+			add("slopes", attend.Scores{Slopes: []float64{0.5, 0.25, 0.125, 0}})
+		case "tutorial":
+			add("soft cap and slopes", attend.Scores{SoftCap: 20, Slopes: []float64{0.5, 0.25, 0.125, 0, 2, 1 / 64.}})
+		case "keys rotated alone":
+			add("soft cap and slopes", attend.Scores{SoftCap: 20, Slopes: []float64{1 / 16., 1 / 8., 1 / 64., 0.5}})
+		}
+	}
+	return list
+}
+
 // kernelTest is a kernel, and the state of a layer that holds made-up codes, scales and tokens: two
 // rows, the second with fewer tokens.
 type kernelTest struct {
@@ -95,15 +124,19 @@ type kernelTest struct {
 	state []any
 }
 
-func (c kernelCase) shape() Shape {
+func (c scoredCase) shape() Shape {
+	if c.scores.Scale == 0 {
+		c.scores.Scale = 1 / math.Sqrt(float64(c.dim))
+	}
 	return Shape{
-		Key: c.key.format(true, c.dim), Value: c.value.format(false, c.dim),
+		Scores: c.scores,
+		Key:    c.key.format(true, c.dim), Value: c.value.format(false, c.dim),
 		Batch: 2, Heads: c.kvHeads, Queries: c.heads / c.kvHeads, Blocks: c.blocks, Exact: c.exact, SlidingWindow: c.sliding,
 		CacheType: c.dtype, QueryType: dtypes.Float32,
 	}
 }
 
-func newKernelTest(t *testing.T, c kernelCase) kernelTest {
+func newKernelTest(t *testing.T, c scoredCase) kernelTest {
 	t.Helper()
 	s := c.shape()
 	rng := rand.New(rand.NewPCG(7, 11))
@@ -190,20 +223,20 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(in In
 func (k Attention) graph(in Inputs, form attend.Form) attend.Partial {
 	q := gx.MulScalar(in.Queries, k.scoreScale())
 	position := Reshape(in.Position, k.Batch, 1)
+	view := attend.View{Position: position, Window: k.SlidingWindow, Distances: len(k.Scores.Slopes) > 0}
 	coded := attend.Coded{
+		Scores: k.Scores, Seen: view.Of(in.CodeIndex), Used: in.Used,
 		Key: k.Key, Value: k.Value, Keys: in.Keys, Values: in.Values,
-		Mask: attend.Mask(in.CodeIndex, position, k.SlidingWindow), Used: in.Used,
 		Length:     gx.ReduceMax(in.Position),
 		TileBlocks: attend.TileBlocks(k.Batch*k.Heads, max(1, k.Key.Group/codes.BlockTokens), k.Blocks), Functions: &gx.Functions{},
 	}
-	exact := attend.Mask(in.ExactIndex, position, k.SlidingWindow)
 	sum := coded.Attend(form, q)
-	return sum.Merge(attend.Exact(q, attend.Float32(in.ExactKeys), attend.Float32(in.ExactValues), exact))
+	return sum.Merge(k.Scores.Exact(q, attend.Float32(in.ExactKeys), attend.Float32(in.ExactValues), view.Of(in.ExactIndex)))
 }
 
 // The kernel, executed on the processor, gives what graph operations give for the same cache.
 func TestKernelEqualsGraph(t *testing.T) {
-	for _, c := range kernelCases() {
+	for _, c := range scoredCases() {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name != "tutorial" && c.name != "preset smallest" {
 				testlane.Slow(t, "the tutorial's kernel and that of preset smallest stand for all")
@@ -233,7 +266,7 @@ func TestKernelOnCUDA(t *testing.T) {
 	defer backend.Finalize()
 	on := gpu.Of(backend)
 	t.Logf("%+v", on)
-	for _, c := range kernelCases() {
+	for _, c := range scoredCases() {
 		t.Run(c.name, func(t *testing.T) {
 			x := newKernelTest(t, c)
 			form, reason := attend.Choose(attend.Query{Device: on, Devices: 1, Tokens: 1, Key: x.k.Key, Value: x.k.Value, Queries: dtypes.Float32})

@@ -1,0 +1,138 @@
+package kvq_test
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testlane"
+	. "github.com/kvqbook/kvqbook/kvq"
+)
+
+// attentionCases are models that attend in another way than Llama. Each runs over every cache. The
+// first has all at once, and stands for the others outside of --all.
+var attentionCases = []struct {
+	name   string
+	change func(s *Shape)
+}{
+	{"all at once", func(s *Shape) {
+		s.Attention = Attention{Scale: 0.3, SoftCap: 2, Slopes: []float64{0.5, 0.25, 0.125, 0}}
+		s.SlidingWindow = 60
+	}},
+	{"scale", func(s *Shape) { s.Attention.Scale = 0.5 }},
+	{"soft cap", func(s *Shape) { s.Attention.SoftCap = 1.5 }},
+	{"slopes", func(s *Shape) { s.Attention.Slopes = ALiBiSlopes(suiteHeads) }},
+}
+
+// attentionCaches are caches of every kind, as few as that takes; the rest of the suite's run in
+// --all.
+var attentionCaches = []string{"full precision", "quanto 4 bit", "preset balanced"}
+
+// Every cache attends as the model does: to a prompt, with single tokens by every form of graph
+// operations, and with a chunk. TestKernelEqualsGraph has the kernel.
+func TestAttentionOfModels(t *testing.T) {
+	for i, model := range attentionCases {
+		t.Run(model.name, func(t *testing.T) {
+			for _, c := range suiteCases(t) {
+				t.Run(c.name, func(t *testing.T) {
+					switch {
+					case i > 0 || !slices.Contains(attentionCaches, c.name):
+						testlane.OnlyAll(t, "all at once, over caches of three kinds, stands for each")
+					case c.name != "full precision":
+						testlane.Slow(t, "full precision stands for all")
+					}
+					t.Parallel()
+					c.attends(t, model.change)
+				})
+			}
+		})
+	}
+}
+
+// attends compares a prompt, single tokens and a chunk with the oracle.
+func (c suiteCase) attends(t *testing.T, change func(s *Shape)) {
+	t.Helper()
+	const prompt = 110
+	shape := c.shape(2, prompt+20)
+	change(&shape)
+	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, c.fitted(), shape), makeInputs(3, shape, suiteHeads, prompt+20, 0, 9))}
+	r.prompt(prompt)
+	r.requireAttention("prompt", prompt, func(layer int) oracle.Tensor { return r.uncached(layer, prompt) })
+	for _, n := range []int{1, 1, 3, 1} {
+		before := r.held()
+		r.step(n)
+		// What is flushed at the start of a step is held as codes after it.
+		if n == 1 {
+			before = r.held()
+		}
+		r.requireAttention("step", n, func(layer int) oracle.Tensor { return r.expected(layer, n, before[layer]) })
+	}
+	if testlane.All() && r.config.Quantized() {
+		tiles := &recording{suiteCase: c, session: newSession(t, r.plan.WithForm(Tiles), r.in)}
+		tiles.slots, tiles.state = r.slots, r.state
+		tiles.step(1)
+		held := tiles.held()
+		tiles.requireAttention("step in tiles", 1, func(layer int) oracle.Tensor { return tiles.expected(layer, 1, held[layer]) })
+	}
+}
+
+// By hand from the paper: 2^-1 to 2^-8 for 8 heads; for 12 heads, the slopes of 8 and every second
+// one of 16.
+func TestALiBiSlopesByHand(t *testing.T) {
+	root := math.Sqrt(0.5)
+	eight := []float64{1. / 2, 1. / 4, 1. / 8, 1. / 16, 1. / 32, 1. / 64, 1. / 128, 1. / 256}
+	for _, c := range []struct {
+		heads int
+		want  []float64
+	}{
+		{8, eight},
+		{2, []float64{1. / 16, 1. / 256}},
+		{12, append(slices.Clone(eight), root, root/2, root/4, root/8)},
+	} {
+		got := ALiBiSlopes(c.heads)
+		if len(got) != len(c.want) {
+			t.Fatalf("%d heads: %v, want %v", c.heads, got, c.want)
+		}
+		for i, w := range c.want {
+			if math.Abs(got[i]-w) > 1e-12 {
+				t.Errorf("%d heads: %v, want %v", c.heads, got, c.want)
+				break
+			}
+		}
+	}
+}
+
+// What no model has is refused, by its name.
+func TestAttentionRefused(t *testing.T) {
+	for _, c := range []struct {
+		want   string
+		change func(s *Shape)
+	}{
+		{"kvq.Attention.Scale: want a finite number", func(s *Shape) { s.Attention.Scale = math.NaN() }},
+		{"kvq.Attention.SoftCap: want 0 (none) or more, got -1", func(s *Shape) { s.Attention.SoftCap = -1 }},
+		{"kvq.Attention.SoftCap", func(s *Shape) { s.Attention.SoftCap = math.Inf(1) }},
+		{"a multiple of the 2 key/value heads, got 3", func(s *Shape) { s.Attention.Slopes = []float64{1, 2, 3} }},
+		{"got -1 for head 1", func(s *Shape) { s.Attention.Slopes = []float64{1, -1} }},
+	} {
+		shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 64, Capacity: 64, DType: dtypes.Float32}
+		c.change(&shape)
+		if _, err := New(Tutorial(), shape); err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, ErrInput) {
+			t.Errorf("%v, want an input error with %q", err, c.want)
+		}
+	}
+}
+
+// A plan does not change with the shape it was made from.
+func TestPlanKeepsItsShape(t *testing.T) {
+	slopes := []float64{1, 2}
+	plan := newPlan(t, Config{}, Shape{Layers: 1, Batch: 1, KVHeads: 2, HeadDim: 8, Capacity: 8, DType: dtypes.Float32, Attention: Attention{Slopes: slopes}})
+	slopes[0] = 7
+	if got := plan.Shape().Attention.Slopes[0]; got != 1 {
+		t.Errorf("slope %v, want 1", got)
+	}
+}
