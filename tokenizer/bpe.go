@@ -76,6 +76,9 @@ func (m *bpe) encode(ids []Token, word string) []Token {
 		}
 	}
 	symbols := m.join(m.split(word))
+	if len(symbols) == 0 {
+		return ids
+	}
 	unknowns := false // whether the token before is an unknown one of this word
 	for i := int32(0); i >= 0; i = symbols[i].next {
 		s := symbols[i]
@@ -100,7 +103,8 @@ func (m *bpe) encode(ids []Token, word string) []Token {
 	return ids
 }
 
-// split makes one symbol of each character.
+// split makes one symbol of each character. Where there is no token for unknown ones they vanish
+// here, and their neighbours may join.
 func (m *bpe) split(word string) []symbol {
 	symbols := make([]symbol, 0, utf8.RuneCountInString(word))
 	for start := 0; start < len(word); {
@@ -109,6 +113,10 @@ func (m *bpe) split(word string) []symbol {
 		id, found := m.ids[text]
 		if !found {
 			if id, found = m.inner[text]; !found {
+				if m.unknown < 0 && m.byteIDs == nil {
+					start += size
+					continue
+				}
 				id = noSymbol
 			}
 		}
@@ -116,7 +124,9 @@ func (m *bpe) split(word string) []symbol {
 		symbols = append(symbols, symbol{id: id, prev: n - 1, next: n + 1, start: int32(start), end: int32(start + size)})
 		start += size
 	}
-	symbols[len(symbols)-1].next = -1
+	if len(symbols) > 0 {
+		symbols[len(symbols)-1].next = -1
+	}
 	return symbols
 }
 

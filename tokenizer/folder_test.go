@@ -41,21 +41,21 @@ func tinyFolder(t testing.TB, file map[string]any, settings string) string {
 }
 
 // By hand: ab is joined before cd, then both; e is not in the vocabulary and, without an unknown
-// token, vanishes.
+// token, vanishes before anything is joined, as in Hugging Face's tokenizers 0.23.3.
 func TestTinyBPE(t *testing.T) {
 	tok, err := FromFolder(tinyFolder(t, nil, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string][]Token{
-		"": nil, "abcd": {6}, "bcd": {1, 5}, "aab": {0, 4}, "abab": {4, 4}, "acd</s>ab": {0, 5, 8, 4}, "aeb": {0, 1}, "<s>": {7},
+		"": nil, "abcd": {6}, "bcd": {1, 5}, "aab": {0, 4}, "abab": {4, 4}, "acd</s>ab": {0, 5, 8, 4}, "aeb": {4}, "aebcd": {6}, "e": nil, "<s>": {7},
 	} {
 		if got := tok.Encode(text); !slices.Equal(got, want) {
 			t.Errorf("Encode(%q) = %v, want %v", text, got, want)
 		}
 	}
-	if got := tok.EncodeWith("a</s>b", EncodeOptions{SplitSpecialTokens: true}); !slices.Equal(got, []Token{0, 1}) {
-		t.Errorf("special tokens split: %v, want [0 1]", got)
+	if got := tok.EncodeWith("a</s>b", EncodeOptions{SplitSpecialTokens: true}); !slices.Equal(got, []Token{4}) {
+		t.Errorf("special tokens split: %v, want [4]", got)
 	}
 	if got, want := tok.Decode([]Token{7, 6, 99, -1, 8}, false), "<s>abcd</s>"; got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -102,6 +102,22 @@ func TestBeginOfSequenceRules(t *testing.T) {
 		if got := tok.EncodeWith("a", EncodeOptions{WithoutSpecialTokens: true}); !slices.Equal(got, []Token{0}) {
 			t.Errorf("%s: without special tokens %v, want [0]", c.name, got)
 		}
+	}
+}
+
+// Special tokens that the vocabulary (of 9) does not have are added behind it, in the order of
+// transformers, which gave these ids.
+func TestNamedTokensAreAdded(t *testing.T) {
+	tok, err := FromFolder(tinyFolder(t, nil, `{"pad_token": "[PAD]", "bos_token": "<nowhere>", "eos_token": "</s>", "sep_token": "[SEP]",
+		"mask_token": null, "additional_special_tokens": ["[A]", "[B]", "[PAD]"], "extra_special_tokens": {"image": "<img>"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tok.Encode("[PAD]ab<nowhere>[SEP][B][A]</s><img>"), []Token{11, 4, 9, 10, 13, 12, 8, 14}; !slices.Equal(got, want) {
+		t.Errorf("ids %v, want %v", got, want)
+	}
+	if tok.BOS() != 9 || tok.EOS() != 8 || tok.Pad() != 11 || !tok.IsSpecial(13) || tok.VocabSize() != 15 || tok.ModelVocabSize() != 7 {
+		t.Errorf("bos %d, eos %d, pad %d, size %d and %d; want 9, 8, 11, 15 and 7", tok.BOS(), tok.EOS(), tok.Pad(), tok.VocabSize(), tok.ModelVocabSize())
 	}
 }
 
@@ -163,7 +179,7 @@ func TestFolderRefuses(t *testing.T) {
 			"single": []any{map[string]any{"SpecialToken": map[string]any{"id": "<x>"}}}}}, `"<x>"`},
 		{"added token", "", map[string]any{"added_tokens": []any{map[string]any{"id": -3, "content": "x"}}}, "id -3"},
 		{"settings", `{"bos_token": `, nil, settingsFile},
-		{"token of the settings", `{"bos_token": "<nowhere>"}`, nil, `"<nowhere>"`},
+		{"token of the settings", `{"bos_token": 5}`, nil, "came 5, want a token's name"},
 		{"id of the settings", `{"added_tokens_decoder": {"x": {}}}`, nil, `"x"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

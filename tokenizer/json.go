@@ -50,10 +50,16 @@ type modelJSON struct {
 // parseJSON makes a tokenizer of a tokenizer.json's content, and of tokens that
 // tokenizer_config.json adds.
 func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
+	return parseFile(data, more, func(*fileJSON) {})
+}
+
+// parseFile is parseJSON with a change of the file's fields.
+func parseFile(data []byte, more []addedToken, change func(*fileJSON)) (*Tokenizer, error) {
 	var file fileJSON
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, usererr.New("not a tokenizer.json: %w", err)
 	}
+	change(&file)
 	if file.Model == nil {
 		return nil, usererr.New("field %.60q is absent", "model")
 	}

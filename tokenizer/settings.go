@@ -1,0 +1,162 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+)
+
+// settings is a tokenizer_config.json.
+type settings struct {
+	Class  string `json:"tokenizer_class"`
+	AddBOS flag   `json:"add_bos_token"`
+	AddEOS flag   `json:"add_eos_token"`
+
+	AddPrefixSpace flag `json:"add_prefix_space"`
+
+	Legacy       legacyFlag               `json:"legacy"`
+	BOS          tokenName                `json:"bos_token"`
+	EOS          tokenName                `json:"eos_token"`
+	Pad          tokenName                `json:"pad_token"`
+	Unknown      tokenName                `json:"unk_token"`
+	Separator    tokenName                `json:"sep_token"`
+	Classifier   tokenName                `json:"cls_token"`
+	Mask         tokenName                `json:"mask_token"`
+	Additional   tokenNames               `json:"additional_special_tokens"`
+	Extra        tokenNames               `json:"extra_special_tokens"`
+	ChatTemplate chatTemplates            `json:"chat_template"`
+	Added        map[string]settingsToken `json:"added_tokens_decoder"`
+}
+
+type settingsToken struct {
+	addedJSON
+}
+
+// tokenName is a token's name, as a text or as an object that has it as its content; "" for none.
+// set: the field is there, and be it null.
+type tokenName struct {
+	name string
+	set  bool
+}
+
+func (n *tokenName) UnmarshalJSON(data []byte) error {
+	n.set = true
+	if isNull(data) {
+		return nil
+	}
+	if json.Unmarshal(data, &n.name) == nil {
+		return nil
+	}
+	var object struct {
+		Content string `json:"content"`
+	}
+	if err := json.Unmarshal(data, &object); err != nil {
+		return usererr.New("came %.60s, want a token's name", data)
+	}
+	n.name = object.Content
+	return nil
+}
+
+// tokenNames are those of a list, or of an object that gives each a role, in the file's order.
+type tokenNames []tokenName
+
+func (n *tokenNames) UnmarshalJSON(data []byte) error {
+	if isNull(data) {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	open, err := d.Token()
+	if open != json.Delim('[') && open != json.Delim('{') || err != nil {
+		return usererr.New("came %.60s, want a list of tokens' names", data)
+	}
+	for d.More() {
+		if open == json.Delim('{') {
+			if _, err := d.Token(); err != nil { // the role
+				return err
+			}
+		}
+		var one tokenName
+		if err := d.Decode(&one); err != nil {
+			return err
+		}
+		*n = append(*n, one)
+	}
+	return nil
+}
+
+// chatTemplates is one template, or several with names of which "default" counts.
+type chatTemplates string
+
+func (c *chatTemplates) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		*c = chatTemplates(text)
+		return nil
+	}
+	var list []struct{ Name, Template string }
+	if err := json.Unmarshal(data, &list); err != nil {
+		return usererr.New("want a template or a list of named templates")
+	}
+	for _, t := range list {
+		if t.Name == "default" {
+			*c = chatTemplates(t.Template)
+		}
+	}
+	return nil
+}
+
+func readSettings(path string) (settings, error) {
+	var config settings
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config, nil
+	}
+	if err != nil {
+		return config, err
+	}
+	if err := json.Unmarshal(data, &config); err != nil {
+		return config, usererr.New("%s: %w", path, err)
+	}
+	return config, nil
+}
+
+// named are the names of special tokens in the settings, in the order of transformers.
+func (s settings) named() []tokenName {
+	return slices.Concat([]tokenName{s.BOS, s.EOS, s.Unknown, s.Separator, s.Pad, s.Classifier, s.Mask}, s.Additional, s.Extra)
+}
+
+// legacyFlag is a field that Python reads by its truth: null is there, and false.
+type legacyFlag struct{ set, value bool }
+
+func (b *legacyFlag) UnmarshalJSON(data []byte) error {
+	b.set = true
+	if isNull(data) {
+		return nil
+	}
+	return json.Unmarshal(data, &b.value)
+}
+
+// or is the field's value, or what counts where it is absent.
+func (b legacyFlag) or(absent bool) bool {
+	if b.set {
+		return b.value
+	}
+	return absent
+}
+
+// flag is a field that may be absent or null, which is the same.
+type flag struct{ value *bool }
+
+func (f *flag) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &f.value) }
+
+func (f flag) or(absent bool) bool {
+	if f.value != nil {
+		return *f.value
+	}
+	return absent
+}
