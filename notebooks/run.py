@@ -131,8 +131,10 @@ def execute(path, args):
     start = time.monotonic()
     wrong = None
     group = None
+    kernels = guard()
     try:
-        with client.setup_kernel(cleanup_kc=True):
+        # In the kernel's process, which is a group of its own by then, before there is a kernel.
+        with client.setup_kernel(cleanup_kc=True, preexec_fn=lambda: os.write(kernels, b"%d\n" % os.getpid())):
             group = getattr(client.km.provisioner, "pgid", None)
             for n, (index, cell) in enumerate(cells, 1):
                 print(f"  {n:3}/{len(cells)}  {first_line(cell)}", end="", flush=True)
@@ -151,6 +153,8 @@ def execute(path, args):
                 nb.metadata.language_info = dict(LANGUAGE)
     finally:
         end_group(group)
+        os.write(kernels, b"done\n")
+        os.close(kernels)
     tidy(nb)
     seconds = time.monotonic() - start
     if args.out:
@@ -163,6 +167,32 @@ def execute(path, args):
         if args.save:
             write(nb, path)
     return not wrong
+
+
+def guard():
+    """Starts a process that ends the kernel when this one was killed, which cannot do it by itself any more.
+
+    Returns a file descriptor, to which the kernel's process group is written, and "done" when there is none any more.
+    """
+    read, to = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(read)
+        return to
+    try:
+        os.setsid()  # what a terminal sends to this program is not for the guard
+        os.close(to)
+        for fd in (0, 1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), fd)  # who reads what this program says does not wait for the guard
+        said = b""
+        while part := os.read(read, 1000):
+            said += part
+        if not said.endswith(b"done\n"):
+            for group in said.split():
+                end_group(int(group))
+    finally:
+        os._exit(0)
 
 
 def end_group(group):

@@ -1,5 +1,5 @@
 // Package hubtest is a hub of models on loopback that behaves as huggingface.co does, and
-// misbehaves on request. Only tests import it.
+// misbehaves on request. Only tests and package soak import it.
 //
 // Answers, headers and error codes follow the hub's own, as huggingface_hub reads them
 // (https://github.com/huggingface/huggingface_hub/blob/v1.0.0/src/huggingface_hub/utils/_http.py
@@ -90,16 +90,22 @@ type Server struct {
 
 // New starts a hub and its storage, which end with the test.
 func New(t testing.TB, tokens map[string]Token, repos ...Repo) *Server {
-	s := &Server{Repos: repos, Tokens: tokens, closing: make(chan struct{})}
+	s, stop := Start(tokens, repos...)
+	t.Cleanup(stop)
+	return s
+}
+
+// Start starts a hub and its storage, which end with stop.
+func Start(tokens map[string]Token, repos ...Repo) (s *Server, stop func()) {
+	s = &Server{Repos: repos, Tokens: tokens, closing: make(chan struct{})}
 	hub := httptest.NewServer(http.HandlerFunc(s.serveHub))
 	store := httptest.NewServer(http.HandlerFunc(s.serveStorage))
-	t.Cleanup(func() {
+	s.URL, s.StorageURL = hub.URL, store.URL
+	return s, func() {
 		close(s.closing) // ends stalled answers
 		hub.Close()
 		store.Close()
-	})
-	s.URL, s.StorageURL = hub.URL, store.URL
-	return s
+	}
 }
 
 // SetFaults sets what goes wrong on the hub and on the storage; nil for nothing.

@@ -162,8 +162,14 @@ func TestRunnerSavesNoPaths(t *testing.T) {
 	}
 }
 
-func TestInterruptedRunnerLeavesNothingRunning(t *testing.T) {
+// Interrupted or killed: the cell does not run on.
+func TestEndedRunnerLeavesNothingRunning(t *testing.T) {
 	testlane.Slow(t, "executes a notebook")
+	t.Run("interrupted", func(t *testing.T) { endRunner(t, syscall.SIGINT, 130) })
+	t.Run("killed", func(t *testing.T) { endRunner(t, syscall.SIGKILL, -1) })
+}
+
+func endRunner(t *testing.T, signal syscall.Signal, want int) {
 	dir := t.TempDir()
 	pidFile := filepath.Join(dir, "pid")
 	path := notebook(t, dir, "slow", "gonb", cell{source: "%noautoget"},
@@ -185,17 +191,17 @@ func TestInterruptedRunnerLeavesNothingRunning(t *testing.T) {
 			t.Fatal("the cell did not start")
 		}
 	}
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+	if err := cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
 		cmd.Process.Kill()
-		t.Fatal("did not end when interrupted")
+		t.Fatal("did not end")
 	}
-	if status := cmd.ProcessState.ExitCode(); status != 130 {
-		t.Errorf("exit status %d, want 130", status)
+	if status := cmd.ProcessState.ExitCode(); status != want {
+		t.Errorf("exit status %d, want %d", status, want)
 	}
 	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {

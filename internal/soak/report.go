@@ -139,7 +139,7 @@ func UpdateDocument(text string, parts []Part) (string, error) {
 	return text, nil
 }
 
-// tried lists the stages with their tries, then the notes, then what was not tried.
+// tried lists the stages with their tries, then other counts and notes, then what was not tried.
 func (s *state) tried() string {
 	var list []string
 	for _, one := range s.Stages {
@@ -148,6 +148,9 @@ func (s *state) tried() string {
 		}
 	}
 	text := strings.Join(list, ", ")
+	for _, one := range s.Counts {
+		text += fmt.Sprintf(". %d %s", one.Tries, one.Name)
+	}
 	for _, n := range s.Notes {
 		text += ". " + n
 	}

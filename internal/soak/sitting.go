@@ -85,6 +85,13 @@ func (s *Sitting) Tries(stage string, n int) {
 	s.state.stage(stage).Tries += n
 }
 
+// Count adds to a figure of the row that is no try of its own, such as files found on the way.
+func (s *Sitting) Count(what string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry(&s.state.Counts, what).Tries += n
+}
+
 // Tried is the number of a stage's tries, over all sittings.
 func (s *Sitting) Tried(stage string) int {
 	s.mu.Lock()

@@ -17,6 +17,7 @@ type state struct {
 	Commits  []string // of the code that ran, in the order of the sittings
 	Spent    time.Duration
 	Stages   []stage
+	Counts   []stage           // what is no try of its own: see Sitting.Count
 	Failures []string          // a line each
 	Notes    []string          // for the row in docs/reliability.md
 	Untried  []string          // what could not be tried, and why
@@ -31,13 +32,15 @@ type stage struct {
 }
 
 // stage returns the entry of a name, which it makes where there is none.
-func (s *state) stage(name string) *stage {
-	i := slices.IndexFunc(s.Stages, func(one stage) bool { return one.Name == name })
+func (s *state) stage(name string) *stage { return entry(&s.Stages, name) }
+
+func entry(list *[]stage, name string) *stage {
+	i := slices.IndexFunc(*list, func(one stage) bool { return one.Name == name })
 	if i < 0 {
-		i = len(s.Stages)
-		s.Stages = append(s.Stages, stage{Name: name})
+		i = len(*list)
+		*list = append(*list, stage{Name: name})
 	}
-	return &s.Stages[i]
+	return &(*list)[i]
 }
 
 // tries is the number of tries of all stages.
