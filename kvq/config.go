@@ -35,7 +35,9 @@ type Config struct {
 	// empty: all layers alike.
 	LayerBits string
 
-	// QGroupSize is the number of values that share a scale; 0 = 64, as in transformers.
+	// QGroupSize is the number of values that share a scale; 0 = 64, as in transformers, or what
+	// [Config.For] takes for it. Along the head dimension it has to divide that; a multiple of 32
+	// along tokens.
 	QGroupSize, QGroupSizeKey, QGroupSizeValue int
 
 	AxisKey, AxisValue Axis

@@ -33,7 +33,9 @@ type Plan struct {
 // compiles once.
 type layerPlan struct{ key, value codes.Format }
 
-// New checks a configuration against a shape. The zero Config gives a full-precision cache.
+// New checks a configuration against a shape. The zero Config gives a full-precision cache. The
+// groups of [Tutorial], of presets and of a configuration that names no size are fitted to the head
+// dimension ([Plan.Config] has what is used); other sizes that do not fit are refused.
 func New(config Config, shape Shape) (*Plan, error) {
 	if err := shape.validate(); err != nil {
 		return nil, err
@@ -42,6 +44,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	config = r.Config
 	if err := checkLayers(r.layers, shape.Layers); err != nil {
 		return nil, err
 	}
@@ -68,7 +71,8 @@ func New(config Config, shape Shape) (*Plan, error) {
 	return p, nil
 }
 
-// Config returns the configuration the plan was made from.
+// Config returns the configuration the plan was made from, with the group sizes that are used where
+// they were fitted to the head dimension: see [Config.For].
 func (p *Plan) Config() Config { return p.config }
 
 // Shape returns the shape the plan was made for.

@@ -30,14 +30,22 @@ func preset(keyBits, keyGroup, valueBits, valueGroup int, scales ScaleFormat) Co
 }
 
 // Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a
-// value), "smallest" (at most 3.25) or "lowest" (at most 2.5). docs/quality.md has what each of
-// them costs in perplexity, KL divergence and agreement.
+// value), "smallest" (at most 3.25) or "lowest" (at most 2.5), in heads of a multiple of 64
+// elements; in others the groups are smaller and cost a little more ([PresetFor]). docs/quality.md
+// has what each of them costs in perplexity, KL divergence and agreement.
 func Preset(name string) (Config, error) {
 	c, ok := presets[name]
 	if !ok {
 		return Config{}, usererr.New("kvq.Preset: want one of %q, got %q", Presets(), name)
 	}
 	return c, nil
+}
+
+// PresetFor is [Preset] with groups for heads of headDim elements: see [Config.For]. [New] takes a
+// preset as it is and does the same.
+func PresetFor(name string, headDim int) (Config, error) {
+	c, err := Preset(name)
+	return c.For(headDim), err
 }
 
 // Presets lists the names that [Preset] knows, in alphabetical order.

@@ -13,7 +13,7 @@ type resolved struct {
 	layers  []layerBits
 }
 
-// resolve checks the configuration for heads of headDim elements.
+// resolve checks the configuration for heads of headDim elements, its groups fitted to them.
 func (c Config) resolve(headDim int) (r resolved, err error) {
 	if c.Backend == Full {
 		if c != (Config{}) {
@@ -21,6 +21,7 @@ func (c Config) resolve(headDim int) (r resolved, err error) {
 		}
 		return r, nil
 	}
+	c = c.fitted(headDim)
 	r = resolved{Config: c, backend: c.Backend.find()}
 	if r.backend == nil {
 		return r, usererr.New("kvq.Config.Backend: want %s, got %q", usererr.OneOf(backendNames()), c.Backend)
@@ -148,9 +149,6 @@ func (s settings) check(b *backend, p policy, headDim int) error {
 	if !codes.IsWidth(s.bits) {
 		return usererr.New("kvq.Config.NBits%s: want %s, got %d", side, usererr.OneOf(Widths()), s.bits)
 	}
-	if headDim%8 != 0 {
-		return usererr.New("kvq: head dimension %d: want a multiple of 8, so that codes fill whole bytes", headDim)
-	}
 	if s.axis != PerToken && s.axis != PerChannel {
 		return usererr.New("kvq.Config.Axis%s: want %d (per token) or %d (per channel), got %d", side, PerToken, PerChannel, s.axis)
 	}
@@ -162,7 +160,8 @@ func (s settings) check(b *backend, p policy, headDim int) error {
 	}
 	if s.axis == PerToken {
 		if s.packed() && headDim%s.group != 0 {
-			return usererr.New("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d", side, headDim, s.group)
+			return usererr.New("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d; Config.For(%d) takes %d",
+				side, headDim, s.group, headDim, s.fittingGroup(headDim))
 		}
 		return nil
 	}

@@ -33,6 +33,10 @@ func formatsOf(bits int) map[string]codes.Format {
 		out[name+" per token"] = codes.New(spec, 64, 32, false, false)
 		out[name+" per token, small groups"] = codes.New(spec, 80, 8, false, false)
 		out[name+" per channel"] = codes.New(spec, 64, 64, true, false)
+		if keys { // rows of padding
+			out[name+" per channel, 100 channels"] = codes.New(spec, 100, 32, true, false)
+			out[name+" per token, a group of 9"] = codes.New(spec, 9, 9, false, false)
+		}
 		spec.Quantizer = numbers.Symmetric
 		out[name+" symmetric"] = codes.New(spec, 64, 16, false, false)
 	}
@@ -108,18 +112,7 @@ func roundTrip(t *testing.T, f codes.Format, x, q, w *Node) []*Node {
 	t.Helper()
 	made := f.Encode(x, nil)
 	decoded := f.Decode(made)
-	for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
-		if !made.Nodes()[i].Shape().Equal(a) {
-			t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
-		}
-	}
-	groups, axis := grouped(f, x)
-	plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
-	scale, zero := f.Spec.ScaleAndZero(scales, zeros)
-	want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
-	if zero != nil {
-		want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
-	}
+	requireShapes(t, f, made)
 	sums := codes.NewSums(gx.Scalar(x.Graph(), dtypes.Int32, tokens))
 	var got, ofDecoded *Node
 	if f.Keys { // [N, B, K, Q, 32] -> [B, K, Q, T]
@@ -130,7 +123,56 @@ func roundTrip(t *testing.T, f codes.Format, x, q, w *Node) []*Node {
 		flat := Reshape(TransposeAllAxes(w, 1, 2, 3, 0, 4), rows, heads, queries, tokens)
 		ofDecoded = Dot(flat, decoded).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
 	}
-	return []*Node{decoded, Reshape(want, decoded.Shape().Dimensions...), got, ofDecoded}
+	return []*Node{decoded, plainlyDecoded(f, x), got, ofDecoded}
+}
+
+// requireShapes compares the arrays that were made with those announced.
+func requireShapes(t *testing.T, f codes.Format, made codes.Blocks) {
+	t.Helper()
+	for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
+		if !made.Nodes()[i].Shape().Equal(a) {
+			t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
+		}
+	}
+}
+
+// plainlyDecoded is x coded and decoded without being packed, in x's shape.
+func plainlyDecoded(f codes.Format, x *Node) *Node {
+	groups, axis := grouped(f, x)
+	plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
+	scale, zero := f.Spec.ScaleAndZero(scales, zeros)
+	want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
+	if zero != nil {
+		want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
+	}
+	return Reshape(want, x.Shape().Dimensions...)
+}
+
+// Words that hold codes of two groups are unpacked, those with padding too.
+func TestSplitWords(t *testing.T) {
+	split := map[string]codes.Format{}
+	for _, c := range []struct{ bits, dim, group int }{{3, 40, 20}, {3, 100, 50}, {4, 18, 9}} {
+		spec := numbers.Spec{Quantizer: numbers.MinMax, Bits: c.bits, Scales: numbers.ScaleFloat32, Keys: true}
+		f := codes.New(spec, c.dim, c.group, false, false)
+		if f.Words().Whole {
+			t.Errorf("%+v: words hold codes of one group", c)
+		}
+		split[fmt.Sprintf("%d bits, groups of %d", c.bits, c.group)] = f
+	}
+	names := slices.Sorted(maps.Keys(split))
+	out := MustNewExec(testbackend.XLA(t), func(g *Graph) (results []*Node) {
+		for i, name := range names {
+			f := split[name]
+			x := Const(g, random(uint64(i), rows, heads, tokens, f.HeadDim))
+			made, want := f.Encode(x, nil), plainlyDecoded(f, x)
+			requireShapes(t, f, made)
+			results = append(results, f.Decode(made), want)
+		}
+		return results
+	}).MustExec()
+	for i, name := range names {
+		requireNear(t, name, 1e-6, out[2*i], out[2*i+1])
+	}
 }
 
 func requireNear(t *testing.T, what string, tolerance float64, got, want *tensors.Tensor) {

@@ -9,6 +9,7 @@ import (
 // pack puts codes uint8 [n, B, K, rows, lanes] into words [n, B, K·parts, words, lanes].
 func (l Layout) pack(codes *Node) *Node {
 	words, d, g := l.Words(), dims(codes), codes.Graph()
+	codes = padAxis(codes, 3, l.padding())
 	var out []*Node
 	for _, p := range l.Planes() {
 		x := codes
@@ -43,5 +44,25 @@ func (l Layout) unpack(packed *Node) *Node {
 			codes = BitwiseOr(codes, gx.ShiftLeft(x, p.Low))
 		}
 	}
+	if l.padding() > 0 {
+		rows, _ := l.Matrix()
+		codes = SliceAxis(codes, 3, AxisRange(0, rows))
+	}
 	return codes
+}
+
+// padding is how many rows of packed codes are there to fill their words.
+func (l Layout) padding() int {
+	rows, _ := l.Matrix()
+	return l.Words().Padded() - rows
+}
+
+// padAxis puts n zeros behind x along an axis.
+func padAxis(x *Node, axis, n int) *Node {
+	if n == 0 {
+		return x
+	}
+	config := make([]PadAxis, x.Rank())
+	config[axis].End = n
+	return Pad(x, gx.Scalar(x.Graph(), x.DType(), 0), config...)
 }

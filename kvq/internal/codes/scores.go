@@ -98,9 +98,11 @@ func (s scoring) sums(weights *Node, groups int, o Sums) []*Node {
 	return sums
 }
 
-// parts splits heads into their parts: [m, B, K, Q, D] -> [m, B, H, Q, D/parts].
+// parts splits heads into their parts: [m, B, K, Q, D] -> [m, B, H, Q, D/parts], with zeros for the
+// padding of the codes.
 func (s scoring) parts(x *Node) *Node {
 	m, l := dims(x)[0], s.layout
+	x = padAxis(x, 4, l.Padded()-s.HeadDim)
 	x = Reshape(x, m, s.b, s.k, s.rows, l.Parts, l.Rows)
 	return Reshape(TransposeAllAxes(x, 0, 1, 2, 4, 3, 5), m, s.b, s.heads, s.rows, l.Rows)
 }

@@ -20,14 +20,21 @@ import (
 // Heads of keys are split in parts of neighbouring channels, as if they were more heads: so many
 // words of a part that XLA's CPU compiler still puts a whole sum over them into one loop (see
 // sums.go).
+//
+// Where the channels of a head do not fill whole words of any size (100 of them, in a plane of 1
+// bit), rows of padding follow them, to the next multiple of 8. Their codes are 0 and are multiplied
+// by 0.
 
 // WordLayout is how packed codes lie in words.
 type WordLayout struct {
 	Bits  int  // of a word: 32, 16 or 8
 	Parts int  // of a head
-	Rows  int  // of a part
+	Rows  int  // of a part; of the last one, some may be padding
 	Whole bool // no word holds codes of two groups
 }
+
+// Padded is how many rows a head has with padding.
+func (w WordLayout) Padded() int { return w.Parts * w.Rows }
 
 // maxWords is the most words of a part: as many as [gx.MaxUses] allows in one loop. Saved caches
 // lie this way, so it does not change with that.
@@ -36,26 +43,38 @@ const maxWords = 15
 // Words chooses the widest words that codes fill exactly, and the fewest parts.
 func (l Layout) Words() WordLayout {
 	rows, _ := l.Matrix()
-	fits := func(bits, rows int) (exact, whole bool) {
-		exact, whole = true, true
-		for _, w := range planes(l.Bits) {
-			exact = exact && rows*w%bits == 0
-			whole = whole && (!l.Keys || l.PerChannel || min(rows, l.Group)*w%bits == 0)
-		}
-		return exact, whole
+	if layout, ok := l.wordsOf(rows); ok {
+		return layout
+	}
+	padded := (rows + 7) / 8 * 8
+	if layout, ok := l.wordsOf(padded); ok {
+		return layout
+	}
+	return WordLayout{8, 1, padded, false}
+}
+
+// wordsOf is Words for so many rows; ok is false where codes do not fill words group by group.
+func (l Layout) wordsOf(rows int) (layout WordLayout, ok bool) {
+	group := l.Group
+	if l.PerChannel || !l.Keys || l.Groups() == 1 {
+		group = rows // one group, which has the padding
 	}
 	for _, bits := range []int{32, 16, 8} {
-		for parts := 1; l.Keys && parts <= l.HeadDim/8 || parts == 1; parts++ {
+		for parts := 1; l.Keys && parts <= rows/8 || parts == 1; parts++ {
 			part := rows / parts
-			grouped := l.PerChannel || !l.Keys || part%l.Group == 0 || l.Group%part == 0
-			exact, whole := fits(bits, part)
-			if rows%parts == 0 && exact && whole && grouped && part*planes(l.Bits)[0]/bits <= maxWords {
-				return WordLayout{bits, parts, part, true}
+			if rows%parts != 0 || part%group != 0 && group%part != 0 || part*planes(l.Bits)[0]/bits > maxWords {
+				continue
+			}
+			exact := true
+			for _, w := range planes(l.Bits) {
+				exact = exact && part*w%bits == 0 && min(part, group)*w%bits == 0
+			}
+			if exact {
+				return WordLayout{bits, parts, part, true}, true
 			}
 		}
 	}
-	// the head dimension is a multiple of 8, so bytes always fit
-	return WordLayout{8, 1, rows, false}
+	return WordLayout{}, false
 }
 
 // DType is that of a word.
