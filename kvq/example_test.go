@@ -194,7 +194,7 @@ func ExampleConfig_Validate() {
 	}
 	// Output:
 	// kvq.Config.ResidualLength: want at least 0 for backend blocks, got -1
-	// kvq.Config.QGroupSizeKey: want a divisor of the head dimension 64, got 48; Config.For(64) takes 32
+	// kvq.Config.QGroupSizeKey: want a divisor of the head dimension 64, got 48: take 32 (kvq.Config.For)
 	// kvq.Config.Sinks: want 0 (sinks need backend "blocks"), got 4
 	// kvq.Config.LayerBits: want entries like "0-1=8/6" (layers=key bits/value bits), got "0=8"
 }

@@ -98,9 +98,9 @@ func TestGroupsThatDoNotDivide(t *testing.T) {
 		dim    int
 		want   string
 	}{
-		{kvq.Config{Backend: kvq.Quanto, QGroupSize: 48, ResidualLength: 4}, 64, "QGroupSizeKey: want a divisor of the head dimension 64, got 48; Config.For(64) takes 32"},
-		{kvq.Config{Backend: kvq.Quanto, QGroupSizeKey: 8, QGroupSizeValue: 32, ResidualLength: 4}, 40, "QGroupSizeValue: want a divisor of the head dimension 40, got 32; Config.For(40) takes 20"},
-		{preset, 96, "QGroupSizeValue: want a divisor of the head dimension 96, got 64; Config.For(96) takes 48"},
+		{kvq.Config{Backend: kvq.Quanto, QGroupSize: 48, ResidualLength: 4}, 64, "QGroupSizeKey: want a divisor of the head dimension 64, got 48: take 32 (kvq.Config.For)"},
+		{kvq.Config{Backend: kvq.Quanto, QGroupSizeKey: 8, QGroupSizeValue: 32, ResidualLength: 4}, 40, "QGroupSizeValue: want a divisor of the head dimension 40, got 32: take 20 (kvq.Config.For)"},
+		{preset, 96, "QGroupSizeValue: want a divisor of the head dimension 96, got 64: take 48 (kvq.Config.For)"},
 	} {
 		_, err := kvq.New(c.config, headsOf(c.dim))
 		if !errors.Is(err, kvq.ErrInput) || !strings.Contains(err.Error(), c.want) {

@@ -160,8 +160,8 @@ func (s settings) check(b *backend, p policy, headDim int) error {
 	}
 	if s.axis == PerToken {
 		if s.packed() && headDim%s.group != 0 {
-			return usererr.New("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d; Config.For(%d) takes %d",
-				side, headDim, s.group, headDim, s.fittingGroup(headDim))
+			return usererr.New("kvq.Config.QGroupSize%s: want a divisor of the head dimension %d, got %d: take %d (kvq.Config.For)",
+				side, headDim, s.group, s.fittingGroup(headDim))
 		}
 		return nil
 	}

@@ -35,16 +35,19 @@ func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
 func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
 	g := &Generator{model: model, cache: cache, dtype: dtype}
 	g.programs = &programs{model: model}
-	if _, err := g.Plan(1, 128); err != nil {
+	plan, err := g.Plan(1, 128)
+	if err != nil {
 		return nil, err
 	}
+	g.cache = plan.Config()
 	return g, nil
 }
 
 // Model returns the model that generates.
 func (g *Generator) Model() *Model { return g.model }
 
-// CacheConfig returns the configuration of the cache.
+// CacheConfig returns the configuration of the cache, with the groups that fit the model's heads
+// (see [kvq.New]).
 func (g *Generator) CacheConfig() kvq.Config { return g.cache }
 
 // Plan lays out the cache for so many rows and token slots a row.

@@ -88,6 +88,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		if model, err = f.model.Load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
 			return nil, err
 		}
+		f.cache.NoteGroups(errs, c.Flags(), config, model.Config().HeadDim)
 		cli.NoteForm(errs, model.Model, config)
 		return score(ctx, model.Model, config, texts, f.prefill, errs)
 	}()

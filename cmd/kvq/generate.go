@@ -59,6 +59,7 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 			return nil, err
 		}
 		defer model.Close(ctx)
+		f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
 		cli.NoteForm(errs, model.Model, request.cache)
 		g.loaded = model
 		if !cli.IsTerminal(out) || len(request.batch.prompts) > 1 {

@@ -80,6 +80,7 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), config, files.Config().HeadDim)
 	outcome := cli.OutcomeOf(c.Context())
 	finish := func() error {
 		if f.json {

@@ -31,11 +31,12 @@ type named struct {
 	config kvq.Config
 }
 
-// known lists the configurations worth a look: the one asked for among them.
-func known(asked kvq.Config) []named {
-	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial()}}
+// known lists the configurations worth a look for heads of headDim elements: the one asked for among
+// them.
+func known(asked kvq.Config, headDim int) []named {
+	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial().For(headDim)}}
 	for _, name := range kvq.Presets() {
-		if c, err := kvq.Preset(name); err == nil {
+		if c, err := kvq.PresetFor(name, headDim); err == nil {
 			list = append(list, named{name, c})
 		}
 	}
@@ -50,7 +51,7 @@ func known(asked kvq.Config) []named {
 // configure compares the configurations with what there is.
 func (j *memoryJSON) configure() {
 	j.Configurations = nil
-	for _, c := range known(j.asked) {
+	for _, c := range known(j.asked, j.request.Model.HeadDim) {
 		j.Configurations = append(j.Configurations, j.configured(c.name, c.config))
 	}
 	slices.SortStableFunc(j.Configurations, func(a, b configuredJSON) int { return cmp.Compare(b.BitsPerValue, a.BitsPerValue) })

@@ -40,11 +40,10 @@ func main() {
 func caches() (names []string, configs []kvq.Config, err error) {
 	names, configs = []string{"full precision", "tutorial"}, []kvq.Config{{}, kvq.Tutorial()}
 	for _, name := range []string{"quality", "balanced", "smallest"} {
-		c, err := kvq.Preset(name)
+		c, err := kvq.PresetFor(name, headDim)
 		if err != nil {
 			return nil, nil, err
 		}
-		c.QGroupSizeValue = headDim // the presets' groups of 64 are longer than these heads
 		names, configs = append(names, name), append(configs, c)
 	}
 	return names, configs, nil

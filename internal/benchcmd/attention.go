@@ -3,6 +3,9 @@ package benchcmd
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -20,6 +23,26 @@ var attentionShapes = map[string]bench.AttentionShape{
 	"smollm2":   {Heads: 9, KVHeads: 3, HeadDim: 64},
 	"llama2-7b": {Heads: 32, KVHeads: 32, HeadDim: 128},
 	"llama3-8b": {Heads: 32, KVHeads: 8, HeadDim: 128},
+	// head dimensions that are no power of two
+	"stablelm-3b":   {Heads: 32, KVHeads: 32, HeadDim: 80},
+	"phi3-mini":     {Heads: 32, KVHeads: 32, HeadDim: 96},
+	"openllama-3b":  {Heads: 32, KVHeads: 32, HeadDim: 100},
+	"stablelm2-12b": {Heads: 32, KVHeads: 8, HeadDim: 160},
+}
+
+// attentionShape is a shape by its name, or by its numbers: heads/key-value heads/head dimension.
+func attentionShape(name string) (bench.AttentionShape, error) {
+	if shape, ok := attentionShapes[name]; ok {
+		return shape, nil
+	}
+	var shape bench.AttentionShape
+	var rest string
+	n, _ := fmt.Sscanf(name+" .", "%d/%d/%d %s", &shape.Heads, &shape.KVHeads, &shape.HeadDim, &rest)
+	if n != 4 || rest != "." || min(shape.Heads, shape.KVHeads, shape.HeadDim) < 1 || shape.Heads%shape.KVHeads != 0 {
+		return shape, usererr.New("--shape %q, want %s, or numbers such as 32/8/112: heads/key-value heads/head dimension",
+			name, usererr.OneOf(slices.Sorted(maps.Keys(attentionShapes))))
+	}
+	return shape, nil
 }
 
 func newAttention() *cobra.Command {
@@ -39,7 +62,7 @@ func newAttention() *cobra.Command {
 	fs := c.Flags()
 	cli.RegisterBackend(fs, &backend)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
-	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: smollm2, llama2-7b or llama3-8b")
+	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: "+strings.Join(slices.Sorted(maps.Keys(attentionShapes)), ", ")+"; or heads/key-value heads/head dimension, such as 32/8/112")
 	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
 	fs.BoolVar(&o.graphForm, "graph-form", false, "time the quantized cache with graph operations alone too, where it has a kernel otherwise")
 	return c
@@ -75,8 +98,8 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 		return usererr.New("--layers %d, want 0 or more", o.layers)
 	}
 	for _, name := range models {
-		if _, ok := attentionShapes[name]; !ok {
-			return usererr.New("--shape %q, want smollm2, llama2-7b or llama3-8b", name)
+		if _, err := attentionShape(name); err != nil {
+			return err
 		}
 	}
 	backend, info, err := cli.OpenDevice(backendName)
@@ -93,9 +116,13 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 		return err
 	}
 	for _, name := range models {
+		shape, _ := attentionShape(name) // checked above
+		config := f.fit(c, config, shape.HeadDim)
+		if config.String() != report.Cache {
+			name = fmt.Sprintf("%s, %s", name, config)
+		}
 		for _, batch := range f.batches {
 			for _, tokens := range f.tokens {
-				shape := attentionShapes[name]
 				shape.Batch, shape.DType = batch, dtypeOn(info)
 				shape.Layers = o.layersFor(info, shape, tokens)
 				if err := f.attentionRow(ctx, backend, report, config, name, shape, tokens, o.graphForm); err != nil {

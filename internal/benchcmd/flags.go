@@ -1,6 +1,7 @@
 package benchcmd
 
 import (
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
@@ -35,6 +36,13 @@ func (f *commonFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 		return kvq.Config{}, err
 	}
 	return f.cache.Parse(fs)
+}
+
+// fit fits what parse returned to a model's heads, and says so where that changes it.
+func (f *commonFlags) fit(c *cobra.Command, cache kvq.Config, headDim int) kvq.Config {
+	fitted := f.cache.Fit(c.Flags(), cache, headDim)
+	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, headDim)
+	return fitted
 }
 
 func (f *commonFlags) check() error {

@@ -34,7 +34,7 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c, &model, random, config)
+			return serve(c, &model, random, func(headDim int) kvq.Config { return cache.Fit(c.Flags(), config, headDim) })
 		},
 	}
 	model.Register(c.Flags())
@@ -43,13 +43,14 @@ func newServe() *cobra.Command {
 	return c
 }
 
-func serve(c *cobra.Command, flags *cli.ModelFlags, random string, config kvq.Config) error {
+// serve has the cache that config gives for the model's heads.
+func serve(c *cobra.Command, flags *cli.ModelFlags, random string, config func(headDim int) kvq.Config) error {
 	m, info, _, closeModel, err := (&commonFlags{}).benchModel(c, flags, random)
 	if err != nil {
 		return err
 	}
 	defer closeModel()
-	g, err := llama.NewGenerator(m, config)
+	g, err := llama.NewGenerator(m, config(m.Config().HeadDim))
 	if err != nil {
 		return err
 	}

@@ -65,17 +65,20 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	fs.AddFlagSet(own)
 }
 
-// Config returns the cache that the flags describe, checked for a model.
+// Config returns the cache that the flags describe, checked for a model: group sizes that no flag
+// asked for are fitted to its heads (see [NoteGroups]).
 func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, error) {
 	c, err := f.Parse(fs)
 	if err != nil {
 		return kvq.Config{}, err
 	}
+	c = f.Fit(fs, c, model.HeadDim)
 	// A small plan, so that what is wrong shows before any weight is loaded.
-	if _, err := PlanFor(c, model, 1, 1, dtypes.Float32); err != nil {
+	plan, err := PlanFor(c, model, 1, 1, dtypes.Float32)
+	if err != nil {
 		return kvq.Config{}, inFlagWords(fs, err)
 	}
-	return c, nil
+	return plan.Config(), nil
 }
 
 // Preset is the preset asked for, "" for none.

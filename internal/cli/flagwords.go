@@ -31,7 +31,7 @@ var fieldFlags = map[string][]string{
 }
 
 // goNames are the names that package kvq uses in its errors.
-var goNames = regexp.MustCompile(`kvq\.Config\.(\w+)|kvq\.Config|kvq\.Preset: `)
+var goNames = regexp.MustCompile(` \(kvq\.Config\.For\)|kvq\.Config\.(\w+)|kvq\.Config|kvq\.Preset: `)
 
 // inFlagWords says an error of package kvq in the words of a person who set flags: a field becomes
 // the flag that set it.
@@ -43,7 +43,7 @@ func inFlagWords(fs *pflag.FlagSet, err error) error {
 		case name == "kvq.Config":
 			return "--" + KindFlag
 		}
-		return "" // the name of the flag stands before it
+		return "" // the name of the flag stands before it, or there is no flag
 	})
 	if text == err.Error() {
 		return err

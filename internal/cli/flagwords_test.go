@@ -41,8 +41,8 @@ func TestErrorsNameFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"--nbits 7":                      "--nbits: want 2, 3, 4, 5, 6 or 8, got 7",
 		"--nbits 4 --nbits-value 7":      "--nbits-value: want 2, 3, 4, 5, 6 or 8, got 7",
-		"--q-group-size 48":              "--q-group-size: want a divisor of the head dimension 64",
-		"--q-group-size-key 48":          "--q-group-size-key: want a divisor of the head dimension 64",
+		"--q-group-size 48":              "--q-group-size: want a divisor of the head dimension 64, got 48: take 32",
+		"--q-group-size-key 48":          "--q-group-size-key: want a divisor of the head dimension 64, got 48: take 32",
 		"--sinks 4":                      `--sinks: want 0 (sinks need backend "blocks"), got 4`,
 		"--axis-value 3":                 "--axis-value: want 0 (per token) or -1 (per channel), got 3",
 		"--residual-length 0":            "--residual-length: want at least 1 for backend quanto, got 0",

@@ -55,7 +55,7 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 		if err != nil {
 			return kvq.Config{}, nil, usererr.New("cache: %w", err)
 		}
-		queue = append(queue, Candidate{Config: c, Bits: plan.BitsPerValue()})
+		queue = append(queue, Candidate{Config: plan.Config(), Bits: plan.BitsPerValue()})
 	}
 	slices.SortStableFunc(queue, func(a, b Candidate) int { return cmp.Compare(a.Bits, b.Bits) })
 	var seen []Candidate

@@ -118,7 +118,7 @@ func TestNeedsRefuse(t *testing.T) {
 		{func(r *Request) { r.Batch = 0 }, "batch 0"},
 		{func(r *Request) { r.Prompt = 0 }, "prompt of 0"},
 		{func(r *Request) { r.Devices = 3 }, "2 key/value heads"},
-		{func(r *Request) { r.Cache = kvq.Tutorial() }, "32"}, // groups of 32 in heads of 8
+		{func(r *Request) { r.Cache = kvq.Tutorial(); r.Cache.QGroupSize = 5 }, "5"}, // in heads of 8
 	} {
 		r := Request{Model: c, DType: dtypes.Float32, Batch: 1, Prompt: 4, NewTokens: 4}
 		x.change(&r)
