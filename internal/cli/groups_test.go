@@ -14,9 +14,9 @@ import (
 // line says so; a number is refused, and the error says which one fits.
 func TestGroupsOfFlags(t *testing.T) {
 	for _, c := range []struct {
-		args           string
-		dim            int
-		config         string // what is used; else refused
+		args          string
+		dim           int
+		config        string // what is used; else refused
 		note, refused string
 	}{
 		{"", 64, "quanto 4 bit g32 r64", "", ""},
