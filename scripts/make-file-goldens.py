@@ -19,6 +19,7 @@ import sys
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
 transformers.logging.set_verbosity_error()
@@ -39,6 +40,13 @@ def change(folder, file="config.json", drop=(), **fields):
     data = json.loads(path.read_text()) if path.exists() else {}
     data.update(fields)
     path.write_text(json.dumps({k: v for k, v in data.items() if k not in drop}))
+
+
+def tensors(folder, edit):
+    path = folder / "model.safetensors"
+    data = load_file(path)
+    edit(data)
+    save_file(data, path, metadata={"format": "pt"})
 
 
 def tokenizer(folder, name, template, with_bytes=False, **flags):
@@ -94,6 +102,19 @@ def make(root):
     f = folder("theta changed inside"); model().save_pretrained(f); change(f, rope_parameters=dict(rope_type="default", rope_theta=7e4))
     f = folder("scaling emptied"); model(rope_scaling=dict(rope_type="linear", factor=4.0)).save_pretrained(f); change(f, rope_scaling={})
     f = folder("old name of the type"); model().save_pretrained(f); change(f, rope_scaling=dict(type="linear", factor=2.0))
+    f = folder("factor without a type"); model().save_pretrained(f); change(f, drop=["rope_parameters", "rope_theta"], rope_scaling=dict(factor=2.0), rope_theta=2e4)
+    f = folder("scaling that is false"); model().save_pretrained(f); change(f, rope_scaling=False)
+    f = folder("fields that are null"); model(num_key_value_heads=2).save_pretrained(f); change(f, num_key_value_heads=None, head_dim=None)
+    f = folder("swish"); model().save_pretrained(f); change(f, hidden_act="swish")
+    f = folder("tied, with another head"); model().save_pretrained(f); change(f, tie_word_embeddings=True)
+    f = folder("tied, with the same head"); model(tie_word_embeddings=True).save_pretrained(f); tensors(f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    f = folder("tied, with the head alone"); model(tie_word_embeddings=True).save_pretrained(f)
+    tensors(f, lambda t: t.update({"lm_head.weight": t.pop("model.embed_tokens.weight")}))
+    f = folder("untied, without a head"); model(tie_word_embeddings=True).save_pretrained(f); change(f, tie_word_embeddings=False)
+    f = folder("base model, tied"); model(tie_word_embeddings=True).model.save_pretrained(f)
+    f = folder("base model, untied"); model().model.save_pretrained(f)
+    f = folder("an empty tensor"); model().save_pretrained(f); tensors(f, lambda t: t.update({"extra.weight": torch.zeros(0, 4)}))
+    f = folder("no end in the generation config"); model().save_pretrained(f); change(f, "generation_config.json", eos_token_id=[])
     for kind in (MistralConfig, Qwen2Config, Qwen3Config):
         f = folder(kind.model_type); model(kind=kind, rope_theta=3e4).save_pretrained(f)
     f = folder("ends by the generation config"); model().save_pretrained(f); change(f, "generation_config.json", eos_token_id=[2, 7], pad_token_id=5)
@@ -115,11 +136,13 @@ def numbers(x):
 def read(folder):
     out = {}
     try:
-        m = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32) if MAJOR == "4" else AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        m, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except Exception as e:
         return {"refused": type(e).__name__}
+    if info["missing_keys"]:  # transformers makes their values up
+        return {"refused": f"missing {sorted(info['missing_keys'])}"}
     out["frequencies"] = numbers(m.model.rotary_emb.inv_freq)
-    out["weights"] = {k: float(v.double().sum()) for k, v in m.state_dict().items() if not (k == "lm_head.weight" and m.config.tie_word_embeddings)}
+    out["weights"] = {k: float(v.double().sum()) for k, v in m.state_dict().items() if not (k == "lm_head.weight" and v.data_ptr() == m.model.embed_tokens.weight.data_ptr())}
     ends = m.generation_config.eos_token_id
     out["eos"] = ends if isinstance(ends, list) else [ends]
     if (folder / "tokenizer.json").exists():

@@ -149,8 +149,8 @@ func (f *Files) checkTensors() error {
 		}
 	}
 	var extra []string
-	for name := range all {
-		if !expected[name] && !f.source.ignored(name) {
+	for name, s := range all {
+		if !expected[name] && !f.source.ignored(name) && s.size > 0 {
 			extra = append(extra, name)
 		}
 	}

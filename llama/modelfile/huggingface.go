@@ -53,7 +53,9 @@ func openFolder(dir string) (Config, *folderSource, []string, error) {
 	if s.all, err = safetensorsIn(dir); err != nil {
 		return Config{}, nil, nil, err
 	}
-	return config, s, warnings, nil
+	s.all = addBaseName(s.all)
+	untied, err := s.tieHead(&config)
+	return config, s, append(warnings, untied...), err
 }
 
 // missing is a line about bad input when the cause is a file that is not there, else the cause as
@@ -237,8 +239,7 @@ func (s *folderSource) open(t stored) (tensorReader, error) { return openSection
 // inverseFrequencies are tables that older files carry; they follow from the configuration.
 var inverseFrequencies = regexp.MustCompile(`(^|\.)rotary_emb\.inv_freq$`)
 
-// ignored also lets pass a head that the configuration ties to the embedding: transformers ignores
-// it too.
+// ignored also lets pass what belongs to a head that is the embeddings: see tieHead.
 func (s *folderSource) ignored(name string) bool {
 	return inverseFrequencies.MatchString(name) || s.tie && strings.HasPrefix(name, "lm_head.")
 }
