@@ -2,9 +2,12 @@ package kvq
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
@@ -12,7 +15,7 @@ import (
 type role int
 
 const (
-	roleLength role = iota // slots filled so far
+	roleLength role = iota // slots filled so far, of all rows or of each
 	roleStart              // padding of each row
 	roleNext               // index of the oldest token not coded yet
 	roleUsed               // slots for codes in use
@@ -42,9 +45,57 @@ type array struct {
 func (a array) rows() int {
 	switch a.role {
 	case roleLength:
-		return -1
+		return a.shape.Rank() - 1 // one for all rows, or one a row
 	case roleCodes, roleScales, roleZeros:
 		return 1
+	}
+	return 0
+}
+
+// rowView is an array of the state with an axis of its own for rows.
+type rowView struct {
+	dims         []int
+	rows, tokens int // axes; tokens is negative where none grows with the capacity
+}
+
+// byRow splits rows from heads where the array has one axis for both.
+func (a array) byRow(s Shape) rowView {
+	v := rowView{a.shape.Dimensions, a.rows(), a.tokens}
+	if a.role == roleExact && a.shape.Rank() == 3 { // [K*B, C, D]
+		v = rowView{[]int{s.KVHeads, s.Batch, v.dims[1], v.dims[2]}, 1, 2}
+	}
+	return v
+}
+
+// at are the places where a row (int32 scalar) begins.
+func (v rowView) at(row *Node) []*Node {
+	at := make([]*Node, len(v.dims))
+	for i := range at {
+		at[i] = gx.Scalar(row.Graph(), dtypes.Int32, 0)
+	}
+	at[v.rows] = row
+	return at
+}
+
+// take is one row of x: dims with 1 row.
+func (v rowView) take(x, row *Node) *Node {
+	size := slices.Clone(v.dims)
+	size[v.rows] = 1
+	return DynamicSlice(Reshape(x, v.dims...), v.at(row), size)
+}
+
+// put writes one row, as take gives it, into x.
+func (v rowView) put(x, values, row *Node) *Node {
+	return Reshape(DynamicUpdateSlice(Reshape(x, v.dims...), values, v.at(row)), dims(x)...)
+}
+
+// empty is what arrays of a role hold in a cache without tokens.
+func (p *Plan) empty(r role) int {
+	switch r {
+	case roleIndex:
+		return -1
+	case roleNext:
+		return p.sinks
 	}
 	return 0
 }
@@ -55,7 +106,11 @@ func (p *Plan) arrays() []array {
 	fixed := func(name string, r role, dims ...int) array {
 		return array{name: name, role: r, shape: shapes.Make(dtypes.Int32, dims...), tokens: -1, heads: -1}
 	}
-	out := []array{fixed("length", roleLength), fixed("start", roleStart, s.Batch)}
+	length := fixed("length", roleLength)
+	if s.OwnLengths {
+		length = fixed("length", roleLength, s.Batch)
+	}
+	out := []array{length, fixed("start", roleStart, s.Batch)}
 	if !p.config.Quantized() {
 		for layer := range s.Layers {
 			for _, name := range []string{"keys", "values"} {

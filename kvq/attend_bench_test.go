@@ -34,11 +34,13 @@ func benchLayers(kvHeads, dim, tokens int) int {
 	return max(1, min(30, (128<<20)/(8*kvHeads*dim*tokens)))
 }
 
-func newAttendBench(b *testing.B, config kvq.Config, form kvq.Form, heads, kvHeads, dim, tokens int) *attendBench {
+// newAttendBench compiles steps over caches of a shape that hold so many tokens. begin is called at
+// the start of each.
+func newAttendBench(b *testing.B, config kvq.Config, form kvq.Form, shape kvq.Shape, heads, tokens int, begin func(c kvq.Cache)) *attendBench {
 	const steps = benchSteps
 	backend := testbackend.XLA(b)
-	layers := benchLayers(kvHeads, dim, tokens)
-	plan, err := kvq.New(config, kvq.Shape{Layers: layers, Batch: 1, KVHeads: kvHeads, HeadDim: dim, Capacity: tokens + 64, DType: dtypes.Float32})
+	layers, kvHeads, dim := shape.Layers, shape.KVHeads, shape.HeadDim
+	plan, err := kvq.New(config, shape)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -51,12 +53,13 @@ func newAttendBench(b *testing.B, config kvq.Config, form kvq.Form, heads, kvHea
 	}
 	a.exec = MustNewExec(backend, func(in []*Node) *Node {
 		g := in[0].Graph()
-		q := Reshape(Iota(g, shapes.Make(dtypes.Int32, heads*dim), 0), 1, heads, 1, dim)
+		q := Reshape(Iota(g, shapes.Make(dtypes.Int32, shape.Batch*heads*dim), 0), shape.Batch, heads, 1, dim)
 		q = Cos(gx.MulScalar(ConvertDType(q, dtypes.Float32), 1e-3))
 		out := gx.Loop(append([]*Node{gx.Scalar(g, dtypes.Int32, 0), q}, in...),
 			func(st []*Node) *Node { return gx.LessThanScalar(st[0], steps) },
 			func(st []*Node) []*Node {
 				c, q := plan.From(st[2:]), st[1]
+				begin(c)
 				for layer := range layers {
 					token := Slice(q, AxisRange(), AxisRange(0, kvHeads))
 					c.Layer(layer).Append(token, token)
@@ -100,8 +103,10 @@ func BenchmarkAttend(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", shape.name, tokens), func(b *testing.B) {
 				names, forms := []string{"full", "tiles", "words"}, []kvq.Form{kvq.Auto, kvq.Tiles, kvq.Words}
 				var runs []*attendBench
+				of := kvq.Shape{Layers: benchLayers(shape.kvHeads, shape.dim, tokens), Batch: 1, KVHeads: shape.kvHeads, HeadDim: shape.dim,
+					Capacity: tokens + benchSteps, DType: dtypes.Float32}
 				for i, config := range []kvq.Config{{}, kvq.Tutorial(), kvq.Tutorial()} {
-					r := newAttendBench(b, config, forms[i], shape.heads, shape.kvHeads, shape.dim, tokens)
+					r := newAttendBench(b, config, forms[i], of, shape.heads, tokens, func(kvq.Cache) {})
 					defer r.finalize()
 					runs = append(runs, r)
 				}

@@ -14,7 +14,7 @@ type stepMasks struct{ codes, exact, own attend.Seen }
 
 func (c *quantizedCache) stepMasks() *stepMasks {
 	if c.masks == nil {
-		position := attend.TokenIndex(c.start, c.length, c.step)
+		position := stepIndex(c.start, c.length, c.counts, c.step)
 		view := c.plan.shape.view(position)
 		c.masks = &stepMasks{view.Of(c.codeIndex), view.Of(c.exactIndex), view.Of(position)}
 	}
@@ -48,7 +48,7 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 	p, l, s := c.plan, c.plan.layers[layer], c.layers[layer]
 	return attend.Coded{
 		Key: l.key, Value: l.value, Keys: s.key, Values: s.value,
-		Scores: p.shape.scores(), Seen: c.stepMasks().codes, Used: c.used, Length: c.length,
+		Scores: p.shape.scores(), Seen: c.stepMasks().codes, Used: c.used, Length: largest(c.length),
 		TileBlocks: attend.TileBlocks(p.shape.KVHeads*p.shape.Batch, p.block/codes.BlockTokens, p.codeSlots/codes.BlockTokens),
 		Functions:  &c.functions,
 	}

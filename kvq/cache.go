@@ -24,12 +24,23 @@ type Cache interface {
 	// Nodes returns the state in the order of [Plan.Shapes].
 	Nodes() []*Node
 
-	// Length returns an int32 scalar: slots filled so far, padding included, equal for all rows.
+	// Length returns the slots filled so far, padding included: an int32 scalar, equal for all rows,
+	// or [B] where rows have lengths of their own ([Shape].OwnLengths).
 	Length() *Node
 
 	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the
 	// row's padding, at least 0.
 	Positions(t int) *Node
+
+	// NewTokens says how many tokens each row has in the step of t columns that comes: counts [B]
+	// int32, 0 to t, or bool: all t or none. A row's tokens are the last of its columns; what stands
+	// before them is padding. A row of none rests: it neither grows nor changes, and what attention
+	// gives it has no meaning. Without this call every column of every row is a token.
+	//
+	// It is for rows with lengths of their own ([Shape].OwnLengths), comes before Positions and the
+	// first Append of a step, and holds until Advance. The prompt that starts a cache has its
+	// padding from [Plan.Init].
+	NewTokens(counts *Node)
 
 	// Layer returns one layer, for the step under way.
 	Layer(layer int) LayerCache
@@ -48,8 +59,21 @@ type Cache interface {
 	Advance()
 
 	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does
-	// with rejected drafts.
+	// with rejected drafts. Where rows have lengths of their own, n may be [B]: so many of each.
 	Crop(n *Node)
+
+	// Reset empties the rows that are true in rows, bool [B], their padding too. It is for rows with
+	// lengths of their own.
+	Reset(rows *Node)
+
+	// Insert puts row i of from in the place of row rows[i] (int32, one for each row of from; each
+	// at most once); where rows[i] is no row, it is left out. The padding of from's rows is
+	// dropped: an inserted row is as long as it has tokens.
+	//
+	// It is for rows with lengths of their own: a batch of new prompts is prefilled in a cache of
+	// its own, and then takes the places of rows that have ended. from is a cache of the same graph
+	// whose plan differs in Batch, OwnLengths and a smaller Capacity at most.
+	Insert(rows *Node, from Cache)
 
 	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does.
 	Reorder(rows *Node)

@@ -11,7 +11,7 @@ import (
 func (p *Plan) checkState(state []*tensors.Tensor) error {
 	capacity := p.shape.Capacity
 	c := stateChecker{}
-	var length int
+	var length []int32 // of all rows, or of each
 	// in each row, below 0 while only a part of its padding came
 	tokens := make([]int, p.shape.Batch)
 	for i, a := range p.arrays() {
@@ -30,10 +30,10 @@ func (p *Plan) checkState(state []*tensors.Tensor) error {
 			switch a.role {
 			case roleLength:
 				c.check(a.name, v, 0, capacity)
-				length = v
+				length = values
 			case roleStart:
 				c.check(a.name, v, 0, capacity)
-				tokens[row] = length - v
+				tokens[row] = int(length[min(row, len(length)-1)]) - v
 			case roleNext:
 				// What is neither sink nor coded lies in the window.
 				c.check(a.name, v, max(0, tokens[row]-p.windowSlots), max(p.sinks, tokens[row]))

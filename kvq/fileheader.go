@@ -31,13 +31,14 @@ type fileShape struct {
 	Layers, Batch, KVHeads, HeadDim, Capacity, SlidingWindow int
 	DType                                                    string
 
-	Attention *Attention `json:",omitempty"`
+	Attention  *Attention `json:",omitempty"`
+	OwnLengths bool       `json:",omitempty"`
 }
 
 // ofFile is s as a file has it.
 func (s Shape) ofFile() fileShape {
 	out := fileShape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity,
-		SlidingWindow: s.SlidingWindow, DType: fileDTypes[s.DType]}
+		SlidingWindow: s.SlidingWindow, DType: fileDTypes[s.DType], OwnLengths: s.OwnLengths}
 	if !reflect.ValueOf(s.Attention).IsZero() {
 		out.Attention = &s.Attention
 	}
@@ -122,7 +123,8 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 	if err := strictJSON(m.Shape, &s); err != nil {
 		return nil, usererr.New("shape: %v", err)
 	}
-	shape := Shape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity, SlidingWindow: s.SlidingWindow}
+	shape := Shape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity, SlidingWindow: s.SlidingWindow,
+		OwnLengths: s.OwnLengths}
 	if s.Attention != nil {
 		shape.Attention = *s.Attention
 	}

@@ -37,6 +37,9 @@ func (c *quantizedCache) flushTarget() *Node {
 	waiting := Sub(Sub(c.length, c.start), c.next) // below 0 while only sinks are filled
 	give := p.policy.flushed(waiting)
 	full := gx.GreaterOrEqualScalar(waiting, p.policy.threshold())
+	if c.counts != nil { // a row that rests keeps what it has
+		full = And(full, gx.GreaterThanScalar(countsOf(c.counts, 1), 0))
+	}
 	return Add(c.next, Where(full, give, gx.ZerosLike(give)))
 }
 

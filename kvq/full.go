@@ -20,12 +20,14 @@ import (
 // of its own.
 type fullCache struct {
 	shape         Shape
-	length, start *Node   // int32 [], [B]
+	length, start *Node   // int32 [], or [B] with rows of their own lengths; [B]
 	keys, values  []*Node // per layer [K*B, Capacity, D]
 
 	fresh bool // nothing was ever appended: attention needs the new tokens alone
 	step  int  // t of the step under way, 0 between steps
 	in    int  // tokens taken in since it was made from its state
+	// counts is how many of its columns are tokens, int32 or bool [B]; nil: all
+	counts *Node
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
 	seen               *attend.Seen // of the step: the whole capacity
@@ -52,17 +54,37 @@ func (c *fullCache) Nodes() []*Node {
 
 func (c *fullCache) Length() *Node { return c.length }
 
-func (c *fullCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
+func (c *fullCache) Positions(t int) *Node {
+	return positions(stepIndex(c.start, c.length, c.counts, t))
+}
 
 func (c *fullCache) appendTo(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
 	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
+	c.newKeys[layer], c.newValues[layer] = keys, values
+	if c.shape.OwnLengths && !c.fresh {
+		c.putRows(layer, keys, values)
+		return
+	}
+	at := c.length
+	if c.fresh {
+		at = zero
+	}
 	put := func(x, more *Node) *Node {
 		more = Reshape(swapFirst(numbers.NarrowTo(more, c.shape.DType)), dims(x)[0], c.step, dims(x)[2])
-		return DynamicUpdateSlice(x, more, []*Node{zero, c.length, zero})
+		return DynamicUpdateSlice(x, more, []*Node{zero, at, zero})
 	}
 	c.keys[layer], c.values[layer] = put(c.keys[layer], keys), put(c.values[layer], values)
-	c.newKeys[layer], c.newValues[layer] = keys, values
+}
+
+// putRows appends where rows have lengths of their own.
+func (c *fullCache) putRows(layer int, keys, values *Node) {
+	s := c.shape
+	apart := func(x *Node) *Node { return Reshape(x, s.KVHeads, s.Batch, s.Capacity, s.HeadDim) }
+	together := func(x *Node) *Node { return Reshape(x, s.KVHeads*s.Batch, s.Capacity, s.HeadDim) }
+	more := func(x *Node) *Node { return swapFirst(numbers.NarrowTo(x, s.DType)) } // [K, B, t, D]
+	out := putRows([2]*Node{apart(c.keys[layer]), apart(c.values[layer])}, [2]*Node{more(keys), more(values)}, 1, c.length, c.counts)
+	c.keys[layer], c.values[layer] = together(out[0]), together(out[1])
 }
 
 func (c *fullCache) attendTo(layer int, queries *Node) *Node {
@@ -87,7 +109,7 @@ func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 func (c *fullCache) stepSeen() attend.Seen {
 	if c.seen == nil {
 		index := attend.TokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
-		seen := c.shape.view(attend.TokenIndex(c.start, c.length, c.step)).Of(index)
+		seen := c.shape.view(stepIndex(c.start, c.length, c.counts, c.step)).Of(index)
 		c.seen = &seen
 	}
 	return *c.seen
@@ -97,23 +119,25 @@ func (c *fullCache) taken() int { return c.in }
 
 func (c *fullCache) Advance() {
 	c.in += c.step
-	c.length = gx.AddScalar(c.length, c.step)
-	c.step, c.seen, c.fresh = 0, nil, false
+	c.length = grown(c.length, c.counts, c.step)
+	c.step, c.counts, c.seen, c.fresh = 0, nil, nil, false
 }
 
 func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
 
 func (c *fullCache) Reorder(rows *Node) {
 	c.start = takeRows(c.start, rows, 0)
+	if c.shape.OwnLengths {
+		c.length = takeRows(c.length, rows, 0)
+	}
 	heads := headRows(rows, c.shape)
 	for i := range c.keys {
 		c.keys[i], c.values[i] = takeRows(c.keys[i], heads, 0), takeRows(c.values[i], heads, 0)
 	}
 }
 
-// positions are the rotary positions of the next t tokens, [B, t] int32.
-func positions(start, length *Node, t int) *Node {
-	index := attend.TokenIndex(start, length, t)
+// positions are the rotary positions of tokens with these indices, [B, t] int32.
+func positions(index *Node) *Node {
 	return Max(index, gx.Zeros(index.Graph(), index.Shape()))
 }
 

@@ -1,11 +1,9 @@
 package kvq
 
 import (
-	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
-	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
 // WithCapacity is the same plan for another capacity.
@@ -33,13 +31,7 @@ func (p *Plan) Grow(to *Plan, nodes []*Node) []*Node {
 		if more < 0 {
 			exceptions.Panicf("kvq.Plan.Grow: %s has %d slots, the new plan %d: a cache only grows", a.name, a.shape.Dim(a.tokens), after[i].shape.Dim(a.tokens))
 		}
-		fill := 0
-		if a.role == roleIndex {
-			fill = -1
-		}
-		pads := make([]compute.PadAxis, a.shape.Rank())
-		pads[a.tokens].End = more
-		out[i] = Pad(n, gx.Scalar(n.Graph(), n.DType(), fill), pads...)
+		out[i] = withEnd(n, a.tokens, after[i].shape.Dim(a.tokens), p.empty(a.role))
 	}
 	return out
 }

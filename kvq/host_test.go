@@ -106,7 +106,11 @@ func readState(t testing.TB, plan *Plan, state []*tensors.Tensor) hostState {
 	return h
 }
 
-func (h hostState) length() int { return int(h.arrays["length"].floats[0]) }
+// length is how many slots a row fills: all rows as many, or each its own.
+func (h hostState) length(row int) int {
+	lengths := h.arrays["length"].floats
+	return int(lengths[min(row, len(lengths)-1)])
+}
 
 func (h hostState) start(row int) int { return int(h.arrays["start"].at(row)) }
 
@@ -122,7 +126,7 @@ func (h hostState) tokens(t testing.TB, layer, row int) map[int]*heldToken {
 		out[index] = tok
 	}
 	if !p.Config().Quantized() {
-		for slot := h.start(row); slot < h.length(); slot++ {
+		for slot := h.start(row); slot < h.length(row); slot++ {
 			tok := &heldToken{place: inWindow}
 			tok.keys, tok.values = h.exactToken(fmt.Sprintf("layer%d", layer), row, slot)
 			add(slot-h.start(row), tok)

@@ -88,6 +88,9 @@ func (c *fullCache) part(layer, t int) part {
 	if !c.fresh {
 		p.nodes = append(append(p.nodes, c.stepSeen().Nodes()...), c.keys[layer], c.values[layer])
 	}
+	if c.counts != nil {
+		p.nodes = append(p.nodes, c.counts)
+	}
 	arrays := shapes.Shape{}
 	if c.fresh {
 		arrays = c.keys[layer].Shape()
@@ -101,6 +104,9 @@ func (c *fullCache) part(layer, t int) part {
 		} else {
 			seen, arrays := one.scores().Take(nodes[2:])
 			inner.seen, inner.keys, inner.values = &seen, arrays[0:1:1], arrays[1:2:2]
+			if len(arrays) > 2 {
+				inner.counts = arrays[2]
+			}
 		}
 		return inner, func() []*Node { return []*Node{inner.keys[0], inner.values[0]} }
 	}
@@ -119,6 +125,9 @@ func (c *quantizedCache) part(layer, t int) part {
 		m := c.stepMasks()
 		p.nodes = slices.Concat(p.nodes, m.codes.Nodes(), m.exact.Nodes(), c.layers[layer].nodes())
 	}
+	if c.counts != nil {
+		p.nodes = append(p.nodes, c.counts)
+	}
 	fresh := c.fresh
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
@@ -135,8 +144,11 @@ func (c *quantizedCache) part(layer, t int) part {
 			masks.codes, nodes = scores.Take(nodes[3:])
 			masks.exact, nodes = scores.Take(nodes)
 			inner.masks = &masks
-			s, _ := of.take(nodes)
+			s, rest := of.take(nodes)
 			inner.layers = []layerState{s}
+			if len(rest) > 0 {
+				inner.counts = rest[0]
+			}
 		}
 		return inner, func() []*Node { return inner.layers[0].nodes() }
 	}

@@ -96,16 +96,11 @@ func (p *Plan) Init(start *Node) Cache {
 	}
 	var nodes []*Node
 	for _, a := range p.arrays() {
-		switch a.role {
-		case roleStart:
+		if a.role == roleStart {
 			nodes = append(nodes, start)
-		case roleIndex:
-			nodes = append(nodes, gx.Fill(g, a.shape, -1))
-		case roleNext:
-			nodes = append(nodes, gx.Fill(g, a.shape, p.sinks))
-		default:
-			nodes = append(nodes, gx.Zeros(g, a.shape))
+			continue
 		}
+		nodes = append(nodes, gx.Fill(g, a.shape, p.empty(a.role)))
 	}
 	return p.cache(nodes, true)
 }

@@ -16,7 +16,7 @@ import (
 type quantizedCache struct {
 	plan *Plan
 
-	length *Node // int32 []: slots filled so far, padding included
+	length *Node // int32 [], or [B] with rows of their own lengths: slots filled so far, padding included
 	start  *Node // int32 [B]: padding of each row
 	next   *Node // int32 [B]: index of the oldest token that is neither sink nor coded
 	used   *Node // int32 [B]: code slots in use
@@ -29,6 +29,7 @@ type quantizedCache struct {
 	fresh              bool    // nothing was ever appended
 	step               int     // t of the step under way, 0 between steps
 	in                 int     // tokens taken in since it was made from its state
+	counts             *Node   // how many of its columns are tokens, int32 or bool [B]; nil: all
 	newKeys, newValues []*Node // of the step, per layer, [B, K, t, D] in the cache's dtype
 	masks              *stepMasks
 
@@ -90,7 +91,9 @@ func (l layerPlan) take(nodes []*Node) (s layerState, rest []*Node) {
 
 func (c *quantizedCache) Length() *Node { return c.length }
 
-func (c *quantizedCache) Positions(t int) *Node { return positions(c.start, c.length, t) }
+func (c *quantizedCache) Positions(t int) *Node {
+	return positions(stepIndex(c.start, c.length, c.counts, t))
+}
 
 // appendTo writes the new tokens before anything reads the window in this step, and the first one
 // of a step lets the window give up blocks before that. In this order every array is written first
@@ -117,12 +120,17 @@ func (c *quantizedCache) begin(t int) {
 	c.step = t
 	if first && t == 1 && !c.fresh {
 		c.flush()
-		c.exactIndex = c.plan.appendIndex(c.exactIndex, c.plan.ringSlot(c.length), c.newIndex())
+		c.exactIndex = c.plan.appendIndex(c.exactIndex, c.plan.ringSlot(c.length), c.newIndex(), c.counts)
 	}
 }
 
-// newIndex is the index in its row of the token under way, [B] int32.
-func (c *quantizedCache) newIndex() *Node { return Sub(c.length, c.start) }
+// newIndex is the index in its row of the token under way, [B] int32, -1 in a row that rests.
+func (c *quantizedCache) newIndex() *Node {
+	if c.counts == nil {
+		return Sub(c.length, c.start)
+	}
+	return Reshape(stepIndex(c.start, c.length, c.counts, 1), c.plan.shape.Batch)
+}
 
 // tokenOf is the key of a function.
 type tokenOf struct{}
@@ -132,8 +140,17 @@ func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 	s, slot := &c.layers[layer], c.plan.ringSlot(c.length)
 	// A function, whose results are stored: otherwise XLA's CPU compiler writes the token into
 	// several copies, one for each product.
-	out := c.functions.Call(tokenOf{}, []*Node{s.exactKeys, s.exactValues, key, value, slot, c.newIndex()}, func(in []*Node) []*Node {
-		return []*Node{c.plan.appendExact(in[0], in[2], in[4], in[5]), c.plan.appendExact(in[1], in[3], in[4], in[5])}
+	in := []*Node{s.exactKeys, s.exactValues, key, value, slot, c.newIndex()}
+	if c.counts != nil {
+		in = append(in, c.counts)
+	}
+	out := c.functions.Call(tokenOf{}, in, func(in []*Node) []*Node {
+		var counts *Node
+		if len(in) > 6 {
+			counts = in[6]
+		}
+		exact := c.plan.appendExact([2]*Node{in[0], in[1]}, [2]*Node{in[2], in[3]}, in[4], in[5], counts)
+		return exact[:]
 	})
 	s.exactKeys, s.exactValues = out[0], out[1]
 }
@@ -142,7 +159,7 @@ func (c *quantizedCache) taken() int { return c.in }
 
 func (c *quantizedCache) Advance() {
 	t, fresh := c.step, c.fresh
-	c.step, c.masks, c.fresh = 0, nil, false
+	defer func() { c.step, c.counts, c.masks, c.fresh = 0, nil, nil, false }()
 	c.in += t
 	switch {
 	case fresh:
@@ -150,7 +167,7 @@ func (c *quantizedCache) Advance() {
 	case t > 1:
 		c.storeChunk(t)
 	default:
-		c.length = gx.AddScalar(c.length, 1)
+		c.length = grown(c.length, c.counts, 1)
 	}
 }
 
@@ -158,6 +175,9 @@ func (c *quantizedCache) Advance() {
 // single steps would.
 func (c *quantizedCache) storeChunk(t int) {
 	captured := append(append([]*Node{}, c.newKeys...), c.newValues...)
+	if c.counts != nil {
+		captured = append(captured, countsOf(c.counts, t))
+	}
 	state := append([]*Node{gx.Scalar(c.length.Graph(), dtypes.Int32, 0)}, c.Nodes()...)
 	state = gx.LoopOver(captured, state,
 		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, t)) },
@@ -169,6 +189,9 @@ func (c *quantizedCache) storeChunk(t int) {
 				return DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{d[0], d[1], 1, d[3]})
 			}
 			layers := c.plan.shape.Layers
+			if counts := chunk[2*layers:]; len(counts) > 0 {
+				inner.counts = gx.GreaterOrEqualScalar(Add(counts[0], i), t) // the last columns are tokens
+			}
 			for layer := range layers {
 				inner.appendTo(layer, token(chunk[layer]), token(chunk[layers+layer]))
 			}
@@ -181,6 +204,6 @@ func (c *quantizedCache) storeChunk(t int) {
 // replace takes over a new state in the middle of a step.
 func (c *quantizedCache) replace(nodes []*Node) {
 	n := newQuantizedCache(c.plan, nodes)
-	n.step, n.in, n.newKeys, n.newValues = c.step, c.in, c.newKeys, c.newValues
+	n.step, n.in, n.counts, n.newKeys, n.newValues = c.step, c.in, c.counts, c.newKeys, c.newValues
 	*c = *n
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Shape says what a cache is for. All fields but SlidingWindow and Attention are required.
+// Shape says what a cache is for. All fields down to DType are required.
 type Shape struct {
 	Layers  int // decoder layers
 	Batch   int // B, rows
@@ -27,6 +27,12 @@ type Shape struct {
 
 	// Attention is how the model makes scores of queries and keys; its zero value is Llama's way.
 	Attention Attention
+
+	// OwnLengths gives each row a length of its own (a ragged batch, as in continuous batching): a
+	// row may rest, be cut, emptied and given to another prompt while the others go on, see
+	// [Cache.NewTokens] and [Cache.Insert]. Without it all rows grow together, and a new token of
+	// all rows is written at once.
+	OwnLengths bool
 }
 
 // Equal tells whether two shapes are the same.

@@ -36,7 +36,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 func (c *quantizedCache) finishPrompt(t int) {
 	p, g := c.plan, c.start.Graph()
 	count := c.promptCoded(t)
-	c.length = gx.Scalar(g, dtypes.Int32, t)
+	c.length = gx.Fill(g, c.length.Shape(), float64(t))
 	c.next = gx.AddScalar(count, p.sinks)
 	c.used = gx.MulScalar(Div(gx.AddScalar(count, p.unit-1), gx.Scalar(g, dtypes.Int32, p.unit)), p.unit)
 	if n := p.policy.promptSlots(t); n > 0 {

@@ -19,13 +19,12 @@ func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 	if tokens < 1 || tokens > s.Capacity {
 		exceptions.Panicf("kvq: synthetic cache of %d tokens, want 1 to the capacity of %d", tokens, s.Capacity)
 	}
-	scalar := func(v int) *Node { return gx.Scalar(g, dtypes.Int32, v) }
 	count := gx.Fill(g, shapes.Make(dtypes.Int32, s.Batch), tokens)
 	var nodes []*Node
 	for _, a := range p.arrays() {
 		switch a.role {
 		case roleLength:
-			nodes = append(nodes, scalar(tokens))
+			nodes = append(nodes, gx.Fill(g, a.shape, tokens))
 		case roleCodes:
 			nodes = append(nodes, ConvertDType(pattern(g, a.shape), a.shape.DType))
 		case roleScales:

@@ -12,28 +12,44 @@ import (
 // = S + W:
 //
 //	slots 0..S-1    sinks: tokens 0..S-1 of each row, kept exact for good
-//	slots S..E-1    the window: a ring of W slots. The token that came in cache slot c (padding included, so c is the same for all rows)
-//	                lies at S + c mod W.
+//	slots S..E-1    the window: a ring of W slots. The token that came in cache slot c (padding included, so c is the same for all rows
+//	                that grow together) lies at S + c mod W.
 //
 // exactIndex [B, E] int32 names the token in each slot by its index in the row, -1 where there is
 // none. Attention reads order from it alone, so the ring is never rotated or shifted.
 
-// ringSlot is where the token of cache slot c lies: S + c mod W. int32 scalars.
+// ringSlot is where the token of cache slot c lies: S + c mod W. int32, of any shape.
 func (p *Plan) ringSlot(c *Node) *Node {
 	return gx.AddScalar(Rem(c, gx.Scalar(c.Graph(), dtypes.Int32, p.windowSlots)), p.sinks)
 }
 
-// appendExact writes one new token a row into the window, and into its sink where it is one of the
-// first.
+// appendExact writes one new token a row into the windows of keys and values, and into its sink
+// where it is one of the first.
 //
-//	exact [B, K, E, D], token [B, K, 1, D], index [B] int32: the token's index in its row.
-func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
+//	exact [B, K, E, D], token [B, K, 1, D]; slot: see ringSlot, int32, for all rows or [B]
+//	index [B] int32: the token's index in its row; negative: none that becomes a sink
+//	counts [B] int32: which rows have a token, see putRows; nil: all
+func (p *Plan) appendExact(exact, token [2]*Node, slot, index, counts *Node) [2]*Node {
+	zero := gx.Scalar(slot.Graph(), dtypes.Int32, 0)
+	if slot.Rank() > 0 {
+		exact = putRows(exact, token, 0, slot, counts)
+	} else {
+		for i := range exact {
+			exact[i] = DynamicUpdateSlice(exact[i], token[i], []*Node{zero, zero, slot, zero})
+		}
+	}
+	if p.sinks > 0 {
+		for i := range exact {
+			exact[i] = p.appendSink(exact[i], token[i], index)
+		}
+	}
+	return exact
+}
+
+// appendSink writes the token of each row that is one of the first into its sink.
+func (p *Plan) appendSink(exact, token, index *Node) *Node {
 	g, d := exact.Graph(), dims(exact)
 	zero := gx.Scalar(g, dtypes.Int32, 0)
-	exact = DynamicUpdateSlice(exact, token, []*Node{zero, zero, slot, zero})
-	if p.sinks == 0 {
-		return exact
-	}
 	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
 	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), gx.BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
 	own = gx.BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), dims(sinks)...)
@@ -41,8 +57,8 @@ func (p *Plan) appendExact(exact, token, slot, index *Node) *Node {
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is
-// one of the first S.
-func (p *Plan) appendIndex(exactIndex, slot, index *Node) *Node {
+// one of the first S. Arguments are those of appendExact.
+func (p *Plan) appendIndex(exactIndex, slot, index, counts *Node) *Node {
 	g, b := exactIndex.Graph(), exactIndex.Shape().Dim(0)
 	zero := gx.Scalar(g, dtypes.Int32, 0)
 	column := Reshape(index, b, 1)
@@ -52,6 +68,9 @@ func (p *Plan) appendIndex(exactIndex, slot, index *Node) *Node {
 		own := Equal(at, gx.BroadcastToDims(column, b, p.sinks))
 		exactIndex = DynamicUpdateSlice(exactIndex, Where(own, at, sinks), []*Node{zero, zero})
 		column = Where(LessThan(column, gx.Fill(g, column.Shape(), float64(p.sinks))), gx.Fill(g, column.Shape(), -1), column)
+	}
+	if slot.Rank() > 0 {
+		return putIndex(exactIndex, column, slot, counts)
 	}
 	return DynamicUpdateSlice(exactIndex, column, []*Node{zero, slot})
 }

@@ -16,7 +16,7 @@ type Coded struct {
 	Scores Scores
 	Seen   Seen  // of N*32 slots
 	Used   *Node // [B] int32: slots in use
-	Length *Node // int32 scalar, not negative
+	Length *Node // int32 scalar, not negative, that XLA cannot know
 
 	TileBlocks int           // blocks of a tile, see tiles.go
 	Functions  *gx.Functions // of the graph

@@ -39,11 +39,15 @@ func visibleTokens(index, position *Node, slidingWindow int) *Node {
 	return visible
 }
 
-// TokenIndex numbers t slots from slot first (int32 scalar): the index in the row is slot - start.
+// TokenIndex numbers t slots from slot first (int32 scalar, or [B]: a slot for each row): the index
+// in the row is slot - start.
 //
 //	start [B] int32: padding of each row -> [B, t] int32, negative for padding
 func TokenIndex(start, first *Node, t int) *Node {
 	g, b := start.Graph(), start.Shape().Dim(0)
+	if first.Rank() > 0 {
+		first = gx.BroadcastToDims(Reshape(first, b, 1), b, t)
+	}
 	slot := Add(Iota(g, shapes.Make(dtypes.Int32, b, t), 1), first)
 	return Sub(slot, gx.BroadcastToDims(Reshape(start, b, 1), b, t))
 }
