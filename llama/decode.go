@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -10,6 +11,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/pick"
+	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -20,6 +22,10 @@ type decodeKey struct {
 	pick            pick.Kind
 	forced          bool // tokens are given, not picked
 	keepLogits      bool
+}
+
+func (k decodeKey) String() string {
+	return fmt.Sprintf("new tokens, a cache of %d tokens, %s", k.capacity, rowsText(k.batch))
 }
 
 // block is how many tokens a call can make.
@@ -113,6 +119,8 @@ type pickKey struct {
 	pick  pick.Kind
 }
 
+func (k pickKey) String() string { return "picking a token, " + rowsText(k.batch) }
+
 // startPick begins to compile it: logits [B, V] and the inputs of picking to tokens [B] and whether
 // the logits were numbers [B].
 func (g *Generator) startPick(batch int, kind pick.Kind) program {
@@ -136,6 +144,7 @@ func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*de
 	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
+	stage.Tell(ctx, stage.Stage{Kind: stage.Tokens, Rows: s.batch()})
 	// A call is short; it is not abandoned, so that its tokens are not lost.
 	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.donate(inputs...)...)
 	if err != nil {

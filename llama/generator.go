@@ -2,12 +2,14 @@ package llama
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -166,6 +168,18 @@ func (s *session) fullBytes() int64 {
 // prefillKey names the graph that takes a prompt in.
 type prefillKey struct{ batch, columns, capacity int }
 
+func (k prefillKey) String() string {
+	return fmt.Sprintf("prompts of %d tokens, %s", k.columns, rowsText(k.batch))
+}
+
+// rowsText says how many rows a graph is for.
+func rowsText(n int) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
+}
+
 // startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32)
 // to the filled cache and the logits [B, V] of the last column.
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
@@ -189,6 +203,7 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 	}
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
 	var logits sharded
+	stage.Tell(ctx, stage.Stage{Kind: stage.Prompt, Rows: plan.Shape().Batch, Columns: p.length})
 	err := clock.prefilling(func() error {
 		out, err := g.programs.run(ctx, program, p.ids, p.start)
 		if err != nil {
@@ -205,6 +220,10 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 
 // growKey names the graph that moves a cache into a larger one.
 type growKey struct{ batch, from, to int }
+
+func (k growKey) String() string {
+	return fmt.Sprintf("moving a cache of %d tokens into one of %d, %s", k.from, k.to, rowsText(k.batch))
+}
 
 // grow moves the cache into one of another capacity.
 func (s *session) grow(ctx context.Context, capacity int) error {

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -11,6 +12,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -81,6 +83,8 @@ type innerKey struct {
 	batch, capacity int // capacity is 0 for a graph without a cache
 }
 
+func (k innerKey) String() string { return fmt.Sprintf("%v, %s", k.key, rowsText(k.batch)) }
+
 func (s *innerSession) Program(key any, inputs []shapes.Shape, build func([]*graph.Node) []*graph.Node) engine.Program {
 	return s.g.programs.start(innerKey{key: key, batch: s.batch()}, wholes(inputs...), nil,
 		func(_ modelNodes, in []*graph.Node) []*graph.Node { return build(in) })
@@ -123,6 +127,7 @@ func (s *innerSession) Step(ctx context.Context, p engine.Program, tokens int, i
 	}
 	var out []sharded
 	err := clocked(&s.clock.Decode, func() (err error) {
+		stage.Tell(ctx, stage.Stage{Kind: stage.Tokens, Rows: s.batch()})
 		out, err = s.g.programs.run(context.WithoutCancel(ctx), p.(program), s.donate(inputs...)...)
 		return err
 	})

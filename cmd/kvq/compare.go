@@ -100,7 +100,10 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 		{config: request.cache, texts: startTexts(request.tok, request.batch)},
 	}}
 	outcome := cli.OutcomeOf(ctx)
+	status := f.model.Status(errs)
+	defer status.Close()
 	finish := func() error {
+		status.Close()
 		for _, s := range cmp.sides {
 			s.texts.end()
 		}
@@ -122,9 +125,10 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 		cmp.device, cmp.devices, cmp.load = model.Device, model.Devices, model.Took
 		for _, s := range cmp.sides {
 			cli.Note(errs, "generating with the cache %s", s.config)
-			if err := s.run(ctx, request, model, outcome); err != nil {
+			if err := s.run(ctx, status, request, model, outcome); err != nil {
 				return err
 			}
+			status.Clear()
 		}
 		return nil
 	}()
@@ -153,9 +157,13 @@ type sideRun struct {
 	result *llama.Result // nil until then
 }
 
-func (s *sideRun) run(ctx context.Context, request *textRequest, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
-	s.result, err = request.run(ctx, model, s.config, func(fresh [][]tokenizer.Token) error {
-		return outcome.Update(func() error { s.texts.add(fresh); return nil })
+func (s *sideRun) run(ctx context.Context, status *cli.Status, request *textRequest, model *cli.LoadedModel, outcome *cli.Outcome) (err error) {
+	s.result, err = request.run(status.Context(ctx), model, s.config, func(fresh [][]tokenizer.Token) error {
+		return outcome.Update(func() error {
+			s.texts.add(fresh)
+			status.Detail("%d of at most %d tokens", len(s.texts.ids[0]), request.generate.MaxNewTokens)
+			return nil
+		})
 	})
 	return err
 }

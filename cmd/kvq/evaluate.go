@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
@@ -83,6 +81,8 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	}
 	outcome.OnInterrupt(func() { _ = unfinished() })
 
+	status := f.model.Status(errs)
+	defer status.Close()
 	var model *cli.LoadedModel
 	r, err := func() (*evaluate.Result, error) {
 		if model, err = f.model.Load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
@@ -90,11 +90,12 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		}
 		f.cache.NoteGroups(errs, c.Flags(), config, model.Config().HeadDim)
 		cli.NoteForm(errs, model.Model, config)
-		return score(ctx, model.Model, config, texts, f.prefill, errs)
+		return score(ctx, model.Model, config, texts, f.prefill, status)
 	}()
 	if model != nil {
 		defer model.Close(ctx)
 	}
+	status.Close()
 	if err != nil && ctx.Err() != nil {
 		_ = outcome.Print(unfinished)
 	}
@@ -155,7 +156,7 @@ func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]
 }
 
 // score reads texts with a cache against the full-precision one, which runs beside it.
-func score(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, errs io.Writer) (*evaluate.Result, error) {
+func score(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, status *cli.Status) (*evaluate.Result, error) {
 	reference, err := llama.NewGenerator(model, kvq.Config{})
 	if err != nil {
 		return nil, err
@@ -170,19 +171,11 @@ func score(ctx context.Context, model *llama.Model, config kvq.Config, texts [][
 			tested.Finalize()
 		}
 	}()
-	var progress func(done, total int) error
-	if cli.IsTerminal(errs) {
-		var bar *progressbar.ProgressBar
-		progress = func(done, total int) error {
-			if bar == nil {
-				bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(errs), progressbar.OptionSetDescription("tokens"),
-					progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-			}
-			return bar.Set(done)
-		}
-		cli.Note(errs, "compiling, and reading with the cache %s", config)
+	progress := func(done, total int) error {
+		status.Detail("%d of %d tokens", done, total)
+		return nil
 	}
-	return evaluate.Score(ctx, tested, texts, evaluate.Options{Reference: reference, Prefill: prefill, Progress: progress})
+	return evaluate.Score(status.Context(ctx), tested, texts, evaluate.Options{Reference: reference, Prefill: prefill, Progress: progress})
 }
 
 // evaluatedJSON is the scores of one text, or of all.

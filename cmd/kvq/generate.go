@@ -49,7 +49,9 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 	if f.json {
 		g.display = quiet{}
 	}
-	finish := func() error { return g.finish(out, f.json, ctx.Err() != nil) }
+	status := f.model.Status(errs)
+	defer status.Close()
+	finish := func() error { status.Close(); return g.finish(out, f.json, ctx.Err() != nil) }
 	outcome := cli.OutcomeOf(ctx)
 	outcome.OnInterrupt(func() { _ = finish() })
 
@@ -62,13 +64,18 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 		f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
 		cli.NoteForm(errs, model.Model, request.cache)
 		g.loaded = model
-		if !cli.IsTerminal(out) || len(request.batch.prompts) > 1 {
-			cli.Note(errs, "compiling and generating with the cache %s", request.cache)
-		}
-		return request.run(ctx, model, request.cache, func(fresh [][]tokenizer.Token) error {
-			return outcome.Update(func() error { return g.add(fresh) })
+		return request.run(status.Context(ctx), model, request.cache, func(fresh [][]tokenizer.Token) error {
+			if g.begun && cli.IsTerminal(out) && !f.json {
+				status.Close() // the text moves from here on
+			}
+			return outcome.Update(func() error {
+				err := g.add(fresh)
+				status.Detail("%d of at most %d tokens", len(g.texts.ids[0]), request.generate.MaxNewTokens)
+				return err
+			})
 		})
 	}()
+	status.Close()
 	if err != nil && ctx.Err() == nil {
 		if !f.json {
 			_ = outcome.Print(g.end)
@@ -97,9 +104,32 @@ type generation struct {
 	display display
 	loaded  *cli.LoadedModel // nil until then
 	result  *llama.Result    // nil until then
+	begun   bool             // the first tokens are there
+	held    []string         // their text, until it is shown
 }
 
-func (g *generation) add(fresh [][]tokenizer.Token) error { return g.display.add(g.texts.add(fresh)) }
+// add takes the new tokens of a call. Those of the first one, which reads the prompt, wait for the
+// next: what comes between is compiling, which is shown where the text will stand.
+func (g *generation) add(fresh [][]tokenizer.Token) error {
+	texts := g.texts.add(fresh)
+	if !g.begun {
+		g.begun, g.held = true, texts
+		return nil
+	}
+	if err := g.release(); err != nil {
+		return err
+	}
+	return g.display.add(texts)
+}
+
+// release shows what has waited.
+func (g *generation) release() error {
+	held := g.held
+	if g.held = nil; held == nil {
+		return nil
+	}
+	return g.display.add(held)
+}
 
 // finish prints what is left to print.
 func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
@@ -114,6 +144,9 @@ func (g *generation) finish(out io.Writer, asJSON, interrupted bool) error {
 func (g *generation) end() error {
 	if len(g.texts.ids[0]) == 0 {
 		return nil
+	}
+	if err := g.release(); err != nil {
+		return err
 	}
 	if err := g.display.add(g.texts.end()); err != nil {
 		return err

@@ -108,7 +108,7 @@ func TestGenerateSampling(t *testing.T) {
 	if other := full("--do-sample", "--seed", "2"); slices.Equal(first, other) {
 		t.Errorf("seeds 1 and 2 give the same 40 tokens %v", first)
 	}
-	_, _, errs := runKVQ(t, "", "generate", "--model", model, "--cache", "full", "--prompt", tinyText(9), "--max-new-tokens", "1", "--temperature", "0.5", "--top-p", "1")
+	_, _, errs := runKVQ(t, "", "generate", "--model", model, "--cache", "full", "--prompt", tinyText(9), "--max-new-tokens", "1", "--temperature", "0.5", "--top-p", "1", "--quiet")
 	if want := "kvq: warning: --temperature has no effect without --do-sample\n"; errs != want {
 		t.Errorf("said %q, want %q", errs, want)
 	}

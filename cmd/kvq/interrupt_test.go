@@ -16,7 +16,7 @@ import (
 // endless is a model with a context so long that a generation does not end during a test.
 func endless(t testing.TB) []string {
 	model := tinyModel(t, func(c map[string]any) { c["max_position_embeddings"] = 1 << 20 })
-	return []string{"--model", model, "--q-group-size", "8", "--max-new-tokens", "900000", "--min-new-tokens", "900000", "--prompt", tinyText(5, 6, 7)}
+	return []string{"--quiet", "--model", model, "--q-group-size", "8", "--max-new-tokens", "900000", "--min-new-tokens", "900000", "--prompt", tinyText(5, 6, 7)}
 }
 
 // patience is how long a test waits for what should take a second.

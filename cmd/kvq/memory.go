@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -197,6 +198,7 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 		return err
 	}
 	defer backend.Finalize()
+	cli.NoteNotKept(os.Stderr)
 	if j.Room == nil {
 		there, err := f.model.Room(backend)
 		if err != nil {

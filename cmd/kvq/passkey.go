@@ -89,6 +89,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 	start, j := time.Now(), passkeyJSON{Model: files.Path(), Cache: config.String(), Seed: f.seed, Rows: []passkeyRow{}}
 	outcome := cli.OutcomeOf(ctx)
 	finish := func() error {
+		f.model.Status(errs).Close()
 		j.Seconds, j.Interrupted = time.Since(start).Seconds(), ctx.Err() != nil
 		if f.json {
 			return cli.PrintJSON(out, j)
@@ -99,6 +100,8 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		return f.print(out, j)
 	}
 	outcome.OnInterrupt(func() { _ = finish() })
+	status := f.model.Status(errs)
+	defer status.Close()
 	err = func() error {
 		model, err := f.model.Load(ctx, files, errs)
 		if err != nil {
@@ -125,6 +128,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		}()
 		for i, trials := range lengths {
 			cli.Note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
+			ctx := status.Context(ctx)
 			row := passkeyRow{Length: f.lengths[i], Trials: len(trials)}
 			if row.FullFound, err = findKeys(ctx, full, trials, f.batch); err != nil {
 				return err

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -26,6 +24,8 @@ type ModelFlags struct {
 	offline                        bool
 	Devices                        int
 	maxMemory                      string
+	quiet                          bool
+	status                         *Status
 }
 
 // Register adds the flags, without --devices.
@@ -35,7 +35,17 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not tell what is being waited for")
 	under(fs, modelHeading, "max-memory", "dtype", "weights")
+}
+
+// Status is where the command tells what it waits for, on errs. There is one; who began it closes
+// it.
+func (f *ModelFlags) Status(errs io.Writer) *Status {
+	if f.status == nil {
+		f.status = NewStatus(errs, f.quiet)
+	}
+	return f.status
 }
 
 // RegisterFiles adds the flags that name a model, for a command that reads its files alone.
@@ -155,14 +165,18 @@ func (f *ModelFlags) DTypeOn(gpu bool) dtypes.DType {
 	return dtypes.Float32
 }
 
+// NoteNotKept says why graphs that XLA compiles are not kept, where that is so.
+func NoteNotKept(errs io.Writer) {
+	if err := device.NotKept(); err != nil {
+		fmt.Fprintf(errs, "kvq: note: %v\n", err)
+	}
+}
+
 // OpenDevice opens a device.
 func OpenDevice(name string) (compute.Backend, device.Info, error) {
 	backend, err := device.Open(name)
 	if err != nil {
 		return nil, device.Info{}, err
-	}
-	if err := device.NotKept(); err != nil {
-		fmt.Fprintf(os.Stderr, "kvq: note: %v\n", err)
 	}
 	return backend, device.Describe(backend), nil
 }
@@ -179,14 +193,17 @@ type LoadedModel struct {
 	peak int64
 }
 
-// Load opens the device and loads the weights, with a progress bar on a terminal, if what is going
-// to run fits.
+// Load opens the device and loads the weights, if what is going to run fits.
 func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Writer, runs ...fit.Request) (*LoadedModel, error) {
 	start := time.Now()
+	status := f.Status(errs)
+	status.Stage("opening the device")
 	backend, info, err := OpenDevice(f.Backend)
+	status.Clear()
 	if err != nil {
 		return nil, err
 	}
+	NoteNotKept(errs)
 	if info.Platform == device.PureGo {
 		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
 	}
@@ -217,13 +234,10 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 	}
 	options := f.loadOptions(n)
 	options.Context = ctx
-	if IsTerminal(errs) {
-		// Without a rate: of a file that the system still has in memory it would be absurd.
-		bar := progressbar.NewOptions64(files.StoredBytes(), progressbar.OptionSetWriter(errs),
-			progressbar.OptionSetDescription("loading the model"), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-		defer func() { _ = bar.Clear() }() // also when it is not full
-		options.Progress = func(done, _ int64) { _ = bar.Set64(done) }
-	}
+	status := f.Status(errs)
+	status.Stage("loading the model")
+	defer status.Clear()
+	options.Progress = func(done, all int64) { status.Detail("%d %% of %s", 100*done/max(all, 1), InUnits(all)) }
 	return files.Load(backend, options)
 }
 

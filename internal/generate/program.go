@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/kvqbook/kvqbook/internal/stage"
 )
 
 // Program is a graph that is being compiled in the background, or was.
 type Program[C any] struct {
 	Of   C             // what it was compiled to, once Wait has returned nil
+	name string        // what it is for
 	done chan struct{} // closed when Of or err is there
 	err  error
 }
@@ -16,6 +19,12 @@ type Program[C any] struct {
 // Wait returns when the program is compiled, or early with the context's error; then it goes on
 // compiling.
 func (p *Program[C]) Wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	default:
+		stage.Tell(ctx, stage.Stage{Kind: stage.Compiling, Of: p.name})
+	}
 	select {
 	case <-p.done:
 		return p.err
@@ -33,14 +42,15 @@ type Programs[C interface{ Free() }] struct {
 }
 
 // Start begins to compile a graph, unless one with this key was begun already. key is comparable
-// and tells apart all graphs. What failed is compiled again by the next Start.
+// and tells apart all graphs; as a fmt.Stringer it says what the graph is for. What failed is
+// compiled again by the next Start.
 func (ps *Programs[C]) Start(key any, compile func() (C, error)) *Program[C] {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p := ps.known[key]; p != nil {
 		return p
 	}
-	p := &Program[C]{done: make(chan struct{})}
+	p := &Program[C]{name: fmt.Sprint(key), done: make(chan struct{})}
 	if ps.known == nil {
 		ps.known = map[any]*Program[C]{}
 	}
@@ -48,7 +58,7 @@ func (ps *Programs[C]) Start(key any, compile func() (C, error)) *Program[C] {
 	ps.busy.Go(func() {
 		defer close(p.done)
 		if p.Of, p.err = compile(); p.err != nil {
-			p.err = fmt.Errorf("compiling %+v: %w", key, p.err)
+			p.err = fmt.Errorf("compiling %s: %w", p.name, p.err)
 			ps.mu.Lock()
 			delete(ps.known, key)
 			ps.mu.Unlock()

@@ -78,6 +78,8 @@ func (k kind) shapes(n, b, v int) []shapes.Shape {
 // promptKey names the graph that scores the first token, from the prompt's logits.
 type promptKey struct{ kind kind }
 
+func (promptKey) String() string { return "scoring a prompt" }
+
 // startPrompt begins to compile it: logits [B, V], target [1, B] and perhaps the reference [1, B,
 // V] to scores.
 func startPrompt(s engine.Session, k kind, v int) engine.Program {
@@ -97,6 +99,8 @@ func startPrompt(s engine.Session, k kind, v int) engine.Program {
 
 // loopKey names the graph that feeds given tokens through the cache and scores those that follow.
 type loopKey struct{ kind kind }
+
+func (loopKey) String() string { return "scoring token by token" }
 
 // startLoop begins to compile it: limit [1], tokens to feed and tokens that follow [N, B], all
 // int32, and perhaps the reference [N, B, V], to the cache and the scores.
