@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 transformers.logging.set_verbosity_error()
 TEXTS = ["ab 11", "<s>ab</s>ab <s> b", " ab", "  ab  ", "", "a\nb é", "[X]ab ab", "e\u0301a 123 45", "<pad>ab<|endoftext|>", "a\tb\r\n"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
+NAMES = dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 def byte_characters():
@@ -93,26 +94,44 @@ def cases(files):
                 for extra in few:
                     if name in ("never", "no bytes", "no post-processor") and kind in ("qwen2", "qwen3") or (name in sp and cls and cls[0] in "GQ"):
                         continue
-                    yield name, kind, cls, extra
+                    yield name, kind, cls, extra, {}, NAMES
     for kind in ("llama", "mistral", None):
         for cls in ("LlamaTokenizer", "LlamaTokenizerFast", "TokenizersBackend", None):
             for extra in flags:
-                yield "tokenizer.model", kind, cls, extra
+                yield "tokenizer.model", kind, cls, extra, {}, NAMES
+    added = {"<pad>": 275, "[X]": 276}
+    special = {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}, "pad_token": "<pad>",
+               "additional_special_tokens": ["<|endoftext|>"]}
+    for kind, cls in (("llama", "LlamaTokenizer"), ("llama", None), ("mistral", "LlamaTokenizer"), ("qwen3", "PreTrainedTokenizerFast")):
+        for name in ("tokenizer.model", "prepend", "first", "split"):
+            for more in ({"added_tokens.json": added}, {"special_tokens_map.json": special}, {"added_tokens.json": added, "special_tokens_map.json": special}):
+                if name == "prepend" and cls != "LlamaTokenizer" or (name, kind) == ("prepend", "mistral"):
+                    more = {n: v for n, v in more.items() if n != "added_tokens.json"}  # decoded with the blank that Prepend gives them: not here
+                yield name, kind, cls, {}, more, NAMES
+                yield name, kind, cls, {}, more, {}
+                yield name, kind, cls, {"added_tokens_decoder": {"275": {"content": "[X]", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": False}}}, more, {}
+    for name in ("prepend", "digits"):
+        for field in (dict(truncation={"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}),
+                      dict(padding={"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"})):
+            yield name, "llama", None, {}, {"tokenizer.json": field}, NAMES
 
 
 def main():
     files, model = tokenizer_files(), sentencepiece_model()
     done = []
-    for name, kind, cls, extra in cases(files):
+    for name, kind, cls, extra, more, names in cases(files):
         folder = {} if kind is None else {"config.json": dict(model_type=kind, vocab_size=300, hidden_size=16, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)}
-        folder["tokenizer_config.json"] = extra | dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>") | ({"tokenizer_class": cls} if cls else {})
+        folder["tokenizer_config.json"] = extra | names | ({"tokenizer_class": cls} if cls else {})
         with tempfile.TemporaryDirectory() as d:
             d = pathlib.Path(d)
+            folder.update({n: v for n, v in more.items() if n != "tokenizer.json"})
+            if "tokenizer.json" in more:
+                folder["tokenizer.json"] = files[name] | more["tokenizer.json"]
             for n, v in folder.items():
                 (d / n).write_text(json.dumps(v))
             if name == "tokenizer.model":
                 (d / name).write_bytes(model)
-            else:
+            elif "tokenizer.json" not in folder:
                 (d / "tokenizer.json").write_text(json.dumps(files[name]))
             try:
                 t = AutoTokenizer.from_pretrained(d)

@@ -11,7 +11,7 @@ import (
 // Llama-2 by hand: <s> is 1, "▁Hello" 15043, "," 29892, "▁world" 3186 (as transformers'
 // documentation shows them).
 func TestEncodeBatch(t *testing.T) {
-	tok, err := parseJSON(llama2JSON(t), nil)
+	tok, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func id(n Token) *Token { return &n }
 
 // Without a padding token named, it is the files' own, else the end of sequence.
 func TestDefaultPadding(t *testing.T) {
-	tok, err := parseJSON(llama2JSON(t), nil)
+	tok, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}

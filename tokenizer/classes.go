@@ -151,6 +151,9 @@ func (c class) remake(f *fileJSON, config settings) {
 		f.Decoder = byteLevelJSON(true, true)
 	}
 	f.Model = &m
+	if config.Added != nil {
+		f.AddedTokens = nil
+	}
 }
 
 // remakeBlanks makes the stages that write blanks as SentencePiece does.

@@ -152,7 +152,7 @@ func TestCompareHuggingFace(t *testing.T) {
 	for _, name := range sortedKeys(cases.Tokenizers) {
 		t.Run(name, func(t *testing.T) {
 			c := cases.Tokenizers[name]
-			tok, err := parseJSON(patched(t, bases[c.Base](t), c.Patch), nil)
+			tok, err := parseJSON(patched(t, bases[c.Base](t), c.Patch))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"maps"
@@ -24,19 +23,11 @@ const (
 // FromFolder makes the tokenizer of a folder in Hugging Face's layout: of tokenizer.json or else
 // tokenizer.model, with tokenizer_config.json where there is one.
 func FromFolder(dir string) (*Tokenizer, error) {
-	config, err := readSettings(filepath.Join(dir, settingsFile))
+	config, err := readSettings(dir)
 	if err != nil {
 		return nil, err
 	}
-	var more []addedToken
-	for _, id := range sortedKeys(config.Added) {
-		token := config.Added[id].token()
-		if err := json.Unmarshal([]byte(id), &token.id); err != nil {
-			return nil, usererr.New("%s: added_tokens_decoder has the key %q, want an id", filepath.Join(dir, settingsFile), id)
-		}
-		more = append(more, token)
-	}
-	t, made, err := readTokenizer(dir, config, more)
+	t, made, err := readTokenizer(dir, config)
 	if err != nil {
 		return nil, err
 	}
@@ -53,18 +44,18 @@ func FromFolder(dir string) (*Tokenizer, error) {
 
 // readTokenizer also returns the class that made the tokenizer: classFile also for one that is a
 // tokenizer.model's, with the rule of its flags; see apply.
-func readTokenizer(dir string, config settings, more []addedToken) (*Tokenizer, origin, error) {
+func readTokenizer(dir string, config settings) (*Tokenizer, origin, error) {
 	model := readModelSettings(dir)
 	path := filepath.Join(dir, jsonFile)
 	data, err := os.ReadFile(path)
 	if err == nil {
 		made := origin{json: true}
-		t, err := parseFile(data, more, func(f *fileJSON) {
+		t, err := parseFile(data, func(f *fileJSON) {
 			made.class = classOf(config, model, f.hasByteLevel())
 			made.class.remake(f, config)
 		})
 		if err == nil {
-			err = t.addNamed(made.class.defaults(config))
+			err = t.addAll(made.class.defaults(config))
 		}
 		if err != nil {
 			return nil, made, usererr.New("%s: %w", path, err)
@@ -84,11 +75,13 @@ func readTokenizer(dir string, config settings, more []addedToken) (*Tokenizer, 
 	}
 	made := origin{class: classOf(config, model, false)}
 	t, err := fromSentencePiece(data, made.class.prefix(config))
-	if err == nil && len(more) > 0 {
-		err = t.addMore(more)
-	}
 	if err == nil {
-		err = t.addNamed(made.class.defaults(config))
+		config.Additional = config.ofConfig // transformers loses those of special_tokens_map.json here
+		for i := range config.listed {
+			// each piece of text between them gets a blank of its own
+			config.listed[i].normalized = config.listed[i].normalized && made.class != classFile
+		}
+		err = t.addAll(made.class.defaults(config))
 	}
 	if err != nil {
 		return nil, made, usererr.New("%s: %w", path, err)
@@ -102,30 +95,38 @@ type origin struct {
 	json  bool // a tokenizer.json rather than a tokenizer.model
 }
 
-// addMore adds tokens to those that are there.
-func (t *Tokenizer) addMore(more []addedToken) error {
-	list := make([]addedToken, 0, len(t.added.byID)+len(more))
+// addAll adds the tokens of the settings to those that are there: listed ones in the order of their
+// ids, then special tokens by name that are no added tokens yet. As in transformers a token that the
+// vocabulary does not have gets the next id, whatever the list says.
+func (t *Tokenizer) addAll(config settings) error {
+	list := make([]addedToken, 0, len(t.added.byID))
+	ids := make(map[string]Token)
 	for _, id := range sortedKeys(t.added.byID) {
 		list = append(list, t.added.byID[id])
 	}
-	return t.setAdded(append(list, more...))
-}
-
-// addNamed adds the special tokens that the settings name and the vocabulary does not have, as
-// transformers does: behind the last id.
-func (t *Tokenizer) addNamed(config settings) error {
-	var more []addedToken
-	for _, n := range config.named() {
-		_, found := t.ID(n.name)
-		if n.name == "" || found || slices.ContainsFunc(more, func(a addedToken) bool { return a.content == n.name }) {
-			continue
+	next := Token(t.VocabSize())
+	add := func(a addedToken) {
+		var found bool
+		if a.id, found = ids[a.content]; !found {
+			if a.id, found = t.ID(a.content); !found {
+				a.id, next = next, next+1
+			}
+			ids[a.content] = a.id
 		}
-		more = append(more, addedToken{id: Token(t.VocabSize() + len(more)), content: n.name, special: true})
+		list = append(list, a)
 	}
-	if len(more) == 0 {
-		return nil
+	for _, a := range config.listed {
+		if _, taken := t.added.byID[a.id]; a.content != "" && (config.Added != nil || !taken) {
+			add(a)
+		}
 	}
-	return t.addMore(more)
+	for _, n := range config.named() {
+		_, added := ids[n.name]
+		if _, found := t.added.byContent[n.name]; n.name != "" && !found && !added {
+			add(addedToken{content: n.name, special: true})
+		}
+	}
+	return t.setAdded(list)
 }
 
 // apply takes over what tokenizer_config.json says.

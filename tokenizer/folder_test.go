@@ -231,7 +231,7 @@ func FuzzTokenizerJSON(f *testing.F) {
 		f.Add(tinyJSON(f, change), "ab  <s>é cd")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
-		tok, err := parseJSON(data, nil)
+		tok, err := parseJSON(data)
 		if err != nil {
 			if !usererr.Is(err) {
 				t.Errorf("not marked as bad input: %v", err)
@@ -278,7 +278,7 @@ func FuzzRoundTrip(f *testing.F) {
 // The time to encode a whole book as one word, as Llama-2's tokenizer has it, must not grow with
 // its square.
 func BenchmarkEncodeLlama2(b *testing.B) {
-	tok, err := parseJSON(llama2JSON(b), nil)
+	tok, err := parseJSON(llama2JSON(b))
 	if err != nil {
 		b.Fatal(err)
 	}

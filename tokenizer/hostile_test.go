@@ -98,7 +98,7 @@ func TestHostileTokenizerJSON(t *testing.T) {
 			data := tinyJSON(t, c.change)
 			taken := allocated()
 			began := time.Now()
-			_, err := parseJSON(data, nil)
+			_, err := parseJSON(data)
 			taken = allocated() - taken
 			if err == nil {
 				t.Fatal("accepted")
@@ -132,7 +132,7 @@ func strip(start string) raw {
 func TestStripEnds(t *testing.T) {
 	for start, want := range map[int64]string{0: "  ab ab", 1: " ab ab", 2: "ab ab", 3: "ab ab", math.MaxInt64: "ab ab"} {
 		tok, err := parseJSON(tinyJSON(t, map[string]any{"decoder": strip(fmt.Sprint(start)),
-			"model": map[string]any{"type": "BPE", "vocab": map[string]int{"▁": 0, "ab": 1}, "merges": []string{}}}), nil)
+			"model": map[string]any{"type": "BPE", "vocab": map[string]int{"▁": 0, "ab": 1}, "merges": []string{}}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestLimitsHaveRoom(t *testing.T) {
 		"a template":         {"post_processor": templateJSON(special+","+special+","+theText+","+special, `"x":{"ids":[7,8]}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tok, err := parseJSON(tinyJSON(t, change), nil)
+			tok, err := parseJSON(tinyJSON(t, change))
 			if err != nil {
 				t.Fatal(err)
 			}

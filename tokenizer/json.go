@@ -47,14 +47,11 @@ type modelJSON struct {
 	EndOfWordSuffix         string            `json:"end_of_word_suffix"`
 }
 
-// parseJSON makes a tokenizer of a tokenizer.json's content, and of tokens that
-// tokenizer_config.json adds.
-func parseJSON(data []byte, more []addedToken) (*Tokenizer, error) {
-	return parseFile(data, more, func(*fileJSON) {})
-}
+// parseJSON makes a tokenizer of a tokenizer.json's content.
+func parseJSON(data []byte) (*Tokenizer, error) { return parseFile(data, func(*fileJSON) {}) }
 
 // parseFile is parseJSON with a change of the file's fields.
-func parseFile(data []byte, more []addedToken, change func(*fileJSON)) (*Tokenizer, error) {
+func parseFile(data []byte, change func(*fileJSON)) (*Tokenizer, error) {
 	var file fileJSON
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, usererr.New("not a tokenizer.json: %w", err)
@@ -92,7 +89,7 @@ func parseFile(data []byte, more []addedToken, change func(*fileJSON)) (*Tokeniz
 		}
 		list = append(list, token)
 	}
-	if err := t.setAdded(append(list, more...)); err != nil {
+	if err := t.setAdded(list); err != nil {
 		return nil, err
 	}
 	for _, id := range slices.Concat(t.prefix, t.suffix) {

@@ -2,10 +2,12 @@ package tokenizer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -31,10 +33,28 @@ type settings struct {
 	Extra        tokenNames               `json:"extra_special_tokens"`
 	ChatTemplate chatTemplates            `json:"chat_template"`
 	Added        map[string]settingsToken `json:"added_tokens_decoder"`
+
+	listed   []addedToken // of Added, else of added_tokens.json, in the order of their ids
+	ofConfig tokenNames   // Additional without special_tokens_map.json
 }
 
 type settingsToken struct {
 	addedJSON
+}
+
+// UnmarshalJSON: a token that is not special is looked for in normalized text, where the file does
+// not say otherwise.
+func (a *settingsToken) UnmarshalJSON(data []byte) error {
+	var asked struct {
+		Normalized *bool `json:"normalized"`
+	}
+	if err := errors.Join(json.Unmarshal(data, &a.addedJSON), json.Unmarshal(data, &asked)); err != nil {
+		return err
+	}
+	if asked.Normalized == nil {
+		a.Normalized = !a.Special
+	}
+	return nil
 }
 
 // tokenName is a token's name, as a text or as an object that has it as its content; "" for none.
@@ -110,19 +130,57 @@ func (c *chatTemplates) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func readSettings(path string) (settings, error) {
+// readSettings reads a tokenizer_config.json. Two older files beside it count where it does not
+// list added tokens itself: special_tokens_map.json, whose names then have the last word, and
+// added_tokens.json.
+func readSettings(dir string) (settings, error) {
 	var config settings
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return config, nil
-	}
-	if err != nil {
+	if err := readOptional(filepath.Join(dir, settingsFile), &config); err != nil {
 		return config, err
 	}
-	if err := json.Unmarshal(data, &config); err != nil {
-		return config, usererr.New("%s: %w", path, err)
+	config.ofConfig = config.Additional
+	if config.Added != nil {
+		for id, token := range config.Added {
+			a := token.token()
+			if err := json.Unmarshal([]byte(id), &a.id); err != nil {
+				return config, usererr.New("%s: added_tokens_decoder has the key %.60q, want an id", filepath.Join(dir, settingsFile), id)
+			}
+			config.listed = append(config.listed, a)
+		}
+	} else {
+		config.Additional = nil
+		if err := readOptional(filepath.Join(dir, "special_tokens_map.json"), &config); err != nil {
+			return config, err
+		}
+		if config.Additional == nil {
+			config.Additional = config.ofConfig
+		}
+		var ids map[string]Token
+		if err := readOptional(filepath.Join(dir, "added_tokens.json"), &ids); err != nil {
+			return config, err
+		}
+		for content, id := range ids {
+			special := slices.ContainsFunc(config.named(), func(n tokenName) bool { return n.name == content })
+			config.listed = append(config.listed, addedToken{id: id, content: content, normalized: !special, special: special})
+		}
 	}
+	slices.SortFunc(config.listed, func(a, b addedToken) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.content, b.content)) })
 	return config, nil
+}
+
+// readOptional leaves into as it is where there is no such file.
+func readOptional(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return usererr.New("%s: %w", path, err)
+	}
+	return nil
 }
 
 // named are the names of special tokens in the settings, in the order of transformers.

@@ -10,7 +10,7 @@ import (
 // A llama is four byte tokens in Llama-2's vocabulary (243 162 169 156): nothing comes before the
 // fourth.
 func TestStreamWaitsForWholeCharacters(t *testing.T) {
-	tok, err := parseJSON(llama2JSON(t), nil)
+	tok, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestStreamWaitsForWholeCharacters(t *testing.T) {
 }
 
 func TestStreamCutOff(t *testing.T) {
-	tok, err := parseJSON(llama2JSON(t), nil)
+	tok, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestStreamCutOff(t *testing.T) {
 // text; for byte-level vocabularies they are what Decode gives, even for ids that make no text.
 func TestStreamAnyPieces(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	llama2, err := parseJSON(llama2JSON(t), nil)
+	llama2, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestLossyUTF8(t *testing.T) {
 
 // After a prompt the blank of the first new word stays; at the beginning of a text it goes.
 func TestStreamAfter(t *testing.T) {
-	tok, err := parseJSON(llama2JSON(t), nil)
+	tok, err := parseJSON(llama2JSON(t))
 	if err != nil {
 		t.Fatal(err)
 	}

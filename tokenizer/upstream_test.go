@@ -43,7 +43,7 @@ func TestUpstreamFaults(t *testing.T) {
 		}
 	})
 	t.Run("Llama-2", func(t *testing.T) {
-		ours, err := parseJSON(llama2JSON(t), nil)
+		ours, err := parseJSON(llama2JSON(t))
 		if err != nil {
 			t.Fatal(err)
 		}
