@@ -90,7 +90,8 @@ type run struct {
 	pick   *pick.Picker
 
 	plan   *kvq.Plan
-	cache  *session // nil before prefill
+	seen   func(*session) error // is shown the cache at the end; nil: nobody is
+	cache  *session             // nil before prefill
 	result *Result
 }
 
@@ -134,6 +135,9 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 	r.Blocks(ctx, r, func(fresh [][]tokenizer.Token, over bool, err error) bool {
 		r.sumUp()
 		if over {
+			if err == nil && r.seen != nil {
+				err = r.seen(r.cache)
+			}
 			r.result.Stop = r.reason(ctx, err)
 			if r.cache != nil && len(r.cache.state) > 0 {
 				r.result.CodedTokens, _ = r.cache.coded() // the state has the shapes of its plan

@@ -8,6 +8,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/generate"
@@ -35,6 +36,21 @@ func init() {
 	}
 	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int) (engine.DecodeTimer, error) {
 		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps)
+	}
+	engine.Generate = func(ctx context.Context, generator any, batch tokenizer.Batch, config any, seen func(*kvq.Plan, []*tensors.Tensor) error) (any, error) {
+		r, err := generator.(*Generator).newRun(batch, config.(GenerateConfig))
+		if err != nil {
+			return (*Result)(nil), err
+		}
+		r.seen = func(s *session) error {
+			var state []*tensors.Tensor
+			for _, x := range s.state {
+				state = append(state, x.parts[0])
+			}
+			return seen(s.plan, state)
+		}
+		r.blocks(ctx, func(_ Block, e error) bool { err = e; return true })
+		return r.result, err
 	}
 	engine.WeightBytes = func(config Config, dtype dtypes.DType, packed bool) (sum int64) {
 		for _, l := range weightLayouts(config, dtype, 1, packed) {

@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -42,6 +43,11 @@ var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) i
 // themselves, for benchmarks of models whose weights are not at hand. One seed always gives the
 // same weights.
 var NewRandom func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, seed int64) (model any, err error)
+
+// Generate is the method Generate of a *llama.Generator, which also shows the cache at the end: its
+// plan, and its arrays on the first device, which are freed afterwards. config is a
+// llama.GenerateConfig, the result a *llama.Result.
+var Generate func(ctx context.Context, generator any, batch tokenizer.Batch, config any, seen func(*kvq.Plan, []*tensors.Tensor) error) (result any, err error)
 
 // NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
 // each. generator is a *llama.Generator.

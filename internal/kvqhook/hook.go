@@ -7,3 +7,25 @@ import "github.com/gomlx/gomlx/core/graph"
 // many of them coded as a real one of that length would have: a context of any length without the
 // time to read it. plan is a *kvq.Plan; package kvq sets the function.
 var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
+
+// Contents shows what a state holds, in one layout for all caches. plan is a *kvq.Plan; package kvq
+// sets the function.
+var Contents func(plan any, state []*graph.Node) Held
+
+// Held is what a cache holds, as nodes of a graph.
+type Held struct {
+	// CodeIndex int32 [B, C] and ExactIndex int32 [B, E] name the token in each slot, counted from
+	// the row's first, -1 for none. CodeIndex is nil for a full-precision cache.
+	CodeIndex, ExactIndex *graph.Node
+	Layers                []HeldLayer
+}
+
+// HeldLayer is a layer's keys and values.
+type HeldLayer struct{ Keys, Values HeldSide }
+
+// HeldSide is keys or values, all float32. Codes and Decoded are nil for a full-precision cache.
+type HeldSide struct {
+	Codes   *graph.Node // [B, K, C, D]: codes in units of the scale, before the zero point
+	Decoded *graph.Node // [B, K, C, D]: what they stand for
+	Exact   *graph.Node // [B, K, E, D]
+}

@@ -18,10 +18,11 @@ import (
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/soak"
 	"github.com/kvqbook/kvqbook/internal/soak/harm"
+	"github.com/kvqbook/kvqbook/internal/soak/models"
 )
 
 // parts are all parts, in the order of docs/reliability.md.
-var parts = slices.Concat(harm.Parts)
+var parts = slices.Concat(harm.Parts, models.Parts)
 
 const usage = `usage: scripts/soak [--quick] [--time DURATION] [--restart] [PART...]
        scripts/soak --list

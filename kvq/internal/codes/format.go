@@ -73,14 +73,8 @@ func (f Format) Encode(x, valid *Node) Blocks {
 
 // Decode is the way back: blocks -> [B, K, T, D] float32, still rotated.
 func (f Format) Decode(x Blocks) *Node {
-	codes := x.Codes
-	if f.Packed {
-		codes = f.unpack(codes)
-	}
-	if f.Keys {
-		codes = swapLast(codes)
-	}
-	d := dims(codes) // [n, B, K, 32, D]
+	codes := f.apart(x.Codes)
+	d := dims(codes)
 	n, b, k, dim := d[0], d[1], d[2], d[4]
 	// scales beside codes [n, B, K, 32, D/G, G] or [n/…, …, B, K, 32, D]
 	tokensFirst := func(x *Node) *Node {
@@ -99,7 +93,30 @@ func (f Format) Decode(x Blocks) *Node {
 	if zero != nil {
 		y = Add(y, full(zero))
 	}
-	return Reshape(TransposeAllAxes(Reshape(y, n, b, k, BlockTokens, dim), 1, 2, 0, 3, 4), b, k, n*BlockTokens, dim)
+	return tokensInARow(Reshape(y, n, b, k, BlockTokens, dim))
+}
+
+// Numbers gives the codes of blocks as what they stand for in units of the scale, before the zero
+// point: float32 [B, K, T, D].
+func (f Format) Numbers(x Blocks) *Node {
+	return tokensInARow(f.Spec.Numbers(f.apart(x.Codes)))
+}
+
+// apart takes words apart and puts tokens before channels: a number a code, [n, B, K, 32, D].
+func (f Format) apart(codes *Node) *Node {
+	if f.Packed {
+		codes = f.unpack(codes)
+	}
+	if f.Keys {
+		codes = swapLast(codes)
+	}
+	return codes
+}
+
+// tokensInARow puts blocks [n, B, K, 32, D] one after the other: [B, K, T, D].
+func tokensInARow(x *Node) *Node {
+	d := dims(x)
+	return Reshape(TransposeAllAxes(x, 1, 2, 0, 3, 4), d[1], d[2], d[0]*BlockTokens, d[4])
 }
 
 func swapLast(x *Node) *Node { return Transpose(x, -1, -2) }

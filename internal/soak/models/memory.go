@@ -1,0 +1,222 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/soak"
+	"github.com/kvqbook/kvqbook/llama"
+)
+
+var memory = soak.Part{
+	Name:    "memory",
+	Promise: "Memory stays flat, on the host and on the device, however many tokens a process makes ([plotted](reliability-memory.svg)).",
+	Test:    "`TestQuick/memory` and `TestRule` in `internal/soak/models`",
+	Run:     runMemory,
+}
+
+// ofTokens is the rule. A cache here takes over 1 KiB a token: one that were never freed would be
+// 10 MiB in 10,000 tokens.
+var ofTokens = rule{bytes: 2 * mib, slack: 4 * mib, per: 10000}
+
+// memoryPicture is where the picture goes, relative to the clone.
+const memoryPicture = "docs/reliability-memory.svg"
+
+// rounds are the prompts of one stage: lengths of their rows, and new tokens. They come in turn.
+var rounds = []struct {
+	lengths []int
+	tokens  int
+}{{[]int{5, 16}, 60}, {[]int{40, 9}, 75}, {[]int{1, 12}, 90}, {[]int{48, 48}, 80}}
+
+// memoryRun is one process's way through a number of tokens.
+type memoryRun struct {
+	Name    string   `json:"name"`
+	Samples []sample `json:"samples"`
+}
+
+func runMemory(ctx context.Context, s *soak.Sitting) error {
+	var done []memoryRun
+	path := filepath.Join(s.Folder(), "runs.json")
+	if data, err := os.ReadFile(path); err == nil {
+		if err := json.Unmarshal(data, &done); err != nil {
+			return err
+		}
+	}
+	leak := 1 << 10
+	if s.Quick {
+		leak = 16 << 10
+	}
+	for _, one := range []struct {
+		name   string
+		open   func() (*llama.Model, error)
+		caches []named
+		tokens soak.Amount
+		times  int // as many rows
+		leak   int // bytes that the control keeps of each token
+	}{
+		{"tiny model", func() (*llama.Model, error) { return tiny(512) }, caches(), soak.Amount{Quick: 2500, Full: 100000}, 1, 0},
+		{"control that keeps a little of each token", func() (*llama.Model, error) { return tiny(512) }, some("full", "balanced"), soak.Amount{Quick: 2500, Full: 20000}, 1, leak},
+		{"SmolLM2-135M", small, some("full", "tutorial", "balanced"), soak.Amount{Quick: 0, Full: 10000}, 4, 0},
+	} {
+		list := one.caches
+		if s.Quick {
+			list = some("balanced")
+		}
+		// A run is of one process: what a stopped sitting did of it does not count.
+		if finished(done, one.name) || !s.More(one.name, one.tokens) {
+			continue
+		}
+		run, err := tokensOf(ctx, s, one.name, one.open, list, one.tokens, one.times, one.leak)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		ok, said := ofTokens.judge(run.Samples)
+		first, last := run.Samples[len(run.Samples)/3], run.Samples[len(run.Samples)-1]
+		told := fmt.Sprintf("%s: %s, %d to %d MiB", one.name, said, first.Resident/mib, last.Resident/mib)
+		switch {
+		case one.leak > 0 && ok:
+			s.Fail(nil, "the rule for memory cannot fail: %s", told)
+		case one.leak == 0 && !ok:
+			data, _ := json.Marshal(run)
+			s.Fail(data, "memory grows: %s, want at most %.0f MiB", told, ofTokens.bytes/mib)
+		}
+		s.Note("%s", told)
+		done = append(done, run)
+		data, err := json.Marshal(done)
+		if err != nil {
+			return err
+		}
+		if err := soak.WriteFile(path, data); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := compilations(ctx, s); err != nil || ctx.Err() != nil || s.Quick {
+		return err
+	}
+	picture, err := plotMemory(done)
+	if err != nil {
+		return err
+	}
+	return soak.WriteFile(filepath.Join(s.Root, memoryPicture), picture)
+}
+
+func finished(done []memoryRun, name string) bool {
+	for _, r := range done {
+		if r.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// tokensOf makes tokens with one generator a cache, which stay, and takes a sample about 60 times.
+func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*llama.Model, error), list []named, want soak.Amount, times, leak int) (memoryRun, error) {
+	run := memoryRun{Name: stage}
+	b, err := backend()
+	if err != nil {
+		return run, err
+	}
+	m, err := open()
+	if err != nil {
+		return run, err
+	}
+	defer m.Finalize()
+	var generators []*llama.Generator
+	for _, c := range list {
+		g, err := llama.NewGenerator(m, c.config)
+		if err != nil {
+			return run, fmt.Errorf("%s: %w", c.name, err)
+		}
+		defer g.Finalize()
+		generators = append(generators, g)
+	}
+	amount := want.Full
+	if s.Quick {
+		amount = want.Quick
+	}
+	made, next, counted := 0, 0, s.Tried(stage)
+	var kept [][]byte // stays to the end
+	generate := func(i int) error {
+		r := rounds[i/len(generators)%len(rounds)]
+		rows := slices.Repeat(r.lengths, times)
+		g := generators[i%len(generators)]
+		result, err := g.Generate(ctx, prompts(m.Config().VocabSize, uint64(i), rows...), greedy(r.tokens))
+		if err != nil {
+			return err
+		}
+		for row := range rows {
+			made += result.Lengths[row]
+		}
+		return nil
+	}
+	// First all shapes once, so that everything is compiled.
+	compile := len(generators) * len(rounds)
+	if s.Quick {
+		compile = len(generators)
+	}
+	for i := range compile {
+		s.Doing("%s: compiles %d of %d", stage, i+1, compile)
+		if err := generate(i); err != nil {
+			return run, err
+		}
+	}
+	made = 0
+	for i := 0; made < amount; i++ {
+		which := i
+		if s.Quick {
+			which = i % compile // the shapes that are compiled
+		}
+		before := made
+		if err := generate(which); err != nil {
+			return run, err
+		}
+		if leak > 0 {
+			block := make([]byte, (made-before)*leak)
+			for j := range block {
+				block[j] = byte(j | 1) // a page that is never written takes no memory
+			}
+			kept = append(kept, block)
+		}
+		if made >= next {
+			run.Samples = append(run.Samples, measure(made, b))
+			next = made + amount/60
+			s.Tries(stage, max(0, min(made, amount)-counted))
+			counted = max(counted, min(made, amount))
+		}
+		s.More(stage, want) // for the lines of progress
+	}
+	s.Tries(stage, max(0, amount-counted))
+	run.Samples = append(run.Samples, measure(made, b))
+	if len(kept) == 0 && leak > 0 {
+		return run, fmt.Errorf("nothing was kept")
+	}
+	return run, nil
+}
+
+// plotMemory draws memory over tokens.
+func plotMemory(done []memoryRun) ([]byte, error) {
+	var lines []bench.Line
+	for _, r := range done {
+		line := bench.Line{Name: r.Name}
+		dev := bench.Line{Name: r.Name + ", device"}
+		apart := false
+		for _, s := range r.Samples {
+			line.X, line.Y = append(line.X, float64(s.At)/1000), append(line.Y, float64(s.Resident)/mib)
+			dev.X, dev.Y = append(dev.X, float64(s.At)/1000), append(dev.Y, float64(s.Device)/mib)
+			apart = apart || s.Device > s.Resident+s.Resident/8 || s.Device < s.Resident-s.Resident/8
+		}
+		lines = append(lines, line)
+		if apart {
+			lines = append(lines, dev)
+		}
+	}
+	return bench.Plot("Memory of one process", "tokens made (thousands)", "resident memory (MiB)", lines...)
+}
