@@ -57,6 +57,7 @@ func Plot(title, x, y string, lines ...Line) ([]byte, error) {
 	}
 	p.X.Min, p.Y.Min = 0, 0
 	p.Y.Max *= 1.1
+	p.X.Max *= 1.02 // or the last number is cut off
 	canvas := vgsvg.New(560, 320)
 	p.Draw(draw.New(canvas))
 	var out bytes.Buffer
