@@ -26,13 +26,17 @@ const (
 	patternQwen2 = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 )
 
-// splitter cuts text by a regular expression of Oniguruma's kind, which Go's package regexp lacks
-// two things of: \s means Unicode's white space, and "\s+(?!\S)|\s+", the end of all these
-// patterns, looks ahead: a run of blanks before a word leaves its last one to the word.
+// splitter cuts text by a regular expression of Oniguruma's kind (see fromOniguruma). Of what Go's
+// package regexp lacks it has one thing: "\s+(?!\S)|\s+", the end of all these patterns, looks
+// ahead. A run of blanks before a word leaves its last one to the word.
 type splitter struct {
 	re        *regexp.Regexp
 	lookahead bool // the last group matched a run of blanks, to be shortened by that rule
+	counted   bool // its work is counted, because it may be more than the text: see linear
 }
+
+// workFor is how many bytes a counted pattern may look at in a text. What is left then is one word.
+func workFor(text string) int { return 1<<18 + 16*len(text) }
 
 const lookaheadEnd = `|\s+(?!\S)|\s+`
 
@@ -43,86 +47,71 @@ func newSplitter(pattern string) (*splitter, error) {
 		s.lookahead = true
 		body += `|(\s+)`
 	}
-	// Go's \s has ASCII alone; inside brackets the same classes stand without brackets of their
-	// own.
-	body = spaceInBrackets(body)
-	re, err := regexp.Compile(body)
+	body, err := fromOniguruma(body)
+	var re *regexp.Regexp
+	if err == nil {
+		re, err = regexp.Compile(body)
+	}
 	if err != nil {
 		return nil, usererr.New("pre-tokenizer: pattern %q is not supported: %w", pattern, err)
 	}
-	s.re = re
+	s.re, s.counted = re, !linear(body)
 	return s, nil
 }
 
-// spaceInBrackets writes \s and \S for Unicode: the property White_Space.
-func spaceInBrackets(pattern string) string {
-	const space, notSpace = `\t\n\v\f\r\x{85}\p{Z}`, `^\t\n\v\f\r\x{85}\p{Z}`
-	var out strings.Builder
-	inside := false
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '\\' && i+1 < len(pattern):
-			i++
-			switch {
-			case pattern[i] == 's' && inside:
-				out.WriteString(space)
-			case pattern[i] == 's':
-				out.WriteString("[" + space + "]")
-			case pattern[i] == 'S' && !inside:
-				out.WriteString("[" + notSpace + "]")
-			default:
-				out.WriteString(pattern[i-1 : i+1])
-			}
-		default:
-			if c == '[' {
-				inside = true
-			} else if c == ']' {
-				inside = false
-			}
-			out.WriteByte(c)
-		}
+// find returns the next match in text at or after from, or -1, and how many bytes a counted
+// pattern looked at.
+func (s *splitter) find(text string, from int) (start, end, work int) {
+	var m []int
+	switch {
+	case s.counted:
+		r := strings.NewReader(text[from:])
+		m = s.re.FindReaderSubmatchIndex(r)
+		work = len(text) - from - r.Len()
+	case s.lookahead:
+		m = s.re.FindStringSubmatchIndex(text[from:])
+	default:
+		m = s.re.FindStringIndex(text[from:])
 	}
-	return out.String()
-}
-
-// find returns the next match in text at or after from, or -1.
-func (s *splitter) find(text string, from int) (start, end int) {
-	if !s.lookahead {
-		m := s.re.FindStringIndex(text[from:])
-		if m == nil {
-			return -1, -1
-		}
-		return from + m[0], from + m[1]
-	}
-	m := s.re.FindStringSubmatchIndex(text[from:])
 	if m == nil {
-		return -1, -1
+		return -1, -1, work
 	}
 	start, end = from+m[0], from+m[1]
-	if m[len(m)-2] < 0 || end == len(text) {
-		return start, end
+	if !s.lookahead || m[len(m)-2] < 0 || end == len(text) {
+		return start, end, work
 	}
 	if _, last := utf8.DecodeLastRuneInString(text[start:end]); end-last > start {
 		end -= last
 	}
-	return start, end
+	return start, end, work
 }
 
 // isolated cuts at every match: matches and what lies between them are words.
 func (s *splitter) isolated(words []string, _ bool) []string {
 	out := make([]string, 0, len(words))
+	left := 0
 	for _, word := range words {
-		done := 0
-		for done < len(word) {
-			start, end := s.find(word, done)
-			if start < 0 || end == start {
+		left += workFor(word)
+	}
+	for _, word := range words {
+		done, at := 0, 0
+		for at < len(word) && left > 0 {
+			start, end, work := s.find(word, at)
+			left -= work
+			if start < 0 || start == len(word) {
 				break
 			}
 			if start > done {
 				out = append(out, word[done:start])
 			}
-			out = append(out, word[start:end])
-			done = end
+			if done = end; start < end {
+				out = append(out, word[start:end])
+				at = end
+				continue
+			}
+			// an empty match cuts, and the next one is looked for behind the next character
+			_, size := utf8.DecodeRuneInString(word[start:])
+			at = start + size
 		}
 		if done < len(word) {
 			out = append(out, word[done:])
