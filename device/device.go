@@ -33,7 +33,7 @@ const (
 	XLACPU = "xla:cpu" // XLA on the CPU, the plugin of ./scripts/setup
 	// XLA on an NVIDIA GPU, the plugin of ./scripts/setup --cuda or of a Python with JAX
 	XLACUDA = "xla:cuda"
-	PureGo  = "go" // GoMLX's own backend: no plugin, far slower, no caches in loops
+	PureGo  = "go" // GoMLX's own backend: no plugin, far slower
 )
 
 // shortNames are what people write for a device elsewhere.
@@ -89,7 +89,7 @@ func Open(name string) (compute.Backend, error) {
 func open(name string) (compute.Backend, error) {
 	name = fullName(name)
 	if name == PureGo {
-		backend, err := gobackend.New("")
+		backend, err := gobackend.New("ops_sequential") // otherwise loops may not end, see gx.Check
 		return backend, oneLine(err, "device %q", name)
 	}
 	path, err := pluginPath(name)

@@ -6,7 +6,6 @@ import (
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/kvqbook/kvqbook/internal/oracle"
-	"github.com/kvqbook/kvqbook/internal/testbackend"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
@@ -15,6 +14,7 @@ import (
 func checkRowsAlone(t *testing.T, r *recording) {
 	const row = 2
 	alone := newSession(t, r.plan, r.in.pick(true, row))
+	alone.on = r.on
 	var err error
 	if alone.plan, err = r.plan.WithBatch(1); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func checkWhile(t *testing.T, r *recording) {
 // words, over words where it goes by tiles.
 func checkPaths(t *testing.T, r *recording) {
 	other := Words
-	if form, _ := r.plan.Form(testbackend.XLA(t), 1); form == Words {
+	if form, _ := r.plan.Form(r.backend(), 1); form == Words {
 		other = Tiles
 	}
 	s := r.session.fork()

@@ -53,7 +53,8 @@
 //
 // # Imports
 //
-// The package imports no model, and links no backend: the program opens one and hands it in. Of
+// The package imports no model, and links no backend: the program opens one and hands it in, XLA or
+// GoMLX's pure-Go backend as "go:ops_sequential", which needs no plugin. Of
 // go-xla it imports stablehlo, the writer of programs, which needs neither cgo nor a plugin. Some
 // of what it asks of GoMLX and go-xla is not public there; [Supported] tells whether a program has
 // the versions that this was tested with.

@@ -48,7 +48,7 @@ func (c *quantizedCache) flushTarget() *Node {
 func (c *quantizedCache) flushBlock(target *Node) {
 	p, g := c.plan, c.length.Graph()
 	row := gx.ArgMax(Sub(target, c.next), 0)
-	of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
+	of := func(x *Node) *Node { return Reshape(gx.DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
 	// Slots of the block in hand: those before filled hold older tokens (only where no group runs
 	// along tokens), then come new ones.
@@ -63,7 +63,7 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
 	c.storeBlocks(blockPlace{row, block, offset, fresh})
 	index := Add(Sub(slot, filled), next)
-	old := Reshape(DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
+	old := Reshape(gx.DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
 	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(Where(fresh, index, old), 1, p.block), []*Node{row, Sub(used, filled)})
 
 	here := Equal(Iota(g, c.next.Shape(), 0), row)
@@ -139,7 +139,7 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 	for _, l := range layers {
 		d := dims(l.exact)
 		at := []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}
-		rings = append(rings, DynamicSlice(l.exact, at, []int{1, d[1], p.windowSlots, d[3]}))
+		rings = append(rings, gx.DynamicSlice(l.exact, at, []int{1, d[1], p.windowSlots, d[3]}))
 		if p.unit == 1 {
 			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
 		}
@@ -151,7 +151,7 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 		copies[i] = ring
 	}
 	d := dims(ring)
-	tokens = DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
+	tokens = gx.DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
 	return tokens, olds
 }
 
@@ -172,7 +172,7 @@ func writeBlocks(f codes.Format, layers []codedSide, blocks codes.Blocks, b bloc
 					start[i] = gx.Scalar(x.Graph(), dtypes.Int32, 0)
 				}
 				start[1], size[1] = place, 1
-				return DynamicSlice(x, start, size)
+				return gx.DynamicSlice(x, start, size)
 			})
 			return append([]*Node{gx.AddScalar(place, 1)}, f.Write(to, own, block, row).Nodes()...)
 		})

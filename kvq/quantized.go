@@ -186,7 +186,7 @@ func (c *quantizedCache) storeChunk(t int) {
 			zero := gx.Scalar(i.Graph(), dtypes.Int32, 0)
 			token := func(x *Node) *Node {
 				d := dims(x)
-				return DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{d[0], d[1], 1, d[3]})
+				return gx.DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{d[0], d[1], 1, d[3]})
 			}
 			layers := c.plan.shape.Layers
 			if counts := chunk[2*layers:]; len(counts) > 0 {

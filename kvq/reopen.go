@@ -35,10 +35,10 @@ func (c *quantizedCache) reopen(before *Node) {
 func (c *quantizedCache) reopenRow(row, before *Node) {
 	p, g := c.plan, row.Graph()
 	zero, w := gx.Scalar(g, dtypes.Int32, 0), gx.Scalar(g, dtypes.Int32, p.windowSlots)
-	of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
+	of := func(x *Node) *Node { return Reshape(gx.DynamicSlice(x, []*Node{row}, []int{1})) }
 	first := gx.MaxScalar(gx.AddScalar(of(c.used), -p.unit), 0) // slot of the last group in use
 	group := func(index *Node) *Node {
-		return Reshape(DynamicSlice(index, []*Node{row, first}, []int{1, p.unit}), p.unit)
+		return Reshape(gx.DynamicSlice(index, []*Node{row, first}, []int{1, p.unit}), p.unit)
 	}
 	filled := func(index *Node) *Node {
 		return gx.ReduceSum(ConvertDType(gx.GreaterOrEqualScalar(index, 0), dtypes.Int32), 0)
@@ -58,7 +58,7 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 		picked := Gather(TransposeAllAxes(Reshape(tokens, d[1], p.unit, d[3]), 1, 0, 2), Reshape(gx.MinScalar(age, p.unit-1), p.windowSlots, 1))
 		picked = Reshape(TransposeAllAxes(picked, 1, 0, 2), size...)
 		mask := gx.BroadcastToDims(Reshape(back, 1, 1, p.windowSlots, 1), size...)
-		return DynamicUpdateSlice(exact, Where(mask, picked, DynamicSlice(exact, at, size)), at)
+		return DynamicUpdateSlice(exact, Where(mask, picked, gx.DynamicSlice(exact, at, size)), at)
 	}
 	values := func(f codes.Format, from codes.Blocks) *Node {
 		x := f.Decode(f.Read(from, p.unit/codes.BlockTokens, Div(first, gx.Scalar(g, dtypes.Int32, codes.BlockTokens)), row))
@@ -73,7 +73,7 @@ func (c *quantizedCache) reopenRow(row, before *Node) {
 	}
 
 	ringAt := []*Node{row, gx.Scalar(g, dtypes.Int32, p.sinks)}
-	ring := Reshape(DynamicSlice(c.exactIndex, ringAt, []int{1, p.windowSlots}), p.windowSlots)
+	ring := Reshape(gx.DynamicSlice(c.exactIndex, ringAt, []int{1, p.windowSlots}), p.windowSlots)
 	c.exactIndex = DynamicUpdateSlice(c.exactIndex, Reshape(Where(back, Add(age, oldest), ring), 1, p.windowSlots), ringAt)
 	gone := Where(gx.BroadcastToDims(cut, p.unit), gx.Fill(g, group(before).Shape(), -1), group(c.codeIndex))
 	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(gone, 1, p.unit), []*Node{row, first})

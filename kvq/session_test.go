@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
@@ -144,6 +145,7 @@ func (in *inputs) starts() []int32 {
 // session drives a cache through separate graph calls, as a program would.
 type session struct {
 	t      testing.TB
+	on     compute.Backend // nil: XLA
 	plan   *Plan
 	in     *inputs
 	slots  int // filled so far
@@ -166,6 +168,13 @@ func newPlan(t testing.TB, c Config, s Shape) *Plan {
 	return p
 }
 
+func (s *session) backend() compute.Backend {
+	if s.on != nil {
+		return s.on
+	}
+	return testbackend.XLA(s.t)
+}
+
 // fork is another session that goes on from here.
 func (s *session) fork() *session {
 	other := *s
@@ -179,7 +188,7 @@ func (s *session) run(name string, build func(state, args []*Node) []*Node, stat
 	n := len(state)
 	exec := s.graphs[name]
 	if exec == nil {
-		exec = MustNewExec(testbackend.XLA(s.t), func(nodes []*Node) []*Node { return build(nodes[:n], nodes[n:]) })
+		exec = MustNewExec(s.backend(), func(nodes []*Node) []*Node { return build(nodes[:n], nodes[n:]) })
 		s.graphs[name] = exec
 	}
 	all := make([]any, 0, n+len(args))
@@ -265,7 +274,7 @@ func (s *session) loop(n int) {
 				i, zero := st[0], gx.Scalar(st[0].Graph(), dtypes.Int32, 0)
 				var qkv []*Node
 				for _, x := range args {
-					qkv = append(qkv, DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{x.Shape().Dim(0), x.Shape().Dim(1), 1, x.Shape().Dim(3)}))
+					qkv = append(qkv, gx.DynamicSlice(x, []*Node{zero, zero, i, zero}, []int{x.Shape().Dim(0), x.Shape().Dim(1), 1, x.Shape().Dim(3)}))
 				}
 				results := attendAll(s.plan.From(st[1:1+len(state)]), qkv)
 				return append(append([]*Node{gx.AddScalar(i, 1)}, results[layers:]...), results[:layers]...)

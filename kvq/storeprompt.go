@@ -84,8 +84,8 @@ func storeCodes(f codes.Format, to codes.Blocks, tokens, valid *Node, unit int) 
 			// The last piece is shifted back so that it is whole: some tokens get the same codes
 			// twice.
 			first := gx.MinScalar(from, d[2]-piece)
-			x := DynamicSlice(tokens, []*Node{zero(), zero(), first, zero()}, []int{d[0], d[1], piece, d[3]})
-			v := DynamicSlice(valid, []*Node{zero(), first}, []int{d[0], piece})
+			x := gx.DynamicSlice(tokens, []*Node{zero(), zero(), first, zero()}, []int{d[0], d[1], piece, d[3]})
+			v := gx.DynamicSlice(valid, []*Node{zero(), first}, []int{d[0], piece})
 			block := Div(first, gx.Scalar(g, dtypes.Int32, codes.BlockTokens))
 			to = f.Write(to, f.Encode(x, v), block, zero())
 			return append(to.Nodes(), gx.AddScalar(from, piece), tokens, valid)

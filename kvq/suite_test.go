@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testlane"
@@ -117,11 +118,12 @@ type recording struct {
 }
 
 // record plays a prompt of 41 slots and steps up to 140, through every boundary of window and
-// blocks. It compares each attention with the oracle's on the way.
-func (c suiteCase) record(t *testing.T) *recording {
+// blocks. It compares each attention with the oracle's on the way. on is the backend; nil: XLA.
+func (c suiteCase) record(t *testing.T, on compute.Backend) *recording {
 	t.Helper()
 	shape := c.shape(len(suiteStart), suiteCapacity)
 	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, c.fitted(), shape), makeInputs(1, shape, suiteHeads, suiteCapacity, suiteStart...))}
+	r.on = on
 	r.prompt(41)
 	r.moments = append(r.moments, moment{41, 41, r.held()})
 	// a prompt attends to itself exactly
@@ -191,39 +193,44 @@ func TestSuite(t *testing.T) {
 				testlane.Slow(t, "one case of every form is enough for a quick look")
 			}
 			t.Parallel()
-			var r *recording
-			t.Run("attention equals the oracle's", func(t *testing.T) { r = c.record(t) })
-			if r == nil || len(r.moments) < 99 {
-				t.Fatal("nothing was recorded")
-			}
-			behaviours := []behaviour{
-				{"every token is held once", checkHeldOnce},
-				{"exact tokens are bit-identical", checkExact},
-				{"codes of old tokens never change", checkCodesStay},
-				{"the bits counted are the bits used", checkBitsUsed},
-				{"memory predicted is memory measured", checkMemory},
-				{"saved and loaded it goes on bit by bit", checkFile},
-			}
-			if r.config.Quantized() {
-				behaviours = append(behaviours, behaviour{"the policy says which tokens are coded", checkPolicy},
-					behaviour{"both attention paths agree", checkPaths},
-					behaviour{"coded tokens are what an ideal cache gives", checkCodedValues})
-			}
-			if c.deep {
-				for _, b := range deepBehaviours {
-					behaviours = append(behaviours, behaviour{b.name, func(t *testing.T, r *recording) {
-						testlane.Slow(t, "compiles graphs of its own")
-						b.check(t, r)
-					}})
-				}
-			}
-			if r.config.Backend == Blocks {
-				behaviours = append(behaviours, behaviour{"the newest tokens and the sinks are exact", checkNewestExact})
-			}
-			for _, b := range behaviours {
-				t.Run(b.name, func(t *testing.T) { b.check(t, r) })
-			}
+			c.check(t, nil)
 		})
+	}
+}
+
+// check runs a kind of cache through the suite, on a backend; nil: XLA.
+func (c suiteCase) check(t *testing.T, on compute.Backend) {
+	var r *recording
+	t.Run("attention equals the oracle's", func(t *testing.T) { r = c.record(t, on) })
+	if r == nil || len(r.moments) < 99 {
+		t.Fatal("nothing was recorded")
+	}
+	behaviours := []behaviour{
+		{"every token is held once", checkHeldOnce},
+		{"exact tokens are bit-identical", checkExact},
+		{"codes of old tokens never change", checkCodesStay},
+		{"the bits counted are the bits used", checkBitsUsed},
+		{"memory predicted is memory measured", checkMemory},
+		{"saved and loaded it goes on bit by bit", checkFile},
+	}
+	if r.config.Quantized() {
+		behaviours = append(behaviours, behaviour{"the policy says which tokens are coded", checkPolicy},
+			behaviour{"both attention paths agree", checkPaths},
+			behaviour{"coded tokens are what an ideal cache gives", checkCodedValues})
+	}
+	if c.deep {
+		for _, b := range deepBehaviours {
+			behaviours = append(behaviours, behaviour{b.name, func(t *testing.T, r *recording) {
+				testlane.Slow(t, "compiles graphs of its own")
+				b.check(t, r)
+			}})
+		}
+	}
+	if r.config.Backend == Blocks {
+		behaviours = append(behaviours, behaviour{"the newest tokens and the sinks are exact", checkNewestExact})
+	}
+	for _, b := range behaviours {
+		t.Run(b.name, func(t *testing.T) { b.check(t, r) })
 	}
 }
 

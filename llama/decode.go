@@ -107,7 +107,7 @@ func (k decodeKey) next(logits, step, done *Node, in decodeInputs) (token, ended
 	if k.forced {
 		b := logits.Shape().Dim(0)
 		zero := gx.Scalar(logits.Graph(), dtypes.Int32, 0)
-		return Reshape(DynamicSlice(in.forced, []*Node{step, zero}, []int{1, b}), b), done
+		return Reshape(gx.DynamicSlice(in.forced, []*Node{step, zero}, []int{1, b}), b), done
 	}
 	return generate.Continue(k.pick.Pick(logits, step, in.pick), done, in.pad,
 		func(token *Node) *Node { return k.pick.IsEnding(token, in.pick) })

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 
@@ -253,8 +254,12 @@ func TestDevicesThatCannotShare(t *testing.T) {
 			t.Errorf("%d devices: %v, want %q", c.n, err, c.want)
 		}
 	}
-	if _, err := newModel(testbackend.Go(t), files.Config(), dtypes.Float32, 1); err == nil || !strings.Contains(err.Error(), "caches need XLA") {
-		t.Errorf("the pure-Go backend: %v, want an error that says what it lacks", err)
+	parallel, err := compute.NewWithConfig("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newModel(parallel, files.Config(), dtypes.Float32, 1); err == nil || !strings.Contains(err.Error(), "open it as go:ops_sequential") {
+		t.Errorf("the pure-Go backend in parallel: %v, want an error that says how to open it", err)
 	}
 	// No weight is read for it.
 	if _, err := files.Load(backend, LoadOptions{DType: dtypes.Float32, Devices: 2}); err == nil || !strings.Contains(err.Error(), "cannot share") {

@@ -19,7 +19,7 @@ func newDevices() *cobra.Command {
 		Use:   "devices",
 		Short: "What models can run on here, with a warning where there is no GPU",
 		Long: `devices opens each kind of device and says what it found: XLA on the CPU, XLA on an NVIDIA GPU, and GoMLX's pure-Go backend
-(for small graphs; models need XLA). The default is the one that runs without --backend.`,
+(far slower, and nothing to install). The default is the one that runs without --backend.`,
 		Example: `  kvq devices
   kvq devices --backend xla:cpu --json`,
 		Args: cobra.NoArgs,

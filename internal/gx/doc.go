@@ -35,9 +35,15 @@
 // compiles apart. CustomCall is an operation that XLA knows by its name. CompiledMemory reads XLA's
 // figures.
 //
+// # The pure-Go backend
+//
+// GoMLX's own backend has faults in closures and loops and lacks dynamic slices; purego.go works
+// around them. It has to be opened as go:ops_sequential.
+//
 // # Private fields
 //
-// Much of this reads and writes unexported fields of GoMLX and go-xla, listed in package private.
+// Much of this reads and writes private fields of GoMLX, go-xla and compute, listed in package
+// private.
 // Check looks for all of them; what needs one panics with Check's line where it is not there.
 //
 // Functions here panic as those of the graph package do.

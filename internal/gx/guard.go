@@ -20,10 +20,16 @@ import (
 
 // Check reports whether all that this package uses of the inside of GoMLX and go-xla is as it
 // expects, in one line that names versions. It looks once per kind of backend in a process, and
-// compiles nothing. A backend that is not go-xla's needs GoMLX's part only.
+// compiles nothing. Another backend than go-xla's needs GoMLX's part only, and the pure-Go one has
+// to execute its operations one after the other, see [loopsEnd].
 //
 // The functions of this package call it for the graphs that need it and panic with its line.
-func Check(backend compute.Backend) error { return inspected(backend).err }
+func Check(backend compute.Backend) error {
+	if i := inspected(backend); i.err != nil || !i.pureGo {
+		return i.err
+	}
+	return loopsEnd(backend)
+}
 
 // onXLA reports whether g is a graph of go-xla. It panics with the error of [Check].
 func onXLA(g *graph.Graph) bool {
@@ -36,8 +42,8 @@ func onXLA(g *graph.Graph) bool {
 
 // inspection is what Check found for a kind of backend.
 type inspection struct {
-	xla bool
-	err error
+	xla, pureGo bool
+	err         error
 }
 
 var inspections sync.Map // the backend's reflect.Type → inspection
@@ -55,8 +61,11 @@ func inspected(backend compute.Backend) inspection {
 	return i
 }
 
-// goXLA is the package of go-xla's backend.
-const goXLA = private.GoXLA + "/compute/xla"
+// Packages of go-xla's backend and of the pure-Go one.
+const (
+	goXLA     = private.GoXLA + "/compute/xla"
+	goBackend = private.Compute + "/internal/gobackend"
+)
 
 // inspect begins a program, which is never compiled, to learn the types that it consists of.
 func inspect(backend compute.Backend) (i inspection) {
@@ -66,8 +75,14 @@ func inspect(backend compute.Backend) (i inspection) {
 		"graph.Function": reflect.TypeFor[graph.Function](),
 		"graph.Node":     reflect.TypeFor[graph.Node](),
 	}
+	if i.pureGo = packageOf(backend) == goBackend; i.pureGo {
+		types["gobackend.Backend"] = reflect.TypeOf(backend)
+		types["gobackend.Builder"] = reflect.TypeOf(backend.Builder("kvqbook_check"))
+	}
 	if !i.xla {
-		i.err = private.Check(types)
+		if i.err = private.Check(types); i.err == nil && i.pureGo {
+			i.err = optimizes(backend.Builder("kvqbook_check"))
+		}
 		return i
 	}
 	if packageOf(backend) == goXLA { // not one that only hands calls on to it

@@ -13,5 +13,5 @@ func Inside(x *graph.Node) *graph.Node {
 	for i := range start {
 		start[i] = Scalar(x.Graph(), dtypes.Int32, 0)
 	}
-	return graph.DynamicSlice(x, start, x.Shape().Dimensions)
+	return DynamicSlice(x, start, x.Shape().Dimensions)
 }

@@ -23,7 +23,7 @@ func Loop(initial []*graph.Node, cond func(state []*graph.Node) *graph.Node, bod
 	}
 	condition := NewClosure(g, func(g *graph.Graph) []*graph.Node { return []*graph.Node{cond(parameters(g))} })
 	step := NewClosure(g, func(g *graph.Graph) []*graph.Node { return body(parameters(g)) })
-	return graph.While(condition, step, initial...)
+	return behindLoop(graph.While(condition, step, initial...))
 }
 
 // LoopOver is Loop with values of the enclosing function that body reads and does not change: it

@@ -76,7 +76,7 @@ func (k Kind) Pick(logits, step *Node, in Inputs) *Node {
 // share is the random number of each row in the pick of this step, [B] float32.
 func (in Inputs) share(step *Node, b int) *Node {
 	zero := gx.Scalar(step.Graph(), dtypes.Int32, 0)
-	return Reshape(DynamicSlice(in.Shares, []*Node{step, zero}, []int{1, b}), b)
+	return Reshape(gx.DynamicSlice(in.Shares, []*Node{step, zero}, []int{1, b}), b)
 }
 
 // Random is share for a way of picking of one's own, and Index the new tokens before this pick, an

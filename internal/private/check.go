@@ -9,8 +9,9 @@ import (
 
 // Versions that everything is tested with, as go.mod has them.
 const (
-	TestedGoMLX = "v0.28.16"
-	TestedGoXLA = "v0.4.13"
+	TestedGoMLX   = "v0.28.16"
+	TestedGoXLA   = "v0.4.13"
+	TestedCompute = "v0.1.14" // the version that GoMLX's go.mod asks for
 )
 
 // Types are structs by the names that the table gives their owners. Those that fields lead to need
@@ -55,6 +56,9 @@ func structOf(t reflect.Type) reflect.Type {
 }
 
 func (f *Field) missing() error {
+	if f.Module == Compute {
+		return Error("field %s, for %s, is not there in %s %s (tested: %s)", f, f.For, Compute, found(Compute), TestedCompute)
+	}
 	return Error("field %s, for %s, is not there", f, f.For)
 }
 

@@ -7,20 +7,27 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/go-xla/compute/xla"
 	"github.com/gomlx/gomlx/core/graph"
 )
 
 // roots are the types that others lead to.
 func roots() Types {
+	pureGo, err := gobackend.New("")
+	if err != nil {
+		panic(err)
+	}
 	return Types{
-		"graph.Graph":    reflect.TypeFor[graph.Graph](),
-		"graph.Function": reflect.TypeFor[graph.Function](),
-		"graph.Node":     reflect.TypeFor[graph.Node](),
-		"xla.Backend":    reflect.TypeFor[*xla.Backend](),
-		"xla.Builder":    reflect.TypeFor[*xla.Builder](),
-		"xla.Node":       reflect.TypeFor[*xla.Node](),
-		"xla.Executable": reflect.TypeFor[*xla.Executable](),
+		"graph.Graph":       reflect.TypeFor[graph.Graph](),
+		"graph.Function":    reflect.TypeFor[graph.Function](),
+		"graph.Node":        reflect.TypeFor[graph.Node](),
+		"gobackend.Backend": reflect.TypeOf(pureGo),
+		"gobackend.Builder": reflect.TypeOf(pureGo.Builder("types")),
+		"xla.Backend":       reflect.TypeFor[*xla.Backend](),
+		"xla.Builder":       reflect.TypeFor[*xla.Builder](),
+		"xla.Node":          reflect.TypeFor[*xla.Node](),
+		"xla.Executable":    reflect.TypeFor[*xla.Executable](),
 	}
 }
 
@@ -52,7 +59,7 @@ func TestEveryField(t *testing.T) {
 			return field, ok
 		}
 		wantLine(t, f, check(roots(), other))
-		if f.For == "" || f.Module != GoMLX && f.Module != GoXLA {
+		if f.For == "" || f.Module != GoMLX && f.Module != GoXLA && f.Module != Compute {
 			t.Errorf("%s: the table says neither what for nor of which module", f)
 		}
 	}
@@ -115,7 +122,7 @@ func TestVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for module, version := range map[string]string{GoMLX: TestedGoMLX, GoXLA: TestedGoXLA} {
+	for module, version := range map[string]string{GoMLX: TestedGoMLX, GoXLA: TestedGoXLA, Compute: TestedCompute} {
 		if !strings.Contains(string(mod), "\t"+module+" "+version+"\n") {
 			t.Errorf("go.mod does not ask for %s %s", module, version)
 		}

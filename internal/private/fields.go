@@ -4,11 +4,13 @@ import "reflect"
 
 // Modules whose fields are used.
 const (
-	GoMLX = "github.com/gomlx/gomlx"
-	GoXLA = "github.com/gomlx/go-xla"
+	GoMLX   = "github.com/gomlx/gomlx"
+	GoXLA   = "github.com/gomlx/go-xla"
+	Compute = "github.com/gomlx/compute"
 )
 
-// Field is one unexported field.
+// Field is one field that is not part of a package's interface: not exported, or of a struct in an
+// internal package.
 type Field struct {
 	Module string
 	Owner  string // the struct, by package and name
@@ -58,6 +60,13 @@ var (
 		"what a GPU is")
 	DeviceHandle = add(GoXLA, "pjrt.Device", "cDevice", "ptr", "",
 		"what a GPU is, and its memory")
+
+	GoBuilderMain = add(Compute, "gobackend.Builder", "MainFn", "*gobackend.Function", "",
+		"loops in loops on the pure-Go backend")
+	GoBuilderFunctions = add(Compute, "gobackend.Builder", "Functions", "[]*gobackend.Function", "",
+		"closures that the pure-Go backend does not break")
+	GoExecution = add(Compute, "gobackend.Backend", "OpsExecutionType", "gobackend.OpsExecutionType", "",
+		"whether loops end on the pure-Go backend")
 
 	ExecutableLoaded = add(GoXLA, "xla.Executable", "exec", "*pjrt.LoadedExecutable",
 		"pjrt.LoadedExecutable", "what a compiled graph needs of memory")

@@ -32,9 +32,8 @@ func XLA(t testing.TB) compute.Backend {
 	return nil
 }
 
-// Go returns GoMLX's pure-Go backend, one shared by the whole test process. It runs elementwise
-// graphs anywhere. It has no dynamic slices and its dots hang inside a While, so caches and models
-// need XLA.
+// Go returns GoMLX's pure-Go backend, one shared by the whole test process: it runs anywhere, and
+// what it runs is not compiled.
 func Go(t testing.TB) compute.Backend {
 	t.Helper()
 	backend, err := pureGo()

@@ -130,7 +130,7 @@ func loop(m engine.Model, k kind, b, v int) []*Node {
 				for range dims {
 					start = append(start, zero)
 				}
-				return Reshape(DynamicSlice(x, start, append([]int{1}, dims...)), dims...)
+				return Reshape(gx.DynamicSlice(x, start, append([]int{1}, dims...)), dims...)
 			}
 			c := m.Plan.From(st[cache : cache+arrays])
 			logits := m.Logits(Reshape(slice(in[1], b), b, 1), c)

@@ -33,7 +33,7 @@ func (s Scores) Prompt(queries, keys, values, index *Node, view View) *Node {
 		func(st []*Node) []*Node {
 			i, out, index, queries, keys, values := st[0], st[1], st[2], st[3], st[4], st[5]
 			from := Min(gx.MulScalar(i, PromptBlock), gx.Scalar(g, dtypes.Int32, t-PromptBlock))
-			q := DynamicSlice(queries, []*Node{zero(), zero(), from, zero()}, []int{b, h, PromptBlock, d})
+			q := gx.DynamicSlice(queries, []*Node{zero(), zero(), from, zero()}, []int{b, h, PromptBlock, d})
 			o := s.promptBlock(q, keys, values, index, view.take(index, st[6:]).queries(from, PromptBlock))
 			out = DynamicUpdateSlice(out, o, []*Node{zero(), zero(), from, zero()})
 			return append([]*Node{gx.AddScalar(i, 1), out}, st[2:]...)

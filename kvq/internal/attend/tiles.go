@@ -65,5 +65,5 @@ func (c Coded) tiles(q *Node) Partial {
 func tileOf(x, zero, token *Node, n int) *Node {
 	size, from := slices.Clone(dims(x)), slices.Repeat([]*Node{zero}, x.Rank())
 	size[x.Rank()-1], from[x.Rank()-1] = n, token
-	return DynamicSlice(x, from, size)
+	return gx.DynamicSlice(x, from, size)
 }

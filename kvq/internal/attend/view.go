@@ -46,6 +46,6 @@ func (v View) take(index *Node, nodes []*Node) View {
 // queries is the view of n queries, from one (int32 scalar) on.
 func (v View) queries(from *Node, n int) View {
 	zero := gx.Scalar(from.Graph(), dtypes.Int32, 0)
-	v.Position = DynamicSlice(v.Position, []*Node{zero, from}, []int{dims(v.Position)[0], n})
+	v.Position = gx.DynamicSlice(v.Position, []*Node{zero, from}, []int{dims(v.Position)[0], n})
 	return v
 }

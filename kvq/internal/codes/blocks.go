@@ -90,7 +90,7 @@ func (f Format) Read(from Blocks, n int, block, row *Node) Blocks {
 	return from.Each(func(x *Node) *Node {
 		size := append([]int{}, dims(x)...)
 		size[0], size[1] = f.entries(x, n), 1
-		return DynamicSlice(x, f.at(x, block, row), size)
+		return gx.DynamicSlice(x, f.at(x, block, row), size)
 	})
 }
 
@@ -100,7 +100,7 @@ func (f Format) Tile(from Blocks, block *Node, n int) Blocks {
 	return from.Each(func(x *Node) *Node {
 		size := append([]int{}, dims(x)...)
 		size[0] = f.entries(x, n)
-		return DynamicSlice(x, f.at(x, block, zero), size)
+		return gx.DynamicSlice(x, f.at(x, block, zero), size)
 	})
 }
 
