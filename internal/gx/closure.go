@@ -12,8 +12,8 @@ import (
 // NewClosure is graph.NewClosure with caches of its own: inside body every function of the graph
 // package may be used, so that a model's layers need no change to run in a loop. It may be called
 // inside of another closure, see closureOfCurrent. Values of the enclosing function may be used
-// only as the graph package allows, in dots and dynamic slices. On a pure-Go backend whose loops may
-// not end it panics, see [Check].
+// only as the graph package allows, in dots and dynamic slices. On a pure-Go backend whose loops
+// may not end it panics, see [Check].
 func NewClosure(g *graph.Graph, body func(g *graph.Graph) []*graph.Node) (closure *graph.Function) {
 	if err := Check(g.Backend()); err != nil {
 		exceptions.Panicf("%v", err)
