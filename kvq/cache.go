@@ -92,9 +92,6 @@ type LayerCache interface {
 	Attend(queries *Node) *Node
 }
 
-// advanced is how many tokens a cache took in since it was made from its state.
-func advanced(c Cache) int { return c.(interface{ taken() int }).taken() }
-
 // Decoder is one decoder layer of a model: x [B, t, ...] to the layer's output. See
 // [Cache.Through].
 type Decoder func(cache LayerCache, x *Node, inputs []*Node) *Node

@@ -25,7 +25,6 @@ type fullCache struct {
 
 	fresh bool // nothing was ever appended: attention needs the new tokens alone
 	step  int  // t of the step under way, 0 between steps
-	in    int  // tokens taken in since it was made from its state
 	// counts is how many of its columns are tokens, int32 or bool [B]; nil: all
 	counts *Node
 	// newKeys and newValues are the step's own tokens, kept for prefill.
@@ -115,10 +114,7 @@ func (c *fullCache) stepSeen() attend.Seen {
 	return *c.seen
 }
 
-func (c *fullCache) taken() int { return c.in }
-
 func (c *fullCache) Advance() {
-	c.in += c.step
 	c.length = grown(c.length, c.counts, c.step)
 	c.step, c.counts, c.seen, c.fresh = 0, nil, nil, false
 }

@@ -40,7 +40,6 @@ func (c *quantizedCache) Insert(rows *Node, from Cache) {
 // replace takes over a new state between steps.
 func (c *fullCache) replace(nodes []*Node) {
 	n := newFullCache(c.shape, nodes)
-	n.in = c.in
 	*c = *n
 }
 

@@ -102,7 +102,7 @@ func (p *Plan) Init(start *Node) Cache {
 		}
 		nodes = append(nodes, gx.Fill(g, a.shape, p.empty(a.role)))
 	}
-	return p.cache(nodes, true)
+	return p.guard(p.cache(nodes, true), true)
 }
 
 // From rebuilds a cache from its state: nodes in the order of [Cache.Nodes], that came in as
@@ -117,7 +117,7 @@ func (p *Plan) From(nodes []*Node) Cache {
 			exceptions.Panicf("kvq.Plan.From: node %d (%s) is %s, want %s", i, a.name, nodes[i].Shape(), a.shape)
 		}
 	}
-	return p.cache(nodes, false)
+	return p.guard(p.cache(nodes, false), false)
 }
 
 // cache makes a cache of its state. It is fresh where nothing was ever appended.

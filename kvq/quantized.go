@@ -28,7 +28,6 @@ type quantizedCache struct {
 
 	fresh              bool    // nothing was ever appended
 	step               int     // t of the step under way, 0 between steps
-	in                 int     // tokens taken in since it was made from its state
 	counts             *Node   // how many of its columns are tokens, int32 or bool [B]; nil: all
 	newKeys, newValues []*Node // of the step, per layer, [B, K, t, D] in the cache's dtype
 	masks              *stepMasks
@@ -155,12 +154,9 @@ func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 	s.exactKeys, s.exactValues = out[0], out[1]
 }
 
-func (c *quantizedCache) taken() int { return c.in }
-
 func (c *quantizedCache) Advance() {
 	t, fresh := c.step, c.fresh
 	defer func() { c.step, c.counts, c.masks, c.fresh = 0, nil, nil, false }()
-	c.in += t
 	switch {
 	case fresh:
 		c.finishPrompt(t)
@@ -204,6 +200,6 @@ func (c *quantizedCache) storeChunk(t int) {
 // replace takes over a new state in the middle of a step.
 func (c *quantizedCache) replace(nodes []*Node) {
 	n := newQuantizedCache(c.plan, nodes)
-	n.step, n.in, n.counts, n.newKeys, n.newValues = c.step, c.in, c.counts, c.newKeys, c.newValues
+	n.step, n.counts, n.newKeys, n.newValues = c.step, c.counts, c.newKeys, c.newValues
 	*c = *n
 }

@@ -38,7 +38,7 @@ func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 			nodes = append(nodes, gx.Zeros(g, a.shape))
 		}
 	}
-	c := p.From(nodes)
+	c := p.cache(nodes, false)
 	q, ok := c.(*quantizedCache)
 	if !ok {
 		return c
