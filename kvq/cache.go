@@ -59,7 +59,9 @@ type Cache interface {
 	Advance()
 
 	// Crop forgets the newest n tokens (int32 scalar) of every row, as speculative decoding does
-	// with rejected drafts. Where rows have lengths of their own, n may be [B]: so many of each.
+	// with rejected drafts. Where rows have lengths of their own, n may be [B]: so many of each. A
+	// row of which more is to be forgotten than there is, or less than nothing, attends to NaN from
+	// then on.
 	Crop(n *Node)
 
 	// Reset empties the rows that are true in rows, bool [B], their padding too. It is for rows with
@@ -75,7 +77,8 @@ type Cache interface {
 	// whose plan differs in Batch, OwnLengths and a smaller Capacity at most.
 	Insert(rows *Node, from Cache)
 
-	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does.
+	// Reorder makes row i a copy of row rows[i] (int32 [B]), as beam search does. Where one is no
+	// row, attention is NaN from then on.
 	Reorder(rows *Node)
 }
 

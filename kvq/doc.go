@@ -17,13 +17,23 @@
 //
 // # Use
 //
+// A [Session] is the whole of it: a model with a cache on the device, which prefills, steps,
+// generates by a loop on the device, grows, crops, reorders, forks, saves and loads.
+//
+//	plan, err := kvq.New(kvq.Tutorial(), kvq.Shape{Layers: 30, Batch: 1, KVHeads: 3, HeadDim: 64, Capacity: 1024, DType: dtypes.Float32})
+//	...
+//	session, err := kvq.NewSession(backend, store, plan, model) // model is a Step: ids [B, t] to logits [B, t, V]
+//	...
+//	defer session.Finalize()
+//	_, err = session.Prefill(ctx, [][]int32{prompt})
+//	...
+//	tokens, err := session.Generate(ctx, kvq.Generation{MaxTokens: 100})
+//
 // A [Config] says how to keep keys and values: [Tutorial], one of the [Presets], or one of your
 // own; its zero value is full precision. [New] checks it against a [Shape] and gives a [Plan],
 // which knows every array and every byte before anything is allocated. In a graph, [Plan.Init]
 // makes an empty [Cache], and a step of a model is
 //
-//	plan, err := kvq.New(kvq.Tutorial(), kvq.Shape{Layers: 30, Batch: 2, KVHeads: 3, HeadDim: 64, Capacity: 1024, DType: dtypes.Float32})
-//	...
 //	cache := plan.Init(start)                    // in a graph; start [B] int32: padding on the left of each row
 //	for i := range layers {
 //		layer := cache.Layer(i)
@@ -36,7 +46,7 @@
 //
 // The model does not see whether its cache is quantized. The state is a flat list of nodes in the
 // order of [Plan.Shapes], so it can be the state of a While, where XLA updates it in place, or go
-// in and out of separate calls.
+// in and out of separate calls. A model made of GoMLX's layers goes into a While by [Loop].
 //
 // # Settings
 //
@@ -50,6 +60,13 @@
 // Functions that build graphs panic with an error of package exceptions where shapes are wrong;
 // GoMLX turns it into the error of the call that runs the graph. Everything else returns errors, of
 // one line: what was wanted, what came. Those that bad input caused are [ErrInput] for errors.Is.
+//
+// Of a wrong use, a cache in a graph knows at once what shapes and the order of calls tell: a layer
+// appended to twice, Advance forgotten, more new tokens than slots. How many tokens it holds is
+// known on the device alone: there a step past the capacity, and every step after a Crop or Reorder
+// of what is not there, gives NaN. A [Session] counts tokens and returns an error before the call.
+// Nobody can see keys and heads in the wrong order where their numbers agree, or positions that
+// were not applied.
 //
 // # Imports
 //

@@ -1,8 +1,11 @@
 package kvq
 
 import (
+	"fmt"
+
 	"github.com/gomlx/compute/shapes"
 	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
@@ -17,6 +20,18 @@ var (
 	CreateTemporary = createTemporary
 	CheckState      = (*Plan).checkState
 )
+
+// Needs is what each compiled graph of a session takes of the device's memory, by XLA's figures.
+func (s *Session) Needs() (map[string]gx.Compiled, error) {
+	all := map[string]gx.Compiled{}
+	for key, g := range s.runner.programs.All() {
+		if g.needsErr != nil {
+			return nil, g.needsErr
+		}
+		all[fmt.Sprintf("%#v", key)] = g.needs
+	}
+	return all, nil
+}
 
 // StateArray is an array of the state by its name.
 type StateArray struct {

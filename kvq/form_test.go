@@ -50,6 +50,16 @@ func TestWithForm(t *testing.T) {
 		if got, _ := p.WithForm(form).Form(testbackend.XLA(t), 1); got != form {
 			t.Errorf("asked for %s, got %s", form, got)
 		}
+		larger, err := p.WithForm(form).WithCapacity(200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if larger, err = larger.WithBatch(3); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := larger.Form(testbackend.XLA(t), 1); got != form {
+			t.Errorf("asked for %s, a plan of another capacity and batch got %s", form, got)
+		}
 	}
 	if form, _ := p.Form(testbackend.XLA(t), 1); form != Words {
 		t.Errorf("the plan itself has %s now", form)

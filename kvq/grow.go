@@ -10,7 +10,17 @@ import (
 func (p *Plan) WithCapacity(capacity int) (*Plan, error) {
 	s := p.shape
 	s.Capacity = capacity
-	return New(p.config, s)
+	return p.reshaped(s)
+}
+
+// reshaped is the same plan for another shape.
+func (p *Plan) reshaped(s Shape) (*Plan, error) {
+	q, err := New(p.config, s)
+	if err != nil {
+		return nil, err
+	}
+	q.form = p.form
+	return q, nil
 }
 
 // Grow moves a state of this plan, in the order of [Cache.Nodes], into the larger arrays of another
@@ -40,7 +50,7 @@ func (p *Plan) Grow(to *Plan, nodes []*Node) []*Node {
 func (p *Plan) WithBatch(batch int) (*Plan, error) {
 	s := p.shape
 	s.Batch = batch
-	return New(p.config, s)
+	return p.reshaped(s)
 }
 
 // TakeRows makes the state of another plan, which differs in its batch alone, out of rows of a

@@ -127,15 +127,12 @@ func (g *guarded) NewTokens(counts *Node) {
 }
 
 func (g *guarded) Reset(rows *Node) {
-	g.between("Reset")
 	g.Cache.Reset(rows)
 	g.fresh = false
 }
 
 func (g *guarded) Insert(rows *Node, from Cache) {
-	g.between("Insert")
 	if other, ok := from.(*guarded); ok {
-		other.between("Insert")
 		from = other.Cache
 	}
 	g.Cache.Insert(rows, from)

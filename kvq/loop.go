@@ -46,6 +46,7 @@ func loopWith(variables []*model.Variable, scope *model.Scope, initial []*Node, 
 	for _, v := range variables {
 		all = append(all, v.NodeValue(initial[0].Graph()))
 	}
+	changed := make([]bool, len(variables))
 	out := gx.Loop(all,
 		func(state []*Node) *Node { return cond(state[:n]) },
 		func(state []*Node) []*Node {
@@ -62,15 +63,13 @@ func loopWith(variables []*model.Variable, scope *model.Scope, initial []*Node, 
 				next = append(next, v.NodeValue(state[0].Graph()))
 			}
 			for i, v := range variables {
-				changed := next[n+i] != state[n+i]
-				if v.SetNodeValue(all[n+i]); changed {
-					all[n+i] = nil
-				}
+				changed[i] = next[n+i] != state[n+i]
+				v.SetNodeValue(all[n+i])
 			}
 			return next
 		})
 	for i, v := range variables {
-		if all[n+i] == nil {
+		if changed[i] {
 			v.SetNodeValue(out[n+i])
 		}
 	}

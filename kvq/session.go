@@ -85,7 +85,8 @@ func (s *Session) Memory() (Memory, error) {
 
 // Prefill takes the prompts into an empty cache in one call. inputs are those of the model: Go
 // values or tensors, inputs[0] is [B, T, ...] for prompts of T tokens. The outputs belong to the
-// session and live until its next call. When ctx ends, the cache stays empty.
+// session and live until its next call. When ctx ends, the cache stays empty; a call whose inputs
+// are tensors is finished first.
 //
 // Each T is compiled once: [PadLeft] brings prompts to one of a few lengths.
 func (s *Session) Prefill(ctx context.Context, inputs ...any) ([]*tensors.Tensor, error) {
@@ -105,7 +106,6 @@ func (s *Session) PrefillPadded(ctx context.Context, start []int32, inputs ...an
 	if err != nil {
 		return nil, err
 	}
-	defer in.free()
 	if len(start) != s.plan.shape.Batch {
 		return nil, usererr.New("kvq.Session.Prefill: padding of %d rows, the cache has %d", len(start), s.plan.shape.Batch)
 	}
@@ -119,10 +119,13 @@ func (s *Session) PrefillPadded(ctx context.Context, start []int32, inputs ...an
 		return nil, err
 	}
 	p := s.runner.startPrefill(plan, in.shapes)
-	out, err := s.runner.run(ctx, p, false, func() ([]any, error) { return append(in.args(), start), nil })
+	// A call that was given up still reads its inputs: the caller's own may be gone by then.
+	whole := len(in.own) < len(in.tensors)
+	out, err := s.runner.run(ctx, p, whole, func() ([]any, error) { return append(in.args(), start), nil })
 	if err != nil {
 		return nil, err
 	}
+	in.free()
 	s.plan = plan
 	return s.take(out, in.tokens), nil
 }
@@ -131,11 +134,11 @@ func (s *Session) PrefillPadded(ctx context.Context, start []int32, inputs ...an
 // verified). inputs and outputs are as for Prefill, and each number of tokens is compiled once. In
 // an empty cache it is Prefill.
 func (s *Session) Step(ctx context.Context, inputs ...any) ([]*tensors.Tensor, error) {
-	if s.Length() == 0 {
-		return s.Prefill(ctx, inputs...)
-	}
 	if err := s.usable("Step"); err != nil {
 		return nil, err
+	}
+	if s.Length() == 0 {
+		return s.Prefill(ctx, inputs...)
 	}
 	in, err := s.newInputs("Step", inputs)
 	if err != nil {
@@ -188,6 +191,7 @@ func (s *Session) usable(method string) error {
 func (s *Session) take(out []*tensors.Tensor, tokens int) []*tensors.Tensor {
 	s.forget()
 	n := len(s.plan.arrays())
+	s.state.free() // of a cache that was cropped to nothing
 	s.state, s.slots = hold(out[:n:n]), s.slots+tokens
 	s.outputs = hold(out[n:])
 	return slices.Clone(out[n:])
@@ -204,10 +208,8 @@ func (s *Session) forget() {
 func (s *Session) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
 	old := s.state
 	out, err := s.runner.run(ctx, p, true, func() ([]any, error) {
+		s.state = nil
 		args, err := old.donate(s.runner.backend)
-		if err == nil {
-			s.state = nil
-		}
 		return append(args, more...), err
 	})
 	if s.state == nil {
@@ -300,6 +302,15 @@ type stepKey struct {
 	inputs          string
 }
 
+// String is what the graph is for.
+func (k stepKey) String() string {
+	what := "a step"
+	if k.prompt {
+		what = "the prompt"
+	}
+	return fmt.Sprintf("%s of %s for %d rows of %d slots", what, k.inputs, k.batch, k.capacity)
+}
+
 func newStepKey(plan *Plan, prompt bool, inputs []shapes.Shape) stepKey {
 	var all strings.Builder
 	for _, s := range inputs {
@@ -330,15 +341,15 @@ func (r *runner) startStep(plan *Plan, inputs []shapes.Shape) program {
 // stepGraph is the model's step and what has to hold of it.
 func (r *runner) stepGraph(scope *model.Scope, cache Cache, inputs []*graph.Node) []*graph.Node {
 	outputs := r.step(scope, cache, inputs)
+	state := cache.Nodes()
 	if t := inputs[0].Shape().Dim(1); advanced(cache) != t {
 		exceptions.Panicf("kvq.Session: the model's step advanced the cache by %d tokens, its first input has %d: %s", advanced(cache), t, inputs[0].Shape())
 	}
-	return append(cache.Nodes(), outputs...)
+	return append(state, outputs...)
 }
 
 // startGrow begins to compile the graph that moves a cache into a larger one.
 func (r *runner) startGrow(from, to *Plan) program {
-	type growKey struct{ batch, from, to int }
-	key := growKey{from.shape.Batch, from.shape.Capacity, to.shape.Capacity}
+	key := editKey{"growing", from.shape.Batch, from.shape.Capacity, to.shape.Capacity}
 	return r.start(key, from.Shapes(), 0, func(_ *model.Scope, nodes []*graph.Node) []*graph.Node { return from.Grow(to, nodes) })
 }

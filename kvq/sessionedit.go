@@ -16,8 +16,13 @@ import (
 
 // editKey names a graph that changes a cache.
 type editKey struct {
-	what                  string
-	batch, capacity, rows int
+	what                   string
+	batch, capacity, other int // other: the rows or the capacity of the result
+}
+
+// String is what the graph is for.
+func (k editKey) String() string {
+	return fmt.Sprintf("%s of a cache for %d rows of %d slots", k.what, k.batch, k.capacity)
 }
 
 // Crop forgets the newest n tokens of every row, as speculative decoding does with rejected drafts.
@@ -106,7 +111,7 @@ func (s *Session) Fork(ctx context.Context, rows ...int) (*Session, error) {
 			}
 		}
 		p := s.runner.startTake(s.plan, f.plan, logits)
-		out, err := s.runner.run(ctx, p, false, func() ([]any, error) { return append(lent, picked), nil })
+		out, err := s.runner.run(ctx, p, true, func() ([]any, error) { return append(lent, picked), nil })
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +181,7 @@ func (s *Session) Load(path string) error {
 		return err
 	}
 	s.Reset()
-	s.plan, s.state, s.slots = plan.WithForm(s.plan.form), hold(state), int(slots[0])
+	s.plan, s.state, s.slots = plan.WithForm(s.plan.form), hold(state), int(slices.Max(slots))
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -46,18 +47,33 @@ func (s *sessionGraph) Free() { s.exec.Finalize() }
 // and a store is not safe for that. XLA's part of compiling goes on side by side.
 var building sync.Mutex
 
+// values lets one call at a time read or change the values of variables.
+var values sync.Mutex
+
 // start begins to compile a graph from inputs, the first reuse of which are a cache that the first
 // outputs take the place of.
 func (r *runner) start(key any, inputs []shapes.Shape, reuse int, build func(scope *model.Scope, in []*graph.Node) []*graph.Node) program {
 	return r.programs.Start(key, func() (*sessionGraph, error) {
 		s := &sessionGraph{}
+		var failure error
 		exec, err := graph.NewExec(r.backend, func(in []*graph.Node) []*graph.Node {
 			building.Lock()
 			defer building.Unlock()
 			g := in[0].Graph()
 			model.SetStore(g, r.store)
 			gx.Reuse(in[:reuse])
-			out := build(r.store.RootScope(), in)
+			var out []*graph.Node
+			// What the model or the cache says is told without what GoMLX puts in front of it.
+			// Other panics than errors would end the program, since nobody waits in this goroutine.
+			switch caught := exceptions.Try(func() { out = build(r.store.RootScope(), in) }).(type) {
+			case nil:
+			case error:
+				failure = caught
+				panic(failure)
+			default:
+				failure = fmt.Errorf("the model's step panicked: %v", caught)
+				panic(failure)
+			}
 			for v := range r.store.IterVariables() {
 				if !v.InUseByGraph(g) {
 					continue
@@ -83,6 +99,9 @@ func (r *runner) start(key any, inputs []shapes.Shape, reuse int, build func(sco
 		}
 		if err != nil {
 			exec.Finalize()
+			if failure != nil {
+				err = failure
+			}
 			return nil, err
 		}
 		s.needs, s.needsErr = gx.CompiledMemory(g)
@@ -94,6 +113,8 @@ func (r *runner) start(key any, inputs []shapes.Shape, reuse int, build func(sco
 func (r *runner) initialize(s *sessionGraph) error {
 	building.Lock()
 	defer building.Unlock()
+	values.Lock()
+	defer values.Unlock()
 	for _, v := range s.variables {
 		if !v.HasValue() {
 			return r.store.InitializeVariables(r.backend, nil)
@@ -105,6 +126,8 @@ func (r *runner) initialize(s *sessionGraph) error {
 // fillVariables hands a graph the values that its variables have when it is called.
 func (r *runner) fillVariables(s *sessionGraph) graph.SideParamsFn {
 	return func(_ *graph.Graph, buffers []compute.Buffer, _ []bool) error {
+		values.Lock()
+		defer values.Unlock()
 		for i, v := range s.variables {
 			value, err := v.Value()
 			if err != nil {
@@ -140,6 +163,8 @@ func (r *runner) run(ctx context.Context, p program, whole bool, arguments func(
 			return nil, err
 		}
 		own := len(out) - len(p.Of.changed)
+		values.Lock()
+		defer values.Unlock()
 		for i, v := range p.Of.changed {
 			if err := v.SetValue(out[own+i]); err != nil {
 				finalize(out)

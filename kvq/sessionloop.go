@@ -1,6 +1,7 @@
 package kvq
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -42,6 +43,11 @@ func (s *Session) newLoop(config Generation) (l loop, err error) {
 type loopKey struct {
 	step stepKey
 	chooser
+}
+
+// String is what the graph is for.
+func (k loopKey) String() string {
+	return fmt.Sprintf("the decode loop for %d rows of %d slots", k.step.batch, k.step.capacity)
 }
 
 // startLoop begins to compile the decode loop: the cache, limit [1], token [B], done [B] and pad
@@ -114,6 +120,9 @@ type pickKey struct {
 	logits string
 	chooser
 }
+
+// String is what the graph is for.
+func (pickKey) String() string { return "the first pick" }
 
 // startPick begins to compile it: logits, as the model's step returns them, and what picking takes,
 // to tokens [B], whether the logits were numbers [B], and which rows end with the token [B].

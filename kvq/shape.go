@@ -14,8 +14,8 @@ type Shape struct {
 	KVHeads int // K, key/value heads
 	HeadDim int // D, elements of a head
 
-	// Capacity is the number of token slots of a row, padding included. Writing past it is the
-	// caller's error: grow the cache first, see [Plan.Grow].
+	// Capacity is the number of token slots of a row, padding included. A [Session] grows a full
+	// cache; in a graph, attention past it is NaN: grow the cache first, see [Plan.Grow].
 	Capacity int
 
 	// DType of keys and values: float32, float16 or bfloat16.

@@ -30,10 +30,14 @@ type build func(w modelNodes, inputs []*graph.Node) []*graph.Node
 func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build) program {
 	all := append(ps.model.weightLayouts(), inputs...)
 	return program{ps.all.Start(key, func() (*computation, error) {
-		return ps.model.on.compile(fmt.Sprintf("llama.%T", key), all, outputs, func(nodes []*graph.Node) []*graph.Node {
+		c, err := ps.model.on.compile(fmt.Sprintf("llama.%T", key), all, outputs, func(nodes []*graph.Node) []*graph.Node {
 			w, rest := ps.model.nodes(nodes)
 			return graphOf(w, rest)
 		})
+		if err != nil {
+			return nil, fmt.Errorf("compiling %v: %w", key, err)
+		}
+		return c, nil
 	})}
 }
 

@@ -3,10 +3,11 @@
 //
 // The model generates tokens without a cache, which is right and slow: every token costs a pass
 // over all tokens before it. Then the same tokens go one by one through caches of package kvq, and
-// the logits are compared.
+// the logits are compared; and a loop on the device makes tokens of its own.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -57,6 +58,9 @@ type result struct {
 	agreed int     // steps at which the best token is the same
 	// largest difference of a logit, as a part of the standard deviation of the logits
 	worst float64
+	// what the loop on the device makes of the prompt
+	generated [][]int32
+	same      int // of its tokens, the first so many are those of the model without a cache
 }
 
 // run generates newTokens tokens without a cache and follows them with every cache.
@@ -80,8 +84,12 @@ func run(w io.Writer, backend compute.Backend, newTokens int) ([]result, error) 
 			return nil, err
 		}
 		r.name = names[i]
-		fmt.Fprintf(w, "%-15s %5.2f bits a value, %7d bytes, %3d of %d best tokens agree, logits differ by at most %.4f of their deviation\n",
-			r.name, r.bits, r.bytes, r.agreed, newTokens, r.worst)
+		r.same = 0
+		for r.same < newTokens && r.generated[0][r.same] == tokens[len(prompt)+r.same] {
+			r.same++
+		}
+		fmt.Fprintf(w, "%-15s %5.2f bits a value, %7d bytes, %3d of %d best tokens agree, logits differ by at most %.4f of their deviation; the loop's first %d tokens are the same\n",
+			r.name, r.bits, r.bytes, r.agreed, newTokens, r.worst, r.same)
 		results = append(results, r)
 	}
 	return results, nil
@@ -113,49 +121,46 @@ func generate(backend compute.Backend, store *model.Store, prompt []int32, newTo
 	return tokens, logits, nil
 }
 
-// follow sends the prompt and then token after token through a cache, in separate calls, and
-// compares the logits of each step.
+// follow sends the prompt and then token after token through a cache, compares the logits of each
+// step, and then generates by the loop on the device.
 func follow(backend compute.Backend, store *model.Store, config kvq.Config, tokens []int32, want [][]float32, prompt int) (result, error) {
+	ctx := context.Background()
 	plan, err := kvq.New(config, kvq.Shape{Layers: layerCount, Batch: 1, KVHeads: kvHeads, HeadDim: headDim, Capacity: len(tokens), DType: dtypes.Float32})
 	if err != nil {
 		return result{}, err
 	}
-	answer := func(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) []*graph.Node {
-		logits := cached(scope, cache, tokens)
-		last := graph.Slice(logits, graph.AxisElem(0), graph.AxisElem(-1), graph.AxisRange())
-		return append([]*graph.Node{graph.Reshape(last, vocabulary)}, cache.Nodes()...)
-	}
-	prefill, err := model.NewExec(backend, store, func(scope *model.Scope, tokens, start *graph.Node) []*graph.Node {
-		return answer(scope, plan.Init(start), tokens)
+	session, err := kvq.NewSession(backend, store, plan, func(scope *model.Scope, cache kvq.Cache, inputs []*graph.Node) []*graph.Node {
+		return []*graph.Node{cached(scope, cache, inputs[0])}
 	})
 	if err != nil {
 		return result{}, err
 	}
-	step, err := model.NewExec(backend, store, func(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
-		return answer(scope, plan.From(inputs[1:]), inputs[0])
-	})
-	if err != nil {
-		return result{}, err
-	}
+	defer session.Finalize()
 
-	out, err := prefill.Call([][]int32{tokens[:prompt]}, []int32{0}) // one row, no padding
+	out, err := session.Prefill(ctx, [][]int32{tokens[:prompt]})
 	r := result{bits: plan.BitsPerValue()}
 	for i, logits := range want {
 		if err != nil {
 			return result{}, err
 		}
-		r.compare(tensors.MustCopyFlatData[float32](out[0]), logits)
-		inputs := []any{[][]int32{{tokens[prompt+i]}}}
-		for _, state := range out[1:] {
-			inputs = append(inputs, state)
-		}
-		out, err = step.Call(inputs...)
+		all := tensors.MustCopyFlatData[float32](out[0]) // [1, t, vocabulary]
+		r.compare(all[len(all)-vocabulary:], logits)
+		out, err = session.Step(ctx, [][]int32{{tokens[prompt+i]}})
 	}
 	if err != nil {
 		return result{}, err
 	}
-	memory, err := kvq.Measure(plan, out[1:])
+	memory, err := session.Memory()
+	if err != nil {
+		return result{}, err
+	}
 	r.bytes = memory.Total()
+
+	session.Reset()
+	if _, err := session.Prefill(ctx, [][]int32{tokens[:prompt]}); err != nil {
+		return result{}, err
+	}
+	r.generated, err = session.Generate(ctx, kvq.Generation{MaxTokens: len(want)})
 	return r, err
 }
 

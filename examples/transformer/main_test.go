@@ -39,4 +39,7 @@ func TestCachesFollowTheModelWithoutOne(t *testing.T) {
 	if results[0].agreed != tokens {
 		t.Errorf("with a cache in full precision %d of %d tokens agree", results[0].agreed, tokens)
 	}
+	if results[0].same != tokens {
+		t.Errorf("by the loop, with a cache in full precision, the first %d of %d tokens agree", results[0].same, tokens)
+	}
 }

@@ -3,6 +3,7 @@ package generate
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/kvqbook/kvqbook/internal/stage"
@@ -58,13 +59,26 @@ func (ps *Programs[C]) Start(key any, compile func() (C, error)) *Program[C] {
 	ps.busy.Go(func() {
 		defer close(p.done)
 		if p.Of, p.err = compile(); p.err != nil {
-			p.err = fmt.Errorf("compiling %s: %w", p.name, p.err)
 			ps.mu.Lock()
 			delete(ps.known, key)
 			ps.mu.Unlock()
 		}
 	})
 	return p
+}
+
+// All are the graphs that are compiled, by their keys; it waits for those that are being compiled.
+func (ps *Programs[C]) All() map[any]C {
+	ps.mu.Lock()
+	known := maps.Clone(ps.known)
+	ps.mu.Unlock()
+	all := map[any]C{}
+	for key, p := range known {
+		if p.Wait(context.Background()) == nil {
+			all[key] = p.Of
+		}
+	}
+	return all
 }
 
 // Len is how many graphs were compiled, or are being compiled.
