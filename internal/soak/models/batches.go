@@ -145,7 +145,6 @@ func modelInBatch(ctx context.Context, s *soak.Sitting) error {
 				if m, err = one.open(); err != nil {
 					return err
 				}
-				defer m.Finalize()
 			}
 			s.Doing("%s, %s", one.name, c.name)
 			count, err := modelRows(ctx, s, one.name, c, m, one.lengths, one.tokens)
@@ -200,11 +199,11 @@ func generate(ctx context.Context, g *llama.Generator, batch tokenizer.Batch, gc
 // modelRows compares each row of a batch with the row alone: tokens, and the codes of all tokens up
 // to the first that is another.
 func modelRows(ctx context.Context, s *soak.Sitting, model string, c named, m *llama.Model, lengths []int, tokens int) (count shares, err error) {
-	g, err := llama.NewGenerator(m, c.config)
+	g, end, err := generatorOf(s, m, c)
 	if err != nil {
 		return count, err
 	}
-	defer g.Finalize()
+	defer end()
 	batch := prompts(m.Config().VocabSize, 5, lengths...)
 	gc := greedy(tokens)
 	gc.KeepLogits = true

@@ -36,6 +36,7 @@ type crowd struct {
 	model  *llama.Model
 	caches []named
 	shared []*llama.Generator
+	ends   []func()
 	jobs   []job
 }
 
@@ -53,7 +54,7 @@ func runGoroutines(ctx context.Context, s *soak.Sitting) error {
 	if s.Kept(stage) == "" {
 		list, own := some("full", "tutorial", "int8-float8", "balanced"), ownShare
 		if s.Quick {
-			list, own = list[:1], atOnce
+			list, own = some("quanto-2"), atOnce
 		}
 		before := runtime.NumGoroutine()
 		c, err := newCrowd(ctx, s, list)
@@ -89,11 +90,11 @@ func newCrowd(ctx context.Context, s *soak.Sitting, list []named) (*crowd, error
 	}
 	c := &crowd{model: m, caches: list}
 	for i, one := range list {
-		g, err := llama.NewGenerator(m, one.config)
+		g, end, err := generatorOf(s, m, one)
 		if err != nil {
 			return nil, err
 		}
-		c.shared = append(c.shared, g)
+		c.shared, c.ends = append(c.shared, g), append(c.ends, end)
 		for seed := range 6 {
 			s.Doing("%s alone, text %d", one.name, seed)
 			j := job{cache: i, batch: prompts(m.Config().VocabSize, uint64(seed), 3+7*seed%13, 16), gc: greedy(40 + 15*seed%48)}
@@ -113,10 +114,9 @@ func newCrowd(ctx context.Context, s *soak.Sitting, list []named) (*crowd, error
 }
 
 func (c *crowd) end() {
-	for _, g := range c.shared {
-		g.Finalize()
+	for _, end := range c.ends {
+		end()
 	}
-	c.model.Finalize()
 }
 
 // wave has goroutines generate until the time is over. One of ownShare has a generator of its own.

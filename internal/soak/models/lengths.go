@@ -39,7 +39,6 @@ func runLengths(ctx context.Context, s *soak.Sitting) error {
 			if m, err = tiny(positions); err != nil {
 				return err
 			}
-			defer m.Finalize()
 		}
 		if err := lengthsOf(ctx, s, c, m); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -86,11 +85,11 @@ func boundaries(window, positions int, quick bool) []int {
 
 // lengthsOf generates after prompts of all lengths, in calls of several sizes.
 func lengthsOf(ctx context.Context, s *soak.Sitting, c named, m *llama.Model) error {
-	g, err := llama.NewGenerator(m, c.config)
+	g, end, err := generatorOf(s, m, c)
 	if err != nil {
 		return err
 	}
-	defer g.Finalize()
+	defer end()
 	positions, vocabulary := m.Config().MaxPositions, m.Config().VocabSize
 	window := c.config.ResidualLength + c.config.Sinks
 	for _, length := range boundaries(window, positions, s.Quick) {

@@ -66,7 +66,7 @@ func runMemory(ctx context.Context, s *soak.Sitting) error {
 	} {
 		list := one.caches
 		if s.Quick {
-			list = some("balanced")
+			list = some("quanto-2")
 		}
 		// A run is of one process: what a stopped sitting did of it does not count.
 		if finished(done, one.name) || !s.More(one.name, one.tokens) {
@@ -129,14 +129,13 @@ func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*
 	if err != nil {
 		return run, err
 	}
-	defer m.Finalize()
 	var generators []*llama.Generator
 	for _, c := range list {
-		g, err := llama.NewGenerator(m, c.config)
+		g, end, err := generatorOf(s, m, c)
 		if err != nil {
-			return run, fmt.Errorf("%s: %w", c.name, err)
+			return run, err
 		}
-		defer g.Finalize()
+		defer end()
 		generators = append(generators, g)
 	}
 	amount := want.Full

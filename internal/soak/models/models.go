@@ -77,8 +77,64 @@ func some(names ...string) (list []named) {
 	return list
 }
 
+// opened are the models of this process. They stay to its end.
+var opened struct {
+	sync.Mutex
+	models     map[string]*llama.Model
+	generators map[string]*llama.Generator // of the quick forms
+}
+
+// once opens a model that is not open yet.
+func once(name string, open func() (*llama.Model, error)) (*llama.Model, error) {
+	opened.Lock()
+	defer opened.Unlock()
+	if m := opened.models[name]; m != nil {
+		return m, nil
+	}
+	m, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if opened.models == nil {
+		opened.models = map[string]*llama.Model{}
+	}
+	opened.models[name] = m
+	return m, nil
+}
+
+// generatorOf makes a generator, and a function that ends it. Quick forms share theirs: what one of
+// them has compiled, the others find.
+func generatorOf(s *soak.Sitting, m *llama.Model, c named) (g *llama.Generator, end func(), err error) {
+	if !s.Quick {
+		if g, err = llama.NewGenerator(m, c.config); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		return g, g.Finalize, nil
+	}
+	opened.Lock()
+	defer opened.Unlock()
+	key := fmt.Sprintf("%p %s", m, c.name)
+	if g = opened.generators[key]; g == nil {
+		if g, err = llama.NewGenerator(m, c.config); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		if opened.generators == nil {
+			opened.generators = map[string]*llama.Generator{}
+		}
+		opened.generators[key] = g
+	}
+	return g, func() {}, nil
+}
+
 // tiny is a random model that is quick on any machine; its heads are as wide as those of real ones.
 func tiny(positions int) (*llama.Model, error) {
+	return once(fmt.Sprint("tiny ", positions), func() (*llama.Model, error) { return newTiny(positions) })
+}
+
+// small is the set-up's model.
+func small() (*llama.Model, error) { return once("small", newSmall) }
+
+func newTiny(positions int) (*llama.Model, error) {
 	b, err := backend()
 	if err != nil {
 		return nil, err
@@ -93,8 +149,7 @@ func tiny(positions int) (*llama.Model, error) {
 	return m.(*llama.Model), nil
 }
 
-// small is the set-up's model.
-func small() (*llama.Model, error) {
+func newSmall() (*llama.Model, error) {
 	b, err := backend()
 	if err != nil {
 		return nil, err

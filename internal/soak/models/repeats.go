@@ -59,7 +59,6 @@ func repeat(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer m.Finalize()
 	out := map[string]repeated{}
 	for _, c := range some(args[1:]...) {
 		g, err := llama.NewGenerator(m, c.config)
