@@ -66,12 +66,9 @@ func boundaries(window, positions int, quick bool) []int {
 	if quick {
 		set[positions] = true
 	} else {
-		around(16)
 		around(64)
 		around(window)
 		around(window + 32)
-		around(window + 64)
-		around(128)
 		around(1024)
 		around(positions)
 	}
@@ -93,13 +90,13 @@ func lengthsOf(ctx context.Context, s *soak.Sitting, c named, m *llama.Model) er
 	positions, vocabulary := m.Config().MaxPositions, m.Config().VocabSize
 	window := c.config.ResidualLength + c.config.Sinks
 	for _, length := range boundaries(window, positions, s.Quick) {
-		for _, tokens := range []int{1, 2, window + 33, positions - length + 1, positions, 1_000_000} {
+		for _, tokens := range []int{1, window + 33, positions - length + 1, 1_000_000} {
 			if ctx.Err() != nil {
 				return nil
 			}
 			possible := positions - length + 1
 			// To the end of the context only from near to it, and once from far: caches grow there.
-			if most := 200; tokens >= possible && possible > most && length != 1 && length != 32 {
+			if most := 200; tokens >= possible && possible > most && length != 1 {
 				continue
 			}
 			s.Doing("%s: prompt of %d, %d new tokens", c.name, length, tokens)

@@ -107,7 +107,7 @@ func processes(ctx context.Context, s *soak.Sitting) error {
 		caches []named
 		runs   soak.Amount
 	}{
-		{"tiny", caches(), soak.Amount{Quick: 1, Full: 4}},
+		{"tiny", caches(), soak.Amount{Quick: 1, Full: 2}},
 		{"SmolLM2", some("full", "tutorial", "balanced"), soak.Amount{Full: 2}},
 	} {
 		list := []string{model.name}
