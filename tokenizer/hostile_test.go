@@ -39,6 +39,10 @@ func templateJSON(single, tokens string) raw {
 	return raw(`{"type":"TemplateProcessing","single":[` + single + `],"special_tokens":{` + tokens + `}}`)
 }
 
+func splitJSON(pattern string) raw {
+	return raw(`{"type":"Split","pattern":{"Regex":"` + pattern + `"},"behavior":"Isolated","invert":false}`)
+}
+
 const (
 	doubling  = `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
 	byteStage = `{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}`
@@ -78,6 +82,8 @@ func TestHostileTokenizerJSON(t *testing.T) {
 		"bytes written as characters often":  {field("pre_tokenizer", sequenceJSON("pretokenizers", byteStage, 29)), "long"},
 		"a long replacement of blanks":       {field("pre_tokenizer", raw(`{"type":"Metaspace","replacement":"`+strings.Repeat("a", 1<<20)+`"}`)), "one character"},
 		"normalizers and pre-tokenizers":     {map[string]any{"normalizer": sequenceJSON("normalizers", doubling, 10), "pre_tokenizer": sequenceJSON("pretokenizers", byteStage, 5)}, "long"},
+		"a pattern of many classes":          {field("pre_tokenizer", splitJSON("["+strings.Repeat(`\\W`, 100_000)+"]")), "longer than"},
+		"a long pattern":                     {field("pre_tokenizer", splitJSON(strings.Repeat("a*b|", 100_000)+"c")), "longer than"},
 		"a template of many tokens":          {field("post_processor", templateJSON(strings.Join(repeated(special, 5000), ",")+","+theText, `"x":{"ids":[`+strings.Join(repeated("7", 5000), ",")+`]}`)), "tokens around"},
 		"a negative id in a template":        {field("post_processor", templateJSON(special+","+theText, `"x":{"ids":[-5]}`)), "-5"},
 		"an id beyond the vocabulary":        {field("post_processor", templateJSON(theText+","+special, `"x":{"ids":[9]}`)), "id 9"},
@@ -177,6 +183,7 @@ func stageSeeds() []map[string]any {
 	return []map[string]any{
 		{"normalizer": raw(`{"type":"Sequence","normalizers":[{"type":"NFKC"},{"type":"NFD"},{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]}`)},
 		{"pre_tokenizer": raw(`{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\s+(?!\\S)|\\s+"},"behavior":"Isolated","invert":false},{"type":"Digits","individual_digits":true},` + byteStage + `]}`)},
+		{"pre_tokenizer": splitJSON(`a.*z|[^\\S\\n]+$|\\w*|[[:alpha:]]?`)},
 		{"pre_tokenizer": raw(`{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true}`)},
 		{"post_processor": raw(`{"type":"Sequence","processors":[` + byteStage + `,` + string(templateJSON(special+","+theText, `"x":{"ids":[7]}`)) + `]}`)},
 		{"decoder": strip("1")},

@@ -10,11 +10,18 @@ import (
 // for each. Published patterns do not: what an alternative has looked at in vain, another one takes
 // as a whole. linear proves that of a pattern; what it cannot prove is counted, see splitter.
 
+// maxAlternatives is up to how many alternatives are compared with each other.
+const maxAlternatives = 64
+
 // linear says that cutting a text by a pattern takes time in proportion to the text. It is cautious:
 // true is a proof, false is none.
 func linear(pattern string) bool {
 	var alternatives [][]*syntax.Regexp
-	for _, text := range topAlternatives(pattern) {
+	all := topAlternatives(pattern)
+	if len(all) > maxAlternatives {
+		return false
+	}
+	for _, text := range all {
 		re, err := syntax.Parse(text, syntax.Perl)
 		if err != nil {
 			return false
@@ -177,26 +184,30 @@ func takes(list []*syntax.Regexp, class []rune) bool {
 	return false
 }
 
+// overlap says that a character is in both. Ranges are sorted and do not touch, as regexp/syntax
+// makes them.
 func overlap(a, b []rune) bool {
-	for i := 0; i < len(a); i += 2 {
-		for j := 0; j < len(b); j += 2 {
-			if a[i] <= b[j+1] && b[j] <= a[i+1] {
-				return true
-			}
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		switch {
+		case a[i+1] < b[j]:
+			i += 2
+		case b[j+1] < a[i]:
+			j += 2
+		default:
+			return true
 		}
 	}
 	return false
 }
 
-// contains says that all characters of b are in a. Ranges are sorted and do not touch, as
-// regexp/syntax makes them.
+// contains says that all characters of b are in a.
 func contains(a, b []rune) bool {
+	i := 0
 	for j := 0; j < len(b); j += 2 {
-		within := false
-		for i := 0; i < len(a); i += 2 {
-			within = within || a[i] <= b[j] && b[j+1] <= a[i+1]
+		for i < len(a) && a[i+1] < b[j] {
+			i += 2
 		}
-		if !within {
+		if i >= len(a) || a[i] > b[j] || b[j+1] > a[i+1] {
 			return false
 		}
 	}

@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"fmt"
-	"regexp/syntax"
 	"strings"
 	"unicode"
 
@@ -65,11 +64,17 @@ func (c onigClass) outside() string {
 	return out.String()
 }
 
+// maxPattern is how many bytes a pattern may have, when it is written for package regexp.
+const maxPattern = 1 << 18
+
 // fromOniguruma writes a pattern for Go's package regexp.
 func fromOniguruma(pattern string) (string, error) {
 	var out strings.Builder
 	depth := 0 // of brackets
 	for i := 0; i < len(pattern); i++ {
+		if out.Len() > maxPattern {
+			return "", usererr.New("it is longer than %d bytes", maxPattern)
+		}
 		c := pattern[i]
 		switch {
 		case c == '\\' && i+1 < len(pattern):
@@ -124,6 +129,5 @@ func fromOniguruma(pattern string) (string, error) {
 		}
 		out.WriteByte(c)
 	}
-	_, err := syntax.Parse(out.String(), syntax.Perl)
-	return out.String(), err
+	return out.String(), nil
 }

@@ -53,7 +53,7 @@ func newSplitter(pattern string) (*splitter, error) {
 		re, err = regexp.Compile(body)
 	}
 	if err != nil {
-		return nil, usererr.New("pre-tokenizer: pattern %q is not supported: %w", pattern, err)
+		return nil, usererr.New("pre-tokenizer: pattern %.200q is not supported: %w", pattern, err)
 	}
 	s.re, s.counted = re, !linear(body)
 	return s, nil

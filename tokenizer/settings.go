@@ -159,8 +159,12 @@ func readSettings(dir string) (settings, error) {
 		if err := readOptional(filepath.Join(dir, "added_tokens.json"), &ids); err != nil {
 			return config, err
 		}
+		names := make(map[string]bool)
+		for _, n := range config.named() {
+			names[n.name] = true
+		}
 		for content, id := range ids {
-			special := slices.ContainsFunc(config.named(), func(n tokenName) bool { return n.name == content })
+			special := names[content]
 			config.listed = append(config.listed, addedToken{id: id, content: content, normalized: !special, special: special})
 		}
 	}
