@@ -1,14 +1,12 @@
 package bench
 
 import (
-	"bytes"
 	"image/color"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // Line is one line of a plot; a limit is drawn dashed, in the colour of the line before it.
@@ -24,6 +22,7 @@ func Plot(title, x, y string, lines ...Line) ([]byte, error) {
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.BackgroundColor = color.White
 	p.Legend.Top, p.Legend.Left = true, true
+	Sans(p, 10)
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{0xe0}, color.Gray{0xe0}
 	p.Add(grid)
@@ -57,10 +56,5 @@ func Plot(title, x, y string, lines ...Line) ([]byte, error) {
 	}
 	p.X.Min, p.Y.Min = 0, 0
 	p.Y.Max *= 1.1
-	p.X.Max *= 1.02 // or the last number is cut off
-	canvas := vgsvg.New(560, 320)
-	p.Draw(draw.New(canvas))
-	var out bytes.Buffer
-	_, err := canvas.WriteTo(&out)
-	return out.Bytes(), err
+	return SVG(p, 560, 320)
 }

@@ -173,9 +173,9 @@ func (r *growthReport) plot(prefix string) error {
 	}
 	times, err := bench.Plot("Time of a token: "+r.Device, "context, tokens", "ms a token",
 		line(r.Cache, false, func(i int) float64 { return r.Rows[i].Quantized }),
-		line("its limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Quantized }),
+		line(r.Cache+", limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Quantized }),
 		line("full precision", false, func(i int) float64 { return r.Rows[i].Full }),
-		line("its limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Full }))
+		line("full precision, limit by bandwidth", true, func(i int) float64 { return r.Limits[i].Full }))
 	if err != nil {
 		return err
 	}

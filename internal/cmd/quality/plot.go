@@ -1,31 +1,35 @@
 package main
 
 import (
-	"bytes"
 	"image/color"
 	"math"
 	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
 
+	plots "github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// picture draws the divergence of every cache against its bits, with the tutorial's as the line to
-// be below. nil where there is too little.
-func (g run) picture(set string) ([]byte, error) {
+// few are the caches of the picture that README shows.
+func few(name string) bool {
+	return name == tutorialName || name == "quanto 2 bit" || slices.Contains(kvq.Presets(), name)
+}
+
+// picture draws the divergence of caches against their bits, with the tutorial's as the line to be
+// below: of all caches, or of those that shown wants, with larger names. nil where there is too
+// little.
+func (g run) picture(set string, shown func(name string) bool) ([]byte, error) {
 	var own, theirs points
 	tutorial := means{}
 	for _, s := range makeSteps() {
 		r, ok := g.find(job{step: s})
 		m := mean(r.Scores, set)
-		if !ok || m.tokens == 0 || !(m.kl > 0) {
+		if !ok || m.tokens == 0 || !(m.kl > 0) || shown != nil && !shown(s.name) {
 			continue
 		}
 		if s.name == tutorialName {
@@ -43,16 +47,21 @@ func (g run) picture(set string) ([]byte, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = "Cost of a cache: "+titles[set], "bits a value", "KL divergence, nats (log)"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
-	p.X.Min, p.X.Max = 2, 10 // room for names
+	most, letters, radius, above := 10, vg.Length(7), vg.Length(3), vg.Length(-2) // room for names
+	if shown != nil {
+		most, letters, radius, above = 8, 10, 4, 3
+		p.Title.Text = "Bits against quality: texts that nobody tuned on, SmolLM2-135M"
+	}
+	p.X.Min, p.X.Max = 2, float64(most)
 	var ticks plot.ConstantTicks
 	for _, bits := range []int{2, 3, 4, 5, 6, 8, 10} {
+		if bits > most {
+			break
+		}
 		ticks = append(ticks, plot.Tick{Value: float64(bits), Label: strconv.Itoa(bits)})
 	}
 	p.X.Tick.Marker = ticks
-	sans := func(f *font.Font, size vg.Length) { f.Variant, f.Size = "Sans", size }
-	for _, f := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font} {
-		sans(f, 10)
-	}
+	plots.Sans(p, 10)
 	p.Legend.Top, p.Legend.XOffs = true, -8
 	if tutorial.tokens > 0 {
 		line := plotter.NewFunction(func(float64) float64 { return tutorial.kl })
@@ -60,7 +69,9 @@ func (g run) picture(set string) ([]byte, error) {
 		p.Add(line)
 		p.Legend.Add("the tutorial's cache", line)
 	}
-	apart(&own, &theirs)
+	if shown == nil {
+		apart(&own, &theirs)
+	}
 	for _, l := range []struct {
 		points
 		name  string
@@ -74,24 +85,20 @@ func (g run) picture(set string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		dots.GlyphStyle = draw.GlyphStyle{Color: l.color, Radius: 3, Shape: l.shape}
+		dots.GlyphStyle = draw.GlyphStyle{Color: l.color, Radius: radius, Shape: l.shape}
 		names, err := plotter.NewLabels(plotter.XYLabels{XYs: l.xy, Labels: l.labels})
 		if err != nil {
 			return nil, err
 		}
 		for i := range names.TextStyle {
-			sans(&names.TextStyle[i].Font, 7)
+			names.TextStyle[i].Font.Variant, names.TextStyle[i].Font.Size = "Sans", letters
 		}
-		names.Offset = vg.Point{X: 4, Y: -2}
+		names.Offset = vg.Point{X: radius + 2, Y: above}
 		p.Add(dots, names)
 		p.Legend.Add(l.name, dots)
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(p.Y.Min))), math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
-	canvas := vgsvg.New(620, 420)
-	p.Draw(draw.New(canvas))
-	var b bytes.Buffer
-	_, err := canvas.WriteTo(&b)
-	return b.Bytes(), err
+	return plots.SVG(p, 620, 420)
 }
 
 // apart takes away the names that would lie over others. Presets and the tutorial's cache keep
