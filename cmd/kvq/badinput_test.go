@@ -17,6 +17,7 @@ func TestBadInput(t *testing.T) {
 	dir := t.TempDir()
 	text := write(t, []byte("no plugin"), dir, "plugin.so")
 	short := write(t, []byte(tinyText(5, 6, 7)), dir, "short.txt")
+	binary := write(t, []byte("text\xff"), dir, "binary")
 	long := write(t, []byte(strings.Repeat(tinyText(5), tinyContext+1)), dir, "long.txt")
 	cut := tinyModel(t, nil)
 	if err := os.Truncate(filepath.Join(cut, "model.safetensors"), 5000); err != nil {
@@ -57,8 +58,8 @@ func TestBadInput(t *testing.T) {
 		{"a benchmark on devices that cannot share", []string{"bench", "decode", "--model", good, "--devices", "1,3"}, "", []string{"--devices 3", "2 key/value heads"}},
 
 		{"kind of cache", fits("generate", "--cache", "half"), "", []string{`"half"`, "quantized or full"}},
-		{"bits of a full cache", []string{"generate", "--model", good, "--cache", "full", "--nbits", "4"}, "", []string{"--nbits", "full"}},
-		{"full cache compared with itself", fits("compare", "--cache", "full"), "", []string{"--cache full"}},
+		{"bits of a full cache", []string{"generate", "--model", good, "--cache", "full", "--nbits", "4"}, "", []string{"--nbits", "full precision"}},
+		{"full cache compared with itself", fits("compare", "--cache", "full"), "", []string{"full precision", "anyway"}},
 		{"backend of the cache", fits("generate", "--cache-backend", "gptq"), "", []string{`"gptq"`, "quanto", "hqq", "blocks"}},
 		{"no backend of the cache", fits("generate", "--cache-backend", ""), "", []string{"--cache-backend", "quanto"}},
 		{"bits that do not exist", fits("generate", "--nbits", "99"), "", []string{"kvq: --nbits: want ", usererr.OneOf(kvq.Widths()), "got 99"}},
@@ -84,7 +85,10 @@ func TestBadInput(t *testing.T) {
 		{"top p", fits("generate", "--do-sample", "--top-p", "1.5"), "", []string{"--top-p 1.5"}},
 		{"top k", fits("generate", "--do-sample", "--top-k", "-1"), "", []string{"--top-k -1"}},
 
-		{"no text", fits("evaluate"), "", []string{"--text"}},
+		{"binary text", fits("evaluate", "--text", binary), "", []string{"--text", "UTF-8", "0xff"}},
+		{"no text to choose by", []string{"choose", "--model", good, "--text", short}, "", []string{"short.txt", "3 tokens", "64"}},
+		{"a budget of nothing", []string{"choose", "--model", good, "--max-kl", "0"}, "", []string{"--max-kl 0", "more than 0"}},
+		{"one preset of several", []string{"evaluate", "--model", good, "--preset", "balanced,smalest"}, "", []string{"--preset", "smalest", "did you mean smallest?"}},
 		{"missing text", fits("evaluate", "--text", filepath.Join(dir, "nowhere.txt")), "", []string{"nowhere.txt"}},
 		{"text shorter than the prefill", fits("evaluate", "--text", short), "", []string{"short.txt", "3 tokens", "64"}},
 		{"text longer than the context", fits("evaluate", "--text", long), "", []string{"long.txt", "at most 512", "--max-tokens"}},

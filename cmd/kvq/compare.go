@@ -82,10 +82,10 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 		return err
 	}
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
-	if f.cache.Kind == "full" {
-		return usererr.New("--cache full: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
+	if f.cache.Kind == "full" || f.cache.Preset() == cli.FullName {
+		return usererr.New("full precision: compare runs the full-precision cache anyway, beside a quantized one; want the flags of that one")
 	}
-	if f.cache.Preset() != "" {
+	if name := f.cache.Preset(); name != "" && name != cli.TutorialName {
 		f.presetDefaults(c.Flags())
 	}
 	if !c.Flags().Changed("min-new-tokens") {

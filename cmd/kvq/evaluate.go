@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
-	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/evaluate"
@@ -22,11 +20,10 @@ func init() { register(newEvaluate) }
 
 // evaluateFlags are those of evaluate.
 type evaluateFlags struct {
-	model              cli.ModelFlags
-	cache              cli.CacheFlags
-	texts              []string
-	prefill, maxTokens int
-	json               bool
+	model cli.ModelFlags
+	cache cli.CacheFlags
+	texts textFiles
+	json  bool
 }
 
 func newEvaluate() *cobra.Command {
@@ -37,8 +34,13 @@ func newEvaluate() *cobra.Command {
 		Long: `evaluate lets the model read texts through the cache: the first --prefill tokens of each go in at once, the rest one given
 token a step. Each prediction from there on is scored, and compared with that of a full-precision cache that runs beside it:
 perplexity, mean KL divergence from the full-precision prediction in nats, and the share of tokens where both find the same
-token most likely. All texts run as one batch; they may differ in length.`,
-		Example: `  kvq evaluate --text README.md --max-tokens 200
+token most likely. All texts run as one batch; they may differ in length. Several presets, with commas, are compared in one table.
+
+± is the standard error over tokens. Of the divergence there are the mean, and what 50, 90, 99 and 99.9 % of the tokens do not
+exceed. The perplexity is compared with that in full precision token by token.`,
+		Example: `  kvq evaluate
+  kvq evaluate --preset tutorial,balanced,smallest
+  kvq evaluate --text README.md --max-tokens 200
   kvq evaluate --text README.md --max-tokens 200 --preset smallest --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
@@ -47,9 +49,7 @@ token most likely. All texts run as one batch; they may differ in length.`,
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	f.cache.Register(fs)
-	fs.StringArrayVar(&f.texts, "text", nil, "`file` with a text to read; repeat it for a batch")
-	fs.IntVar(&f.prefill, "prefill", 64, "tokens of each text that go in at once and are not scored")
-	fs.IntVar(&f.maxTokens, "max-tokens", 0, "read so many tokens of each text at most, those of --prefill included (0: all)")
+	f.texts.register(fs)
 	cli.RegisterJSON(fs, &f.json)
 	return c
 }
@@ -60,7 +60,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	config, err := f.cache.Config(c.Flags(), files.Config())
+	caches, err := f.cache.Configs(c.Flags(), files.Config())
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	texts, err := f.read(tok, files.Config())
+	texts, err := f.texts.read(c.InOrStdin(), tok, files.Config())
 	if err != nil {
 		return err
 	}
@@ -77,20 +77,37 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		if !f.json {
 			return nil
 		}
-		return cli.PrintJSON(c.OutOrStdout(), evaluateJSON{Model: files.Path(), Prefill: f.prefill, Rows: []evaluatedJSON{}, Interrupted: true})
+		return cli.PrintJSON(c.OutOrStdout(), evaluateJSON{Model: files.Path(), Prefill: f.texts.prefill, Rows: []evaluatedJSON{}, Interrupted: true})
 	}
 	outcome.OnInterrupt(func() { _ = unfinished() })
 
 	status := f.model.Status(errs)
 	defer status.Close()
 	var model *cli.LoadedModel
-	r, err := func() (*evaluate.Result, error) {
-		if model, err = f.model.Load(ctx, files, errs, f.request(files.Config(), config, texts)); err != nil {
-			return nil, err
+	var results []*evaluate.Result
+	err = func() error {
+		var requests []fit.Request
+		for _, cache := range caches {
+			requests = append(requests, f.request(files.Config(), cache.Config, texts))
 		}
-		f.cache.NoteGroups(errs, c.Flags(), config, model.Config().HeadDim)
-		cli.NoteForm(errs, model.Model, config)
-		return score(ctx, model.Model, config, texts, f.prefill, status)
+		if model, err = f.model.Load(ctx, files, errs, requests...); err != nil {
+			return err
+		}
+		reference, err := llama.NewGenerator(model.Model, kvq.Config{})
+		if err != nil {
+			return err
+		}
+		for _, cache := range caches {
+			f.cache.NoteGroups(errs, c.Flags(), cache.Config, model.Config().HeadDim)
+			cli.NoteForm(errs, model.Model, cache.Config)
+			r, err := f.score(ctx, model.Model, reference, cache, texts, len(caches) > 1, status)
+			if err != nil {
+				return err
+			}
+			results = append(results, r)
+		}
+		reference.Finalize()
+		return nil
 	}()
 	if model != nil {
 		defer model.Close(ctx)
@@ -103,79 +120,52 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		return err
 	}
 	return outcome.Print(func() error {
-		if f.json {
-			return cli.PrintJSON(c.OutOrStdout(), f.result(files.Path(), model, config, texts, r))
+		var list []evaluateJSON
+		for i, r := range results {
+			list = append(list, f.result(files.Path(), model, caches[i], texts, r))
 		}
-		return f.print(c.OutOrStdout(), model, config, texts, r)
+		switch {
+		case f.json && len(list) == 1:
+			return cli.PrintJSON(c.OutOrStdout(), list[0])
+		case f.json:
+			return cli.PrintJSON(c.OutOrStdout(), evaluateAllJSON{list})
+		case len(list) == 1:
+			return f.print(c.OutOrStdout(), list[0])
+		}
+		return printEvaluated(c.OutOrStdout(), caches, list)
 	})
 }
 
 // request is the memory of the cache under test, with that of the reference beside it.
 func (f *evaluateFlags) request(model llama.Config, config kvq.Config, texts [][]tokenizer.Token) fit.Request {
-	r := fit.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.prefill}
+	r := fit.Request{Model: model, Cache: config, Beside: &kvq.Config{}, Batch: len(texts), Prompt: f.texts.prefill}
 	for _, t := range texts {
-		r.NewTokens = max(r.NewTokens, len(t)-f.prefill)
+		r.NewTokens = max(r.NewTokens, len(t)-f.texts.prefill)
 	}
 	return r
 }
 
-// read returns the tokens of each text.
-func (f *evaluateFlags) read(tok *tokenizer.Tokenizer, model llama.Config) ([][]tokenizer.Token, error) {
-	if len(f.texts) == 0 {
-		return nil, usererr.New("no text to read, want --text FILE at least once")
-	}
-	if f.prefill < 1 {
-		return nil, usererr.New("--prefill %d, want at least 1", f.prefill)
-	}
-	if f.maxTokens != 0 && f.maxTokens <= f.prefill {
-		return nil, usererr.New("--max-tokens %d, want more than the %d tokens of --prefill, or 0 for all", f.maxTokens, f.prefill)
-	}
-	var list [][]tokenizer.Token
-	for _, path := range f.texts {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, usererr.New("--text: %w", err)
-		}
-		text, err := cli.Text("--text "+path, data)
-		if err != nil {
-			return nil, err
-		}
-		ids := tok.Encode(text)
-		if f.maxTokens > 0 && len(ids) > f.maxTokens {
-			ids = ids[:f.maxTokens]
-		}
-		switch n := len(ids); {
-		case n <= f.prefill:
-			return nil, usererr.New("--text %s has %d tokens, want more than the %d of --prefill", path, n, f.prefill)
-		case n > model.MaxPositions:
-			return nil, usererr.New("--text %s has %d tokens, the model reads at most %d: cap it with --max-tokens", path, n, model.MaxPositions)
-		}
-		list = append(list, ids)
-	}
-	return list, nil
-}
-
 // score reads texts with a cache against the full-precision one, which runs beside it.
-func score(ctx context.Context, model *llama.Model, config kvq.Config, texts [][]tokenizer.Token, prefill int, status *cli.Status) (*evaluate.Result, error) {
-	reference, err := llama.NewGenerator(model, kvq.Config{})
-	if err != nil {
-		return nil, err
-	}
-	tested, err := llama.NewGenerator(model, config)
+func (f *evaluateFlags) score(ctx context.Context, model *llama.Model, reference *llama.Generator, cache cli.NamedConfig, texts [][]tokenizer.Token, several bool,
+	status *cli.Status) (*evaluate.Result, error) {
+	tested, err := llama.NewGenerator(model, cache.Config)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if ctx.Err() == nil { // else calls that nobody waits for may be under way
-			reference.Finalize()
 			tested.Finalize()
 		}
 	}()
+	prefix := ""
+	if several {
+		prefix = cache.Name + ", "
+	}
 	progress := func(done, total int) error {
-		status.Detail("%d of %d tokens", done, total)
+		status.Detail("%s%d of %d tokens", prefix, done, total)
 		return nil
 	}
-	return evaluate.Score(status.Context(ctx), tested, texts, evaluate.Options{Reference: reference, Prefill: prefill, Progress: progress})
+	return evaluate.Score(status.Context(ctx), tested, texts, evaluate.Options{Reference: reference, Prefill: f.texts.prefill, Progress: progress})
 }
 
 // evaluatedJSON is the scores of one text, or of all.
@@ -187,12 +177,26 @@ type evaluatedJSON struct {
 	KL             *float64 `json:"kl_mean"`
 	Agreement      *float64 `json:"top1_agreement"`
 	FullPerplexity *float64 `json:"full_precision_perplexity"`
+	// standard errors, over tokens
+	KLError    *float64 `json:"kl_error"`
+	Ratio      *float64 `json:"perplexity_ratio"` // to that in full precision, compared token by token
+	RatioError *float64 `json:"perplexity_ratio_error"`
+	// what so many of the tokens do not exceed
+	KLMedian  *float64 `json:"kl_median"`
+	KL90      *float64 `json:"kl_90"`
+	KL99      *float64 `json:"kl_99"`
+	KL999     *float64 `json:"kl_99_9"`
+	KLLargest *float64 `json:"kl_max"`
 }
 
 func newEvaluatedJSON(text string, s, reference evaluate.Scores) evaluatedJSON {
+	ratio, ratioError := s.PerplexityRatio(reference)
+	quantile := func(q float64) *float64 { return cli.NumberOrNull(s.KLQuantile(q)) }
 	return evaluatedJSON{
 		Text: text, Tokens: len(s.NLL), NLL: cli.NumberOrNull(s.MeanNLL()), Perplexity: cli.NumberOrNull(s.Perplexity()),
 		KL: cli.NumberOrNull(s.MeanKL()), Agreement: cli.NumberOrNull(s.Agreement()), FullPerplexity: cli.NumberOrNull(reference.Perplexity()),
+		KLError: cli.NumberOrNull(s.KLError()), Ratio: cli.NumberOrNull(ratio), RatioError: cli.NumberOrNull(ratioError),
+		KLMedian: quantile(0.5), KL90: quantile(0.9), KL99: quantile(0.99), KL999: quantile(0.999), KLLargest: quantile(1),
 	}
 }
 
@@ -208,10 +212,16 @@ type evaluateJSON struct {
 	Interrupted bool            `json:"interrupted,omitempty"`
 }
 
-func (f *evaluateFlags) result(path string, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, r *evaluate.Result) evaluateJSON {
-	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.prefill, Timing: newTimingJSON(model.Took, r.Timing, len(texts))}
+// evaluateAllJSON is what it prints with several presets.
+type evaluateAllJSON struct {
+	Caches []evaluateJSON `json:"caches"`
+}
+
+func (f *evaluateFlags) result(path string, model *cli.LoadedModel, named cli.NamedConfig, texts [][]tokenizer.Token, r *evaluate.Result) evaluateJSON {
+	config := named.Config
+	j := evaluateJSON{Model: path, Device: model.Device, Prefill: f.texts.prefill, Timing: newTimingJSON(model.Took, r.Timing, len(texts))}
 	for i, s := range r.Rows {
-		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts[i], s, r.Reference[i]))
+		j.Rows = append(j.Rows, newEvaluatedJSON(f.texts.names()[i], s, r.Reference[i]))
 	}
 	all, cache := newEvaluatedJSON("", r.All(), r.AllReference()), evaluatedCache(model, config, texts, r)
 	j.All, j.Cache = &all, &cache
@@ -236,23 +246,55 @@ func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokeniz
 	return j
 }
 
-func (f *evaluateFlags) print(w io.Writer, model *cli.LoadedModel, config kvq.Config, texts [][]tokenizer.Token, r *evaluate.Result) error {
+func (f *evaluateFlags) print(w io.Writer, j evaluateJSON) error {
 	t := cli.NewTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
-	row := func(name string, s, reference evaluate.Scores) table.Row {
-		return table.Row{name, len(s.NLL), fmt.Sprintf("%.4f", s.Perplexity()), fmt.Sprintf("%.4f", reference.Perplexity()),
-			fmt.Sprintf("%.6f", s.MeanKL()), fmt.Sprintf("%.2f %%", 100*s.Agreement())}
+	row := func(name string, r evaluatedJSON) table.Row {
+		return table.Row{name, r.Tokens, number(r.Perplexity, "%.4f"), number(r.FullPerplexity, "%.4f"), number(r.KL, "%.6f"), percent(r.Agreement)}
 	}
-	for i, s := range r.Rows {
-		t.AppendRow(row(f.texts[i], s, r.Reference[i]))
+	for i, r := range j.Rows {
+		t.AppendRow(row(f.texts.names()[i], r))
 	}
 	t.AppendSeparator()
-	t.AppendRow(row("all", r.All(), r.AllReference()))
+	t.AppendRow(row("all", *j.All))
 	t.Render()
-	cache := evaluatedCache(model, config, texts, r)
-	line := "cache " + cache.Config
-	if cache.BitsPerValue != nil {
-		line += fmt.Sprintf(": %.4g bits a value", *cache.BitsPerValue)
+	a := j.All
+	fmt.Fprintf(w, "KL %s ± %s; median %s, 90 %% %s, 99 %% %s, 99.9 %% %s, largest %s\n", number(a.KL, "%.6f"), number(a.KLError, "%.6f"),
+		number(a.KLMedian, "%.6f"), number(a.KL90, "%.6f"), number(a.KL99, "%.6f"), number(a.KL999, "%.6f"), number(a.KLLargest, "%.6f"))
+	fmt.Fprintf(w, "perplexity %s ± %s of that in full precision\n", number(a.Ratio, "%.4f"), number(a.RatioError, "%.4f"))
+	line := "cache " + j.Cache.Config
+	if j.Cache.BitsPerValue != nil {
+		line += fmt.Sprintf(": %.4g bits a value", *j.Cache.BitsPerValue)
 	}
-	_, err := fmt.Fprintf(w, "%s; %s\n", line, newTimingJSON(model.Took, r.Timing, len(texts)))
+	_, err := fmt.Fprintf(w, "%s; %s\n", line, j.Timing)
 	return err
+}
+
+// printEvaluated compares caches on all texts together.
+func printEvaluated(w io.Writer, caches []cli.NamedConfig, list []evaluateJSON) error {
+	t := cli.NewTable(w, 0, table.Row{"cache", "bits", "KL", "±", "median", "99 %", "largest", "top-1", "perplexity", "±"})
+	for i, j := range list {
+		a := j.All
+		t.AppendRow(table.Row{caches[i].Name, number(j.Cache.BitsPerValue, "%.4g"), number(a.KL, "%.5f"), number(a.KLError, "%.5f"), number(a.KLMedian, "%.5f"),
+			number(a.KL99, "%.4f"), number(a.KLLargest, "%.3f"), percent(a.Agreement), number(a.Ratio, "x %.4f"), number(a.RatioError, "%.4f")})
+	}
+	t.Render()
+	first := list[0].All
+	_, err := fmt.Fprintf(w, "%d tokens scored; perplexity in full precision %s\n", first.Tokens, number(first.FullPerplexity, "%.4f"))
+	return err
+}
+
+// number prints what may not be a number.
+func number(x *float64, format string) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, *x)
+}
+
+// percent prints a share.
+func percent(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f %%", 100**x)
 }

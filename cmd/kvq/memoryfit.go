@@ -34,9 +34,12 @@ type named struct {
 // known lists the configurations worth a look for heads of headDim elements: the one asked for among
 // them.
 func known(asked kvq.Config, headDim int) []named {
-	list := []named{{"full precision", kvq.Config{}}, {"tutorial", kvq.Tutorial().For(headDim)}}
-	for _, name := range kvq.Presets() {
-		if c, err := kvq.PresetFor(name, headDim); err == nil {
+	var list []named
+	for _, name := range cli.PresetNames() {
+		if c, err := cli.Preset(name); err == nil { // each of them has one
+			if name == cli.FullName {
+				name = "full precision"
+			}
 			list = append(list, named{name, c})
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ const presetFlag = "preset"
 func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Kind, KindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	own.StringVar(&f.preset, presetFlag, "", "start from a named `configuration` instead of the tutorial's: "+strings.Join(kvq.Presets(), ", "))
+	own.StringVar(&f.preset, presetFlag, "", "`name` of the cache to start from: "+strings.Join(PresetNames(), ", ")+"; kvq presets tells them apart (default tutorial)")
 	own.StringVar(&f.backend, "cache-backend", "quanto", "who makes the codes: quanto, hqq (both as in transformers) or blocks (this library's own)")
 	own.IntVar(&f.nbits, "nbits", 4, "bits of a code: "+usererr.OneOf(kvq.Widths()))
 	own.IntVar(&f.nbitsKey, "nbits-key", 0, "bits of a key's code alone")
@@ -81,29 +82,51 @@ func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, 
 	return plan.Config(), nil
 }
 
+// NamedConfig is a cache, and what it was asked for as.
+type NamedConfig struct {
+	Name   string
+	Config kvq.Config
+}
+
+// Configs is Config for a command that takes several presets, with commas between their names. The
+// other flags change each of them.
+func (f *CacheFlags) Configs(fs *pflag.FlagSet, model llama.Config) ([]NamedConfig, error) {
+	var list []NamedConfig
+	for name := range strings.SplitSeq(f.preset, ",") {
+		one := *f
+		one.preset = strings.TrimSpace(name)
+		config, err := one.Config(fs, model)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, NamedConfig{cmp.Or(one.preset, config.String()), config})
+	}
+	return list, nil
+}
+
 // Preset is the preset asked for, "" for none.
 func (f *CacheFlags) Preset() string { return f.preset }
 
 // Parse builds the configuration: the preset or the tutorial's, and over it the flags that were
 // given. A flag for keys and values both clears what the preset says for one of them.
 func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
-	switch f.Kind {
-	case "full":
+	switch {
+	case f.Kind == "full", f.Kind == "quantized" && f.preset == FullName:
 		for _, name := range f.quantizedOnly {
-			if fs.Changed(name) {
-				return kvq.Config{}, usererr.New("--%s describes a quantized cache, and --cache is full", name)
+			if fs.Changed(name) && !(name == presetFlag && f.preset == FullName) {
+				return kvq.Config{}, usererr.New("--%s describes a quantized cache, and full precision was asked for", name)
 			}
 		}
 		return kvq.Config{}, nil
-	case "quantized":
+	case f.Kind == "quantized":
 	default:
 		return kvq.Config{}, usererr.New("--cache %q, want quantized or full", f.Kind)
 	}
 	c := kvq.Tutorial()
 	if f.preset != "" || fs.Changed(presetFlag) {
 		var err error
-		if c, err = kvq.Preset(f.preset); err != nil {
-			return c, inFlagWords(fs, usererr.New("--preset: %w%s", err, Suggest(f.preset, kvq.Presets())))
+		if c, err = Preset(f.preset); err != nil {
+			return c, usererr.New("--preset: %w", err)
 		}
 	}
 	for _, n := range []struct {

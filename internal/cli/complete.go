@@ -18,7 +18,7 @@ func values() map[string][]string {
 	}
 	axes := []string{fmt.Sprint(kvq.PerToken), fmt.Sprint(kvq.PerChannel)}
 	return map[string][]string{
-		presetFlag: kvq.Presets(), KindFlag: {"quantized", "full"},
+		presetFlag: PresetNames(), KindFlag: {"quantized", "full"},
 		"cache-backend": {string(kvq.Quanto), string(kvq.HQQ), string(kvq.Blocks)},
 		"nbits":         widths, "nbits-key": widths, "nbits-value": widths,
 		"axis-key": axes, "axis-value": axes,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,7 +55,8 @@ func TestErrorsNameFlags(t *testing.T) {
 		"--rotate-keys":                  `--rotate-keys: rotation needs backend "blocks"`,
 		"--range-key hqq":                `--range-key: "hqq" needs backend "blocks", got "quanto"`,
 		"--code-value int8":              `--code-value: "int8" needs backend "blocks", got "quanto"`,
-		"--preset best":                  "--preset: want one of",
+		"--preset best":                  "--preset: want full, tutorial, quality, balanced, smallest or lowest, got \"best\"",
+		"--preset full --nbits 4":        "--nbits describes a quantized cache",
 		"--preset lowest --nbits-key 99": "--nbits-key: want 2, 3, 4, 5, 6 or 8, got 99",
 	} {
 		var f CacheFlags
@@ -67,5 +69,25 @@ func TestErrorsNameFlags(t *testing.T) {
 		if !usererr.Is(err) || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "kvq.") {
 			t.Errorf("%s: %v, want it to begin with %q and no name of Go", args, err, want)
 		}
+	}
+}
+
+// The names of --preset are those of the library, and two more.
+func TestPresetNames(t *testing.T) {
+	var own []string
+	for _, name := range PresetNames() {
+		c, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != FullName && name != TutorialName {
+			own = append(own, name)
+		}
+		if c.Quantized() == (name == FullName) {
+			t.Errorf("%s: %s", name, c)
+		}
+	}
+	if slices.Sort(own); !slices.Equal(own, kvq.Presets()) {
+		t.Errorf("%q, the library has %q", own, kvq.Presets())
 	}
 }

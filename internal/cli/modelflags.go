@@ -187,6 +187,8 @@ type LoadedModel struct {
 	backend compute.Backend
 	Device  string
 	Devices []string // those it is sharded over, as XLA describes them
+	GPU     bool
+	Room    Room // that there was before anything was loaded; zero: not known
 	Took    time.Duration
 	weights int64 // bytes on all devices together
 	// the first device's memory at its fullest; 0: unknown, or the host's. Set by close
@@ -220,11 +222,15 @@ func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Write
 	if err := f.CheckFit(backend, info, runs...); err != nil {
 		return nil, err
 	}
+	room, err := f.Room(backend)
+	if err != nil {
+		return nil, err
+	}
 	model, err := f.LoadOn(ctx, backend, info, f.Devices, files, errs)
 	if err != nil {
 		return nil, err
 	}
-	return &LoadedModel{Model: model, backend: backend, Device: info.Name, Devices: info.Devices[:f.Devices], Took: time.Since(start), weights: model.Bytes()}, nil
+	return &LoadedModel{Model: model, backend: backend, Device: info.Name, GPU: info.GPU(), Room: room, Devices: info.Devices[:f.Devices], Took: time.Since(start), weights: model.Bytes()}, nil
 }
 
 // LoadOn loads the weights onto the first n devices of a backend.

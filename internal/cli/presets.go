@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"slices"
+
+	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// Names of --preset besides the library's presets.
+const (
+	FullName     = "full"
+	TutorialName = "tutorial"
+)
+
+// PresetNames are the names of --preset: full precision, the tutorial's cache, then the library's
+// presets from the most bits down.
+func PresetNames() []string {
+	return append([]string{FullName, TutorialName}, "quality", "balanced", "smallest", "lowest")
+}
+
+// Preset is the cache of that name.
+func Preset(name string) (kvq.Config, error) {
+	switch name {
+	case FullName:
+		return kvq.Config{}, nil
+	case TutorialName:
+		return kvq.Tutorial(), nil
+	}
+	if !slices.Contains(kvq.Presets(), name) {
+		return kvq.Config{}, usererr.New("want %s, got %q%s", oneOf(PresetNames()), name, Suggest(name, PresetNames()))
+	}
+	return kvq.Preset(name)
+}
