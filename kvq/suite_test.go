@@ -63,7 +63,7 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "blocks 3 bit keys per channel, sinks", config: blocks(3, func(c *Config) { perChannelKeys(c); c.Sinks = 4 }), dtype: f32, dim: 32, deep: true},
 		{name: "blocks 4 bit, sliding", config: blocks(4, perChannelKeys), dtype: f32, dim: 64, sliding: 50},
 		{name: "blocks 5 bit, both per channel, float16", config: blocks(5, func(c *Config) { perChannelKeys(c); c.AxisValue = PerChannel }), dtype: f16, dim: 32},
-		{name: "blocks 6 bit, no window", config: blocks(6, func(c *Config) { c.ResidualLength = 0 }), dtype: f32, dim: 16 * 3, sliding: 0},
+		{name: "blocks 6 bit, no window", config: blocks(6, func(c *Config) { c.ResidualLength, c.QGroupSize = 0, 16 }), dtype: f32, dim: 16 * 3, sliding: 0},
 		{name: "blocks 8 bit, rotated, bfloat16 scales", config: blocks(8, func(c *Config) { c.RotateKeys, c.RotateValues, c.Scales = true, true, ScaleBFloat16 }), dtype: f32, dim: 32},
 		{name: "symmetric", config: blocks(4, func(c *Config) { c.QuantizerKey, c.QuantizerValue = Symmetric, Symmetric }), dtype: bf16, dim: 32},
 		{name: "int8 keys, float8 values", config: blocks(0, func(c *Config) { c.QuantizerKey, c.QuantizerValue = Int8, Float8 }), dtype: f32, dim: 32},
@@ -75,6 +75,8 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "preset balanced", quick: true, config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
 		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
+		// TestEveryHead has more of such
+		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
 	}
 }
 
@@ -86,14 +88,8 @@ func (c suiteCase) shape(batch, capacity int) Shape {
 	return Shape{Layers: layers, Batch: batch, KVHeads: 2, HeadDim: c.dim, Capacity: capacity, DType: c.dtype, SlidingWindow: c.sliding}
 }
 
-// group is the dimension's part that shares a scale; presets have 64 and dim 48 takes 16.
-func (c suiteCase) fitted() Config {
-	config := c.config
-	if config.Quantized() && c.dim%32 != 0 {
-		config.QGroupSize = 16
-	}
-	return config
-}
+// fitted is the configuration with groups that divide the dimension.
+func (c suiteCase) fitted() Config { return c.config.For(c.dim) }
 
 const (
 	suiteHeads    = 4

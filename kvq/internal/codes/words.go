@@ -46,11 +46,16 @@ func (l Layout) Words() WordLayout {
 	if layout, ok := l.wordsOf(rows); ok {
 		return layout
 	}
-	padded := (rows + 7) / 8 * 8
-	if layout, ok := l.wordsOf(padded); ok {
-		return layout
+	for _, w := range planes(l.Bits) {
+		if rows*w%8 == 0 {
+			continue
+		}
+		rows = (rows + 7) / 8 * 8
+		if layout, ok := l.wordsOf(rows); ok {
+			return layout
+		}
 	}
-	return WordLayout{8, 1, padded, false}
+	return WordLayout{8, 1, rows, false}
 }
 
 // wordsOf is Words for so many rows; ok is false where codes do not fill words group by group.
