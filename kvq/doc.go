@@ -54,6 +54,7 @@
 // the quantizer's. A [Backend] is a pair of both: [Quanto] and [HQQ] are transformers' policy, each
 // with its quantizer; [Blocks] keeps the newest tokens exact and takes every [Quantizer], for keys
 // and values apart. Scales, groups, bits, sinks and rotation are further fields of [Config].
+// [Config.For] fits groups to a head dimension; for [Tutorial] and presets [New] does.
 //
 // # Errors
 //

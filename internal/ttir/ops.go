@@ -152,7 +152,7 @@ func (v Value) ToFloat() Value {
 	return elementwise("arith.extf", F32, v)
 }
 
-// Wide gives bytes as int32, 0 to 255.
+// Wide gives bytes, or integers of 16 bits, as int32 of 0 or more.
 func (v Value) Wide() Value { return elementwise("arith.extui", I32, v) }
 
 // Bitcast reads the bits as those of another type of the same size.

@@ -10,7 +10,7 @@ import (
 )
 
 // Memory holds the arrays of the kernel's parameters, in order: []float32, []int32, []uint32,
-// []uint8, []float16.Float16 or []bfloat16.BFloat16.
+// []uint16, []uint8, []float16.Float16 or []bfloat16.BFloat16.
 type Memory []any
 
 // Run executes the kernel on the host, for every program of the grid, one after the other. It is
@@ -251,6 +251,8 @@ func (r *run) load(address uint64) uint64 {
 	case []int32:
 		return uint64(uint32(a[i]))
 	case []uint32:
+		return uint64(a[i])
+	case []uint16:
 		return uint64(a[i])
 	case []uint8:
 		return uint64(a[i])

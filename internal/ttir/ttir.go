@@ -26,6 +26,7 @@ const (
 	F16  Elem = "f16"
 	BF16 Elem = "bf16"
 	I32  Elem = "i32" // also unsigned: operations say what they take it for
+	I16  Elem = "i16"
 	I8   Elem = "i8"
 	I1   Elem = "i1"
 )

@@ -50,8 +50,24 @@ const (
 	// CUDA's compute capability: XLA's Triton compiles for no older GPU
 	KernelMajor, KernelMinor = 8, 0
 	KernelMinDim             = 32  // a program of its merge takes so many channels
-	KernelMaxDim             = 256 // more do not fit the registers of a warp
+	KernelMaxDim             = 256 // more, with padding, do not fit the registers of a warp
 )
+
+// KernelLanes is how the kernel holds the channels of values: blocks of a GPU are powers of two, so
+// groups and the channels of each are padded to these numbers.
+func KernelLanes(value codes.Format) (groups, channels int) {
+	groups = PowerOf2From(value.Groups())
+	return groups, max(PowerOf2From(value.HeadDim/value.Groups()), KernelMinDim/groups)
+}
+
+// PowerOf2From is the least power of two from n on.
+func PowerOf2From(n int) int {
+	p := 1
+	for p < n {
+		p *= 2
+	}
+	return p
+}
 
 // Choose says which form runs, and why it is not the kernel (on CUDA), or what was assumed. It
 // depends on nothing but q.
@@ -61,9 +77,9 @@ const (
 //	  words of two groups      | tiles          | tiles                             | tiles          | tiles
 //	a number for each code     | tiles          | tiles (words where asked for)     | words          | words
 //
-// The kernel also needs compute capability 8.0, a head dimension of a power of two from 32 to 256,
-// words of 32 bits, groups of a power of two channels, and queries of float32, float16 or bfloat16.
-// What it does not take goes to the form of other GPUs.
+// The kernel also needs compute capability 8.0, a head dimension from 32 to 256, with groups padded
+// to powers of two too, and queries of float32, float16 or bfloat16. What it does not take goes to
+// the form of other GPUs.
 func Choose(q Query) (Form, string) {
 	if q.Tokens > 1 {
 		return Tiles, "several tokens at once"
@@ -112,18 +128,18 @@ func (q Query) noKernel() string {
 		return fmt.Sprintf("queries of %s, the kernel reads float32, float16 or bfloat16", q.Queries)
 	}
 	for _, f := range []codes.Format{q.Key, q.Value} {
-		switch w := f.Words(); {
-		case !powerOf2(f.HeadDim) || f.HeadDim < KernelMinDim || f.HeadDim > KernelMaxDim:
-			return fmt.Sprintf("head dimension %d, the kernel needs a power of two from %d to %d", f.HeadDim, KernelMinDim, KernelMaxDim)
+		switch {
+		case f.HeadDim < KernelMinDim || f.HeadDim > KernelMaxDim:
+			return fmt.Sprintf("head dimension %d, the kernel needs one from %d to %d", f.HeadDim, KernelMinDim, KernelMaxDim)
 		case !f.Packed:
 			return "codes are not packed"
-		case w.Bits != 32 || !w.Whole:
-			return fmt.Sprintf("codes of %d bits in groups of %d do not fill words of 32 bits", f.Bits, f.Group)
-		case !f.PerChannel && !powerOf2(f.Group):
-			return fmt.Sprintf("groups of %d channels, the kernel needs a power of two", f.Group)
+		case !f.Words().Whole:
+			return fmt.Sprintf("codes of %d bits in groups of %d do not fill words", f.Bits, f.Group)
 		}
+	}
+	if groups, channels := KernelLanes(q.Value); groups*channels > KernelMaxDim {
+		return fmt.Sprintf("%d groups of %d channels are %d when padded to powers of two, the kernel takes %d",
+			q.Value.Groups(), q.Value.HeadDim/q.Value.Groups(), groups*channels, KernelMaxDim)
 	}
 	return ""
 }
-
-func powerOf2(n int) bool { return n > 0 && n&(n-1) == 0 }

@@ -73,7 +73,10 @@ func TestChoose(t *testing.T) {
 		{"asked for the kernel on an H100", func(q *Query) { q.Asked = Kernel }, Kernel, ""},
 		{"asked for the kernel on a T4", func(q *Query) { q.Device, q.Asked = t4, Kernel }, Words, "compute capability 7.5"},
 
-		{"a head dimension of no power of two", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 32, 96) }, Words, "head dimension 96"},
+		{"a head dimension of no power of two", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 32, 96) }, Kernel, ""},
+		{"words of 16 bits", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 20, 80) }, Kernel, ""},
+		{"words with padding", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 5, 35, 35) }, Kernel, ""},
+		{"groups that are too wide when padded", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 48, 240) }, Words, "5 groups of 48 channels are 512"},
 		{"a head dimension of 16", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 16, 16) }, Words, "head dimension 16"},
 		{"a head dimension of 512", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 32, 512) }, Words, "head dimension 512"},
 		{"queries of float64", func(q *Query) { q.Queries = dtypes.Float64 }, Words, "queries of float64"},

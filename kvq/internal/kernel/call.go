@@ -48,17 +48,28 @@ func (k Attention) Attend(in Inputs) attend.Partial {
 		shape := func(last int) shapes.Shape {
 			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.Batch, k.Heads, k.Queries, last)...)
 		}
-		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.dim())}, outputs)...)
+		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.width())}, outputs)...)
 		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, results...)
 	}
 	queries := k.Batch * k.Heads * k.Queries
 	parts := call(k.build(), k.warps, queries/k.queriesPerProgram, k.programs(), k.nodes(in), 1, k.programs())
-	out := call(k.buildMerge(), mergeWarps, queries, k.dim()/mergeChannels, parts, k.outputs())
-	sum := attend.Partial{Max: out[0], Sum: out[1], Out: out[2]}
+	out := call(k.buildMerge(), mergeWarps, queries, k.width()/mergeChannels, parts, k.outputs())
+	sum := attend.Partial{Max: out[0], Sum: out[1], Out: k.withoutPadding(out[2])}
 	if k.Value.Rotate {
-		sum.Out = Add(numbers.Rotate(sum.Out), out[3])
+		sum.Out = Add(numbers.Rotate(sum.Out), k.withoutPadding(out[3]))
 	}
 	return sum
+}
+
+// withoutPadding takes the channels out of the kernel's lanes: [B, K, Q, width] -> [B, K, Q, D].
+func (k Attention) withoutPadding(x *Node) *Node {
+	if k.width() == k.dim() {
+		return x
+	}
+	groups, lanes := attend.KernelLanes(k.Value)
+	x = Reshape(x, k.Batch, k.Heads, k.Queries, groups, lanes)
+	x = Slice(x, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, k.Value.Groups()), AxisRange(0, k.dim()/k.Value.Groups()))
+	return Reshape(x, k.Batch, k.Heads, k.Queries, k.dim())
 }
 
 // tritonTarget is XLA's name for a kernel in Triton's language.

@@ -18,7 +18,7 @@ type exactSide struct {
 }
 
 // exactState is attention over exact tokens, for one query: the largest score times log2(e), the
-// sum of weights, the output [D].
+// sum of weights, the output [width].
 type exactState struct{ best, sum, out ttir.Value }
 
 func (s exactSide) attend(t *ttir.Kernel, scoring scoring, split, head, query, row, now ttir.Value, visible func(token ttir.Value) ttir.Value) []exactState {
@@ -27,7 +27,7 @@ func (s exactSide) attend(t *ttir.Kernel, scoring scoring, split, head, query, r
 	to := ttir.Select(ttir.Less(split, t.Int(k.splits)), from, ttir.Min(from.AddInt(exactTile), t.Int(k.Exact)))
 	var carried []ttir.Value
 	for range k.queriesPerProgram {
-		carried = append(carried, t.Float(maskedScore), t.Float(0), t.Fill(t.Float(0), k.dim()))
+		carried = append(carried, t.Float(maskedScore), t.Float(0), t.Fill(t.Float(0), k.width()))
 	}
 	carried = t.For(from, to, exactTile, 1, carried, func(i ttir.Value, carried []ttir.Value) []ttir.Value {
 		slot := ttir.Add(i, t.Range(exactTile, 0, 1))
@@ -35,9 +35,12 @@ func (s exactSide) attend(t *ttir.Kernel, scoring scoring, split, head, query, r
 		slot = ttir.Min(slot, t.Int(k.Exact-1))
 		token := ttir.Load(s.index, ttir.Add(row.MulInt(k.Exact), slot))
 		seen := visible(token)
-		channel := t.Range(k.dim(), 1, 2)
+		channel, real := k.channels(t, t.Range(k.width(), 1, 2))
 		place := ttir.Add(ttir.Add(head.MulInt(k.Exact), slot).MulInt(k.dim()).Expand(1), channel)
 		keys, values := ttir.Load(s.keys, place).ToFloat(), ttir.Load(s.values, place).ToFloat()
+		if k.width() > k.dim() {
+			keys = ttir.Select(real, keys, t.Float(0))
+		}
 		var next []ttir.Value
 		for r := range k.queriesPerProgram {
 			state := carried[3*r : 3*r+3]

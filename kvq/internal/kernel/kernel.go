@@ -49,7 +49,7 @@ func New(s Shape) Attention {
 	// What takes codes out of words serves several queries; more of them do not fit a thread's
 	// registers.
 	for n := 1; n <= s.Queries; n++ {
-		if s.Queries%n == 0 && n*k.dim() <= 256 {
+		if s.Queries%n == 0 && n*k.width() <= 256 {
 			k.queriesPerProgram = n
 		}
 	}
@@ -58,6 +58,12 @@ func New(s Shape) Attention {
 }
 
 func (k Attention) dim() int { return k.Key.HeadDim }
+
+// width is D with the padding of values.
+func (k Attention) width() int {
+	groups, channels := attend.KernelLanes(k.Value)
+	return groups * channels
+}
 
 // scoreScale is what products are multiplied by.
 func (k Attention) scoreScale() float64 { return k.Scores.Scale }
@@ -82,11 +88,31 @@ type side struct {
 }
 
 func (k Attention) side(t *ttir.Kernel, f codes.Format) side {
-	s := side{Format: f, k: k, codes: t.Pointer(ttir.I32), scales: t.Pointer(k.scaleElem())}
+	s := side{Format: f, k: k, codes: t.Pointer(wordElem(f)), scales: t.Pointer(k.scaleElem())}
 	if f.HasZeros() {
 		s.zeros = t.Pointer(k.scaleElem())
 	}
 	return s
+}
+
+// wordElem is the type of words.
+func wordElem(f codes.Format) ttir.Elem {
+	switch f.Words().Bits {
+	case 16:
+		return ttir.I16
+	case 8:
+		return ttir.I8
+	}
+	return ttir.I32
+}
+
+// loadWords reads words as int32, whatever their size.
+func (s side) loadWords(offset ttir.Value) ttir.Value {
+	x := ttir.Load(s.codes, offset)
+	if x.Elem == ttir.I32 {
+		return x
+	}
+	return x.Wide()
 }
 
 func (k Attention) scaleElem() ttir.Elem { return elemOf(k.storage.DType(dtypes.InvalidDType)) }
@@ -111,8 +137,8 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 //	codes, scales, zeros of keys, then of values (see [codes.Blocks]; no zeros where there are none)
 //	exactIndex [B, E], exact keys and values [B, K, E, D]
 //	slopes [H] float32, where there are any
-//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, D] float32: of rotated values the
-//	output is rotated, that of exact ones not
+//	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, width] float32: of rotated values
+//	the output is rotated, that of exact ones not
 func (k Attention) build() *ttir.Kernel {
 	t := ttir.New(k.name())
 	q := t.Pointer(elemOf(k.QueryType))
@@ -192,7 +218,7 @@ func (k Attention) build() *ttir.Kernel {
 		ttir.Store(top, at, state[0].MulFloat(math.Ln2))
 		ttir.Store(sum, at, ttir.Add(state[1].Reshape(k.tile*codes.BlockTokens).Sum(0), exact[r].sum))
 		result := value.finish(state[2:])
-		ttir.Store(out, ttir.Add(at.MulInt(k.dim()), t.Range(k.dim(), 0, 1)), result)
+		ttir.Store(out, ttir.Add(at.MulInt(k.width()), t.Range(k.width(), 0, 1)), result)
 	}
 	return t
 }

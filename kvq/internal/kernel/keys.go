@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
@@ -11,21 +12,41 @@ import (
 // thread adds the codes of its slice for a few tokens; then the slices are added. Values of the
 // kernel are [tile, slices, 32 tokens].
 
+//
+// Slices and the channels of each are padded to powers of two: queries of padding are 0, and what
+// they are multiplied by is a code that belongs to another channel.
+
 // slices is the number of slices: the groups of a head, and at least four where each then still has
 // a whole word of every plane, so that a few threads share the queries between them.
 func (s side) slices() int {
-	n := s.Groups()
-	planes, layout := s.Planes(), s.Words()
-	for n < 4 {
+	planes, layout, most := s.Planes(), s.Words(), 0
+	for n := s.Groups(); n <= layout.Parts*planes[0].Count; n += s.Groups() {
+		whole := true
 		for _, p := range planes {
-			if layout.Parts*p.Count%(2*n) != 0 {
-				return n
-			}
+			whole = whole && layout.Parts*p.Count%n == 0
 		}
-		n *= 2
+		if whole {
+			most = n
+		}
+		if most >= 4 {
+			break
+		}
 	}
-	return n
+	return most
 }
+
+// slicing is how a head's channels are cut: slices of so many channels, the last ones padding where
+// codes have rows of padding, and the powers of two that both are padded to.
+type slicing struct{ slices, channels, slicesRoom, channelsRoom int }
+
+func (s side) slicing() slicing {
+	n := s.slices()
+	channels := s.Words().Padded() / n
+	return slicing{n, channels, attend.PowerOf2From(n), attend.PowerOf2From(channels)}
+}
+
+// padded tells whether there is any padding.
+func (c slicing) padded(dim int) bool { return c.slicesRoom*c.channelsRoom > dim }
 
 // keyQueries is a query as the keys' codes need it: [1, slices, channels of a slice].
 type keyQueries struct {
@@ -38,17 +59,26 @@ type keyQueries struct {
 // multiplied by scoreScale.
 func (s side) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 	list := s.Planes()
-	n := s.slices()
-	channels := s.k.dim() / n
-	channel := t.Range(channels, 2, 3)
+	cut, dim := s.slicing(), s.k.dim()
+	channel := t.Range(cut.channelsRoom, 2, 3)
 	scale := math.Log2E // exponentials become powers of two
 	if !s.Rotate {
 		scale *= s.k.scoreScale()
 	}
 	out := make([]keyQueries, s.k.queriesPerProgram)
 	for r := range out {
-		x := ttir.Load(q, ttir.Add(ttir.Add(query.AddInt(r).MulInt(s.k.dim()), t.Range(n, 1, 3).MulInt(channels)), channel)).ToFloat()
+		slice := ttir.Add(query.AddInt(r).MulInt(dim), t.Range(cut.slicesRoom, 1, 3).MulInt(cut.channels))
+		place, real := ttir.Add(slice, channel), ttir.Value{}
+		if cut.padded(dim) {
+			at := ttir.Add(t.Range(cut.slicesRoom, 1, 3).MulInt(cut.channels), channel)
+			real = ttir.BitAnd(ttir.Less(channel, t.Int(cut.channels)), ttir.Less(at, t.Int(dim)))
+			place = ttir.Add(query.AddInt(r).MulInt(dim), clamp(t, at, dim))
+		}
+		x := ttir.Load(q, place).ToFloat()
 		x = x.MulFloat(float32(scale))
+		if cut.padded(dim) {
+			x = ttir.Select(real, x, t.Float(0))
+		}
 		out[r].plain = x
 		for _, p := range list {
 			scaled := ttir.Mul(x, preScales(t, p, channel))
@@ -65,14 +95,17 @@ func (s side) queries(t *ttir.Kernel, q, query ttir.Value) []keyQueries {
 // query.
 func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Value) []ttir.Value {
 	list, layout, wordsOfPart := s.Planes(), s.Words(), s.WordsOfPart()
-	n := s.slices()
+	cut, n := s.slicing(), s.slices()
 	base := s.k.blockBase(block, head).MulInt(layout.Parts * wordsOfPart * codes.BlockTokens).Expand(2) // [tile, 1, 1]
-	slice, lane := t.Range(n, 1, 3), t.Range(codes.BlockTokens, 2, 3)
+	slice, lane := padded(t, n, cut.slicesRoom, 1, 3), t.Range(codes.BlockTokens, 2, 3)
 	var scale, zero ttir.Value
 	if s.PerChannel { // [tile, slices, channels of a slice]
-		channels := s.k.dim() / n
-		scale, zero = s.decode(t, ttir.Add(s.groupBase(block, head).MulInt(s.k.dim()).Expand(2),
-			ttir.Add(slice.MulInt(channels), t.Range(channels, 2, 3))))
+		base := s.groupBase(block, head).MulInt(s.k.dim()).Expand(2)
+		channel := ttir.Add(slice.MulInt(cut.channels), t.Range(cut.channelsRoom, 2, 3))
+		if cut.padded(s.k.dim()) {
+			channel = clamp(t, channel, s.k.dim())
+		}
+		scale, zero = s.decode(t, ttir.Add(base, channel))
 	} else { // [tile, slices, 32]
 		groups := s.Groups()
 		offset := s.k.blockBase(block, head).MulInt(groups * codes.BlockTokens).Expand(2)
@@ -97,7 +130,7 @@ func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Valu
 				word = ttir.Add(word.DivInt(p.Count).MulInt(wordsOfPart), word.RemInt(p.Count))
 			}
 			word = word.AddInt(p.First)
-			x := ttir.Load(s.codes, ttir.Add(ttir.Add(base, word.MulInt(codes.BlockTokens)), lane))
+			x := s.loadWords(ttir.Add(ttir.Add(base, word.MulInt(codes.BlockTokens)), lane))
 			high := shiftedDown(x)
 			for f := range fields {
 				code := field(x, high, f, p.Width)

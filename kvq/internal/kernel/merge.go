@@ -13,10 +13,10 @@ const mergeChannels = attend.KernelMinDim
 const mergeWarps = 4
 
 // buildMerge writes the kernel that merges what the programs of a head leave,
-// [attend.Partial.Merge] of all of them. Its grid is queries x pieces of D.
+// [attend.Partial.Merge] of all of them. Its grid is queries x pieces of width.
 //
-//	max, sum [programs, rows], out [programs, rows, D] float32, rows = B·K·Q
-//	max, sum [rows], out [rows, D] float32; where values are rotated, out of codes, and then out of
+//	max, sum [programs, rows], out [programs, rows, width] float32, rows = B·K·Q
+//	max, sum [rows], out [rows, width] float32; where values are rotated, out of codes, and then out of
 //	exact tokens
 func (k Attention) buildMerge() *ttir.Kernel {
 	t := ttir.New("merge")
@@ -38,10 +38,10 @@ func (k Attention) buildMerge() *ttir.Kernel {
 	best := top.Max(0)
 	weight := ttir.Sub(top, best).MulFloat(math.Log2E).Exp2()
 	channel := ttir.Add(piece.MulInt(mergeChannels), t.Range(mergeChannels, 1, 2))
-	values := ttir.Load(in[2], ttir.Add(at.MulInt(k.dim()).Expand(1), channel))
+	values := ttir.Load(in[2], ttir.Add(at.MulInt(k.width()).Expand(1), channel))
 	ttir.Store(out[0], row, best)
 	ttir.Store(out[1], row, ttir.Mul(weight, ttir.Load(in[1], at)).Sum(0))
-	place := ttir.Add(ttir.Add(row.MulInt(k.dim()), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
+	place := ttir.Add(ttir.Add(row.MulInt(k.width()), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
 	weights := []ttir.Value{weight}
 	if k.Value.Rotate {
 		coded := ttir.Less(part, t.Int(k.splits))

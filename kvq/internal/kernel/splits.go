@@ -42,7 +42,7 @@ func (k Attention) chooseSplits() int {
 // resident is how many programs a processor runs at once. Their registers decide, of which it has
 // 65,536: 168 a thread, which most kernels take, make 12, and 255 make 8.
 func (k Attention) resident() int {
-	if k.queriesPerProgram*k.dim() > 128 {
+	if k.queriesPerProgram*k.width() > 128 {
 		return 8
 	}
 	return 12

@@ -2,21 +2,46 @@ package kernel
 
 import (
 	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // Values in the kernel: a thread has a few channels and adds the codes of all tokens of a tile, by
 // weights that it shares with the other threads. Words are [tile, words, groups, channels of a
-// group]; where groups run along tokens, one group is the whole head.
+// group]; where groups run along tokens, one group is the whole head. Groups and channels are padded
+// to powers of two ([attend.KernelLanes]). Lanes of padding read what a neighbour reads, and what
+// they make of it is not used.
 
-// valueGroups is what the lanes are cut into.
-func (s side) valueGroups() int { return s.Groups() }
+// channels are those of lanes, 0 to width-1. For padding, real is false, and the channel is one of
+// the last there are.
+func (k Attention) channels(t *ttir.Kernel, lane ttir.Value) (channel, real ttir.Value) {
+	_, lanes := attend.KernelLanes(k.Value)
+	groups, each := k.Value.Groups(), k.dim()/k.Value.Groups()
+	if k.width() == k.dim() {
+		return lane, ttir.Value{}
+	}
+	group, at := lane.DivInt(lanes), lane.RemInt(lanes)
+	real = ttir.BitAnd(ttir.Less(group, t.Int(groups)), ttir.Less(at, t.Int(each)))
+	return ttir.Add(clamp(t, group, groups).MulInt(each), clamp(t, at, each)), real
+}
+
+// clamp is the smaller of x and n-1.
+func clamp(t *ttir.Kernel, x ttir.Value, n int) ttir.Value { return ttir.Min(x, t.Int(n-1)) }
+
+// padded is 0..n-1 along an axis, and n-1 from there up to size.
+func padded(t *ttir.Kernel, n, size, axis, rank int) ttir.Value {
+	x := t.Range(size, axis, rank)
+	if n == size {
+		return x
+	}
+	return clamp(t, x, n)
+}
 
 // initial is what is carried from iteration to iteration for one query: sums of zero points
-// [tile, groups, 32] (per token alone), and outputs [groups, D/groups].
+// [tile, groups, 32] (per token alone), and outputs [groups, channels].
 func (s side) initial(t *ttir.Kernel) []ttir.Value {
-	g := s.valueGroups()
-	out := t.Fill(t.Float(0), g, s.k.dim()/g)
+	g, lanes := attend.KernelLanes(s.Format)
+	out := t.Fill(t.Float(0), g, lanes)
 	if s.PerChannel {
 		return []ttir.Value{out}
 	}
@@ -31,19 +56,20 @@ type valueTile struct {
 
 func (s side) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
 	list, words := s.Planes(), s.WordsOfPart()
-	g := s.valueGroups()
-	lanes := s.k.dim() / g
+	g, lanes := attend.KernelLanes(s.Format)
+	groups, each := s.Groups(), s.k.dim()/s.Groups()
 	base := s.k.blockBase(block, head).MulInt(words * s.k.dim()).Expand(2).Expand(3)
 	for _, p := range list {
 		word := t.Range(p.Count, 1, 4).AddInt(p.First).MulInt(s.k.dim())
-		lane := ttir.Add(t.Range(g, 2, 4).MulInt(lanes), t.Range(lanes, 3, 4))
-		x.words = append(x.words, ttir.Load(s.codes, ttir.Add(ttir.Add(base, word), lane)))
+		lane := ttir.Add(padded(t, groups, g, 2, 4).MulInt(each), padded(t, each, lanes, 3, 4))
+		x.words = append(x.words, s.loadWords(ttir.Add(ttir.Add(base, word), lane)))
 	}
-	per, offset := codes.BlockTokens, s.k.blockBase(block, head)
+	per, room, offset := codes.BlockTokens, codes.BlockTokens, s.k.blockBase(block, head)
 	if s.PerChannel {
-		per, offset = lanes, s.groupBase(block, head)
+		per, room, offset = each, lanes, s.groupBase(block, head)
 	}
-	offset = ttir.Add(offset.MulInt(g*per).Expand(2), ttir.Add(t.Range(g, 1, 3).MulInt(per), t.Range(per, 2, 3)))
+	offset = ttir.Add(offset.MulInt(groups*per).Expand(2),
+		ttir.Add(padded(t, groups, g, 1, 3).MulInt(per), padded(t, per, room, 2, 3)))
 	x.scale, x.zero = s.decode(t, offset)
 	return x
 }
@@ -52,8 +78,7 @@ func (s side) load(t *ttir.Kernel, block, head ttir.Value) (x valueTile) {
 // count less now.
 func (s side) add(t *ttir.Kernel, weight ttir.Value, x valueTile, fade ttir.Value, state []ttir.Value) []ttir.Value {
 	list := s.Planes()
-	g := s.valueGroups()
-	lanes := s.k.dim() / g
+	g, lanes := attend.KernelLanes(s.Format)
 	weight = weight.Expand(1) // [tile, 1, 32]
 	var next []ttir.Value
 	out, scaled, runs := state[len(state)-1], weight, 1
@@ -95,11 +120,11 @@ func (s side) add(t *ttir.Kernel, weight ttir.Value, x valueTile, fade ttir.Valu
 	return append(next, ttir.MulAdd(sum, back, ttir.Mul(out, fade)))
 }
 
-// finish is the output of one query [D].
+// finish is the output of one query [width].
 func (s side) finish(state []ttir.Value) ttir.Value {
 	out := state[len(state)-1]
 	if !s.PerChannel {
 		out = ttir.Add(out, state[0].Sum(2).Sum(0).Expand(1))
 	}
-	return out.Reshape(s.k.dim())
+	return out.Reshape(s.k.width())
 }
