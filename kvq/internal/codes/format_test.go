@@ -203,3 +203,38 @@ func TestPlanesHoldAllBits(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the head dimension, codes fill whole words where one group has all of them: with less
+// than 8 rows of padding, and few words to a part. With more groups nothing is padded that fills
+// bytes.
+func TestEveryHeadFillsWords(t *testing.T) {
+	for dim := 1; dim <= 600; dim++ {
+		for _, bits := range codes.AllBits() {
+			for _, perChannel := range []bool{true, false} {
+				l := codes.Layout{Keys: true, HeadDim: dim, Bits: bits, Packed: true, Group: dim, PerChannel: perChannel}
+				w := l.Words()
+				if !w.Whole || w.Padded() < dim || w.Padded() >= dim+8 {
+					t.Errorf("%+v lies in %+v", l, w)
+				}
+				for _, p := range l.Planes() {
+					if p.Count > 15 || p.Count*p.Fields != w.Rows {
+						t.Errorf("%+v lies in %+v, a plane in %d words of %d", l, w, p.Count, p.Fields)
+					}
+				}
+				l = codes.Layout{HeadDim: dim, Bits: bits, Packed: true, Group: dim, PerChannel: perChannel}
+				if w := l.Words(); w != (codes.WordLayout{Bits: 32, Parts: 1, Rows: codes.BlockTokens, Whole: true}) {
+					t.Errorf("values of %d lie in %+v", dim, w)
+				}
+			}
+			for group := 1; group < dim; group++ {
+				if dim%group != 0 {
+					continue
+				}
+				l := codes.Layout{Keys: true, HeadDim: dim, Bits: bits, Packed: true, Group: group}
+				if w := l.Words(); (dim*bits%8 == 0) != (w.Padded() == dim) {
+					t.Errorf("%+v lies in %+v", l, w)
+				}
+			}
+		}
+	}
+}

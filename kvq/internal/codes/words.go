@@ -21,9 +21,8 @@ import (
 // words of a part that XLA's CPU compiler still puts a whole sum over them into one loop (see
 // sums.go).
 //
-// Where the channels of a head do not fill whole words of any size (100 of them, in a plane of 1
-// bit), rows of padding follow them, to the next multiple of 8. Their codes are 0 and are multiplied
-// by 0.
+// Where the channels of a head do not fill words so (100 of them, in a plane of 1 bit), rows of
+// padding follow them, to the next multiple of 8. Their codes are 0 and are multiplied by 0.
 
 // WordLayout is how packed codes lie in words.
 type WordLayout struct {
@@ -40,19 +39,22 @@ func (w WordLayout) Padded() int { return w.Parts * w.Rows }
 // lie this way, so it does not change with that.
 const maxWords = 15
 
-// Words chooses the widest words that codes fill exactly, and the fewest parts.
+// Words chooses the widest words that codes fill exactly, and the fewest parts; where there are
+// none, with rows of padding. What then is left are codes of several groups in a word.
 func (l Layout) Words() WordLayout {
 	rows, _ := l.Matrix()
 	if layout, ok := l.wordsOf(rows); ok {
 		return layout
 	}
-	for _, w := range planes(l.Bits) {
-		if rows*w%8 == 0 {
-			continue
-		}
-		rows = (rows + 7) / 8 * 8
-		if layout, ok := l.wordsOf(rows); ok {
+	padded := (rows + 7) / 8 * 8
+	if l.Groups() == 1 {
+		if layout, ok := l.wordsOf(padded); ok {
 			return layout
+		}
+	}
+	for _, w := range planes(l.Bits) {
+		if rows*w%8 != 0 {
+			return WordLayout{8, 1, padded, false}
 		}
 	}
 	return WordLayout{8, 1, rows, false}
@@ -65,9 +67,9 @@ func (l Layout) wordsOf(rows int) (layout WordLayout, ok bool) {
 		group = rows // one group, which has the padding
 	}
 	for _, bits := range []int{32, 16, 8} {
-		for parts := 1; l.Keys && parts <= rows/8 || parts == 1; parts++ {
-			part := rows / parts
-			if rows%parts != 0 || part%group != 0 && group%part != 0 || part*planes(l.Bits)[0]/bits > maxWords {
+		most := ((maxWords+1)*bits - 1) / planes(l.Bits)[0]
+		for part := min(rows, most); part >= min(rows, 8); part-- {
+			if rows%part != 0 || part%group != 0 && group%part != 0 || !l.Keys && part != rows {
 				continue
 			}
 			exact := true
@@ -75,7 +77,7 @@ func (l Layout) wordsOf(rows int) (layout WordLayout, ok bool) {
 				exact = exact && part*w%bits == 0 && min(part, group)*w%bits == 0
 			}
 			if exact {
-				return WordLayout{bits, parts, part, true}, true
+				return WordLayout{bits, rows / part, part, true}, true
 			}
 		}
 	}
