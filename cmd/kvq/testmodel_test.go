@@ -87,7 +87,11 @@ func tinyModel(t testing.TB, change func(config map[string]any)) string {
 		change(config)
 	}
 	writeJSON(t, config, dir, "config.json")
-	write(t, safetensors(t), dir, "model.safetensors")
+	headDim := tinyHeadDim
+	if own, ok := config["head_dim"].(int); ok {
+		headDim = own
+	}
+	write(t, weightsWith(t, headDim), dir, "model.safetensors")
 	addTokenizer(t, dir)
 	return dir
 }
@@ -124,9 +128,12 @@ func tinyText(ids ...int32) string {
 }
 
 // safetensors is the file of the made-up model's weights.
-func safetensors(t testing.TB) []byte {
+func safetensors(t testing.TB) []byte { return weightsWith(t, tinyHeadDim) }
+
+// weightsWith is safetensors with heads of headDim elements.
+func weightsWith(t testing.TB, headDim int) []byte {
 	t.Helper()
-	q, kv := tinyHeads*tinyHeadDim, tinyKVHeads*tinyHeadDim
+	q, kv := tinyHeads*headDim, tinyKVHeads*headDim
 	shapes := [][]any{{"model.embed_tokens.weight", tinyVocab, tinyHidden}, {"lm_head.weight", tinyVocab, tinyHidden}, {"model.norm.weight", tinyHidden}}
 	for _, layer := range []string{"model.layers.0.", "model.layers.1."} {
 		shapes = append(shapes, []any{layer + "input_layernorm.weight", tinyHidden}, []any{layer + "post_attention_layernorm.weight", tinyHidden},
