@@ -317,7 +317,7 @@ func TestRagged(t *testing.T) {
 				testlane.OnlyAll(t, "each case compiles a dozen graphs")
 			}
 			if testlane.All() {
-				moves = 120
+				moves = 80
 			}
 			t.Parallel()
 			r := newRagged(t, c, uint64(i))
