@@ -52,14 +52,13 @@ type Session struct {
 //
 // The caller ends it with [Session.Finalize]; backend and store stay.
 func NewSession(backend compute.Backend, store *model.Store, plan *Plan, step Step) (*Session, error) {
-	if err := Supported(backend); err != nil {
+	if plan.shape.OwnLengths {
+		return nil, usererr.New("kvq.NewSession: a session's rows grow together, and the plan's have lengths of their own: want NewBatch")
+	}
+	r, err := newRunner(backend, store, step)
+	if err != nil {
 		return nil, err
 	}
-	if store == nil {
-		store = model.NewStore()
-	}
-	r := &runner{backend: backend, store: store, step: step}
-	r.sessions.Store(1)
 	return &Session{runner: r, plan: plan}, nil
 }
 
@@ -102,17 +101,13 @@ func (s *Session) PrefillPadded(ctx context.Context, start []int32, inputs ...an
 	if n := s.Length(); n > 0 {
 		return nil, usererr.New("kvq.Session.Prefill: the cache holds %d tokens, want none: Step adds more, Reset begins anew", n)
 	}
-	in, err := s.newInputs("Prefill", inputs)
+	in, err := newStepInputs("kvq.Session.Prefill", s.plan.shape.Batch, inputs)
 	if err != nil {
 		return nil, err
 	}
-	if len(start) != s.plan.shape.Batch {
-		return nil, usererr.New("kvq.Session.Prefill: padding of %d rows, the cache has %d", len(start), s.plan.shape.Batch)
-	}
-	for row, n := range start {
-		if n < 0 || int(n) > in.tokens {
-			return nil, usererr.New("kvq.Session.Prefill: padding of %d tokens in row %d, want 0 to the %d of the prompt", n, row, in.tokens)
-		}
+	defer in.free()
+	if err := checkStart("kvq.Session.Prefill", start, s.plan.shape.Batch, in.tokens); err != nil {
+		return nil, err
 	}
 	plan := s.plan
 	if plan, err = plan.withRoom(in.tokens); err != nil {
@@ -140,7 +135,7 @@ func (s *Session) Step(ctx context.Context, inputs ...any) ([]*tensors.Tensor, e
 	if s.Length() == 0 {
 		return s.Prefill(ctx, inputs...)
 	}
-	in, err := s.newInputs("Step", inputs)
+	in, err := newStepInputs("kvq.Session.Step", s.plan.shape.Batch, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -257,28 +252,41 @@ type sessionInputs struct {
 	tokens  int // t
 }
 
-// newInputs checks the inputs of a step as far as they can be known: the first is [B, t, ...].
-func (s *Session) newInputs(method string, inputs []any) (*sessionInputs, error) {
+// checkStart refuses padding that prompts of so many rows and tokens cannot have.
+func checkStart(method string, start []int32, rows, tokens int) error {
+	if len(start) != rows {
+		return usererr.New("%s: padding of %d rows, want that of %d", method, len(start), rows)
+	}
+	for row, n := range start {
+		if n < 0 || int(n) > tokens {
+			return usererr.New("%s: padding of %d tokens in row %d, want 0 to the %d of the prompt", method, n, row, tokens)
+		}
+	}
+	return nil
+}
+
+// newStepInputs checks the inputs of a step of b rows as far as they can be known: the first is
+// [B, t, ...].
+func newStepInputs(method string, b int, inputs []any) (*sessionInputs, error) {
 	in := &sessionInputs{}
 	for i, x := range inputs {
 		t, err := tensors.FromAnyValue(x)
 		if err != nil {
 			in.free()
-			return nil, usererr.New("kvq.Session.%s: input %d: %w", method, i, err)
+			return nil, usererr.New("%s: input %d: %w", method, i, err)
 		}
 		if _, given := x.(*tensors.Tensor); !given {
 			in.own = append(in.own, t)
 		}
 		in.tensors, in.shapes = append(in.tensors, t), append(in.shapes, t.Shape())
 	}
-	b := s.plan.shape.Batch
 	if len(in.shapes) == 0 || in.shapes[0].Rank() < 2 || in.shapes[0].Dim(0) != b || in.shapes[0].Dim(1) < 1 {
 		first := "none"
 		if len(in.shapes) > 0 {
 			first = in.shapes[0].String()
 		}
 		in.free()
-		return nil, usererr.New("kvq.Session.%s: first input %s, want [%d, t, ...] for the new tokens of %d rows", method, first, b, b)
+		return nil, usererr.New("%s: first input %s, want [%d, t, ...] for the new tokens of %d rows", method, first, b, b)
 	}
 	in.tokens = in.shapes[0].Dim(1)
 	return in, nil

@@ -26,6 +26,18 @@ type runner struct {
 	sessions atomic.Int32 // that are not finalized
 }
 
+func newRunner(backend compute.Backend, store *model.Store, step Step) (*runner, error) {
+	if err := Supported(backend); err != nil {
+		return nil, err
+	}
+	if store == nil {
+		store = model.NewStore()
+	}
+	r := &runner{backend: backend, store: store, step: step}
+	r.sessions.Store(1)
+	return r, nil
+}
+
 // program is a graph that is being compiled in the background, or was.
 type program = *generate.Program[*sessionGraph]
 

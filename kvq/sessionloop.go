@@ -25,10 +25,14 @@ type loop struct {
 }
 
 func (s *Session) newLoop(config Generation) (l loop, err error) {
+	return newLoop(config, s.plan.shape.Batch)
+}
+
+func newLoop(config Generation, rows int) (l loop, err error) {
 	if err := config.validate(); err != nil {
 		return l, err
 	}
-	l.chooser = chooser{config.picker(s.plan.shape.Batch).Kind, config.Pick}
+	l.chooser = chooser{config.picker(rows).Kind, config.Pick}
 	for i, x := range config.Inputs {
 		t, err := tensors.FromAnyValue(x)
 		if err != nil {
@@ -53,7 +57,8 @@ func (k loopKey) String() string {
 // startLoop begins to compile the decode loop: the cache, limit [1], token [B], done [B] and pad
 // [1], what picking takes, and the further inputs of the model's step. It gives the cache, the new
 // tokens [N, B], whether logits were numbers [B], which rows have ended [B] and the number of steps
-// [1].
+// [1]. Where rows have lengths of their own, those that have ended rest, and the loop ends when one
+// more has.
 func (r *runner) startLoop(plan *Plan, l loop) program {
 	i32 := func(dims ...int) shapes.Shape { return shapes.Make(dtypes.Int32, dims...) }
 	state, b := plan.Shapes(), plan.shape.Batch
@@ -72,9 +77,13 @@ func (r *runner) startLoop(plan *Plan, l loop) program {
 		var inner *model.Scope    // of the loop's body
 		var carried []*graph.Node // extra, inside of it
 		made := generate.Loop{
-			Most: generate.MaxBlock, MarkEnded: true,
-			Feed: func(token *graph.Node, state []*graph.Node) (*graph.Node, []*graph.Node) {
-				out := r.stepGraph(inner, plan.From(state), append([]*graph.Node{graph.Reshape(token, b, 1)}, carried...))
+			Most: generate.MaxBlock, MarkEnded: true, FirstEnd: plan.shape.OwnLengths,
+			FeedRows: func(token, done *graph.Node, state []*graph.Node) (*graph.Node, []*graph.Node) {
+				cache := plan.From(state)
+				if plan.shape.OwnLengths {
+					cache.NewTokens(graph.LogicalNot(done))
+				}
+				out := r.stepGraph(inner, cache, append([]*graph.Node{graph.Reshape(token, b, 1)}, carried...))
 				return lastLogits(out[n:], b), out[:n]
 			},
 			Next: func(logits, step, done *graph.Node) (token, ended *graph.Node) {

@@ -24,6 +24,8 @@ type Loop struct {
 	// Feed is the model: each row's newest token [B] (int32) and the cache's state, to the logits
 	// [B, V] (float32) and the state after.
 	Feed func(token *Node, state []*Node) (logits *Node, after []*Node)
+	// FeedRows is Feed that also gets which rows have ended before, done [B] bool; nil: Feed is used.
+	FeedRows func(token, done *Node, state []*Node) (logits *Node, after []*Node)
 	// Next is each row's next token [B] (int32) and whether the row has ended with it [B] (bool);
 	// step is an int32 scalar, done [B] bool tells which rows had ended before.
 	Next func(logits, step, done *Node) (token, ended *Node)
@@ -31,6 +33,8 @@ type Loop struct {
 	Keep int
 	// MarkEnded writes -1 among the new tokens where a row had ended before.
 	MarkEnded bool
+	// FirstEnd ends the loop when a row ends, not only when all have.
+	FirstEnd bool
 	// While makes the loop; nil: gx.Loop.
 	While func(initial []*Node, cond func([]*Node) *Node, body func([]*Node) []*Node) []*Node
 }
@@ -51,11 +55,19 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	graph, n, b := token.Graph(), l.Most, token.Shape().Dim(0)
 	zero := func() *Node { return gx.Scalar(graph, dtypes.Int32, 0) }
 	const stepAt, limitAt, tokenAt, doneAt, soundAt, tokensAt, cacheAt = 0, 1, 2, 3, 4, 5, 6 // places in the loop's state
+	keptAt := cacheAt + len(state)
 	initial := []*Node{zero(), Reshape(limit), token, done,
 		gx.Ones(graph, shapes.Make(dtypes.Bool, b)), gx.Zeros(graph, shapes.Make(dtypes.Int32, n, b))}
 	initial = append(initial, state...)
 	if l.Keep > 0 {
 		initial = append(initial, gx.Zeros(graph, shapes.Make(dtypes.Float32, n, b, l.Keep)))
+	}
+	if l.FirstEnd {
+		initial = append(initial, done)
+	}
+	feed := l.FeedRows
+	if feed == nil {
+		feed = func(token, _ *Node, state []*Node) (*Node, []*Node) { return l.Feed(token, state) }
 	}
 	while := l.While
 	if while == nil {
@@ -63,10 +75,14 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	}
 	out := while(initial,
 		func(st []*Node) *Node {
-			return And(LessThan(st[stepAt], st[limitAt]), Not(gx.LogicalAll(st[doneAt])))
+			on := And(LessThan(st[stepAt], st[limitAt]), Not(gx.LogicalAll(st[doneAt])))
+			if l.FirstEnd {
+				on = And(on, Not(gx.LogicalAny(NotEqual(st[doneAt], st[len(st)-1]))))
+			}
+			return on
 		},
 		func(st []*Node) []*Node {
-			logits, cache := l.Feed(st[tokenAt], st[cacheAt:cacheAt+len(state)])
+			logits, cache := feed(st[tokenAt], st[doneAt], st[cacheAt:cacheAt+len(state)])
 			next, ended := l.Next(logits, st[stepAt], st[doneAt])
 			written := next
 			if l.MarkEnded {
@@ -75,14 +91,17 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 			row := DynamicUpdateSlice(st[tokensAt], Reshape(written, 1, b), []*Node{st[stepAt], zero()})
 			after := append([]*Node{gx.AddScalar(st[stepAt], 1), st[limitAt], next, ended, And(st[soundAt], pick.AreNumbers(logits)), row}, cache...)
 			if l.Keep > 0 {
-				kept := st[len(st)-1]
+				kept := st[keptAt]
 				after = append(after, DynamicUpdateSlice(kept, ExpandLeftToRank(logits, 3), []*Node{st[stepAt], zero(), zero()}))
+			}
+			if l.FirstEnd {
+				after = append(after, st[len(st)-1])
 			}
 			return after
 		})
 	made := Made{State: out[cacheAt : cacheAt+len(state)], Tokens: out[tokensAt], Steps: Reshape(out[stepAt], 1), Sound: out[soundAt], Done: out[doneAt]}
 	if l.Keep > 0 {
-		made.Logits = out[len(out)-1]
+		made.Logits = out[keptAt]
 	}
 	return made
 }

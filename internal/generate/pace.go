@@ -18,7 +18,8 @@ type Pace struct {
 // firstBlock is the first call's size: a few tokens, to learn how long they take.
 const firstBlock = 4
 
-func (p *Pace) next() int {
+// Next is how many.
+func (p *Pace) Next() int {
 	if p.Fixed > 0 {
 		return min(p.Fixed, p.Most)
 	}
@@ -32,8 +33,8 @@ func (p *Pace) next() int {
 	return min(max(n, 1), p.Most)
 }
 
-// measured tells how long a call of so many tokens took.
-func (p *Pace) measured(steps int, took time.Duration) {
+// Measured tells how long a call of so many tokens took.
+func (p *Pace) Measured(steps int, took time.Duration) {
 	if steps > 0 {
 		p.last, p.step = steps, took/time.Duration(steps)
 	}

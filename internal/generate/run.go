@@ -76,11 +76,11 @@ func (r *Run) more(ctx context.Context, b Batch) ([][]int32, error) {
 	if err := r.makeRoom(ctx, b, wanted); err != nil {
 		return nil, err
 	}
-	out, err := b.Decode(ctx, min(r.Pace.next(), wanted, b.Room()))
+	out, err := b.Decode(ctx, min(r.Pace.Next(), wanted, b.Room()))
 	if err != nil {
 		return nil, err
 	}
-	r.Pace.measured(out.Steps, out.Took)
+	r.Pace.Measured(out.Steps, out.Took)
 	return r.take(out), nil
 }
 
