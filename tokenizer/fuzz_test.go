@@ -104,6 +104,10 @@ func FuzzTokenizerConfig(f *testing.F) {
 		`{"added_tokens_decoder":{"9":{"content":"[PAD]","special":true},"-1":{"content":"x"},"99999999999":{"content":"y"}}}`,
 		`{"added_tokens_decoder":{"3":null,"x":{}},"pad_token":[]}`,
 		`{"bos_token":null,"eos_token":7,"unk_token":""}`,
+		`{"tokenizer_class":"LlamaTokenizer","legacy":null,"add_prefix_space":false,"pad_token":"[PAD]","extra_special_tokens":{"image":"<img>"}}`,
+		`{"tokenizer_class":"Qwen2TokenizerFast","additional_special_tokens":["<a>",{"content":"<b>"},null,"<a>"],"mask_token":"ab"}`,
+		`{"tokenizer_class":"CodeLlamaTokenizer","legacy":true,"add_bos_token":false,"unk_token":"b","extra_special_tokens":["a","cd"]}`,
+		`{"tokenizer_class":"GPT2Tokenizer","add_prefix_space":true,"added_tokens_decoder":{"7":{"content":"ab"},"6":{"content":"<n>","normalized":true}}}`,
 	} {
 		f.Add([]byte(seed), "a</s> ab")
 	}

@@ -211,6 +211,11 @@ func TestCasesOfHarmless(t *testing.T) {
 			t.Errorf("%s: status %d, %q; want one warning with %q", name, status, errs, c.warns)
 		}
 	}
+	// Such a token is refused where it is used, by a prompt or by the chat template.
+	dir := template("{% for m in messages %}[PAD]{{ m.content }}{% endfor %}")(t)
+	field(t, dir, "added_tokens", []map[string]any{{"id": 0, "content": "<unk>", "special": true}, {"id": tinyVocab, "content": "[PAD]", "special": true}})
+	refusedCase(`holds "[PAD]", which was added to the tokenizer`, "generate", "--prompt", tinyText(5)+"[PAD]")(t, dir)
+	refusedCase(`as the chat template writes it holds "[PAD]"`, "generate", "--chat", "--prompt", tinyText(5))(t, dir)
 	list := fakemodel.Random(dtypes.Float32, weightsOf(t, fakemodel.Config()))
 	list = append(list, fakemodel.Tensor{Name: "model.layers.0.self_attn.rotary_emb.inv_freq", DType: dtypes.Float32, Dims: []int{2}, Data: make([]byte, 8)})
 	if status, _, errs := runKVQ(t, "", "memory", "--model", fakemodel.Folder(t, fakemodel.Config(), list), "--cache", "full"); status != exitOK || errs != "" {

@@ -81,6 +81,17 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 		if prompt == "" || len(rows[i]) == 0 {
 			return nil, usererr.New("prompt %d of %d is empty, want at least one token", i+1, len(prompts))
 		}
+		for _, id := range rows[i] {
+			if int(id) >= model.VocabSize {
+				piece, _ := tok.Piece(id)
+				holds := "holds"
+				if f.chat {
+					holds = "as the chat template writes it holds"
+				}
+				return nil, usererr.New("prompt %d of %d %s %.60q, which was added to the tokenizer as %d and not to the model, whose vocabulary ends at %d; leave it out, or take a model that knows it",
+					i+1, len(prompts), holds, piece, id, model.VocabSize-1)
+			}
+		}
 		if n := len(rows[i]); n > model.MaxPositions {
 			return nil, usererr.New("prompt %d of %d has %d tokens, the model reads at most %d", i+1, len(prompts), n, model.MaxPositions)
 		}
