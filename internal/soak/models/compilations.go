@@ -104,7 +104,7 @@ func compileGenerator(i int) error {
 	return err
 }
 
-// compileControl compiles two graphs of a few hundred operations with a loop, as a generator's are,
+// compileControl compiles two graphs of a hundred operations with a loop, as a generator's are,
 // runs and ends them.
 func compileControl(i int) error {
 	b, err := backend()
@@ -113,7 +113,7 @@ func compileControl(i int) error {
 	}
 	for graph := range 2 {
 		exec, err := NewExec(b, func(x *Node) *Node {
-			for layer := range 40 + graph {
+			for layer := range 12 + graph {
 				y := MatMul(x, Transpose(x, 0, 1))
 				x = Add(x, MatMul(gx.MulScalar(Tanh(y), 1/float64(1+layer+i%7)), x))
 				x = Div(x, gx.AddScalar(gx.ReduceMaxAndKeep(Abs(x), 1), 1))
