@@ -81,7 +81,7 @@ func (v rowView) at(row *Node) []*Node {
 func (v rowView) take(x, row *Node) *Node {
 	size := slices.Clone(v.dims)
 	size[v.rows] = 1
-	return DynamicSlice(Reshape(x, v.dims...), v.at(row), size)
+	return gx.DynamicSlice(Reshape(x, v.dims...), v.at(row), size)
 }
 
 // put writes one row, as take gives it, into x.

@@ -89,7 +89,7 @@ func insertRows(p, from *Plan, step int, nodes, more []*Node, rows *Node) []*Nod
 	}
 	taken := And(gx.GreaterOrEqualScalar(rows, 0), gx.LessThanScalar(rows, p.shape.Batch))
 	return forRows(taken, append([]*Node{rows}, more...), nodes, func(i *Node, captured, nodes []*Node) []*Node {
-		row := Reshape(DynamicSlice(captured[0], []*Node{i}, []int{1}))
+		row := Reshape(gx.DynamicSlice(captured[0], []*Node{i}, []int{1}))
 		moved := p.movedRow(from, captured[1:], i)
 		out := make([]*Node, len(nodes))
 		for j, a := range p.arrays() {
@@ -155,7 +155,7 @@ func cutAxis(x, first *Node, axis, n int) *Node {
 	at[axis] = first
 	size := slices.Clone(dims(x))
 	size[axis] = n
-	return DynamicSlice(x, at, size)
+	return gx.DynamicSlice(x, at, size)
 }
 
 // withEnd makes an axis n long by adding fill.

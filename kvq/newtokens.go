@@ -99,7 +99,7 @@ func putRows(x, more [2]*Node, rows int, slot, counts *Node) [2]*Node {
 		func(st []*Node) *Node { return gx.LessThanScalar(st[0], b) },
 		func(captured, st []*Node) []*Node {
 			row, g := st[0], st[0].Graph()
-			of := func(x *Node) *Node { return Reshape(DynamicSlice(x, []*Node{row}, []int{1})) }
+			of := func(x *Node) *Node { return Reshape(gx.DynamicSlice(x, []*Node{row}, []int{1})) }
 			slot := of(captured[2])
 			next := []*Node{gx.AddScalar(row, 1)}
 			for i, x := range st[1:] {
@@ -107,7 +107,7 @@ func putRows(x, more [2]*Node, rows int, slot, counts *Node) [2]*Node {
 				at[rows] = row
 				size := slices.Clone(dims(captured[i]))
 				size[rows] = 1
-				values := DynamicSlice(captured[i], at, size)
+				values := gx.DynamicSlice(captured[i], at, size)
 				at[2] = slot
 				if counts != nil {
 					values, at[2] = onlyTokens(x, values, at, of(captured[3]))
@@ -133,7 +133,7 @@ func onlyTokens(x, columns *Node, at []*Node, count *Node) (values, slot *Node) 
 	token := And(GreaterOrEqual(column, padding), gx.LessThanScalar(column, t))
 	at = slices.Clone(at)
 	at[2] = slot
-	return Where(token, shiftColumns(columns, shift), DynamicSlice(x, at, dims(columns))), slot
+	return Where(token, shiftColumns(columns, shift), gx.DynamicSlice(x, at, dims(columns))), slot
 }
 
 // shiftColumns moves column i + shift to column i, of t columns along axis 2, for a shift of -t to t

@@ -1,6 +1,10 @@
 package gx_test
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +181,51 @@ func TestPureGoLoopStops(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("a loop with a product does not end with ops_sequential either")
+	}
+}
+
+// Sorting makes a closure of its own: it works in a loop too, on the pure-Go backend.
+func TestSortInLoop(t *testing.T) {
+	for name, backend := range map[string]compute.Backend{"pure Go": testbackend.Go(t)} {
+		largest := func(x *Node) *Node {
+			values, _ := TopK(x, 3, -1)
+			return Add(values, x)
+		}
+		plain, err := NewExec(backend, func(x *Node) *Node { return looped(NewClosure, x, largest) })
+		if err == nil {
+			_, err = plain.Call([][]float32{{1, 3, 2}, {0, 0, 1}})
+		}
+		if err == nil {
+			t.Errorf("%s: sorting in a plain closure worked: mended", name)
+		}
+		out, err := MustNewExec(backend, func(x *Node) *Node { return looped(gx.NewClosure, x, largest) }).Call([][]float32{{1, 3, 2}, {0, 0, 1}})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		// 1 3 2 -> 4 5 3 -> 9 9 6 -> 18 18 12
+		if diff := cmp.Diff([][]float32{{18, 18, 12}, {4, 2, 2}}, out[0].Value()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Caches and models slice by this package, so that they run on the pure-Go backend.
+func TestNoPlainDynamicSlice(t *testing.T) {
+	plain := regexp.MustCompile(`(^|[^.\w])DynamicSlice\(|graph\.DynamicSlice\(`)
+	for _, dir := range []string{"../../kvq", "../../llama", "../generate", "../pick", "../words"} {
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if line := plain.Find(text); line != nil {
+				t.Errorf("%s: want gx.DynamicSlice, got %q", path, line)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
