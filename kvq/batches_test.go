@@ -66,12 +66,11 @@ func (r *request) alone(t *testing.T, s *Session) []int32 {
 // TestClassroom serves a dozen requests over a batch of four rows, by a loop on the device and step
 // by step: each gets the tokens that it gets alone, whoever sits beside it.
 func TestClassroom(t *testing.T) {
-	testlane.Slow(t, "compiles a model")
+	testlane.OnlyAll(t, "compiles models; ExampleBatch goes the same way, and TestRagged looks closer")
 	for name, config := range classroomCaches() {
 		t.Run(name, func(t *testing.T) {
 			longest, capacity := 16, 64
 			if config.Quantized() {
-				testlane.OnlyAll(t, "one kind of cache shows it, and TestRagged looks closer at all of them")
 				longest, capacity = 45, 16 // the cache has to grow
 			}
 			plan := decoderPlan(t, config, 1, capacity)

@@ -309,7 +309,7 @@ func (r *ragged) move() string {
 func TestRagged(t *testing.T) {
 	for i, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
-			moves := 40
+			moves := 25
 			switch {
 			case c.name == "full precision":
 				testlane.Slow(t, "compiles graphs of its own")
