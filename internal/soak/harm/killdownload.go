@@ -56,8 +56,8 @@ func download(args []string) error {
 	return err
 }
 
-// killDownload kills a download, up to three times, each of them a try; the next one completes it. Every file has its
-// content then, and the token is nowhere.
+// killDownload kills a download, up to three times, each of them a try; the next one completes it.
+// Every file has its content then, and the token is nowhere.
 func killDownload(ctx context.Context, s *soak.Sitting, random *rand.Rand, server *hubtest.Server) error {
 	dir, err := os.MkdirTemp(s.Folder(), "download-")
 	if err != nil {
