@@ -200,7 +200,7 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 	defer backend.Finalize()
 	cli.NoteNotKept(os.Stderr)
 	if j.Room == nil {
-		there, err := f.model.Room(backend)
+		there, err := f.model.Room(backend, files.Config().Layers)
 		if err != nil {
 			return err
 		}

@@ -35,14 +35,23 @@ func (f *ModelFlags) ParseMaxMemory() (int64, error) {
 	return int64(limit), nil
 }
 
+// What the program and XLA's compiler take beside a run that fit.Request.Needs counts, on a CPU:
+// a part that every model has, and one for each of its layers, whose graphs are compiled as a
+// whole. Measured in control groups by ./scripts/soak memory.
+const (
+	besideModel = 256 << 20
+	besideLayer = 12 << 20
+)
+
 // Room is how much memory there is for a run on each device; 0: not known.
 type Room struct {
 	Bytes  int64  `json:"bytes"`
 	Source string `json:"source"`
 }
 
-// Room asks the user's flag, else the device.
-func (f *ModelFlags) Room(backend compute.Backend) (Room, error) {
+// Room asks the user's flag, else the device. A CPU shares its memory with the program and XLA's
+// compiler, so what these take for a model of so many layers is left out.
+func (f *ModelFlags) Room(backend compute.Backend, layers int) (Room, error) {
 	limit, err := f.ParseMaxMemory()
 	if err != nil || limit > 0 {
 		return Room{limit, "--max-memory"}, err
@@ -58,7 +67,10 @@ func (f *ModelFlags) Room(backend compute.Backend) (Room, error) {
 	}
 	left := m.Limit - m.InUse
 	if info := device.Describe(backend); !info.GPU() {
-		left /= int64(max(1, f.Devices)) // XLA's devices on a CPU share the machine's memory
+		beside := int64(besideModel + layers*besideLayer)
+		m.Source += fmt.Sprintf(", less %s for the program and the compiler", InUnits(beside))
+		// XLA's devices on a CPU share the machine's memory. No room is known to be none.
+		left = max(1, (left-beside)/int64(max(1, f.Devices)))
 	}
 	return Room{left, m.Source}, nil
 }
@@ -69,11 +81,11 @@ func widens(info device.Info) bool { return !info.GPU() }
 // CheckFit refuses runs that cannot fit the device, in one line, before anything is loaded. Several
 // are there one after the other.
 func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ...fit.Request) error {
-	there, err := f.Room(backend)
-	if err != nil || there.Bytes == 0 {
-		return err
-	}
 	for _, r := range runs {
+		there, err := f.Room(backend, r.Model.Layers)
+		if err != nil || there.Bytes == 0 {
+			return err
+		}
 		r.Devices = f.Devices
 		if r.DType == dtypes.InvalidDType {
 			r.DType = f.DTypeOn(info.GPU())

@@ -5,4 +5,4 @@ package harm
 import "github.com/kvqbook/kvqbook/internal/soak"
 
 // Parts are the parts of this package.
-var Parts = []soak.Part{fuzz, kill, vulnerabilities}
+var Parts = []soak.Part{fuzz, kill, disk, memory, token, vulnerabilities}

@@ -20,8 +20,13 @@ const markVariable = "KVQ_SOAK_MARK"
 
 // smallNotebook is a notebook of a few cells, one of which takes a while.
 func smallNotebook() ([]byte, error) {
+	return notebookOf("%noautoget", "import (\n\t\"fmt\"\n\t\"time\"\n)\n%%\nfmt.Println(\"one\")", "%%\ntime.Sleep(time.Second)\nfmt.Println(\"two\")", "!sleep 1", "%%\nfmt.Println(\"three\")")
+}
+
+// notebookOf is a notebook of code cells.
+func notebookOf(sources ...string) ([]byte, error) {
 	var cells []any
-	for i, source := range []string{"%noautoget", "import (\n\t\"fmt\"\n\t\"time\"\n)\n%%\nfmt.Println(\"one\")", "%%\ntime.Sleep(time.Second)\nfmt.Println(\"two\")", "!sleep 1", "%%\nfmt.Println(\"three\")"} {
+	for i, source := range sources {
 		cells = append(cells, map[string]any{"cell_type": "code", "id": fmt.Sprint("c", i), "source": source, "metadata": map[string]any{},
 			"execution_count": nil, "outputs": []any{}})
 	}
