@@ -37,7 +37,7 @@ func (f *ModelFlags) ParseMaxMemory() (int64, error) {
 
 // What the program and XLA's compiler take beside a run that fit.Request.Needs counts, on a CPU:
 // a part that every model has, and one for each of its layers, whose graphs are compiled as a
-// whole. Measured in control groups by ./scripts/soak memory.
+// whole. Measured in control groups by ./scripts/soak too-little-memory.
 const (
 	besideModel = 256 << 20
 	besideLayer = 12 << 20

@@ -15,7 +15,7 @@ import (
 )
 
 var memory = soak.Part{
-	Name:    "memory",
+	Name:    "too-little-memory",
 	Promise: "Where a control group allows too little memory, kvq says so in one line and ends with a status of its own; it is not killed.",
 	Test:    "`TestGroupsWithLimits` in `internal/soak/harm`",
 	Run:     runMemory,
