@@ -33,7 +33,7 @@ const beyondControl = mib
 // of every graph that was ever compiled; a control says how much that is without kvq.
 func compilations(ctx context.Context, s *soak.Sitting) error {
 	const stage = "generators made and ended"
-	want := soak.Amount{Quick: 0, Full: 120}
+	want := soak.Amount{Quick: 0, Full: 60}
 	if !s.More(stage, want) {
 		return nil
 	}
