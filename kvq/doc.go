@@ -29,6 +29,9 @@
 //	...
 //	tokens, err := session.Generate(ctx, kvq.Generation{MaxTokens: 100})
 //
+// A [Batch] is a session whose rows come and go, as those of a server or a classroom do: a row that
+// has ended is given to another prompt while the others go on.
+//
 // A [Config] says how to keep keys and values: [Tutorial], one of the [Presets], or one of your
 // own; its zero value is full precision. [New] checks it against a [Shape] and gives a [Plan],
 // which knows every array and every byte before anything is allocated. In a graph, [Plan.Init]
