@@ -3,39 +3,50 @@ package kvq
 import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/kernel"
 )
 
 // stepMasks are what the step's queries see of codes, of exact tokens and of the step's own, the
-// same for all layers.
+// same for all layers of one window.
 type stepMasks struct{ codes, exact, own attend.Seen }
 
-func (c *quantizedCache) stepMasks() *stepMasks {
-	if c.masks == nil {
-		position := stepIndex(c.start, c.length, c.counts, c.step)
-		view := c.plan.shape.view(position)
-		c.masks = &stepMasks{view.Of(c.codeIndex), view.Of(c.exactIndex), view.Of(position)}
+func (c *quantizedCache) stepMasks(layer int) stepMasks {
+	window := c.plan.shape.window(layer)
+	m, ok := c.masks[window]
+	if !ok {
+		position := c.plan.shape.newest(c.start, c.length, c.counts, c.step)
+		view := c.plan.shape.view(window, position, c.asked)
+		older := view.Older()
+		m = stepMasks{older.Of(c.codeIndex), older.Of(c.exactIndex), view.Of(position)}
+		if c.masks == nil {
+			c.masks = map[int]stepMasks{}
+		}
+		c.masks[window] = m
 	}
-	return c.masks
+	return m
 }
 
 func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
-	checkAttend(c.plan.shape, c.step, queries)
+	checkAttend(c.plan.shape, c.step, c.fresh, queries)
+	c.asked.check(queries, c.counts)
 	keys, values := c.newKeys[layer], c.newValues[layer]
 	if c.fresh {
-		return c.plan.shape.prompt(queries, keys, values, c.start)
+		return c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
 	}
 	g := queries.Graph()
 	device := gpu.Of(g.Backend())
-	form, _ := attend.Choose(c.plan.query(layer, device, g.NumDevices(), c.step, queries.DType()))
+	query := c.plan.query(layer, device, g.NumDevices(), dims(queries)[2], queries.DType())
+	query.Masked = c.asked.any()
+	form, _ := attend.Choose(query)
 	if form == attend.Kernel {
 		return attend.UnfoldQueries(c.attendKernel(layer, queries, device).Result(), queries)
 	}
 	scores := c.plan.shape.scores()
 	q := attend.FoldQueries(queries, c.plan.shape.KVHeads, scores.Scale) // [B, K, Q, D]
-	m, s := c.stepMasks(), c.layers[layer]
+	m, s := c.stepMasks(layer), c.layers[layer]
 	sum := scores.Exact(q, s.exactKeys, s.exactValues, m.exact)
 	if c.step > 1 { // the window does not hold the chunk yet
 		sum = sum.Merge(scores.Exact(q, keys, values, m.own))
@@ -48,7 +59,7 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 	p, l, s := c.plan, c.plan.layers[layer], c.layers[layer]
 	return attend.Coded{
 		Key: l.key, Value: l.value, Keys: s.key, Values: s.value,
-		Scores: p.shape.scores(), Seen: c.stepMasks().codes, Used: c.used, Length: largest(c.length),
+		Scores: p.shape.scores(), Seen: c.stepMasks(layer).codes, Used: c.used, Length: largest(c.length),
 		TileBlocks: attend.TileBlocks(p.shape.KVHeads*p.shape.Batch, p.block/codes.BlockTokens, p.codeSlots/codes.BlockTokens),
 		Functions:  &c.functions,
 	}
@@ -57,16 +68,19 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 // attendKernel is attention of single tokens, queries [B, H, 1, D], over all that a layer holds.
 func (c *quantizedCache) attendKernel(layer int, queries *Node, device gpu.Device) attend.Partial {
 	shape, s := c.plan.shape, c.layers[layer]
-	l := c.plan.layers[layer]
+	l, position := c.plan.layers[layer], c.newIndex()
+	if shape.Attention.Cross { // there is no new token
+		position = gx.AddScalar(position, -1)
+	}
 	k := kernel.New(kernel.Shape{
 		Key: l.key, Value: l.value,
 		Batch: shape.Batch, Heads: shape.KVHeads, Queries: dims(queries)[1] / shape.KVHeads,
-		Blocks: c.plan.codeSlots / codes.BlockTokens, Exact: c.plan.exactSlots(), SlidingWindow: shape.SlidingWindow, Scores: shape.scores(),
+		Blocks: c.plan.codeSlots / codes.BlockTokens, Exact: c.plan.exactSlots(), SlidingWindow: shape.window(layer), Scores: shape.scores(),
 		CacheType: shape.DType, QueryType: queries.DType(), Processors: device.Processors,
 	})
 	return k.Attend(kernel.Inputs{
 		Queries:  Reshape(queries, k.Batch, k.Heads, k.Queries, shape.HeadDim),
-		Position: c.newIndex(), Used: c.used, CodeIndex: c.codeIndex, Keys: s.key, Values: s.value,
+		Position: position, Used: c.used, CodeIndex: c.codeIndex, Keys: s.key, Values: s.value,
 		ExactIndex: c.exactIndex, ExactKeys: s.exactKeys, ExactValues: s.exactValues,
 	})
 }

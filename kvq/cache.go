@@ -54,6 +54,11 @@ type Cache interface {
 	// shapes.
 	Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node
 
+	// Mask changes what the new tokens of the step under way see, until Advance: for a prefix that
+	// sees itself both ways, drafts that are a tree, rows of several texts, a bias of the model. Call
+	// it before the layers of the step attend; it is for all of them.
+	Mask(m Masks)
+
 	// Advance ends a step: the new tokens become history, and the window gives up what it no longer
 	// holds.
 	Advance()

@@ -29,7 +29,8 @@ type fullCache struct {
 	counts *Node
 	// newKeys and newValues are the step's own tokens, kept for prefill.
 	newKeys, newValues []*Node
-	seen               *attend.Seen // of the step: the whole capacity
+	asked              Masks               // of the step
+	seen               map[int]attend.Seen // of the step, the whole capacity, by window
 
 	wholeLayers gx.Functions // see Through
 }
@@ -59,6 +60,7 @@ func (c *fullCache) Positions(t int) *Node {
 
 func (c *fullCache) appendTo(layer int, keys, values *Node) {
 	c.step = checkAppend("full", c.shape, c.step, layer, keys, values)
+	checkCross(c.shape, c.fresh)
 	zero := gx.Scalar(keys.Graph(), dtypes.Int32, 0)
 	c.newKeys[layer], c.newValues[layer] = keys, values
 	if c.shape.OwnLengths && !c.fresh {
@@ -79,17 +81,18 @@ func (c *fullCache) appendTo(layer int, keys, values *Node) {
 // putRows appends where rows have lengths of their own.
 func (c *fullCache) putRows(layer int, keys, values *Node) {
 	s := c.shape
-	apart := func(x *Node) *Node { return Reshape(x, s.KVHeads, s.Batch, s.Capacity, s.HeadDim) }
-	together := func(x *Node) *Node { return Reshape(x, s.KVHeads*s.Batch, s.Capacity, s.HeadDim) }
+	apart := func(x *Node) *Node { return Reshape(x, s.KVHeads, s.Batch, s.Capacity, dims(x)[2]) }
+	together := func(x *Node) *Node { return Reshape(x, s.KVHeads*s.Batch, s.Capacity, dims(x)[3]) }
 	more := func(x *Node) *Node { return swapFirst(numbers.NarrowTo(x, s.DType)) } // [K, B, t, D]
 	out := putRows([2]*Node{apart(c.keys[layer]), apart(c.values[layer])}, [2]*Node{more(keys), more(values)}, 1, c.length, c.counts)
 	c.keys[layer], c.values[layer] = together(out[0]), together(out[1])
 }
 
 func (c *fullCache) attendTo(layer int, queries *Node) *Node {
-	checkAttend(c.shape, c.step, queries)
+	checkAttend(c.shape, c.step, c.fresh, queries)
+	c.asked.check(queries, c.counts)
 	if c.fresh {
-		return c.shape.prompt(queries, c.newKeys[layer], c.newValues[layer], c.start)
+		return c.shape.prompt(layer, queries, c.newKeys[layer], c.newValues[layer], c.start, c.asked)
 	}
 	s := c.shape.scores()
 	q := swapFirst(attend.FoldQueries(queries, c.shape.KVHeads, s.Scale)) // [K, B, Q, D]
@@ -99,24 +102,34 @@ func (c *fullCache) attendTo(layer int, queries *Node) *Node {
 		z := Dot(numbers.NarrowTo(rows(x), y.DType()), y).WithOutputDType(dtypes.Float32).General([]int{2}, []int{0}, []int{contract}, []int{0})
 		return Reshape(z, d[0], d[1], d[2], dims(z)[2])
 	}
-	scores := s.Finish(product(q, c.keys[layer], 2), c.stepSeen(), d[0], true)
+	scores := s.Finish(product(q, c.keys[layer], 2), c.stepSeen(layer), d[0], true)
 	p := attend.NewPartial(scores, func(w *Node) *Node { return product(w, c.values[layer], 1) })
 	return attend.UnfoldQueries(swapFirst(p.Result()), queries)
 }
 
-// stepSeen is what the step's queries see of all slots, the same for all layers.
-func (c *fullCache) stepSeen() attend.Seen {
-	if c.seen == nil {
+// stepSeen is what the step's queries see of all slots, the same for all layers of one window.
+func (c *fullCache) stepSeen(layer int) attend.Seen {
+	window := c.shape.window(layer)
+	seen, ok := c.seen[window]
+	if !ok {
 		index := attend.TokenIndex(c.start, gx.Scalar(c.length.Graph(), dtypes.Int32, 0), c.shape.Capacity)
-		seen := c.shape.view(stepIndex(c.start, c.length, c.counts, c.step)).Of(index)
-		c.seen = &seen
+		position := c.shape.newest(c.start, c.length, c.counts, c.step)
+		if c.asked.Visible != nil { // the slots that are filled, where causality does not say so
+			newest := gx.BroadcastToDims(Slice(position, AxisRange(), AxisRange(-1)), dims(index)...)
+			index = Where(LessOrEqual(index, newest), index, gx.Fill(index.Graph(), index.Shape(), -1))
+		}
+		seen = c.shape.view(window, position, c.asked).Of(index)
+		if c.seen == nil {
+			c.seen = map[int]attend.Seen{}
+		}
+		c.seen[window] = seen
 	}
-	return *c.seen
+	return seen
 }
 
 func (c *fullCache) Advance() {
 	c.length = grown(c.length, c.counts, c.step)
-	c.step, c.counts, c.seen, c.fresh = 0, nil, nil, false
+	c.step, c.counts, c.seen, c.asked, c.fresh = 0, nil, nil, Masks{}, false
 }
 
 func (c *fullCache) Crop(n *Node) { c.length = Sub(c.length, n) }
@@ -187,12 +200,23 @@ func checkAppend(kind string, s Shape, step, layer int, keys, values *Node) int 
 	return t
 }
 
+// checkCross panics where a cache for cross-attention gets more than it began with.
+func checkCross(s Shape, fresh bool) {
+	if s.Attention.Cross && !fresh {
+		exceptions.Panicf("kvq.Append: a cross-attention cache takes its tokens in the step of Plan.Init; attend without Append after it")
+	}
+}
+
 // checkAttend panics where queries do not fit the tokens just appended.
-func checkAttend(s Shape, step int, queries *Node) {
-	if step == 0 {
+func checkAttend(s Shape, step int, fresh bool, queries *Node) {
+	cross := s.Attention.Cross
+	if step == 0 && (fresh || !cross) {
 		exceptions.Panicf("kvq.Attend: nothing was appended in this step; call Append first")
 	}
 	q := queries.Shape()
+	if cross && q.Rank() == 4 {
+		step = q.Dim(2) // any number
+	}
 	if q.Rank() != 4 || q.Dim(0) != s.Batch || q.Dim(1)%s.KVHeads != 0 || q.Dim(2) != step || q.Dim(3) != s.HeadDim {
 		exceptions.Panicf("kvq.Attend: queries %s, want [%d, a multiple of %d, %d, %d] (batch, query heads, the appended tokens, head dim)",
 			q, s.Batch, s.KVHeads, step, s.HeadDim)

@@ -19,6 +19,8 @@ import (
 type guarded struct {
 	Cache
 	capacity int
+	cross    bool   // a step after the first appends nothing
+	layout   Layout // of what is appended
 	fresh    bool   // nothing was ever appended: what fits is known from shapes
 	step     int    // t of the step under way, 0 between steps
 	appended []bool // which layers were appended to in this step
@@ -27,7 +29,8 @@ type guarded struct {
 }
 
 func (p *Plan) guard(c Cache, fresh bool) Cache {
-	return &guarded{Cache: c, capacity: p.shape.Capacity, fresh: fresh, appended: make([]bool, p.shape.Layers)}
+	return &guarded{Cache: c, capacity: p.shape.Capacity, cross: p.shape.Attention.Cross, layout: p.shape.Layout, fresh: fresh,
+		appended: make([]bool, p.shape.Layers)}
 }
 
 // between panics where a step is under way.
@@ -66,20 +69,25 @@ func (g *guarded) Positions(t int) *Node {
 
 func (g *guarded) Layer(layer int) LayerCache {
 	return guardedLayer{
-		LayerCache: g.Cache.Layer(layer), layer: layer,
-		append:   func(t int) { g.append(layer, t) },
-		appended: func() bool { return layer >= 0 && layer < len(g.appended) && g.appended[layer] },
+		LayerCache: g.Cache.Layer(layer), layer: layer, layout: g.layout,
+		append: func(t int) { g.append(layer, t) },
+		appended: func() bool {
+			return g.cross && !g.fresh || layer >= 0 && layer < len(g.appended) && g.appended[layer]
+		},
 		result:   func(x *Node) *Node { return g.result(layer, x) },
 	}
 }
 
 func (g *guarded) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
+	if g.cross {
+		return decoder(g.Layer(layer), x, inputs)
+	}
 	t := dims(x)[1]
 	g.append(layer, t)
 	out := g.Cache.Through(layer, x, inputs, func(cache LayerCache, x *Node, inputs []*Node) *Node {
 		times := 0
 		out := decoder(guardedLayer{
-			LayerCache: cache, layer: layer,
+			LayerCache: cache, layer: layer, layout: g.layout,
 			append: func(int) {
 				if times++; times > 1 {
 					exceptions.Panicf("kvq.Append: layer %d was appended to in this step, want Advance before the next", layer)
@@ -100,6 +108,7 @@ func (g *guarded) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *
 type guardedLayer struct {
 	LayerCache
 	layer    int
+	layout   Layout
 	append   func(t int)           // notes an Append
 	appended func() bool           // in this step
 	result   func(out *Node) *Node // of Attend
@@ -109,6 +118,9 @@ func (l guardedLayer) Append(keys, values *Node) {
 	t := 0
 	if keys.Rank() == 4 { // else the cache refuses it
 		t = keys.Shape().Dim(2)
+		if l.layout == BSHD {
+			t = keys.Shape().Dim(1)
+		}
 	}
 	l.append(t)
 	l.LayerCache.Append(keys, values)
@@ -153,6 +165,10 @@ func (g *guarded) result(layer int, out *Node) *Node {
 }
 
 func (g *guarded) Advance() {
+	if g.cross && !g.fresh { // nothing was appended
+		g.Cache.Advance()
+		return
+	}
 	if g.step == 0 {
 		exceptions.Panicf("kvq.Advance: nothing was appended in this step")
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 )
 
 // oneLayer is a [LayerCache]: a layer of a cache by its number.
@@ -58,7 +59,7 @@ func mayBeFunction(x *Node) bool {
 }
 
 func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
-	if !mayBeFunction(x) {
+	if !mayBeFunction(x) || c.shape.Attention.Cross {
 		return decoder(c.Layer(layer), x, inputs)
 	}
 	return through(&c.wholeLayers, c.part(layer, dims(x)[1]), x, inputs, decoder)
@@ -67,7 +68,7 @@ func (c *fullCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder)
 func (c *quantizedCache) Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node {
 	t := dims(x)[1]
 	// Advance stores a chunk and needs the new tokens of all layers.
-	if chunk := t > 1 && !c.fresh; chunk || !mayBeFunction(x) {
+	if chunk := t > 1 && !c.fresh; chunk || !mayBeFunction(x) || c.plan.shape.Attention.Cross {
 		return decoder(c.Layer(layer), x, inputs)
 	}
 	return through(&c.wholeLayers, c.part(layer, t), x, inputs, decoder)
@@ -77,17 +78,24 @@ func (c *quantizedCache) Through(layer int, x *Node, inputs []*Node, decoder Dec
 type layerKind struct {
 	plan  layerPlan
 	fresh bool
+	masks string // see Masks.kinds
+
+	window int // where masks are made inside: in a prompt
 }
 
 // part takes a layer out of a step of t tokens.
 func (c *fullCache) part(layer, t int) part {
 	c.step = t
-	one := c.shape
-	one.Layers = 1
-	p := part{kind: layerKind{fresh: c.fresh}, nodes: []*Node{c.length, c.start}}
-	if !c.fresh {
-		p.nodes = append(append(p.nodes, c.stepSeen().Nodes()...), c.keys[layer], c.values[layer])
+	one := c.shape.layer(layer)
+	kind := layerKind{fresh: c.fresh, masks: c.asked.kinds()}
+	p := part{nodes: []*Node{c.length, c.start}}
+	if c.fresh {
+		kind.window = one.SlidingWindow
+		p.nodes = append(p.nodes, c.asked.nodes()...)
+	} else {
+		p.nodes = append(append(p.nodes, c.stepSeen(layer).Nodes()...), c.keys[layer], c.values[layer])
 	}
+	p.kind = kind
 	if c.counts != nil {
 		p.nodes = append(p.nodes, c.counts)
 	}
@@ -95,15 +103,17 @@ func (c *fullCache) part(layer, t int) part {
 	if c.fresh {
 		arrays = c.keys[layer].Shape()
 	}
-	fresh := c.fresh
+	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		g := nodes[0].Graph()
 		inner := &fullCache{shape: one, length: nodes[0], start: nodes[1], fresh: fresh, newKeys: make([]*Node, 1), newValues: make([]*Node, 1)}
 		if fresh {
+			inner.asked = asked.take(nodes[2:])
 			inner.keys, inner.values = []*Node{gx.Zeros(g, arrays)}, []*Node{gx.Zeros(g, arrays)}
 		} else {
 			seen, arrays := one.scores().Take(nodes[2:])
-			inner.seen, inner.keys, inner.values = &seen, arrays[0:1:1], arrays[1:2:2]
+			inner.seen = map[int]attend.Seen{one.SlidingWindow: seen}
+			inner.keys, inner.values = arrays[0:1:1], arrays[1:2:2]
 			if len(arrays) > 2 {
 				inner.counts = arrays[2]
 			}
@@ -119,16 +129,21 @@ func (c *quantizedCache) part(layer, t int) part {
 	c.begin(t)
 	of := c.plan.layers[layer]
 	one := *c.plan
-	one.shape.Layers, one.layers = 1, []layerPlan{of}
-	p := part{kind: layerKind{of, c.fresh}, nodes: []*Node{c.length, c.start, c.used}}
-	if !c.fresh {
-		m := c.stepMasks()
+	one.shape, one.layers = c.plan.shape.layer(layer), []layerPlan{of}
+	kind := layerKind{plan: of, fresh: c.fresh, masks: c.asked.kinds()}
+	p := part{nodes: []*Node{c.length, c.start, c.used}}
+	if c.fresh {
+		kind.window = one.shape.SlidingWindow
+		p.nodes = append(p.nodes, c.asked.nodes()...)
+	} else {
+		m := c.stepMasks(layer)
 		p.nodes = slices.Concat(p.nodes, m.codes.Nodes(), m.exact.Nodes(), c.layers[layer].nodes())
 	}
 	if c.counts != nil {
 		p.nodes = append(p.nodes, c.counts)
 	}
-	fresh := c.fresh
+	p.kind = kind
+	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
 			newKeys: make([]*Node, 1), newValues: make([]*Node, 1)}
@@ -137,13 +152,14 @@ func (c *quantizedCache) part(layer, t int) part {
 			for _, a := range one.layerArrays(0) {
 				arrays = append(arrays, gx.Zeros(nodes[0].Graph(), a.shape))
 			}
+			inner.asked = asked.take(nodes[3:])
 			s, _ := of.take(arrays)
 			inner.layers = []layerState{s}
 		} else {
 			scores, masks := one.shape.scores(), stepMasks{}
 			masks.codes, nodes = scores.Take(nodes[3:])
 			masks.exact, nodes = scores.Take(nodes)
-			inner.masks = &masks
+			inner.masks = map[int]stepMasks{one.shape.SlidingWindow: masks}
 			s, rest := of.take(nodes)
 			inner.layers = []layerState{s}
 			if len(rest) > 0 {

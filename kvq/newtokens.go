@@ -28,6 +28,8 @@ func (c *quantizedCache) NewTokens(counts *Node) {
 func checkNewTokens(s Shape, fresh bool, step int, counts *Node) {
 	checkOwnLengths("NewTokens", s)
 	switch {
+	case s.Attention.Cross:
+		exceptions.Panicf("kvq.NewTokens: a cross-attention cache takes no new tokens")
 	case fresh:
 		exceptions.Panicf("kvq.NewTokens: the cache starts in this step, and its padding is what Plan.Init was given")
 	case step != 0:

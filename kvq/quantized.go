@@ -26,11 +26,12 @@ type quantizedCache struct {
 
 	layers []layerState
 
-	fresh              bool    // nothing was ever appended
-	step               int     // t of the step under way, 0 between steps
-	counts             *Node   // how many of its columns are tokens, int32 or bool [B]; nil: all
-	newKeys, newValues []*Node // of the step, per layer, [B, K, t, D] in the cache's dtype
-	masks              *stepMasks
+	fresh              bool              // nothing was ever appended
+	step               int               // t of the step under way, 0 between steps
+	counts             *Node             // how many of its columns are tokens, int32 or bool [B]; nil: all
+	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
+	asked              Masks             // of the step
+	masks              map[int]stepMasks // by window
 
 	wholeLayers gx.Functions // see Through
 	functions   gx.Functions // of parts of layers
@@ -100,6 +101,7 @@ func (c *quantizedCache) Positions(t int) *Node {
 // not depend on would cost a copy of the array.
 func (c *quantizedCache) appendTo(layer int, keys, values *Node) {
 	t := checkAppend("quantized", c.plan.shape, c.step, layer, keys, values)
+	checkCross(c.plan.shape, c.fresh)
 	c.begin(t)
 	if c.fresh {
 		c.newKeys[layer], c.newValues[layer] = keys, values
@@ -156,10 +158,11 @@ func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 
 func (c *quantizedCache) Advance() {
 	t, fresh := c.step, c.fresh
-	defer func() { c.step, c.counts, c.masks, c.fresh = 0, nil, nil, false }()
+	defer func() { c.step, c.counts, c.masks, c.asked, c.fresh = 0, nil, nil, Masks{}, false }()
 	switch {
 	case fresh:
 		c.finishPrompt(t)
+	case c.plan.shape.Attention.Cross: // nothing was appended
 	case t > 1:
 		c.storeChunk(t)
 	default:
@@ -200,6 +203,6 @@ func (c *quantizedCache) storeChunk(t int) {
 // replace takes over a new state in the middle of a step.
 func (c *quantizedCache) replace(nodes []*Node) {
 	n := newQuantizedCache(c.plan, nodes)
-	n.step, n.counts, n.newKeys, n.newValues = c.step, c.counts, c.newKeys, c.newValues
+	n.step, n.counts, n.asked, n.newKeys, n.newValues = c.step, c.counts, c.asked, c.newKeys, c.newValues
 	*c = *n
 }

@@ -31,6 +31,17 @@ type Attention struct {
 	// Slopes are ALiBi's (Press et al. 2021, arXiv 2108.12409, section 3), one for each query head:
 	// see [ALiBiSlopes]. A model that has them rotates nothing. Empty = none.
 	Slopes []float64 `json:",omitempty"`
+
+	// LayerWindows are sliding windows of layers, one for each, 0 = no limit, in place of
+	// [Shape].SlidingWindow: Gemma 2 and gpt-oss alternate, Gemma 3 has one layer without after five
+	// with. They are masks: a layer with a window takes no less memory. Empty = SlidingWindow.
+	LayerWindows []int `json:",omitempty"`
+
+	// Cross is cross-attention: keys and values are of another sequence, an encoder's output. Append
+	// takes them once, in the step that [Plan.Init] begins; queries of any number of tokens attend
+	// to all of them, in that step and in later ones, which append nothing. An encoder's padding
+	// is mostly on the right: see [PaddingToLeft]. There are no slopes and no windows.
+	Cross bool `json:",omitempty"`
 }
 
 // ALiBiSlopes are the slopes of ALiBi for so many query heads: 2^(-8i/n) for i = 1..n where n is a
@@ -51,7 +62,8 @@ func ALiBiSlopes(heads int) []float64 {
 	return out
 }
 
-func (a Attention) validate(kvHeads int) error {
+func (s Shape) validateAttention() error {
+	a, kvHeads := s.Attention, s.KVHeads
 	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 	switch {
 	case !finite(a.Scale):
@@ -61,9 +73,22 @@ func (a Attention) validate(kvHeads int) error {
 	case len(a.Slopes)%kvHeads != 0:
 		return usererr.New("kvq.Attention.Slopes: want one for each query head, a multiple of the %d key/value heads, got %d", kvHeads, len(a.Slopes))
 	}
-	for i, s := range a.Slopes {
-		if !finite(s) || s < 0 {
-			return usererr.New("kvq.Attention.Slopes: want numbers of at least 0, got %v for head %d", s, i)
+	for i, slope := range a.Slopes {
+		if !finite(slope) || slope < 0 {
+			return usererr.New("kvq.Attention.Slopes: want numbers of at least 0, got %v for head %d", slope, i)
+		}
+	}
+	switch n := len(a.LayerWindows); {
+	case a.Cross && (len(a.Slopes) > 0 || n > 0 || s.SlidingWindow > 0):
+		return usererr.New("kvq.Attention.Cross: want no slopes and no windows, which need tokens of one sequence")
+	case n > 0 && n != s.Layers:
+		return usererr.New("kvq.Attention.LayerWindows: want one for each of %d layers, got %d", s.Layers, n)
+	case n > 0 && s.SlidingWindow > 0:
+		return usererr.New("kvq.Attention.LayerWindows: want SlidingWindow 0 beside it, got %d", s.SlidingWindow)
+	}
+	for layer, w := range a.LayerWindows {
+		if w < 0 || w > math.MaxInt32 {
+			return usererr.New("kvq.Attention.LayerWindows: want 0 (no limit) or more, got %d for layer %d", w, layer)
 		}
 	}
 	return nil
@@ -72,6 +97,7 @@ func (a Attention) validate(kvHeads int) error {
 // clone shares no memory with a; what is empty is nil.
 func (a Attention) clone() Attention {
 	a.Slopes = append([]float64(nil), a.Slopes...)
+	a.LayerWindows = append([]int(nil), a.LayerWindows...)
 	return a
 }
 
@@ -84,15 +110,50 @@ func (s Shape) scores() attend.Scores {
 	return out
 }
 
-// view is what queries of a step see, by their indices position [B, t] int32.
-func (s Shape) view(position *Node) attend.View {
-	return attend.View{Position: position, Window: s.SlidingWindow, Distances: len(s.Attention.Slopes) > 0}
+// window is a layer's.
+func (s Shape) window(layer int) int {
+	if len(s.Attention.LayerWindows) > 0 {
+		return s.Attention.LayerWindows[layer]
+	}
+	return s.SlidingWindow
 }
 
-// prompt is attention of a prompt over itself: queries [B, H, T, D], keys and values [B, K, T, D].
-func (s Shape) prompt(queries, keys, values, start *Node) *Node {
-	index := attend.TokenIndex(start, gx.Scalar(start.Graph(), dtypes.Int32, 0), dims(keys)[2])
-	return s.scores().Prompt(queries, keys, values, index, s.view(index))
+// layer is the shape of one layer alone.
+func (s Shape) layer(layer int) Shape {
+	s.SlidingWindow, s.Attention.LayerWindows = s.window(layer), nil
+	s.Layers = 1
+	return s
+}
+
+// newest are the indices of a step's t tokens, [B, t] int32, by the slots filled before it: see
+// stepIndex. Queries of cross-attention have that of the newest token, [B, 1]: they see all.
+func (s Shape) newest(start, length, counts *Node, t int) *Node {
+	if s.Attention.Cross {
+		return attend.TokenIndex(start, gx.AddScalar(length, t-1), 1)
+	}
+	return stepIndex(start, length, counts, t)
+}
+
+// view is what queries of a step see in a layer, by their indices position [B, t] int32.
+func (s Shape) view(window int, position *Node, m Masks) attend.View {
+	v := attend.View{Position: position, Window: window, Distances: len(s.Attention.Slopes) > 0}
+	v.Added, v.All = m.added(), m.Visible != nil
+	if m.Tree != nil {
+		v = v.Branch(m.Tree)
+	}
+	return v
+}
+
+// prompt is a layer's attention over a prompt that it holds nothing before: queries [B, H, t, D],
+// keys and values [B, K, T, D].
+func (s Shape) prompt(layer int, queries, keys, values, start *Node, m Masks) *Node {
+	zero := gx.Scalar(start.Graph(), dtypes.Int32, 0)
+	index := attend.TokenIndex(start, zero, dims(keys)[2])
+	position := index
+	if s.Attention.Cross {
+		position = s.newest(start, zero, nil, dims(keys)[2])
+	}
+	return s.scores().Prompt(queries, keys, values, index, s.view(s.window(layer), position, m))
 }
 
 // checkSlopes panics where queries have another number of heads than slopes.

@@ -14,19 +14,30 @@ import (
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
-// attentionCases are models that attend in another way than Llama. Each runs over every cache. The
+// attentionCases are models and masks of steps that are not Llama's. Each runs over every cache. The
 // first has all at once, and stands for the others outside of --all.
 var attentionCases = []struct {
 	name   string
 	change func(s *Shape)
+	masks  *testMasks // of the prompt and of the second token
+	tree   bool       // the chunk is a tree
 }{
-	{"all at once", func(s *Shape) {
+	{name: "all at once", masks: &testMasks{visible: true, bias: true}, tree: true, change: func(s *Shape) {
 		s.Attention = Attention{Scale: 0.3, SoftCap: 2, Slopes: []float64{0.5, 0.25, 0.125, 0}}
-		s.SlidingWindow = 60
+		// half of the suite's caches have two layers
+		s.Attention.LayerWindows = []int{60, 7}[:s.Layers]
 	}},
-	{"scale", func(s *Shape) { s.Attention.Scale = 0.5 }},
-	{"soft cap", func(s *Shape) { s.Attention.SoftCap = 1.5 }},
-	{"slopes", func(s *Shape) { s.Attention.Slopes = ALiBiSlopes(suiteHeads) }},
+	{name: "scale", change: func(s *Shape) { s.Attention.Scale = 0.5 }},
+	{name: "soft cap", change: func(s *Shape) { s.Attention.SoftCap = 1.5 }},
+	{name: "slopes", change: func(s *Shape) { s.Attention.Slopes = ALiBiSlopes(suiteHeads) }},
+	{name: "mask", masks: &testMasks{visible: true}},
+	{name: "bias", masks: &testMasks{bias: true}},
+	{name: "mask and bias of all rows and queries", masks: &testMasks{visible: true, bias: true, shared: true}},
+	{name: "tree", tree: true},
+	{name: "windows of layers", change: func(s *Shape) {
+		s.Layers, s.Attention.LayerWindows = 2, []int{7, 0}
+	}},
+	{name: "tree in a window", tree: true, change: func(s *Shape) { s.SlidingWindow = 4 }},
 }
 
 // attentionCaches are caches of every kind, as few as that takes; the rest of the suite's run in
@@ -47,7 +58,7 @@ func TestAttentionOfModels(t *testing.T) {
 						testlane.Slow(t, "full precision stands for all")
 					}
 					t.Parallel()
-					c.attends(t, model.change)
+					c.attends(t, i)
 				})
 			}
 		})
@@ -55,15 +66,29 @@ func TestAttentionOfModels(t *testing.T) {
 }
 
 // attends compares a prompt, single tokens and a chunk with the oracle.
-func (c suiteCase) attends(t *testing.T, change func(s *Shape)) {
+func (c suiteCase) attends(t *testing.T, model int) {
 	t.Helper()
 	const prompt = 110
-	shape := c.shape(2, prompt+20)
-	change(&shape)
+	shape, m := c.shape(2, prompt+20), attentionCases[model]
+	if m.change != nil {
+		m.change(&shape)
+		if len(shape.Attention.LayerWindows) > 0 {
+			shape.SlidingWindow = 0
+		}
+	}
 	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, c.fitted(), shape), makeInputs(3, shape, suiteHeads, prompt+20, 0, 9))}
+	r.masks = m.masks
 	r.prompt(prompt)
 	r.requireAttention("prompt", prompt, func(layer int) oracle.Tensor { return r.uncached(layer, prompt) })
-	for _, n := range []int{1, 1, 3, 1} {
+	for i, n := range []int{1, 1, 5, 1} {
+		switch {
+		case i == 1:
+			r.masks = m.masks
+		case n > 1 && m.tree:
+			r.masks = &testMasks{tree: true, bias: m.masks != nil}
+		default:
+			r.masks = nil
+		}
 		before := r.held()
 		r.step(n)
 		// What is flushed at the start of a step is held as codes after it.
@@ -117,6 +142,11 @@ func TestAttentionRefused(t *testing.T) {
 		{"kvq.Attention.SoftCap: want 0 (none) or more, got -1", func(s *Shape) { s.Attention.SoftCap = -1 }},
 		{"kvq.Attention.SoftCap", func(s *Shape) { s.Attention.SoftCap = math.Inf(1) }},
 		{"a multiple of the 2 key/value heads, got 3", func(s *Shape) { s.Attention.Slopes = []float64{1, 2, 3} }},
+		{"kvq.Attention.LayerWindows: want one for each of 2 layers, got 3", func(s *Shape) { s.Attention.LayerWindows = []int{1, 2, 3} }},
+		{"want 0 (no limit) or more, got -4 for layer 1", func(s *Shape) { s.Attention.LayerWindows = []int{0, -4} }},
+		{"want SlidingWindow 0 beside it, got 5", func(s *Shape) { s.Attention.LayerWindows, s.SlidingWindow = []int{0, 4}, 5 }},
+		{"kvq.Attention.Cross: want no slopes and no windows", func(s *Shape) { s.Attention.Cross, s.SlidingWindow = true, 5 }},
+		{"kvq.Attention.Cross: want no slopes and no windows", func(s *Shape) { s.Attention.Cross, s.Attention.Slopes = true, []float64{1, 1} }},
 		{"got -1 for head 1", func(s *Shape) { s.Attention.Slopes = []float64{1, -1} }},
 	} {
 		shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 64, Capacity: 64, DType: dtypes.Float32}

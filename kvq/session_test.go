@@ -126,7 +126,7 @@ func tensorOf(dtype dtypes.DType, x []float32, dims ...int) *tensors.Tensor {
 	return tensors.FromFlatDataAndDimensions(x, dims...)
 }
 
-func converted[T any](x []float32, f func(float32) T) []T {
+func converted[S, T any](x []S, f func(S) T) []T {
 	out := make([]T, len(x))
 	for i, v := range x {
 		out[i] = f(v)
@@ -151,6 +151,7 @@ type session struct {
 	slots  int // filled so far
 	state  []*tensors.Tensor
 	out    []oracle.Tensor // of the last step, per layer [B, H, t, D]
+	masks  *testMasks      // of the steps to come; nil: none
 	graphs map[string]*Exec
 }
 
@@ -236,8 +237,11 @@ func (s *session) loadable() {
 // prompt starts the cache with the first t slots in one call.
 func (s *session) prompt(t int) {
 	s.t.Helper()
-	s.take(s.run("prompt", func(_, args []*Node) []*Node { return attendAll(s.plan.Init(args[0]), args[1:]) },
-		nil, append([]any{s.in.starts()}, s.in.tensors(0, t)...)...))
+	masks := s.masks
+	s.take(s.run("prompt"+masks.name(), func(_, args []*Node) []*Node {
+		c := s.plan.Init(args[0])
+		return attendAll(c, masks.ask(c, args[1:]))
+	}, nil, append([]any{s.in.starts()}, append(masks.tensors(s, t), s.in.tensors(0, t)...)...)...))
 	s.slots = t
 }
 
@@ -252,7 +256,11 @@ func (s *session) empty() {
 // step adds the next t slots in one call.
 func (s *session) step(t int) {
 	s.t.Helper()
-	s.take(s.run("step", func(state, args []*Node) []*Node { return attendAll(s.plan.From(state), args) }, s.state, s.in.tensors(s.slots, s.slots+t)...))
+	masks := s.masks
+	s.take(s.run("step"+masks.name(), func(state, args []*Node) []*Node {
+		c := s.plan.From(state)
+		return attendAll(c, masks.ask(c, args))
+	}, s.state, append(masks.tensors(s, t), s.in.tensors(s.slots, s.slots+t)...)...))
 	s.slots += t
 }
 
@@ -353,13 +361,24 @@ func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tenso
 			}
 		}
 	}
-	return s.scores(layer).Attention(q, k, v)
+	return s.scores(layer, t).Attention(q, k, v)
 }
 
-// scores is what the oracle is to know of the plan's attention in a layer.
-func (s *session) scores(layer int) oracle.Scores {
+// scores is what the oracle is to know of the plan's attention in a layer, and of the masks of the
+// last t slots.
+func (s *session) scores(layer, t int) oracle.Scores {
 	p := s.plan.Shape()
-	return oracle.Scores{Start: s.in.start, Window: p.SlidingWindow, Scale: p.Attention.Scale, SoftCap: p.Attention.SoftCap, Slopes: p.Attention.Slopes}
+	out := oracle.Scores{Start: s.in.start, Window: s.windowOf(layer), Scale: p.Attention.Scale, SoftCap: p.Attention.SoftCap, Slopes: p.Attention.Slopes}
+	s.masks.tell(s, t, &out)
+	return out
+}
+
+func (s *session) windowOf(layer int) int {
+	p := s.plan.Shape()
+	if len(p.Attention.LayerWindows) > 0 {
+		return p.Attention.LayerWindows[layer]
+	}
+	return p.SlidingWindow
 }
 
 // uncached is attention in float64 over the data itself: a model without a cache.

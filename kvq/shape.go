@@ -50,7 +50,7 @@ func (s Shape) validate() error {
 	if s.SlidingWindow < 0 {
 		return usererr.New("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)
 	}
-	if err := s.Attention.validate(s.KVHeads); err != nil {
+	if err := s.validateAttention(); err != nil {
 		return err
 	}
 	switch s.DType {

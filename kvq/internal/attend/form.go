@@ -42,6 +42,7 @@ type Query struct {
 	Largest    int // elements of the largest array of codes, scales or zero points
 
 	Queries dtypes.DType // of queries
+	Masked  bool         // the step has masks or a bias of its own
 	Asked   Form         // Auto, or one to take where it is possible
 }
 
@@ -122,6 +123,8 @@ func (q Query) noKernel() string {
 		return fmt.Sprintf("%d devices share the graph, the kernel is for one", q.Devices)
 	case d.Major > 0 && !d.Compute(KernelMajor, KernelMinor):
 		return fmt.Sprintf("compute capability %d.%d, the kernel needs %d.%d or newer", d.Major, d.Minor, KernelMajor, KernelMinor)
+	case q.Masked:
+		return "a mask or a bias of the step's own, which the kernel does not read"
 	case q.Largest > math.MaxInt32:
 		return fmt.Sprintf("an array of %d elements, the kernel counts up to %d", q.Largest, math.MaxInt32)
 	case q.Queries != dtypes.Float32 && q.Queries != dtypes.Float16 && q.Queries != dtypes.BFloat16:

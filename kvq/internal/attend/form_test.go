@@ -80,6 +80,8 @@ func TestChoose(t *testing.T) {
 		{"a head dimension of 16", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 16, 16) }, Words, "head dimension 16"},
 		{"a head dimension of 512", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 32, 512) }, Words, "head dimension 512"},
 		{"queries of float64", func(q *Query) { q.Queries = dtypes.Float64 }, Words, "queries of float64"},
+		{"a mask of the step's own", func(q *Query) { q.Masked = true }, Words, "a mask or a bias"},
+		{"a mask of the step's own, asked for the kernel", func(q *Query) { q.Masked, q.Asked = true, Kernel }, Words, "a mask or a bias"},
 		{"an array too large to count", func(q *Query) { q.Largest = math.MaxInt32 + 1 }, Words, "an array of 2147483648"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

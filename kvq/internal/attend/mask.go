@@ -19,7 +19,11 @@ const Masked = -1e30
 //	index [B, N] int32 of stored tokens, position [B, t] int32 of the queries, both counted from the
 //	row's first real token -> [B, t, N] float32
 func Mask(index, position *Node, slidingWindow int) *Node {
-	visible := visibleTokens(index, position, slidingWindow)
+	return MaskOf(visibleTokens(index, position, slidingWindow))
+}
+
+// MaskOf is what is added to scores: 0 where visible, else Masked.
+func MaskOf(visible *Node) *Node {
 	shape := shapes.Make(dtypes.Float32, visible.Shape().Dimensions...)
 	g := visible.Graph()
 	return Where(visible, gx.Zeros(g, shape), gx.Fill(g, shape, Masked))
@@ -53,10 +57,13 @@ func TokenIndex(start, first *Node, t int) *Node {
 }
 
 // FoldMask repeats a mask [B, t, N] for the q queries that share a key/value head, [B, 1, Q, N]. A
-// mask [B, H, t, N], one for each query head, becomes [B, K, Q, N].
+// mask [B, H, t, N], one for each query head, becomes [B, K, Q, N]. A mask of one token is that of
+// all.
 func FoldMask(mask *Node, kvHeads, q int) *Node {
 	if mask.Rank() == 4 {
-		return Reshape(mask, mask.Shape().Dim(0), kvHeads, q, mask.Shape().Dim(3))
+		d := dims(mask)
+		mask = gx.BroadcastToDims(mask, d[0], d[1], kvHeads*q/d[1], d[3])
+		return Reshape(mask, d[0], kvHeads, q, d[3])
 	}
 	b, t, n := mask.Shape().Dim(0), mask.Shape().Dim(1), mask.Shape().Dim(2)
 	return Reshape(gx.BroadcastToDims(Reshape(mask, b, 1, t, n), b, q/t, t, n), b, 1, q, n)

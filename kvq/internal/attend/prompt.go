@@ -31,10 +31,10 @@ func (s Scores) Prompt(queries, keys, values, index *Node, view View) *Node {
 		append([]*Node{zero(), queries, index, queries, keys, values}, view.nodes(index)...),
 		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(g, dtypes.Int32, blocks)) },
 		func(st []*Node) []*Node {
-			i, out, index, queries, keys, values := st[0], st[1], st[2], st[3], st[4], st[5]
+			i, out, carried, queries, keys, values := st[0], st[1], st[2], st[3], st[4], st[5]
 			from := Min(gx.MulScalar(i, PromptBlock), gx.Scalar(g, dtypes.Int32, t-PromptBlock))
 			q := gx.DynamicSlice(queries, []*Node{zero(), zero(), from, zero()}, []int{b, h, PromptBlock, d})
-			o := s.promptBlock(q, keys, values, index, view.take(index, st[6:]).queries(from, PromptBlock))
+			o := s.promptBlock(q, keys, values, carried, view.take(index, carried, st[6:]).queries(from, PromptBlock))
 			out = DynamicUpdateSlice(out, o, []*Node{zero(), zero(), from, zero()})
 			return append([]*Node{gx.AddScalar(i, 1), out}, st[2:]...)
 		})
