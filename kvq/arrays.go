@@ -113,9 +113,9 @@ func (p *Plan) arrays() []array {
 	out := []array{length, fixed("start", roleStart, s.Batch)}
 	if !p.config.Quantized() {
 		for layer := range s.Layers {
-			for _, name := range []string{"keys", "values"} {
-				shape := shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, s.HeadDim) // [K*B, C, D]
-				out = append(out, array{name: fmt.Sprintf("layer%d.%s", layer, name), role: roleExact, shape: shape, tokens: 1, heads: 0})
+			for _, side := range s.sides() {
+				shape := shapes.Make(s.DType, s.KVHeads*s.Batch, s.Capacity, side.dim) // [K*B, C, D]
+				out = append(out, array{name: fmt.Sprintf("layer%d.%s", layer, side.name), role: roleExact, shape: shape, tokens: 1, heads: 0})
 			}
 		}
 		return out
@@ -131,13 +131,21 @@ func (p *Plan) arrays() []array {
 	return out
 }
 
+// side is keys or values.
+type side struct {
+	name string
+	dim  int // elements of a head
+}
+
+func (s Shape) sides() []side { return []side{{"keys", s.HeadDim}, {"values", s.valueDim()}} }
+
 // layerArrays are those of one layer of a quantized cache.
 func (p *Plan) layerArrays(layer int) []array {
 	var out []array
 	s, l := p.shape, p.layers[layer]
-	exact := shapes.Make(s.DType, s.Batch, s.KVHeads, p.exactSlots(), s.HeadDim)
-	for _, name := range []string{"keys", "values"} {
-		out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", layer, name), role: roleExact, shape: exact, tokens: -1, heads: 1})
+	for _, side := range s.sides() {
+		exact := shapes.Make(s.DType, s.Batch, s.KVHeads, p.exactSlots(), side.dim)
+		out = append(out, array{name: fmt.Sprintf("layer%d.exact.%s", layer, side.name), role: roleExact, shape: exact, tokens: -1, heads: 1})
 	}
 	for _, side := range []struct {
 		name   string

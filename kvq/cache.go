@@ -89,12 +89,13 @@ type Cache interface {
 
 // LayerCache is one layer of a [Cache] in the step under way.
 type LayerCache interface {
-	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D]. t is
-	// the same for all layers of a step.
+	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D] (or in
+	// the order of [Shape].Layout; values may have another D). t is the same for all layers of a
+	// step.
 	Append(keys, values *Node)
 
 	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached
-	// and, causally, at one another. It returns [B, H, t, D] in the dtype of the queries. H is a
+	// and, causally, at one another. It returns [B, H, t, D of values] in the dtype of the queries. H is a
 	// multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by
 	// 1/sqrt(D), or made as [Shape].Attention says.
 	Attend(queries *Node) *Node

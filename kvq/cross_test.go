@@ -132,7 +132,7 @@ func (c suiteCase) crosses(t *testing.T) {
 
 // keysAndValues are those of n slots as the data says, [B, K, n, D].
 func (in *inputs) keysAndValues(layer, n int) (k, v oracle.Tensor) {
-	k, v = oracle.NewTensor(len(in.rows), in.kvHeads, n, in.dim), oracle.NewTensor(len(in.rows), in.kvHeads, n, in.dim)
+	k, v = oracle.NewTensor(len(in.rows), in.kvHeads, n, in.dim), oracle.NewTensor(len(in.rows), in.kvHeads, n, in.valueDim)
 	for b, row := range in.rows {
 		for slot := in.start[b]; slot < n; slot++ {
 			for head := range in.kvHeads {

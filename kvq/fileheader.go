@@ -31,6 +31,8 @@ type fileShape struct {
 	Layers, Batch, KVHeads, HeadDim, Capacity, SlidingWindow int
 	DType                                                    string
 
+	ValueDim   int        `json:",omitempty"`
+	Layout     Layout     `json:",omitempty"`
 	Attention  *Attention `json:",omitempty"`
 	OwnLengths bool       `json:",omitempty"`
 }
@@ -38,7 +40,7 @@ type fileShape struct {
 // ofFile is s as a file has it.
 func (s Shape) ofFile() fileShape {
 	out := fileShape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity,
-		SlidingWindow: s.SlidingWindow, DType: fileDTypes[s.DType], OwnLengths: s.OwnLengths}
+		SlidingWindow: s.SlidingWindow, DType: fileDTypes[s.DType], ValueDim: s.ValueDim, Layout: s.Layout, OwnLengths: s.OwnLengths}
 	if !reflect.ValueOf(s.Attention).IsZero() {
 		out.Attention = &s.Attention
 	}
@@ -124,7 +126,7 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 		return nil, usererr.New("shape: %v", err)
 	}
 	shape := Shape{Layers: s.Layers, Batch: s.Batch, KVHeads: s.KVHeads, HeadDim: s.HeadDim, Capacity: s.Capacity, SlidingWindow: s.SlidingWindow,
-		OwnLengths: s.OwnLengths}
+		ValueDim: s.ValueDim, Layout: s.Layout, OwnLengths: s.OwnLengths}
 	if s.Attention != nil {
 		shape.Attention = *s.Attention
 	}
@@ -136,7 +138,7 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 	if s.Layers > entries {
 		return nil, usererr.New("want the arrays of %d layers, got %d arrays", s.Layers, entries-1)
 	}
-	for _, n := range []int{s.Batch, s.KVHeads, s.HeadDim, s.Capacity, s.SlidingWindow, config.ResidualLength, config.Sinks,
+	for _, n := range []int{s.Batch, s.KVHeads, s.HeadDim, s.Capacity, s.SlidingWindow, s.ValueDim, config.ResidualLength, config.Sinks,
 		config.QGroupSize, config.QGroupSizeKey, config.QGroupSizeValue} {
 		if n > math.MaxInt32 {
 			return nil, usererr.New("want sizes of at most %d, got %d", math.MaxInt32, n)

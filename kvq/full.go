@@ -1,6 +1,7 @@
 package kvq
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -184,11 +185,14 @@ func checkAppend(kind string, s Shape, step, layer int, keys, values *Node) int 
 		exceptions.Panicf("kvq.Append: layer %d, the %s cache holds layers 0 to %d", layer, kind, s.Layers-1)
 	}
 	if keys.Rank() != 4 || keys.Shape().Dim(0) != s.Batch || keys.Shape().Dim(1) != s.KVHeads || keys.Shape().Dim(3) != s.HeadDim {
-		exceptions.Panicf("kvq.Append: keys %s, want [%d, %d, t, %d] (batch, key/value heads, new tokens, head dim)",
-			keys.Shape(), s.Batch, s.KVHeads, s.HeadDim)
+		exceptions.Panicf("kvq.Append: keys %s, want %s", s.Layout.shown(keys),
+			s.Layout.order(fmt.Sprint(s.Batch), fmt.Sprint(s.KVHeads), "t", fmt.Sprint(s.HeadDim), "key/value heads", "new tokens"))
 	}
-	if !values.Shape().Equal(keys.Shape()) {
-		exceptions.Panicf("kvq.Append: values %s, want the shape of the keys %s", values.Shape(), keys.Shape())
+	if want := shapes.Make(keys.DType(), s.Batch, s.KVHeads, dims(keys)[2], s.valueDim()); !values.Shape().Equal(want) {
+		if s.ValueDim > 0 {
+			exceptions.Panicf("kvq.Append: values %s, want those of the keys %s with %d elements", s.Layout.shown(values), s.Layout.shown(keys), s.ValueDim)
+		}
+		exceptions.Panicf("kvq.Append: values %s, want the shape of the keys %s", s.Layout.shown(values), s.Layout.shown(keys))
 	}
 	t := keys.Shape().Dim(2)
 	if t > s.Capacity {
@@ -218,8 +222,12 @@ func checkAttend(s Shape, step int, fresh bool, queries *Node) {
 		step = q.Dim(2) // any number
 	}
 	if q.Rank() != 4 || q.Dim(0) != s.Batch || q.Dim(1)%s.KVHeads != 0 || q.Dim(2) != step || q.Dim(3) != s.HeadDim {
-		exceptions.Panicf("kvq.Attend: queries %s, want [%d, a multiple of %d, %d, %d] (batch, query heads, the appended tokens, head dim)",
-			q, s.Batch, s.KVHeads, step, s.HeadDim)
+		tokens, which := fmt.Sprint(step), "the appended tokens"
+		if cross {
+			tokens, which = "t", "tokens"
+		}
+		exceptions.Panicf("kvq.Attend: queries %s, want %s", s.Layout.shown(queries),
+			s.Layout.order(fmt.Sprint(s.Batch), fmt.Sprintf("a multiple of %d", s.KVHeads), tokens, fmt.Sprint(s.HeadDim), "query heads", which))
 	}
 	s.Attention.checkSlopes(q.Dim(1))
 }

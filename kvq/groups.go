@@ -11,7 +11,7 @@ import "github.com/kvqbook/kvqbook/kvq/internal/codes"
 //
 // For keys, a divisor of at least half that size is taken before one whose codes would share words
 // with those of the next group: such words have to be unpacked (100: 20 with 4 bits, and not 25).
-func (c Config) For(headDim int) Config { return c.fit(headDim, true, true) }
+func (c Config) For(headDim int) Config { return c.fit(headDim, headDim, true, true) }
 
 // GroupSizes returns how many values of keys and of values share a scale, defaults filled in.
 func (c Config) GroupSizes() (key, value int) {
@@ -19,12 +19,12 @@ func (c Config) GroupSizes() (key, value int) {
 }
 
 // fitted is the configuration as [New] takes it: sizes that nobody chose for this head dimension
-// are those of For.
-func (c Config) fitted(headDim int) Config {
+// are those of For, of keys and of values each for its own.
+func (c Config) fitted(keyDim, valueDim int) Config {
 	if c.isNamed() {
-		return c.For(headDim)
+		return c.fit(keyDim, valueDim, true, true)
 	}
-	return c.fit(headDim, c.QGroupSizeKey == 0 && c.QGroupSize == 0, c.QGroupSizeValue == 0 && c.QGroupSize == 0)
+	return c.fit(keyDim, valueDim, c.QGroupSizeKey == 0 && c.QGroupSize == 0, c.QGroupSizeValue == 0 && c.QGroupSize == 0)
 }
 
 // isNamed tells whether this is the tutorial's configuration or a preset, unchanged.
@@ -38,17 +38,17 @@ func (c Config) isNamed() bool {
 }
 
 // fit is For of keys, of values or of both.
-func (c Config) fit(headDim int, keys, values bool) Config {
-	if !c.Quantized() || headDim < 1 {
+func (c Config) fit(keyDim, valueDim int, keys, values bool) Config {
+	if !c.Quantized() || min(keyDim, valueDim) < 1 {
 		return c
 	}
 	k, v := c.settings(true), c.settings(false)
 	key, value := k.group, v.group
 	if keys {
-		key = k.fittingGroup(headDim)
+		key = k.fittingGroup(keyDim)
 	}
 	if values {
-		value = v.fittingGroup(headDim)
+		value = v.fittingGroup(valueDim)
 	}
 	switch {
 	case key == k.group && value == v.group:

@@ -176,7 +176,7 @@ func (h hostState) exactToken(prefix string, row, slot int) (keys, values [][]fl
 	read := func(a hostArray) (out [][]float64) {
 		for head := range h.plan.Shape().KVHeads {
 			out = append(out, nil)
-			for d := range h.plan.Shape().HeadDim {
+			for d := range a.dims[len(a.dims)-1] {
 				if len(a.dims) == 3 { // rows and heads are one axis
 					out[head] = append(out[head], a.at(head*h.plan.Shape().Batch+row, slot, d))
 					continue
@@ -200,7 +200,7 @@ type decodedBlock struct {
 func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *decodedBlock {
 	part := func(name string) hostArray { return h.arrays[fmt.Sprintf("layer%d.%s.%s", layer, sideName(s), name)] }
 	packed, scales, zeros := part("codes"), part("scales"), part("zeros")
-	dim := h.plan.Shape().HeadDim
+	dim := s.HeadDim
 	_, lanes := s.Matrix()
 	// what the codes stand for, before scale and zero point; a lane is a token of keys, a channel
 	// of values

@@ -16,14 +16,22 @@ type oneLayer struct {
 		appendTo(layer int, keys, values *Node)
 		attendTo(layer int, queries *Node) *Node
 	}
-	layer int
+	layout Layout
+	layer  int
 }
 
-func (l oneLayer) Append(keys, values *Node)  { l.cache.appendTo(l.layer, keys, values) }
-func (l oneLayer) Attend(queries *Node) *Node { return l.cache.attendTo(l.layer, queries) }
+func (l oneLayer) Append(keys, values *Node) {
+	l.cache.appendTo(l.layer, l.layout.swap(keys), l.layout.swap(values))
+}
 
-func (c *fullCache) Layer(layer int) LayerCache      { return oneLayer{c, layer} }
-func (c *quantizedCache) Layer(layer int) LayerCache { return oneLayer{c, layer} }
+func (l oneLayer) Attend(queries *Node) *Node {
+	return l.layout.swap(l.cache.attendTo(l.layer, l.layout.swap(queries)))
+}
+
+func (c *fullCache) Layer(layer int) LayerCache { return oneLayer{c, c.shape.Layout, layer} }
+func (c *quantizedCache) Layer(layer int) LayerCache {
+	return oneLayer{c, c.plan.shape.Layout, layer}
+}
 
 // part is one layer, taken out of a cache for a step, as the inputs and results of a function.
 type part struct {

@@ -85,6 +85,6 @@ func (p *Plan) BitsPerValue() float64 {
 		return float64(8 * p.shape.DType.Size())
 	}
 	m := p.Memory()
-	values := 2 * int64(p.shape.Layers) * int64(p.shape.Batch) * int64(p.shape.KVHeads) * int64(p.codeSlots) * int64(p.shape.HeadDim)
+	values := int64(p.shape.Layers) * int64(p.shape.Batch) * int64(p.shape.KVHeads) * int64(p.codeSlots) * int64(p.shape.HeadDim+p.shape.valueDim())
 	return 8 * float64(m.Codes+m.Scales+m.Zeros) / float64(values)
 }

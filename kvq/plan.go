@@ -40,7 +40,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err := shape.validate(); err != nil {
 		return nil, err
 	}
-	r, err := config.resolve(shape.HeadDim)
+	r, err := config.resolveSides(shape.HeadDim, shape.valueDim())
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +48,14 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err := checkLayers(r.layers, shape.Layers); err != nil {
 		return nil, err
 	}
-	shape.Attention = shape.Attention.clone()
+	shape = shape.plain()
 	p := &Plan{config: config, shape: shape}
 	if !config.Quantized() {
 		return p, nil
 	}
 	p.unit = 1
 	for layer := range shape.Layers {
-		l := layerPlan{r.settings(true, layer).format(shape.HeadDim), r.settings(false, layer).format(shape.HeadDim)}
+		l := layerPlan{r.settings(true, layer).format(shape.HeadDim), r.settings(false, layer).format(shape.valueDim())}
 		for _, f := range []codes.Format{l.key, l.value} {
 			if f.PerChannel {
 				p.unit = max(p.unit, f.Group)

@@ -3,6 +3,8 @@ package kvq_test
 import (
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +26,7 @@ var attentionCases = []struct {
 }{
 	{name: "all at once", masks: &testMasks{visible: true, bias: true}, tree: true, change: func(s *Shape) {
 		s.Attention = Attention{Scale: 0.3, SoftCap: 2, Slopes: []float64{0.5, 0.25, 0.125, 0}}
+		s.ValueDim, s.Layout = s.HeadDim/2, BSHD
 		// half of the suite's caches have two layers
 		s.Attention.LayerWindows = []int{60, 7}[:s.Layers]
 	}},
@@ -34,6 +37,9 @@ var attentionCases = []struct {
 	{name: "bias", masks: &testMasks{bias: true}},
 	{name: "mask and bias of all rows and queries", masks: &testMasks{visible: true, bias: true, shared: true}},
 	{name: "tree", tree: true},
+	{name: "smaller values", change: func(s *Shape) { s.ValueDim = s.HeadDim / 2 }},
+	{name: "larger values", change: func(s *Shape) { s.ValueDim = 2 * s.HeadDim }},
+	{name: "GoMLX's layout", change: func(s *Shape) { s.Layout = BSHD }},
 	{name: "windows of layers", change: func(s *Shape) {
 		s.Layers, s.Attention.LayerWindows = 2, []int{7, 0}
 	}},
@@ -80,7 +86,7 @@ func (c suiteCase) attends(t *testing.T, model int) {
 	r.masks = m.masks
 	r.prompt(prompt)
 	r.requireAttention("prompt", prompt, func(layer int) oracle.Tensor { return r.uncached(layer, prompt) })
-	for i, n := range []int{1, 1, 5, 1} {
+	for i, n := range []int{1, 1, suiteHeads, 1} {
 		switch {
 		case i == 1:
 			r.masks = m.masks
@@ -147,6 +153,8 @@ func TestAttentionRefused(t *testing.T) {
 		{"want SlidingWindow 0 beside it, got 5", func(s *Shape) { s.Attention.LayerWindows, s.SlidingWindow = []int{0, 4}, 5 }},
 		{"kvq.Attention.Cross: want no slopes and no windows", func(s *Shape) { s.Attention.Cross, s.SlidingWindow = true, 5 }},
 		{"kvq.Attention.Cross: want no slopes and no windows", func(s *Shape) { s.Attention.Cross, s.Attention.Slopes = true, []float64{1, 1} }},
+		{"kvq.Shape.ValueDim: want 0 (HeadDim) or more, got -8", func(s *Shape) { s.ValueDim = -8 }},
+		{`kvq.Shape.Layout: want "BHSD" or "BSHD", got "BDSH"`, func(s *Shape) { s.Layout = "BDSH" }},
 		{"got -1 for head 1", func(s *Shape) { s.Attention.Slopes = []float64{1, -1} }},
 	} {
 		shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 64, Capacity: 64, DType: dtypes.Float32}
@@ -164,5 +172,48 @@ func TestPlanKeepsItsShape(t *testing.T) {
 	slopes[0] = 7
 	if got := plan.Shape().Attention.Slopes[0]; got != 1 {
 		t.Errorf("slope %v, want 1", got)
+	}
+}
+
+// A saved cache has the model's attention with it, and goes on as before.
+func TestFileHasAttention(t *testing.T) {
+	shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 8, ValueDim: 4, Capacity: 16, DType: dtypes.Float32, Layout: BSHD}
+	shape.Attention = Attention{Scale: 0.5, SoftCap: 30, Slopes: []float64{1, 0.5}, LayerWindows: []int{4, 0}}
+	plan := newPlan(t, Config{}, shape)
+	s := newSession(t, plan, makeInputs(1, shape, 2, 16, 0))
+	s.empty()
+	path := filepath.Join(t.TempDir(), "cache")
+	if err := Save(path, plan, s.state); err != nil {
+		t.Fatal(err)
+	}
+	loaded, _, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := loaded.Shape(); !got.Equal(shape) {
+		t.Errorf("%+v, want %+v", got, shape)
+	}
+	if got := loaded.Shape(); got.Equal(Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 8, ValueDim: 4, Capacity: 16, DType: dtypes.Float32, Layout: BSHD}) {
+		t.Error("a shape without attention is said to be equal")
+	}
+}
+
+// What was always so is written as it always was: older programs read such files.
+func TestFileOfPlainShape(t *testing.T) {
+	shape := Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 8, Capacity: 16, DType: dtypes.Float32, ValueDim: 8, Layout: BHSD}
+	plan := newPlan(t, Config{}, shape)
+	s := newSession(t, plan, makeInputs(1, shape, 1, 16, 0))
+	s.empty()
+	path := filepath.Join(t.TempDir(), "cache")
+	if err := Save(path, plan, s.state); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{\"Layers\":1,\"Batch\":1,\"KVHeads\":1,\"HeadDim\":8,\"Capacity\":16,\"SlidingWindow\":0,\"DType\":\"F32\"}`
+	if !strings.Contains(string(data), want) {
+		t.Errorf("the header has no %s: %.700q", want, data)
 	}
 }

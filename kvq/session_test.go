@@ -25,26 +25,28 @@ type rowData struct{ queries, keys, values [][][][]float32 }
 // inputs is the data of a batch. Row b begins with start[b] slots of padding, which carry values of
 // their own that must not matter.
 type inputs struct {
-	layers, heads, kvHeads, dim int
-	dtype                       dtypes.DType
-	start                       []int
-	rows                        []rowData
-	padding                     float32 // what padding slots hold
+	layers, heads, kvHeads int
+	dim, valueDim          int
+	layout                 Layout
+	dtype                  dtypes.DType
+	start                  []int
+	rows                   []rowData
+	padding                float32 // what padding slots hold
 }
 
 // makeInputs draws data for slots slots a row. Keys have channels of different size, as real ones
 // do.
 func makeInputs(seed uint64, s Shape, heads, slots int, start ...int) *inputs {
-	in := &inputs{layers: s.Layers, heads: heads, kvHeads: s.KVHeads, dim: s.HeadDim, dtype: s.DType, start: start, padding: 1e4}
+	in := &inputs{layers: s.Layers, heads: heads, kvHeads: s.KVHeads, dim: s.HeadDim, valueDim: valueDim(s), layout: s.Layout, dtype: s.DType, start: start, padding: 1e4}
 	for row := range start {
 		rng := rand.New(rand.NewPCG(seed, uint64(row)))
-		draw := func(heads int, size func(d int) float64) [][][][]float32 {
+		draw := func(heads, dim int, size func(d int) float64) [][][][]float32 {
 			out := make([][][][]float32, s.Layers)
 			for layer := range out {
 				for range slots - start[row] {
 					var token [][]float32
 					for range heads {
-						x := make([]float32, s.HeadDim)
+						x := make([]float32, dim)
 						for d := range x {
 							x[d] = roundedTo(s.DType, float32(rng.NormFloat64()*size(d)))
 						}
@@ -56,9 +58,17 @@ func makeInputs(seed uint64, s Shape, heads, slots int, start ...int) *inputs {
 			return out
 		}
 		one := func(int) float64 { return 1 }
-		in.rows = append(in.rows, rowData{draw(heads, one), draw(s.KVHeads, func(d int) float64 { return float64(1+d%4) / 3 }), draw(s.KVHeads, one)})
+		in.rows = append(in.rows, rowData{draw(heads, s.HeadDim, one), draw(s.KVHeads, s.HeadDim, func(d int) float64 { return float64(1+d%4) / 3 }), draw(s.KVHeads, valueDim(s), one)})
 	}
 	return in
+}
+
+// valueDim is the number of elements of a value.
+func valueDim(s Shape) int {
+	if s.ValueDim > 0 {
+		return s.ValueDim
+	}
+	return s.HeadDim
 }
 
 func roundedTo(dtype dtypes.DType, x float32) float32 {
@@ -91,26 +101,39 @@ func (in *inputs) tensors(from, to int) []any {
 	var out []any
 	for layer := range in.layers {
 		for _, part := range []struct {
-			heads int
-			of    func(r rowData) [][][]float32
+			heads, dim int
+			of         func(r rowData) [][][]float32
 		}{
-			{in.heads, func(r rowData) [][][]float32 { return r.queries[layer] }},
-			{in.kvHeads, func(r rowData) [][][]float32 { return r.keys[layer] }},
-			{in.kvHeads, func(r rowData) [][][]float32 { return r.values[layer] }},
+			{in.heads, in.dim, func(r rowData) [][][]float32 { return r.queries[layer] }},
+			{in.kvHeads, in.dim, func(r rowData) [][][]float32 { return r.keys[layer] }},
+			{in.kvHeads, in.valueDim, func(r rowData) [][][]float32 { return r.values[layer] }},
 		} {
 			var flat []float32
-			for b, r := range in.rows {
+			add := func(b, head, slot int) {
+				if index := slot - in.start[b]; index >= 0 {
+					flat = append(flat, part.of(in.rows[b])[index][head]...)
+				} else {
+					flat = append(flat, slices.Repeat([]float32{in.padding}, part.dim)...)
+				}
+			}
+			axes := []int{len(in.rows), part.heads, to - from, part.dim}
+			for b := range in.rows {
+				if in.layout == BSHD {
+					axes[1], axes[2] = to-from, part.heads
+					for slot := from; slot < to; slot++ {
+						for head := range part.heads {
+							add(b, head, slot)
+						}
+					}
+					continue
+				}
 				for head := range part.heads {
 					for slot := from; slot < to; slot++ {
-						if index := slot - in.start[b]; index >= 0 {
-							flat = append(flat, part.of(r)[index][head]...)
-						} else {
-							flat = append(flat, slices.Repeat([]float32{in.padding}, in.dim)...)
-						}
+						add(b, head, slot)
 					}
 				}
 			}
-			out = append(out, tensorOf(in.dtype, flat, len(in.rows), part.heads, to-from, in.dim))
+			out = append(out, tensorOf(in.dtype, flat, axes...))
 		}
 	}
 	return out
@@ -221,9 +244,27 @@ func (s *session) take(results []*tensors.Tensor) {
 	s.out, s.state = nil, results[layers:]
 	for _, x := range results[:layers] {
 		a := hostArrayOf(s.t, x)
-		s.out = append(s.out, oracle.Tensor{Shape: a.dims, Data: a.floats})
+		out := oracle.Tensor{Shape: a.dims, Data: a.floats}
+		if s.in.layout == BSHD {
+			out = swapped(out)
+		}
+		s.out = append(s.out, out)
 	}
 	s.loadable()
+}
+
+// swapped exchanges axes 1 and 2 of four.
+func swapped(x oracle.Tensor) oracle.Tensor {
+	d := x.Shape
+	out := oracle.NewTensor(d[0], d[2], d[1], d[3])
+	for i := range d[0] {
+		for j := range d[1] {
+			for k := range d[2] {
+				copy(out.Row(i, k, j), x.Row(i, j, k))
+			}
+		}
+	}
+	return out
 }
 
 // loadable asks that every state which a test reaches is one that [Load] takes from a file.
@@ -337,7 +378,7 @@ func (s *session) expected(layer, t int, held []map[int]*heldToken) oracle.Tenso
 	s.t.Helper()
 	p := s.plan.Shape()
 	q := oracle.NewTensor(p.Batch, s.in.heads, t, p.HeadDim)
-	k, v := oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim), oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim)
+	k, v := oracle.NewTensor(p.Batch, p.KVHeads, s.slots, p.HeadDim), oracle.NewTensor(p.Batch, p.KVHeads, s.slots, s.in.valueDim)
 	for b, data := range s.in.rows {
 		for slot := s.in.start[b]; slot < s.slots; slot++ {
 			index := slot - s.in.start[b]

@@ -15,13 +15,18 @@ type resolved struct {
 
 // resolve checks the configuration for heads of headDim elements, its groups fitted to them.
 func (c Config) resolve(headDim int) (r resolved, err error) {
+	return c.resolveSides(headDim, headDim)
+}
+
+// resolveSides is resolve for keys and values of other dimensions.
+func (c Config) resolveSides(keyDim, valueDim int) (r resolved, err error) {
 	if c.Backend == Full {
 		if c != (Config{}) {
 			return r, usererr.New("kvq.Config: a full-precision cache (no Backend) takes no other settings, got %+v", c)
 		}
 		return r, nil
 	}
-	c = c.fitted(headDim)
+	c = c.fitted(keyDim, valueDim)
 	r = resolved{Config: c, backend: c.Backend.find()}
 	if r.backend == nil {
 		return r, usererr.New("kvq.Config.Backend: want %s, got %q", usererr.OneOf(backendNames()), c.Backend)
@@ -37,8 +42,11 @@ func (c Config) resolve(headDim int) (r resolved, err error) {
 		return r, err
 	}
 	for _, layer := range append([]layerBits{{first: anyLayer, last: anyLayer}}, r.layers...) {
-		for _, keys := range []bool{true, false} {
-			if err := r.settings(keys, layer.first).check(r.backend, policy, headDim); err != nil {
+		for _, side := range []struct {
+			keys bool
+			dim  int
+		}{{true, keyDim}, {false, valueDim}} {
+			if err := r.settings(side.keys, layer.first).check(r.backend, policy, side.dim); err != nil {
 				return r, err
 			}
 		}

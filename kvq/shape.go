@@ -7,12 +7,17 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Shape says what a cache is for. All fields down to DType are required.
+// Shape says what a cache is for. Layers, Batch, KVHeads, HeadDim, Capacity and DType are required.
 type Shape struct {
 	Layers  int // decoder layers
 	Batch   int // B, rows
 	KVHeads int // K, key/value heads
-	HeadDim int // D, elements of a head
+	HeadDim int // D, elements of a head of queries, keys and values
+
+	// ValueDim is how many elements a value has, where it is not HeadDim, as in DeepSeek's MLA
+	// (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1: 192 and 128); 0 = HeadDim. Where the two
+	// differ, the kernel for CUDA does not run: single tokens attend by words.
+	ValueDim int
 
 	// Capacity is the number of token slots of a row, padding included. A [Session] grows a full
 	// cache; in a graph, attention past it is NaN: grow the cache first, see [Plan.Grow].
@@ -25,6 +30,10 @@ type Shape struct {
 	// Mistral; 0 = no limit.
 	SlidingWindow int
 
+	// Layout is the order of axes in which the model hands over queries, keys and values, and gets
+	// outputs; empty = BHSD. The cache itself lies the same for both.
+	Layout Layout
+
 	// Attention is how the model makes scores of queries and keys; its zero value is Llama's way.
 	Attention Attention
 
@@ -33,6 +42,26 @@ type Shape struct {
 	// [Cache.NewTokens] and [Cache.Insert]. Without it all rows grow together, and a new token of
 	// all rows is written at once.
 	OwnLengths bool
+}
+
+// valueDim is the number of elements of a value.
+func (s Shape) valueDim() int {
+	if s.ValueDim > 0 {
+		return s.ValueDim
+	}
+	return s.HeadDim
+}
+
+// plain is the shape without memory that others hold, and with one way to say the same.
+func (s Shape) plain() Shape {
+	s.Attention = s.Attention.clone()
+	if s.ValueDim == s.HeadDim {
+		s.ValueDim = 0
+	}
+	if s.Layout == BHSD {
+		s.Layout = ""
+	}
+	return s
 }
 
 // Equal tells whether two shapes are the same.
@@ -46,6 +75,12 @@ func (s Shape) validate() error {
 		if f.value < 1 {
 			return usererr.New("kvq.Shape.%s: want at least 1, got %d", f.name, f.value)
 		}
+	}
+	if s.ValueDim < 0 {
+		return usererr.New("kvq.Shape.ValueDim: want 0 (HeadDim) or more, got %d", s.ValueDim)
+	}
+	if err := s.Layout.validate(); err != nil {
+		return err
 	}
 	if s.SlidingWindow < 0 {
 		return usererr.New("kvq.Shape.SlidingWindow: want 0 (no limit) or more, got %d", s.SlidingWindow)

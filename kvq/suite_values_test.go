@@ -140,7 +140,7 @@ func checkBitsUsed(t *testing.T, r *recording) {
 			}
 			codeBits := float64(bits)
 			if !s.Packed {
-				group, codeBits = r.plan.Shape().HeadDim, 8
+				group, codeBits = s.HeadDim, 8
 			} else if rows, _ := s.Matrix(); s.Keys && rows*bits%8 != 0 { // codes of padding
 				codeBits *= float64(rows+8-rows%8) / float64(rows)
 			}

@@ -130,6 +130,9 @@ func (q Query) noKernel() string {
 	case q.Queries != dtypes.Float32 && q.Queries != dtypes.Float16 && q.Queries != dtypes.BFloat16:
 		return fmt.Sprintf("queries of %s, the kernel reads float32, float16 or bfloat16", q.Queries)
 	}
+	if k, v := q.Key.HeadDim, q.Value.HeadDim; k != v {
+		return fmt.Sprintf("values of %d elements beside keys of %d, the kernel needs as many", v, k)
+	}
 	for _, f := range []codes.Format{q.Key, q.Value} {
 		switch {
 		case f.HeadDim < KernelMinDim || f.HeadDim > KernelMaxDim:

@@ -80,6 +80,7 @@ func TestChoose(t *testing.T) {
 		{"a head dimension of 16", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 16, 16) }, Words, "head dimension 16"},
 		{"a head dimension of 512", func(q *Query) { q.Key, q.Value = both(numbers.MinMax, 4, 32, 512) }, Words, "head dimension 512"},
 		{"queries of float64", func(q *Query) { q.Queries = dtypes.Float64 }, Words, "queries of float64"},
+		{"values of another dimension", func(q *Query) { _, q.Value = both(numbers.MinMax, 4, 32, 64) }, Words, "values of 64 elements beside keys of 128"},
 		{"a mask of the step's own", func(q *Query) { q.Masked = true }, Words, "a mask or a bias"},
 		{"a mask of the step's own, asked for the kernel", func(q *Query) { q.Masked, q.Asked = true, Kernel }, Words, "a mask or a bias"},
 		{"an array too large to count", func(q *Query) { q.Largest = math.MaxInt32 + 1 }, Words, "an array of 2147483648"},

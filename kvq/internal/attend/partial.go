@@ -9,11 +9,11 @@ import (
 
 // Partial is attention over a part of the tokens, before it is divided by the sum of its weights:
 // parts computed apart are merged exactly. It is the online softmax of FlashAttention (Dao et al.
-// 2022, section 3.1). All float32:
+// 2022, section 3.1). All float32, E elements of a value:
 //
 //	Max [B, K, Q, 1]     largest score of the part
 //	Sum [B, K, Q, 1]     Σ exp(score - Max)
-//	Out [B, K, Q, D]     Σ exp(score - Max) · value
+//	Out [B, K, Q, E]     Σ exp(score - Max) · value
 type Partial struct{ Max, Sum, Out *Node }
 
 // NewPartial makes a part of scores [B, K, Q, N] float32, the mask added. weightedSum maps the
@@ -46,10 +46,11 @@ func FoldQueries(queries *Node, kvHeads int, scale float64) *Node {
 	return gx.MulScalar(Reshape(queries, b, kvHeads, h/kvHeads*t, d), scale)
 }
 
-// UnfoldQueries is the way back: [B, K, Q, D] float32 -> [B, H, t, D] in the dtype of like [B, H,
-// t, D].
+// UnfoldQueries is the way back: [B, K, Q, E] float32, E elements of a value, -> [B, H, t, E] in the
+// dtype of like [B, H, t, D].
 func UnfoldQueries(out, like *Node) *Node {
-	return ConvertDType(Reshape(out, like.Shape().Dimensions...), like.DType())
+	d := dims(like)
+	return ConvertDType(Reshape(out, d[0], d[1], d[2], dims(out)[3]), like.DType())
 }
 
 // Exact is attention over keys and values [B, K, N, D] in full precision, of queries [B, K, Q, D]

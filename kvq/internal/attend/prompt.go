@@ -2,6 +2,7 @@ package attend
 
 import (
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
@@ -13,8 +14,8 @@ const PromptBlock = 256
 // Prompt is exact attention of a prompt over itself: what prefill sees, whatever the cache will
 // keep of it.
 //
-//	queries [B, H, t, D], keys and values [B, K, T, D], index [B, T] int32 of the keys, see [Mask]
-//	-> [B, H, t, D] in the dtype of queries
+//	queries [B, H, t, D], keys [B, K, T, D], values [B, K, T, E], index [B, T] int32 of the keys, see
+//	[Mask] -> [B, H, t, E] in the dtype of queries
 func (s Scores) Prompt(queries, keys, values, index *Node, view View) *Node {
 	b, h, t, d := dims(queries)[0], dims(queries)[1], dims(queries)[2], dims(queries)[3]
 	if t <= 2*PromptBlock {
@@ -28,7 +29,7 @@ func (s Scores) Prompt(queries, keys, values, index *Node, view View) *Node {
 	g := queries.Graph()
 	zero := func() *Node { return gx.Scalar(g, dtypes.Int32, 0) }
 	state := gx.Loop(
-		append([]*Node{zero(), queries, index, queries, keys, values}, view.nodes(index)...),
+		append([]*Node{zero(), outputsLike(queries, dims(values)[3]), index, queries, keys, values}, view.nodes(index)...),
 		func(st []*Node) *Node { return LessThan(st[0], gx.Scalar(g, dtypes.Int32, blocks)) },
 		func(st []*Node) []*Node {
 			i, out, carried, queries, keys, values := st[0], st[1], st[2], st[3], st[4], st[5]
@@ -39,6 +40,18 @@ func (s Scores) Prompt(queries, keys, values, index *Node, view View) *Node {
 			return append([]*Node{gx.AddScalar(i, 1), out}, st[2:]...)
 		})
 	return state[1]
+}
+
+// outputsLike makes of queries [B, H, t, D] an array [B, H, t, e].
+func outputsLike(queries *Node, e int) *Node {
+	d := dims(queries)
+	switch {
+	case e < d[3]:
+		return Slice(queries, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, e))
+	case e > d[3]:
+		return Concatenate([]*Node{queries, gx.Zeros(queries.Graph(), shapes.Make(queries.DType(), d[0], d[1], d[2], e-d[3]))}, 3)
+	}
+	return queries
 }
 
 // promptBlock is attention of some of a prompt's queries over all of it: see Prompt.

@@ -26,7 +26,7 @@ func TileBlocks(heads, unit, n int) int {
 func (c Coded) tiles(q *Node) Partial {
 	g := q.Graph()
 	d := dims(q) // [B, K, Q, D]
-	b, kv, n, dim := d[0], d[1], d[2], d[3]
+	b, kv, n := d[0], d[1], d[2]
 	tile := c.TileBlocks
 	last := dims(c.Keys.Codes)[0] - tile
 	unit := tile * codes.BlockTokens
@@ -34,7 +34,7 @@ func (c Coded) tiles(q *Node) Partial {
 	column := shapes.Make(dtypes.Float32, b, kv, n, 1)
 	captured := append(append([]*Node{q}, c.Seen.Nodes()...), append(c.Keys.Nodes(), c.Values.Nodes()...)...)
 	initial := []*Node{gx.Scalar(g, dtypes.Int32, 0), count, gx.Fill(g, column, Masked), gx.Zeros(g, column),
-		gx.Zeros(g, shapes.Make(dtypes.Float32, b, kv, n, dim))}
+		gx.Zeros(g, shapes.Make(dtypes.Float32, b, kv, n, c.Value.HeadDim))}
 	out := gx.LoopOver(captured, initial,
 		func(st []*Node) *Node { return LessThan(st[0], st[1]) },
 		func(captured, st []*Node) []*Node {
