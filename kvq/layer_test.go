@@ -43,11 +43,14 @@ func throughEqualsLayers(t *testing.T, backend compute.Backend) {
 		config    kvq.Config
 		dtype     dtypes.DType
 		tolerance float64
+		all       bool // all that a model may ask for, and masks
 	}{
-		{"full precision", kvq.Config{}, dtypes.Float32, 1e-5},
-		{"tutorial", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtypes.Float32, 1e-5},
-		{"tutorial, bfloat16", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtypes.BFloat16, 0},
-		{"layers of other bits", mixed, dtypes.Float32, 1e-5},
+		{"full precision", kvq.Config{}, dtypes.Float32, 1e-5, false},
+		{"full precision, all options", kvq.Config{}, dtypes.Float32, 1e-5, true},
+		{"tutorial", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtypes.Float32, 1e-5, false},
+		{"tutorial, all options", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtypes.Float32, 1e-5, true},
+		{"tutorial, bfloat16", kvq.Config{Backend: kvq.Quanto, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtypes.BFloat16, 0, false},
+		{"layers of other bits", mixed, dtypes.Float32, 1e-5, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.config.Quantized() {
@@ -56,7 +59,14 @@ func throughEqualsLayers(t *testing.T, backend compute.Backend) {
 			if c.dtype != dtypes.Float32 {
 				testlane.OnlyAll(t, "16 bits stay in one graph either way")
 			}
-			plan, err := kvq.New(c.config, kvq.Shape{Layers: layers, Batch: b, KVHeads: kv, HeadDim: dim, Capacity: capacity, DType: c.dtype})
+			if c.all && c.config.Quantized() {
+				testlane.OnlyAll(t, "full precision stands for all")
+			}
+			shape := kvq.Shape{Layers: layers, Batch: b, KVHeads: kv, HeadDim: dim, Capacity: capacity, DType: c.dtype}
+			if c.all {
+				shape.Attention = kvq.Attention{Scale: 0.4, SoftCap: 3, Slopes: kvq.ALiBiSlopes(h), LayerWindows: []int{0, 9}}
+			}
+			plan, err := kvq.New(c.config, shape)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,6 +81,16 @@ func throughEqualsLayers(t *testing.T, backend compute.Backend) {
 				return Add(Mul(x, gx.BroadcastToDims(Reshape(inputs[0], 1, 1, 1), s.Dimensions...)), out)
 			}
 			step := func(cache kvq.Cache, x *Node, through bool) []*Node {
+				if g, t := x.Graph(), x.Shape().Dim(1); c.all && t != 3 {
+					shape := shapes.Make(dtypes.Int32, b, 1, t, capacity)
+					sees := Add(Iota(g, shape, 0), Add(Iota(g, shape, 2), Iota(g, shape, 3)))
+					bias := Sin(ConvertDType(Iota(g, shapes.Make(dtypes.Int32, 1, h, 1, capacity), 3), dtypes.Float32))
+					if t > 1 {
+						cache.Mask(kvq.Masks{Visible: gx.GreaterThanScalar(Rem(sees, gx.Scalar(g, dtypes.Int32, 3)), 0), Bias: bias})
+					} else {
+						cache.Mask(kvq.Masks{Bias: bias})
+					}
+				}
 				for i := range layers {
 					inputs := []*Node{gx.Fill(x.Graph(), shapes.Make(c.dtype, 1), 0.5+float64(i)/8)}
 					if through {

@@ -110,6 +110,72 @@ func TestPromptAndPartsAreTheOracles(t *testing.T) {
 	}
 }
 
+// A prompt that is too long for one block of scores is what the oracle says, with all that scores
+// can be made of: a bias that differs by head, a mask in the place of causality, branches.
+func TestPromptInBlocks(t *testing.T) {
+	const h, k, n, d, e, window = 2, 1, 2*PromptBlock + 9, 4, 3, 300
+	rng := rand.New(rand.NewPCG(5, 6))
+	q, keys, values := normal(rng, 1, h, n, d), normal(rng, 1, k, n, d), normal(rng, 1, k, n, e)
+	bias, start := normal(rng, 1, h, n, n), 7
+	branch := func(i, j int) bool {
+		for i > j {
+			i = (i - 1) / 2
+		}
+		return i == j
+	}
+	depth := func(i int) (steps int) {
+		for ; i > 0; i = (i - 1) / 2 {
+			steps++
+		}
+		return steps
+	}
+	var flat []bool
+	for i := range n {
+		for j := range n {
+			flat = append(flat, branch(i, j))
+		}
+	}
+	tree := tensors.FromFlatDataAndDimensions(flat, 1, n, n)
+	scores := Scores{Scale: 0.5, SoftCap: 2, Slopes: []float64{0.02, 0}}
+	exec := MustNewExec(testbackend.XLA(t), func(q, keys, values, start, bias, tree *Node) []*Node {
+		index := TokenIndex(start, gx.Scalar(q.Graph(), dtypes.Int32, 0), n)
+		view := View{Position: index, Window: window, Distances: true, Added: bias}
+		all := view
+		all.All = true
+		zero := TokenIndex(gx.ZerosLike(start), gx.Scalar(q.Graph(), dtypes.Int32, 0), n)
+		branches := View{Position: zero, Window: 6, Distances: true}.Branch(tree)
+		return []*Node{
+			scores.Prompt(q, keys, values, index, view),
+			scores.Prompt(q, keys, values, index, all),
+			scores.Prompt(q, keys, values, zero, branches),
+		}
+	})
+	out := exec.MustCall(tensorOf(q), tensorOf(keys), tensorOf(values), []int32{int32(start)}, tensorOf(bias), tree)
+	exec.Finalize()
+	common := oracle.Scores{Start: []int{start}, Window: window, Scale: 0.5, SoftCap: 2, Slopes: scores.Slopes}
+	common.Bias = func(_, head, query, key int) float64 { return bias.Row(0, head, query)[key-start] }
+	all := common
+	all.Sees = func(_, _, _, _ int) bool { return true }
+	place := func(_, slot int) int { return depth(slot) }
+	branches := oracle.Scores{Start: []int{0}, Scale: 0.5, SoftCap: 2, Slopes: scores.Slopes, Place: place}
+	branches.Sees = func(_, _, query, key int) bool { return branch(query, key) && depth(query)-depth(key) < 6 }
+	for i, c := range []struct {
+		name  string
+		want  oracle.Scores
+		first int // slot of the first token
+	}{{"bias", common, start}, {"mask", all, start}, {"branches", branches, 0}} {
+		got, want := tensors.MustCopyFlatData[float32](out[i]), c.want.Attention(q, keys, values)
+		for at, w := range want.Data {
+			if at/e%n < c.first {
+				continue // padding
+			}
+			if diff := math.Abs(float64(got[at]) - w); !(diff <= 1e-5) {
+				t.Fatalf("%s: element %d is %v, want %v", c.name, at, got[at], w)
+			}
+		}
+	}
+}
+
 // The forms of graph operations agree for one token, over codes of every layout: several groups,
 // planes and rotations, slots that are empty or masked.
 func TestFormsAgree(t *testing.T) {
@@ -120,12 +186,13 @@ func TestFormsAgree(t *testing.T) {
 		bits       int
 		perChannel bool
 		rotate     bool
+		all        bool // all that scores can be made of, and a mask for each head
 	}{
-		{"4 bit", numbers.MinMax, 4, false, false},
-		{"3 bit, keys per channel, rotated", numbers.MinMax, 3, true, true},
-		{"5 bit symmetric", numbers.Symmetric, 5, false, false},
-		{"int8", numbers.Int8, 8, false, false},
-		{"float8", numbers.Float8, 8, false, false},
+		{"4 bit", numbers.MinMax, 4, false, false, true},
+		{"3 bit, keys per channel, rotated", numbers.MinMax, 3, true, true, false},
+		{"5 bit symmetric", numbers.Symmetric, 5, false, false, false},
+		{"int8", numbers.Int8, 8, false, false, true},
+		{"float8", numbers.Float8, 8, false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			format := func(keys bool) codes.Format {
@@ -142,6 +209,14 @@ func TestFormsAgree(t *testing.T) {
 					Seen:   Seen{Mask: Mask(index, gx.Fill(g, shapes.Make(dtypes.Int32, b, 1), 100), 90)},
 					Used:   gx.Fill(g, shapes.Make(dtypes.Int32, b), slots),
 					Length: gx.Scalar(g, dtypes.Int32, slots), TileBlocks: TileBlocks(b*k, 1, blocks), Functions: &gx.Functions{},
+				}
+				if c.all {
+					coded.Scores = Scores{SoftCap: 2, Slopes: []float64{0, 0.5, 0.25, 0.125, 1, 0.01}}
+					view := View{Position: gx.Fill(g, shapes.Make(dtypes.Int32, b, 1), 100), Window: 90, Distances: true}
+					view.Added = Sin(ConvertDType(Iota(g, shapes.Make(dtypes.Int32, 1, k*queries, 1, slots), 3), dtypes.Float32))
+					heads := ConvertDType(Iota(g, view.Added.Shape(), 1), dtypes.Float32)
+					view.Added = Mul(view.Added, heads)
+					coded.Seen = view.Of(index)
 				}
 				coded.TileBlocks = 3 // the last tile overlaps the one before it
 				words, tiles := coded.Attend(Words, q), coded.Attend(Tiles, q)

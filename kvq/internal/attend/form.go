@@ -79,7 +79,8 @@ func PowerOf2From(n int) int {
 //	a number for each code     | tiles          | tiles (words where asked for)     | words          | words
 //
 // The kernel also needs compute capability 8.0, a head dimension from 32 to 256, with groups padded
-// to powers of two too, and queries of float32, float16 or bfloat16. What it does not take goes to
+// to powers of two too, queries of float32, float16 or bfloat16, values of the keys' dimension, and
+// a step without masks of its own. What it does not take goes to
 // the form of other GPUs.
 func Choose(q Query) (Form, string) {
 	if q.Tokens > 1 {
