@@ -27,7 +27,9 @@ func (p *Plan) reshaped(s Shape) (*Plan, error) {
 // plan that differs in its capacity alone, and returns the new nodes.
 func (p *Plan) Grow(to *Plan, nodes []*Node) []*Node {
 	before, after := p.arrays(), to.arrays()
-	if p.config != to.config || len(before) != len(after) || len(nodes) != len(before) {
+	same := p.shape
+	same.Capacity = to.shape.Capacity
+	if p.config != to.config || !same.Equal(to.shape) || len(before) != len(after) || len(nodes) != len(before) {
 		exceptions.Panicf("kvq.Plan.Grow: want a plan that differs in its capacity alone, got %+v for %+v", to.shape, p.shape)
 	}
 	out := make([]*Node, len(nodes))

@@ -74,7 +74,7 @@ func (g *guarded) Layer(layer int) LayerCache {
 		appended: func() bool {
 			return g.cross && !g.fresh || layer >= 0 && layer < len(g.appended) && g.appended[layer]
 		},
-		result:   func(x *Node) *Node { return g.result(layer, x) },
+		result: func(x *Node) *Node { return g.result(layer, x) },
 	}
 }
 
