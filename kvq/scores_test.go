@@ -82,7 +82,11 @@ func (c suiteCase) attends(t *testing.T, model int) {
 			shape.SlidingWindow = 0
 		}
 	}
-	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, c.fitted(), shape), makeInputs(3, shape, suiteHeads, prompt+20, 0, 9))}
+	config := c.fitted()
+	if shape.ValueDim > 0 && config.Quantized() {
+		_, config.QGroupSizeValue = config.For(shape.ValueDim).GroupSizes()
+	}
+	r := &recording{suiteCase: c, session: newSession(t, newPlan(t, config, shape), makeInputs(3, shape, suiteHeads, prompt+20, 0, 9))}
 	r.masks = m.masks
 	r.prompt(prompt)
 	r.requireAttention("prompt", prompt, func(layer int) oracle.Tensor { return r.uncached(layer, prompt) })
