@@ -223,3 +223,20 @@ func ExampleSave() {
 	// quanto 4 bit g32 r64 true <nil>
 	// absent: true
 }
+
+// BLOOM and MPT have ALiBi in the place of rotary positions. Gemma 2 caps scores, and every second
+// of its layers has a window.
+func ExampleAttention() {
+	alibi := shape
+	alibi.Attention = kvq.Attention{Slopes: kvq.ALiBiSlopes(4)} // 4 query heads
+	gemma := shape
+	gemma.Layers = 2
+	gemma.Attention = kvq.Attention{Scale: 1.0 / 16, SoftCap: 50, LayerWindows: []int{64, 0}}
+	for _, s := range []kvq.Shape{alibi, gemma} {
+		plan := must(kvq.New(kvq.Tutorial(), s))
+		fmt.Printf("%+v\n", plan.Shape().Attention)
+	}
+	// Output:
+	// {Scale:0 SoftCap:0 Slopes:[0.25 0.0625 0.015625 0.00390625] LayerWindows:[] Cross:false}
+	// {Scale:0.0625 SoftCap:50 Slopes:[] LayerWindows:[64 0] Cross:false}
+}
