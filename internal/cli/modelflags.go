@@ -222,7 +222,7 @@ func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Write
 	if err := f.CheckFit(backend, info, runs...); err != nil {
 		return nil, err
 	}
-	room, err := f.Room(backend)
+	room, err := f.Room(backend, files.Config().Layers)
 	if err != nil {
 		return nil, err
 	}
