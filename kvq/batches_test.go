@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
@@ -66,7 +67,14 @@ func (r *request) alone(t *testing.T, s *Session) []int32 {
 // TestClassroom serves a dozen requests over a batch of four rows, by a loop on the device and step
 // by step: each gets the tokens that it gets alone, whoever sits beside it.
 func TestClassroom(t *testing.T) {
-	testlane.OnlyAll(t, "compiles models; ExampleBatch goes the same way, and TestRagged looks closer")
+	testlane.OnlyAll(t, "compiles models; TestClassroomOnPureGo and ExampleBatch go the same way, and TestRagged looks closer")
+	testClassroom(t, testbackend.XLA(t))
+}
+
+// TestClassroomOnPureGo is the same where nothing is compiled.
+func TestClassroomOnPureGo(t *testing.T) { testClassroom(t, testbackend.Go(t)) }
+
+func testClassroom(t *testing.T, backend compute.Backend) {
 	for name, config := range classroomCaches() {
 		t.Run(name, func(t *testing.T) {
 			longest, capacity := 16, 64
@@ -74,14 +82,14 @@ func TestClassroom(t *testing.T) {
 				longest, capacity = 45, 16 // the cache has to grow
 			}
 			plan := decoderPlan(t, config, 1, capacity)
-			s, err := NewSession(testbackend.XLA(t), decoderStore(), plan, layersDecoder)
+			s, err := NewSession(backend, decoderStore(), plan, layersDecoder)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer s.Finalize()
 			shape := plan.Shape()
 			shape.Batch, shape.OwnLengths = 4, true
-			b, err := NewBatch(testbackend.XLA(t), decoderStore(), newPlan(t, config, shape), layersDecoder)
+			b, err := NewBatch(backend, decoderStore(), newPlan(t, config, shape), layersDecoder)
 			if err != nil {
 				t.Fatal(err)
 			}

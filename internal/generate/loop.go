@@ -77,7 +77,7 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 		func(st []*Node) *Node {
 			on := And(LessThan(st[stepAt], st[limitAt]), Not(gx.LogicalAll(st[doneAt])))
 			if l.FirstEnd {
-				on = And(on, Not(gx.LogicalAny(NotEqual(st[doneAt], st[len(st)-1]))))
+				on = And(on, Not(gx.LogicalAny(LogicalXor(st[doneAt], st[len(st)-1]))))
 			}
 			return on
 		},
