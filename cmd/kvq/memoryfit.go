@@ -40,7 +40,7 @@ func known(asked kvq.Config, headDim int) []named {
 			if name == cli.FullName {
 				name = "full precision"
 			}
-			list = append(list, named{name, c})
+			list = append(list, named{name, c.For(headDim)})
 		}
 	}
 	for _, n := range list {
