@@ -30,7 +30,8 @@ func sampleWith(strategy sample.Strategy, temperature float64, topK int, topP fl
 	})
 }
 
-// random hands the session's random numbers [B] to GoMLX's sampling, which draws one for each logit.
+// random hands the session's random numbers [B] to GoMLX's sampling, which draws one for each
+// logit.
 type random struct{ numbers *graph.Node }
 
 // RandomUniform implements [sample.RNG]: the generator starts anew at every token, from the

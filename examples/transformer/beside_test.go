@@ -61,8 +61,8 @@ func TestTokensAreGoMLXs(t *testing.T) {
 	}
 }
 
-// GoMLX's sampling in the session's loop: the seed decides the tokens, and of one candidate there is
-// one choice, the best.
+// GoMLX's sampling in the session's loop: the seed decides the tokens, and of one candidate there
+// is one choice, the best.
 func TestSampling(t *testing.T) {
 	backend, store, ctx := testbackend.Go(t), newStore(), context.Background()
 	s := mustSession(t, backend, store, kvq.Tutorial(), 2)

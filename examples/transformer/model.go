@@ -38,8 +38,8 @@ func uncached(scope *model.Scope, tokens *graph.Node) *graph.Node {
 // their scopes.
 func cached(scope *model.Scope, cache kvq.Cache, tokens *graph.Node) *graph.Node {
 	m := newModel(scope)
-	// GoMLX v0.28.16's rotary embedding takes one list of positions for all rows, so rows are without
-	// padding here.
+	// GoMLX v0.28.16's rotary embedding takes one list of positions for all rows, so rows are
+	// without padding here.
 	positions := graph.Reshape(graph.Slice(cache.Positions(tokens.Shape().Dim(1)), graph.AxisElem(0)), -1)
 	x := m.EmbedTokens(tokens)
 	for layer := range layerCount {

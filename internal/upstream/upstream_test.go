@@ -71,7 +71,8 @@ func TestKVCacheUnrollsPrompts(t *testing.T) {
 	}
 }
 
-// A rotary embedding takes one list of positions for all rows, so rows cannot be padded on the left.
+// A rotary embedding takes one list of positions for all rows, so rows cannot be padded on the
+// left.
 func TestRoPEOfRows(t *testing.T) {
 	exec, err := NewExec(testbackend.Go(t), func(x, positions *Node) *Node {
 		x, _ = pos.NewRoPE(10000).EncodeQK(x, x, positions, 1)
