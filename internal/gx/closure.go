@@ -23,9 +23,7 @@ func NewClosure(g *graph.Graph, body func(g *graph.Graph) []*graph.Node) (closur
 	withOwnCaches(g, func() {
 		closure = graph.NewClosure(g, func(g *graph.Graph) []*graph.Node {
 			undo()
-			if inspected(g.Backend()).pureGo {
-				defer closureOfCurrent(g)() // for the closures that the graph package makes: Sort, TopK
-			}
+			defer closureOfCurrent(g)() // for the closures that the graph package makes: Sort, TopK
 			return settle(g, body(g))
 		})
 	})

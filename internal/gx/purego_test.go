@@ -184,9 +184,9 @@ func TestPureGoLoopStops(t *testing.T) {
 	}
 }
 
-// Sorting makes a closure of its own: it works in a loop too, on the pure-Go backend.
+// Sorting makes a closure of its own: it works in a loop too, on both backends.
 func TestSortInLoop(t *testing.T) {
-	for name, backend := range map[string]compute.Backend{"pure Go": testbackend.Go(t)} {
+	for name, backend := range map[string]compute.Backend{"XLA": testbackend.XLA(t), "pure Go": testbackend.Go(t)} {
 		largest := func(x *Node) *Node {
 			values, _ := TopK(x, 3, -1)
 			return Add(values, x)
