@@ -13,6 +13,9 @@ import (
 // scale and zero point, 16 each or 8 each, for a group; keys and values averaged. A scale in a byte
 // is right to 3 % only, which does not show beside codes of 2 or 3 bits but would beside finer
 // ones.
+//
+// Where only a small power of two divides the head dimension, rotation runs over small blocks and
+// gains less (figures: docs/architectures.md, "Head dimensions").
 var presets = map[string]Config{
 	"quality":  preset(6, 64, 6, 64, ScaleFloat16), // 6.5 bits
 	"balanced": preset(5, 64, 4, 64, ScaleFloat16), // 5 bits
