@@ -194,7 +194,7 @@ func extremesOf(ctx context.Context, s *soak.Sitting, c named, dtype dtypes.DTyp
 				break
 			}
 		}
-		if what := wrongHeld(text, row, held[row], e.near); what != "" {
+		if what := wrongHeld(text, row, held[row], e.near, c.config.RotateKeys || c.config.RotateValues); what != "" {
 			fail("%s", what)
 		}
 		s.Try("extremes")
@@ -235,7 +235,14 @@ func unpadded(x []float32, heads, t, dim, start int) (out []float32) {
 
 // wrongHeld says what is wrong with what a row holds, "" for nothing. Codes stand for finite numbers
 // whatever came in; near to the input where that is finite.
-func wrongHeld(text *texts, row int, held map[int]token, near bool) string {
+//
+// Limits of ranges may move a number as far as the largest one is, up or down. Where a scale or a
+// zero point saturates, rotation gathers what that costs of all channels: sqrt(D) times as much.
+func wrongHeld(text *texts, row int, held map[int]token, near, rotated bool) string {
+	most := 2.0
+	if rotated {
+		most *= math.Sqrt(float64(text.dim))
+	}
 	for i, one := range held {
 		for side, got := range [][]float32{one.keys, one.values} {
 			from := [][]float32{text.rows[row].keys, text.rows[row].values}[side]
@@ -251,8 +258,7 @@ func wrongHeld(text *texts, row int, held map[int]token, near bool) string {
 			}
 			for j, v := range got {
 				want := float64(from[text.at(j/text.dim, i, j%text.dim)])
-				// Rotation and limits of ranges may move a number as far as the largest one is.
-				if e := math.Abs(float64(v) - want); !(e <= 2*largest*(1+1e-6)+0x1p-126) {
+				if e := math.Abs(float64(v) - want); !(e <= most*largest*(1+1e-6)+0x1p-126) {
 					return fmt.Sprintf("token %d, channel %d: %g came back as %g", i, j%text.dim, want, v)
 				}
 			}
