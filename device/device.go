@@ -65,8 +65,8 @@ func init() {
 }
 
 // Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH", or short "cpu",
-// "cuda" or "gpu". The empty name stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU
-// and its plugin is found, and for XLACPU otherwise.
+// "cuda" or "gpu". The empty name stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if
+// the machine has an NVIDIA GPU and its plugin is found, and for XLACPU otherwise.
 //
 // XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in
 // $KVQ_COMPILED, and finds them there in the next process; "off" in the variable's place stops

@@ -69,8 +69,8 @@ func KeepCompiled(backend compute.Backend, dir string) error {
 	return nil
 }
 
-// tableOf returns where go-xla keeps the table of functions (PJRT_Api) of a backend's plugin, and the
-// plugin; nil where it is not go-xla's.
+// tableOf returns where go-xla keeps the table of functions (PJRT_Api) of a backend's plugin, and
+// the plugin; nil where it is not go-xla's.
 func tableOf(backend compute.Backend) (*unsafe.Pointer, *pjrt.Plugin) {
 	client, ok := private.BackendClient.Find(backend)
 	if !ok {

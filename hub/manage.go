@@ -13,14 +13,15 @@ import (
 
 // Stored is a model in the cache folder.
 type Stored struct {
-	Repo     string // "org/name"
-	Bytes    int64  // of all its files, parts of downloads included
-	Partial  int64  // of these, bytes of downloads that were cut off
-	Complete bool   // a revision is there whole, with a configuration and weights that Fetch would ask for
+	Repo    string // "org/name"
+	Bytes   int64  // of all its files, parts of downloads included
+	Partial int64  // of these, bytes of downloads that were cut off
+	// a revision is there whole, with a configuration and weights that Fetch would ask for
+	Complete bool
 }
 
-// List returns the models in a cache folder ("" for CacheDir()), by name. A folder that is not there
-// holds none.
+// List returns the models in a cache folder ("" for CacheDir()), by name. A folder that is not
+// there holds none.
 func List(dir string) ([]Stored, error) {
 	dir, err := cacheDir(dir)
 	if err != nil {
@@ -70,7 +71,8 @@ func Remove(id, dir string) (Stored, error) {
 	if err != nil {
 		return s, err
 	}
-	// A name that no tool takes for a model comes first, so that half a removal is not half a model.
+	// A name that no tool takes for a model comes first, so that half a removal is not half a
+	// model.
 	gone, err := os.MkdirTemp(dir, ".removed-*")
 	if err != nil {
 		return s, cacheError(dir, err)

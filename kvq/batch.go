@@ -56,9 +56,9 @@ func (b *Batch) Plan() *Plan { return b.plan }
 // that are shorter than T begin with padding, of which start says how many tokens; nil: none do.
 // The outputs, for len(rows) rows, belong to the batch and live until its next call.
 //
-// The prompts are read in a cache of their own, in one call that ends with ctx; then the batch is as
-// it was. Each number of rows and each T is compiled once: [PadLeft] brings prompts to one of a few
-// lengths.
+// The prompts are read in a cache of their own, in one call that ends with ctx; then the batch is
+// as it was. Each number of rows and each T is compiled once: [PadLeft] brings prompts to one of a
+// few lengths.
 func (b *Batch) Insert(ctx context.Context, rows []int, start []int32, inputs ...any) ([]*tensors.Tensor, error) {
 	if err := b.usable("Insert"); err != nil {
 		return nil, err
@@ -111,10 +111,10 @@ func (b *Batch) Insert(ctx context.Context, rows []int, start []int32, inputs ..
 	return b.keep(out[n:]), nil
 }
 
-// Step adds counts[row] tokens to each row, at most the t of inputs[0], [B, t, ...]: the last of its
-// columns; what stands before them is padding. A row with a count of 0 rests. The outputs, for all
-// rows, belong to the batch and live until its next call; those of columns that are no tokens have
-// no meaning. Each t is compiled once. When the call fails, the batch is lost.
+// Step adds counts[row] tokens to each row, at most the t of inputs[0], [B, t, ...]: the last of
+// its columns; what stands before them is padding. A row with a count of 0 rests. The outputs, for
+// all rows, belong to the batch and live until its next call; those of columns that are no tokens
+// have no meaning. Each t is compiled once. When the call fails, the batch is lost.
 func (b *Batch) Step(ctx context.Context, counts []int, inputs ...any) ([]*tensors.Tensor, error) {
 	if err := b.usable("Step"); err != nil {
 		return nil, err
@@ -207,8 +207,8 @@ func (b *Batch) Memory() (Memory, error) {
 	return Measure(b.plan, b.state.list)
 }
 
-// Finalize frees what the batch holds on the device and the compiled graphs. It waits for calls that
-// were given up.
+// Finalize frees what the batch holds on the device and the compiled graphs. It waits for calls
+// that were given up.
 func (b *Batch) Finalize() {
 	if b.ended {
 		return
@@ -263,8 +263,8 @@ func (b *Batch) makeRoom(ctx context.Context, tokens int) error {
 	return b.edit(ctx, plan, b.runner.startGrow(b.plan, plan))
 }
 
-// update calls a program that writes a new cache in the place of the old one. Once it runs it is not
-// given up.
+// update calls a program that writes a new cache in the place of the old one. Once it runs it is
+// not given up.
 func (b *Batch) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
 	if err := b.makeRoom(ctx, 0); err != nil {
 		return nil, err

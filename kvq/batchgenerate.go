@@ -16,8 +16,8 @@ import (
 // given away, or until each has config.MaxTokens new ones. newest is each row's newest token, which
 // the model has not read yet; a row whose newest is negative rests.
 //
-// It returns the new tokens of each row, none for rows that rest, and which rows have ended with one
-// of config.Stop. A row's last new token is not read yet: it is the next newest. Random numbers
+// It returns the new tokens of each row, none for rows that rest, and which rows have ended with
+// one of config.Stop. A row's last new token is not read yet: it is the next newest. Random numbers
 // depend on config.Seed, on the row and on how many tokens this call has made. When ctx ends or a
 // call fails, the tokens so far come with the error.
 func (b *Batch) Generate(ctx context.Context, newest []int32, config Generation) (tokens [][]int32, ended []bool, err error) {

@@ -18,8 +18,8 @@ func (r *runner) startEmpty(plan *Plan) program {
 	})
 }
 
-// startInsert begins to compile [Cache.Insert]: the cache, the one with the prompts, and rows [n] to
-// the cache.
+// startInsert begins to compile [Cache.Insert]: the cache, the one with the prompts, and rows [n]
+// to the cache.
 func (r *runner) startInsert(plan, prompts *Plan) program {
 	type insertKey struct{ capacity, prompts, columns int }
 	state, n := plan.Shapes(), prompts.shape.Batch

@@ -24,8 +24,8 @@ type Cache interface {
 	// Nodes returns the state in the order of [Plan.Shapes].
 	Nodes() []*Node
 
-	// Length returns the slots filled so far, padding included: an int32 scalar, equal for all rows,
-	// or [B] where rows have lengths of their own ([Shape].OwnLengths).
+	// Length returns the slots filled so far, padding included: an int32 scalar, equal for all
+	// rows, or [B] where rows have lengths of their own ([Shape].OwnLengths).
 	Length() *Node
 
 	// Positions returns the rotary positions [B, t] (int32) of the next t tokens: slot minus the
@@ -33,9 +33,9 @@ type Cache interface {
 	Positions(t int) *Node
 
 	// NewTokens says how many tokens each row has in the step of t columns that comes: counts [B]
-	// int32, 0 to t, or bool: all t or none. A row's tokens are the last of its columns; what stands
-	// before them is padding. A row of none rests: it neither grows nor changes, and what attention
-	// gives it has no meaning. Without this call every column of every row is a token.
+	// int32, 0 to t, or bool: all t or none. A row's tokens are the last of its columns; what
+	// stands before them is padding. A row of none rests: it neither grows nor changes, and what
+	// attention gives it has no meaning. Without this call every column of every row is a token.
 	//
 	// It is for rows with lengths of their own ([Shape].OwnLengths), comes before Positions and the
 	// first Append of a step, and holds until Advance. The prompt that starts a cache has its
@@ -55,8 +55,8 @@ type Cache interface {
 	Through(layer int, x *Node, inputs []*Node, decoder Decoder) *Node
 
 	// Mask changes what the new tokens of the step under way see, until Advance: for a prefix that
-	// sees itself both ways, drafts that are a tree, rows of several texts, a bias of the model. Call
-	// it before the layers of the step attend; it is for all of them.
+	// sees itself both ways, drafts that are a tree, rows of several texts, a bias of the model.
+	// Call it before the layers of the step attend; it is for all of them.
 	Mask(m Masks)
 
 	// Advance ends a step: the new tokens become history, and the window gives up what it no longer
@@ -69,8 +69,8 @@ type Cache interface {
 	// then on.
 	Crop(n *Node)
 
-	// Reset empties the rows that are true in rows, bool [B], their padding too. It is for rows with
-	// lengths of their own.
+	// Reset empties the rows that are true in rows, bool [B], their padding too. It is for rows
+	// with lengths of their own.
 	Reset(rows *Node)
 
 	// Insert puts row i of from in the place of row rows[i] (int32, one for each row of from; each
@@ -89,14 +89,14 @@ type Cache interface {
 
 // LayerCache is one layer of a [Cache] in the step under way.
 type LayerCache interface {
-	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D] (or in
-	// the order of [Shape].Layout; values may have another D). t is the same for all layers of a
+	// Append adds t new tokens: keys (rotary embedding applied) and values, both [B, K, t, D] (or
+	// in the order of [Shape].Layout; values may have another D). t is the same for all layers of a
 	// step.
 	Append(keys, values *Node)
 
 	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached
-	// and, causally, at one another. It returns [B, H, t, D of values] in the dtype of the queries. H is a
-	// multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by
+	// and, causally, at one another. It returns [B, H, t, D of values] in the dtype of the queries.
+	// H is a multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by
 	// 1/sqrt(D), or made as [Shape].Attention says.
 	Attend(queries *Node) *Node
 }

@@ -14,6 +14,19 @@ import (
 // the same kind of place.
 func requireSameTokens(t *testing.T, what string, got, want map[int]*heldToken) {
 	t.Helper()
+	requireSamePlaces(t, what, got, want)
+	for i, w := range want {
+		switch g := got[i]; {
+		case g.raw != w.raw:
+			t.Fatalf("%s: token %d has other codes", what, i)
+		case fmt.Sprint(g.keys, g.values) != fmt.Sprint(w.keys, w.values):
+			t.Fatalf("%s: token %d has other values", what, i)
+		}
+	}
+}
+
+func requireSamePlaces(t *testing.T, what string, got, want map[int]*heldToken) {
+	t.Helper()
 	if len(got) != len(want) {
 		t.Errorf("%s: %d tokens held, wanted %d", what, len(got), len(want))
 	}
@@ -24,10 +37,6 @@ func requireSameTokens(t *testing.T, what string, got, want map[int]*heldToken) 
 			t.Fatalf("%s: token %d is lost", what, i)
 		case g.place != w.place:
 			t.Fatalf("%s: token %d is held in %c, wanted %c", what, i, g.place, w.place)
-		case g.raw != w.raw:
-			t.Fatalf("%s: token %d has other codes", what, i)
-		case fmt.Sprint(g.keys, g.values) != fmt.Sprint(w.keys, w.values):
-			t.Fatalf("%s: token %d has other values", what, i)
 		}
 	}
 }

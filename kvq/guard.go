@@ -209,8 +209,8 @@ func (g *guarded) Reorder(rows *Node) {
 	g.spoil(wrong)
 }
 
-// spoil makes every later step NaN where wrong is true (bool, of the shape of the length): no length
-// fits any more.
+// spoil makes every later step NaN where wrong is true (bool, of the shape of the length): no
+// length fits any more.
 func (g *guarded) spoil(wrong *Node) {
 	length := g.Length()
 	length = Where(wrong, gx.Fill(length.Graph(), length.Shape(), g.capacity+1), length)

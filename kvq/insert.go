@@ -43,8 +43,8 @@ func (c *fullCache) replace(nodes []*Node) {
 	*c = *n
 }
 
-// resetRows empties the rows of a state of plan p where rows, bool [B], is true. Numbers are cleared
-// too: what is not seen has weight 0, and 0 times an infinity is not.
+// resetRows empties the rows of a state of plan p where rows, bool [B], is true. Numbers are
+// cleared too: what is not seen has weight 0, and 0 times an infinity is not.
 func resetRows(p *Plan, step int, nodes []*Node, rows *Node) []*Node {
 	checkOwnLengths("Reset", p.shape)
 	checkBetweenSteps("Reset", step)
@@ -65,8 +65,8 @@ func resetRows(p *Plan, step int, nodes []*Node, rows *Node) []*Node {
 	})
 }
 
-// insertRows puts the rows of a state of plan from in the places rows, int32 [n], of a state of plan
-// p.
+// insertRows puts the rows of a state of plan from in the places rows, int32 [n], of a state of
+// plan p.
 func insertRows(p, from *Plan, step int, nodes, more []*Node, rows *Node) []*Node {
 	checkOwnLengths("Insert", p.shape)
 	checkBetweenSteps("Insert", step)

@@ -25,9 +25,9 @@ type Masks struct {
 
 	// Tree says which of the new tokens a query sees, itself among them: bool [B or 1, t, t]. It
 	// sees all older ones, within its window. Drafts that branch have true at their ancestors (tree
-	// attention: SpecInfer, Miao et al. 2023, section 4.2). A token stands as many places behind the
-	// older tokens as it sees new ones, which counts for windows and slopes; rotary positions are
-	// the caller's.
+	// attention: SpecInfer, Miao et al. 2023, section 4.2). A token stands as many places behind
+	// the older tokens as it sees new ones, which counts for windows and slopes; rotary positions
+	// are the caller's.
 	Tree *Node
 
 	// Bias is added to scores, after the soft cap: any float dtype, [B, H, t, n] as Visible. It

@@ -138,8 +138,8 @@ func onlyTokens(x, columns *Node, at []*Node, count *Node) (values, slot *Node) 
 	return Where(token, shiftColumns(columns, shift), gx.DynamicSlice(x, at, dims(columns))), slot
 }
 
-// shiftColumns moves column i + shift to column i, of t columns along axis 2, for a shift of -t to t
-// (int32 scalar). What comes in from outside is 0.
+// shiftColumns moves column i + shift to column i, of t columns along axis 2, for a shift of -t to
+// t (int32 scalar). What comes in from outside is 0.
 func shiftColumns(x, shift *Node) *Node {
 	g, t := x.Graph(), dims(x)[2]
 	if t == 1 { // a column that is shifted is not used

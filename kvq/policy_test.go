@@ -203,7 +203,7 @@ func (tr trace) requireRowSearch(t *testing.T, s *session, seen [][]map[int]*hel
 
 // inputs strings the tokens of all steps together; queries are the keys.
 func (tr trace) inputs(values map[string]golden.Array) *inputs {
-	in := &inputs{layers: 1, heads: tr.H, kvHeads: tr.H, dim: tr.D, dtype: dtypes.Float32, start: make([]int, tr.B)}
+	in := &inputs{layers: 1, heads: tr.H, kvHeads: tr.H, dim: tr.D, valueDim: tr.D, dtype: dtypes.Float32, start: make([]int, tr.B)}
 	for row := range tr.B {
 		var data [2][][][]float32
 		for i, side := range []string{"k", "v"} {

@@ -33,14 +33,14 @@ type Attention struct {
 	Slopes []float64 `json:",omitempty"`
 
 	// LayerWindows are sliding windows of layers, one for each, 0 = no limit, in place of
-	// [Shape].SlidingWindow: Gemma 2 and gpt-oss alternate, Gemma 3 has one layer without after five
-	// with. They are masks: a layer with a window takes no less memory. Empty = SlidingWindow.
+	// [Shape].SlidingWindow: Gemma 2 and gpt-oss alternate, Gemma 3 has one layer without after
+	// five with. They are masks: a layer with a window takes no less memory. Empty = SlidingWindow.
 	LayerWindows []int `json:",omitempty"`
 
-	// Cross is cross-attention: keys and values are of another sequence, an encoder's output. Append
-	// takes them once, in the step that [Plan.Init] begins; queries of any number of tokens attend
-	// to all of them, in that step and in later ones, which append nothing. An encoder's padding
-	// is mostly on the right: see [PaddingToLeft]. There are no slopes and no windows.
+	// Cross is cross-attention: keys and values are of another sequence, an encoder's output.
+	// Append takes them once, in the step that [Plan.Init] begins; queries of any number of tokens
+	// attend to all of them, in that step and in later ones, which append nothing. An encoder's
+	// padding is mostly on the right: see [PaddingToLeft]. There are no slopes and no windows.
 	Cross bool `json:",omitempty"`
 }
 

@@ -16,8 +16,8 @@ import (
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
-// attentionCases are models and masks of steps that are not Llama's. Each runs over every cache. The
-// first has all at once, and stands for the others outside of --all.
+// attentionCases are models and masks of steps that are not Llama's. Each runs over every cache.
+// The first has all at once, and stands for the others outside of --all.
 var attentionCases = []struct {
 	name   string
 	change func(s *Shape)

@@ -25,8 +25,9 @@ import (
 
 const decoderVocabulary = 31
 
-// layersDecoder is a decoder of GoMLX's layers: embeddings of tokens and positions, then a norm, attention of 4 heads over 2 key/value heads of 16, dropout, and a feed-forward
-// part. ids [B, t] -> logits [B, t, V].
+// layersDecoder is a decoder of GoMLX's layers: embeddings of tokens and positions, then a norm,
+// attention of 4 heads over 2 key/value heads of 16, dropout, and a feed-forward part. ids [B, t]
+// -> logits [B, t, V].
 func layersDecoder(scope *model.Scope, cache Cache, in []*Node) []*Node {
 	ids := in[0]
 	b, t := ids.Shape().Dim(0), ids.Shape().Dim(1)
@@ -354,7 +355,8 @@ func TestSessionHoldsACacheOnce(t *testing.T) {
 		if updates++; c.Reused != whole {
 			t.Errorf("%s reuses %d bytes of %d: the cache is held twice", name, c.Reused, whole)
 		}
-		if c.Temporary > whole/2 && !strings.Contains(name, "reorder") { // which takes rows from all over
+		// which takes rows from all over
+		if c.Temporary > whole/2 && !strings.Contains(name, "reorder") {
 			t.Errorf("%s takes %d bytes beside a cache of %d: a copy?", name, c.Temporary, whole)
 		}
 	}
@@ -501,7 +503,7 @@ func TestSessionRefuses(t *testing.T) {
 		},
 			"kvq.Session.Prefill: padding of 4 tokens in row 1, want 0 to the 3 of the prompt"},
 		{func() error { _, err := s.PrefillPadded(ctx, []int32{0}, [][]int32{{1, 2, 3}, {1, 2, 3}}); return err },
-			"kvq.Session.Prefill: padding of 1 rows, the cache has 2"},
+			"kvq.Session.Prefill: padding of 1 rows, want that of 2"},
 		{func() error { return s.Crop(ctx, 1) }, "kvq.Session.Crop: 1 tokens, want 0 to the 0 that the cache holds"},
 		{func() error { return s.Reorder(ctx, []int{0}) }, "kvq.Session.Reorder: 1 rows, the cache has 2"},
 		{func() error { return s.Reorder(ctx, []int{0, 2}) }, "kvq.Session.Reorder: row 2, want 0 to 1"},

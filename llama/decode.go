@@ -77,10 +77,10 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) program {
 		})
 }
 
-// decode is the loop, generate.Loop, over this model and cache. It returns the cache, the new tokens
-// [N, B] (int32), the number of iterations (int32 [1]), whether each row's logits were numbers all
-// along [B] (bool), and with keepLogits the logits [N, B, V] (float32) that the tokens were picked
-// from.
+// decode is the loop, generate.Loop, over this model and cache. It returns the cache, the new
+// tokens [N, B] (int32), the number of iterations (int32 [1]), whether each row's logits were
+// numbers all along [B] (bool), and with keepLogits the logits [N, B, V] (float32) that the tokens
+// were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
 	loop := generate.Loop{
 		Most: key.block(),

@@ -432,7 +432,8 @@ func TestReportedCacheBytes(t *testing.T) {
 		if want := int64(2*2*3*2*128*16*4 + 4 + 3*4); r.FullCacheBytes != want {
 			t.Errorf("%s: a full-precision cache of %d bytes, want %d", name, r.FullCacheBytes, want)
 		}
-		// transformers' policy codes the whole prompt, ours what is older than the window, in groups of
+		// transformers' policy codes the whole prompt, ours what is older than the window, in
+		// groups of
 		// 32. The new token has not been through the model.
 		for i := range mask {
 			want := map[string]int{"full": 0, "quanto": ragged[i], "blocks": 32}[name]

@@ -144,7 +144,8 @@ func (s *session) memory() ([]kvq.Memory, error) {
 	return out, nil
 }
 
-// coded counts the tokens of each row that are kept as codes. Every device has the arrays that tell.
+// coded counts the tokens of each row that are kept as codes. Every device has the arrays that
+// tell.
 func (s *session) coded() ([]int, error) {
 	var parts []*tensors.Tensor
 	for _, x := range s.state {

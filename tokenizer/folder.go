@@ -76,7 +76,8 @@ func readTokenizer(dir string, config settings) (*Tokenizer, origin, error) {
 	made := origin{class: classOf(config, model, false)}
 	t, err := fromSentencePiece(data, made.class.prefix(config))
 	if err == nil {
-		config.Additional = config.ofConfig // transformers loses those of special_tokens_map.json here
+		// transformers loses those of special_tokens_map.json here
+		config.Additional = config.ofConfig
 		for i := range config.listed {
 			// each piece of text between them gets a blank of its own
 			config.listed[i].normalized = config.listed[i].normalized && made.class != classFile
@@ -96,8 +97,8 @@ type origin struct {
 }
 
 // addAll adds the tokens of the settings to those that are there: listed ones in the order of their
-// ids, then special tokens by name that are no added tokens yet. As in transformers a token that the
-// vocabulary does not have gets the next id, whatever the list says.
+// ids, then special tokens by name that are no added tokens yet. As in transformers a token that
+// the vocabulary does not have gets the next id, whatever the list says.
 func (t *Tokenizer) addAll(config settings) error {
 	list := make([]addedToken, 0, len(t.added.byID))
 	ids := make(map[string]Token)

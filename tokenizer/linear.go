@@ -13,8 +13,8 @@ import (
 // maxAlternatives is up to how many alternatives are compared with each other.
 const maxAlternatives = 64
 
-// linear says that cutting a text by a pattern takes time in proportion to the text. It is cautious:
-// true is a proof, false is none.
+// linear says that cutting a text by a pattern takes time in proportion to the text. It is
+// cautious: true is a proof, false is none.
 func linear(pattern string) bool {
 	var alternatives [][]*syntax.Regexp
 	all := topAlternatives(pattern)

@@ -11,8 +11,8 @@ import (
 )
 
 // Patterns of tokenizer.json are Oniguruma's, in Ruby's syntax: \s, \d, \w and [:alpha:] mean
-// Unicode, ^ and $ mean lines. Go's package regexp is of ASCII and of whole texts there, so they are
-// written out. What cannot be is refused by name.
+// Unicode, ^ and $ mean lines. Go's package regexp is of ASCII and of whole texts there, so they
+// are written out. What cannot be is refused by name.
 
 // onigClass is a class as the inside of brackets, and the tables that it stands for.
 type onigClass struct {

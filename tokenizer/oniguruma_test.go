@@ -8,7 +8,8 @@ import (
 	"unicode"
 )
 
-// Cuts by patterns as Oniguruma means them. The words are those of Hugging Face's tokenizers 0.23.3.
+// Cuts by patterns as Oniguruma means them. The words are those of Hugging Face's tokenizers
+// 0.23.3.
 func TestOniguruma(t *testing.T) {
 	for _, c := range []struct {
 		pattern, text string

@@ -31,8 +31,8 @@ type named struct {
 	config kvq.Config
 }
 
-// known lists the configurations worth a look for heads of headDim elements: the one asked for among
-// them.
+// known lists the configurations worth a look for heads of headDim elements: the one asked for
+// among them.
 func known(asked kvq.Config, headDim int) []named {
 	var list []named
 	for _, name := range cli.PresetNames() {

@@ -157,7 +157,8 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 	return list, nil
 }
 
-// split makes prompts of what a source holds: one, without the line break at its end, or one a line.
+// split makes prompts of what a source holds: one, without the line break at its end, or one a
+// line.
 func (f *promptFlags) split(source string, data []byte) ([]string, error) {
 	text, err := cli.Text(source, data)
 	if err != nil {

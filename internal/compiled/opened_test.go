@@ -14,8 +14,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/compiled"
 )
 
-// childVariable marks the process that opens a backend of its own: a process keeps the graphs of one
-// plugin.
+// childVariable marks the process that opens a backend of its own: a process keeps the graphs of
+// one plugin.
 const childVariable = "KVQ_TEST_KEEP_CHILD"
 
 // A backend that go-xla opened by itself keeps graphs after device.KeepCompiled.

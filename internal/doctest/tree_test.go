@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The tree of docs/tree.md names every folder with Go code, and nothing that is not there. A line is
-// "name  phrase", indented by two spaces for each folder above it.
+// The tree of docs/tree.md names every folder with Go code, and nothing that is not there. A line
+// is "name phrase", indented by two spaces for each folder above it.
 func TestTree(t *testing.T) {
 	parts := strings.SplitN(read(t, "docs/tree.md"), "```", 3)
 	if len(parts) < 3 {

@@ -24,7 +24,8 @@ type Loop struct {
 	// Feed is the model: each row's newest token [B] (int32) and the cache's state, to the logits
 	// [B, V] (float32) and the state after.
 	Feed func(token *Node, state []*Node) (logits *Node, after []*Node)
-	// FeedRows is Feed that also gets which rows have ended before, done [B] bool; nil: Feed is used.
+	// FeedRows is Feed that also gets which rows have ended before, done [B] bool; nil: Feed is
+	// used.
 	FeedRows func(token, done *Node, state []*Node) (logits *Node, after []*Node)
 	// Next is each row's next token [B] (int32) and whether the row has ended with it [B] (bool);
 	// step is an int32 scalar, done [B] bool tells which rows had ended before.

@@ -14,9 +14,10 @@ type Run struct {
 	Done    []bool    // the row has ended
 	Limit   int       // new tokens wanted
 	Pace    Pace
-	Pad     int32                  // fills rows that have ended where a batch makes no padding itself
-	Before  []int32                // each row's newest token before the first one of Rows, or nil
-	Ends    func(token int32) bool // whether a token ends its row; nil where the batch tells
+	// fills rows that have ended where a batch makes no padding itself
+	Pad    int32
+	Before []int32                // each row's newest token before the first one of Rows, or nil
+	Ends   func(token int32) bool // whether a token ends its row; nil where the batch tells
 }
 
 // NewRun is a generation of so many rows.
@@ -26,8 +27,8 @@ func NewRun(rows, limit int) Run {
 
 // Batch is what a generation runs on: rows that share a cache.
 type Batch interface {
-	// First begins and returns the first new token of each row, as one step, or no step where Decode
-	// makes it.
+	// First begins and returns the first new token of each row, as one step, or no step where
+	// Decode makes it.
 	First(ctx context.Context) (Decoded, error)
 	// Decode calls the loop for n tokens.
 	Decode(ctx context.Context, n int) (Decoded, error)

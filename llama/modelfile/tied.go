@@ -36,8 +36,8 @@ func addBaseName(all map[string]stored) map[string]stored {
 }
 
 // tieHead decides whether the head is the embeddings, where the configuration says so, as version 5
-// of transformers does: a head that is there alone is the embeddings too, and one that is there with
-// other values remains another.
+// of transformers does: a head that is there alone is the embeddings too, and one that is there
+// with other values remains another.
 func (s *folderSource) tieHead(c *Config) (warnings []string, err error) {
 	head, found := s.all[headTensor]
 	if !c.TieEmbeddings || !found {

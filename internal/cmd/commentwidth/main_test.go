@@ -25,6 +25,8 @@ func TestWideLines(t *testing.T) {
 		"\t// " + strings.Repeat("ü", 93), // 14: columns, not bytes
 		"\t/* first",                      // 15
 		"\t   " + word(100) + " */",       // 16: wide
+		"\t// Output:",                    // 17
+		"\t// " + word(120),               // 18: printed by an example
 		"}",
 		"",
 	}, "\n")

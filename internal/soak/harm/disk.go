@@ -69,8 +69,8 @@ func runDisk(ctx context.Context, s *soak.Sitting) error {
 	return nil
 }
 
-// onDisk calls f with a folder on a disk of its own of so many KiB, which cannot be written to where
-// readOnly is set.
+// onDisk calls f with a folder on a disk of its own of so many KiB, which cannot be written to
+// where readOnly is set.
 func onDisk(s *soak.Sitting, kib int, readOnly bool, f func(dir string) error) (err error) {
 	dir, err := os.MkdirTemp(s.Folder(), "disk-")
 	if err != nil {

@@ -215,7 +215,8 @@ func play(p *player, prompt, tokens int) (answers [][][]float32, err error) {
 		var rows [][]float32
 		for row := range p.text.rows {
 			x := p.answers(row)
-			if p.slots == prompt && p.start[row] > 0 { // queries that are padding have no right answer
+			// queries that are padding have no right answer
+			if p.slots == prompt && p.start[row] > 0 {
 				x = unpadded(x, p.text.heads, prompt, p.text.dim, p.start[row])
 			}
 			rows = append(rows, append([]float32(nil), x...))
@@ -233,8 +234,8 @@ func unpadded(x []float32, heads, t, dim, start int) (out []float32) {
 	return out
 }
 
-// wrongHeld says what is wrong with what a row holds, "" for nothing. Codes stand for finite numbers
-// whatever came in; near to the input where that is finite.
+// wrongHeld says what is wrong with what a row holds, "" for nothing. Codes stand for finite
+// numbers whatever came in; near to the input where that is finite.
 //
 // Limits of ranges may move a number as far as the largest one is, up or down. Where a scale or a
 // zero point saturates, rotation gathers what that costs of all channels: sqrt(D) times as much.

@@ -156,8 +156,9 @@ func (c *crowd) wave(ctx context.Context, s *soak.Sitting, stage string, random 
 	all.Wait()
 }
 
-// generate runs a job, half of the time to its end, else cancelled or broken off at a random moment,
-// and compares. It reports whether the job was tried, which it was not if the sitting ended.
+// generate runs a job, half of the time to its end, else cancelled or broken off at a random
+// moment, and compares. It reports whether the job was tried, which it was not if the sitting
+// ended.
 func (c *crowd) generate(ctx context.Context, s *soak.Sitting, g *llama.Generator, j job, random *rand.Rand) bool {
 	own, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A rule of 1 MiB in 100 tokens, 1 MiB in all: the warm-up does not count, steps up and down do not,
-// a slope on the host or on the device does.
+// A rule of 1 MiB in 100 tokens, 1 MiB in all: the warm-up does not count, steps up and down do
+// not, a slope on the host or on the device does.
 func TestRule(t *testing.T) {
 	r := rule{bytes: mib, slack: mib, per: 100}
 	series := func(f func(i int) (resident, device int64)) (list []sample) {

@@ -20,8 +20,8 @@ var lengths = soak.Part{
 	Run:  runLengths,
 }
 
-// contextTokens is what the tiny model reads at most: more than a cache's first size where a generation is
-// long, so that caches grow on the way.
+// contextTokens is what the tiny model reads at most: more than a cache's first size where a
+// generation is long, so that caches grow on the way.
 const contextTokens = 1100
 
 func runLengths(ctx context.Context, s *soak.Sitting) error {
@@ -147,8 +147,8 @@ func lengthOf(ctx context.Context, g *llama.Generator, batch tokenizer.Batch, to
 	return ""
 }
 
-// grown generates over the size at which a cache has to grow, to the end of the context, and has the
-// model read what came once more: each token has to be the best one again.
+// grown generates over the size at which a cache has to grow, to the end of the context, and has
+// the model read what came once more: each token has to be the best one again.
 func grown(ctx context.Context, s *soak.Sitting, c named, g *llama.Generator) error {
 	positions := g.Model().Config().MaxPositions
 	if positions <= 1024 || ctx.Err() != nil {

@@ -46,8 +46,8 @@ func FoldQueries(queries *Node, kvHeads int, scale float64) *Node {
 	return gx.MulScalar(Reshape(queries, b, kvHeads, h/kvHeads*t, d), scale)
 }
 
-// UnfoldQueries is the way back: [B, K, Q, E] float32, E elements of a value, -> [B, H, t, E] in the
-// dtype of like [B, H, t, D].
+// UnfoldQueries is the way back: [B, K, Q, E] float32, E elements of a value, -> [B, H, t, E] in
+// the dtype of like [B, H, t, D].
 func UnfoldQueries(out, like *Node) *Node {
 	d := dims(like)
 	return ConvertDType(Reshape(out, d[0], d[1], d[2], dims(out)[3]), like.DType())

@@ -85,7 +85,8 @@ func kernelCases() []kernelCase {
 		{"preset lowest", preset(2, 32, numbers.Scale8, true), preset(2, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 6, 41},
 		{"preset quality", preset(6, 64, half, true), preset(6, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
 		{"preset smallest", preset(3, 64, numbers.Scale8, true), preset(3, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 8, 73},
-		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups padded
+		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups
+		// padded
 		{"tutorial, heads of 100", quanto(4, 20), quanto(4, 25), 6, 2, 100, 0, bf16, 5, 64},
 		{"preset balanced, heads of 100", preset(5, 64, half, true), preset(4, 50, half, false), 2, 2, 100, 0, f32, 8, 73},
 		same("tutorial, heads of 80", quanto(4, 20), 4, 2, 80, f16, 5, 64),

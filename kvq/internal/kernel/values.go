@@ -7,10 +7,10 @@ import (
 )
 
 // Values in the kernel: a thread has a few channels and adds the codes of all tokens of a tile, by
-// weights that it shares with the other threads. Words are [tile, words, groups, channels of a
-// group]; where groups run along tokens, one group is the whole head. Groups and channels are padded
-// to powers of two ([attend.KernelLanes]). Lanes of padding read what a neighbour reads, and what
-// they make of it is not used.
+// weights that it shares with the other threads. Words are
+// [tile, words, groups, channels of a group]; where groups run along tokens, one group is the whole
+// head. Groups and channels are padded to powers of two ([attend.KernelLanes]). Lanes of padding
+// read what a neighbour reads, and what they make of it is not used.
 
 // channels are those of lanes, 0 to width-1. For padding, real is false, and the channel is one of
 // the last there are.
