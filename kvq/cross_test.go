@@ -23,10 +23,8 @@ func TestCrossAttention(t *testing.T) {
 	for _, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			switch {
-			case !slices.Contains(attentionCaches, c.name):
-				testlane.OnlyAll(t, "caches of three kinds stand for all")
 			case c.name != "full precision":
-				testlane.Slow(t, "full precision stands for all")
+				testlane.OnlyAll(t, "full precision stands for all; TestPureGo has codes")
 			}
 			t.Parallel()
 			c.crosses(t)

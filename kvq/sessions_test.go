@@ -155,7 +155,7 @@ func TestSessionGeneratesAsItSteps(t *testing.T) {
 	for name, config := range map[string]Config{"full": {}, "codes": small()} {
 		t.Run(name, func(t *testing.T) {
 			if config.Quantized() {
-				testlane.Slow(t, "compiles a quantized cache in six graphs")
+				testlane.OnlyAll(t, "compiles a quantized cache in six graphs; ExampleSession has one")
 			}
 			n, first, grown := 20, 16, 32
 			if config.Quantized() {
