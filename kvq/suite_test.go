@@ -3,6 +3,7 @@ package kvq_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -180,12 +181,21 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 	return worst, at
 }
 
+// likeOthers are cases whose every property another case has too.
+var likeOthers = []string{
+	"quanto 2 bit float16", "quanto 8 bit bfloat16", "blocks 4 bit, sliding", "blocks 5 bit, both per channel, float16",
+	"blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
+}
+
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.
 func TestSuite(t *testing.T) {
 	for _, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
-			if !c.quick {
+			switch {
+			case slices.Contains(likeOthers, c.name):
+				testlane.OnlyAll(t, "other cases have its policy, its quantizer, its groups and its dtype")
+			case !c.quick:
 				testlane.Slow(t, "one case of every form is enough for a quick look")
 			}
 			t.Parallel()
