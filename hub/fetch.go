@@ -63,10 +63,8 @@ func Fetch(ctx context.Context, id string, o Options) (string, error) {
 	if parsed.Revision == "" {
 		parsed.Revision = defaultRevision
 	}
-	if o.CacheDir == "" {
-		if o.CacheDir, err = CacheDir(); err != nil {
-			return "", err
-		}
+	if o.CacheDir, err = cacheDir(o.CacheDir); err != nil {
+		return "", err
 	}
 	f := &fetcher{id: parsed, cache: newCache(o.CacheDir, parsed.Repo)}
 	if o.Offline || offline() {

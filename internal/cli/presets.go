@@ -16,7 +16,7 @@ const (
 // PresetNames are the names of --preset: full precision, the tutorial's cache, then the library's
 // presets from the most bits down.
 func PresetNames() []string {
-	return append([]string{FullName, TutorialName}, "quality", "balanced", "smallest", "lowest")
+	return []string{FullName, TutorialName, "quality", "balanced", "smallest", "lowest"}
 }
 
 // Preset is the cache of that name.
