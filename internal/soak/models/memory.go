@@ -62,7 +62,7 @@ func runMemory(ctx context.Context, s *soak.Sitting) error {
 	}{
 		{"tiny model", func() (*llama.Model, error) { return tiny(512) }, caches(), soak.Amount{Quick: 2500, Full: 100000}, 1, 0},
 		{"control that keeps a little of each token", func() (*llama.Model, error) { return tiny(512) }, some("full", "balanced"), soak.Amount{Quick: 2500, Full: 20000}, 1, leak},
-		{"SmolLM2-135M", small, some("full", "tutorial", "balanced"), soak.Amount{Quick: 0, Full: 10000}, 4, 0},
+		{"SmolLM2-135M", small, some("full", "tutorial", "balanced"), soak.Amount{Quick: 0, Full: 60000}, 4, 0},
 	} {
 		list := one.caches
 		if s.Quick {
@@ -118,7 +118,8 @@ func finished(done []memoryRun, name string) bool {
 	return false
 }
 
-// tokensOf makes tokens with one generator a cache, which stay, and takes a sample about 60 times.
+// tokensOf makes tokens with one generator a cache, which stay. It takes a sample where every cache
+// has had every round as often as the others, so that two samples differ by time and not by shapes.
 func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*llama.Model, error), list []named, want soak.Amount, times, leak int) (memoryRun, error) {
 	run := memoryRun{Name: stage}
 	b, err := backend()
@@ -142,7 +143,7 @@ func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*
 	if s.Quick {
 		amount = want.Quick
 	}
-	made, next, counted := 0, 0, s.Tried(stage)
+	made, counted := 0, s.Tried(stage)
 	var kept [][]byte // stays to the end
 	generate := func(i int) error {
 		r := rounds[i/len(generators)%len(rounds)]
@@ -169,7 +170,7 @@ func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*
 		}
 	}
 	made = 0
-	for i := 0; made < amount; i++ {
+	for i := 0; made < amount || i%compile != 0; i++ {
 		which := i
 		if s.Quick {
 			which = i % compile // the shapes that are compiled
@@ -185,16 +186,13 @@ func tokensOf(ctx context.Context, s *soak.Sitting, stage string, open func() (*
 			}
 			kept = append(kept, block)
 		}
-		if made >= next {
+		if (i+1)%compile == 0 {
 			run.Samples = append(run.Samples, measure(made, b))
-			next = made + amount/60
-			s.Tries(stage, max(0, min(made, amount)-counted))
-			counted = max(counted, min(made, amount))
 		}
+		s.Tries(stage, max(0, min(made, amount)-counted))
+		counted = max(counted, min(made, amount))
 		s.More(stage, want) // for the lines of progress
 	}
-	s.Tries(stage, max(0, amount-counted))
-	run.Samples = append(run.Samples, measure(made, b))
 	runtime.KeepAlive(kept)
 	return run, nil
 }
