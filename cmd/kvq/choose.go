@@ -171,7 +171,7 @@ func (f *chooseFlags) print(w io.Writer, out chosenJSON) error {
 	if f.json {
 		return cli.PrintJSON(w, out)
 	}
-	t := cli.NewTable(w, 0, table.Row{"cache", "bits a value", "KL", "top-1", "perplexity", fmt.Sprintf("%d tokens", f.context)})
+	t := cli.NewTable(w, table.Row{"cache", "bits a value", "KL", "top-1", "perplexity", fmt.Sprintf("%d tokens", f.context)})
 	for _, c := range out.Tried {
 		t.AppendRow(table.Row{c.Preset, fmt.Sprintf("%.4g", c.Bits), number(c.KL, "%.5f"), percent(c.Agreement), number(c.Perplexity, "%.3f"), cli.InUnits(c.Cache)})
 	}

@@ -190,8 +190,8 @@ func (c *comparison) partAt(row int) int {
 }
 
 func (c *comparison) print(w io.Writer, before []string) error {
-	t := cli.NewTable(w, 2, table.Row{c.sides[0].config.String(), c.sides[1].config.String()})
-	t.Style().Options.SeparateRows = true
+	t := cli.NewTable(w, table.Row{c.sides[0].config.String(), c.sides[1].config.String()})
+	t.SeparateRows()
 	for row := range before {
 		var cells table.Row
 		for _, s := range c.sides {
@@ -215,7 +215,7 @@ func (c *comparison) print(w io.Writer, before []string) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	bytes := cli.NewTable(w, 3, table.Row{fmt.Sprintf("bytes, room for %d tokens a row", quantized.Slots), c.sides[0].config.String(), c.sides[1].config.String()})
+	bytes := cli.NewTable(w, table.Row{fmt.Sprintf("bytes, room for %d tokens a row", quantized.Slots), c.sides[0].config.String(), c.sides[1].config.String()})
 	q, f := parts(quantized.Cache), parts(full.Cache)
 	for i := range f {
 		if f[i].bytes != 0 || q[i].bytes != 0 {

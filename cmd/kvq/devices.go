@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -84,6 +85,9 @@ func runDevices(c *cobra.Command, backend string, asJSON bool) error {
 		}
 		for i, d := range info.Devices {
 			fmt.Fprintf(out, "    %d: %s\n", i, d)
+		}
+		if n := len(info.Devices); n > 1 && !info.GPU() {
+			fmt.Fprintf(out, "    one of them uses all %d processors; several are there to try --devices with\n", runtime.NumCPU())
 		}
 	}
 	if warning != "" {

@@ -210,6 +210,8 @@ type evaluateJSON struct {
 	Cache       *cacheJSON      `json:"cache"` // null when interrupted
 	Timing      timingJSON      `json:"timing"`
 	Interrupted bool            `json:"interrupted,omitempty"`
+
+	bits cli.Bits
 }
 
 // evaluateAllJSON is what it prints with several presets.
@@ -225,6 +227,7 @@ func (f *evaluateFlags) result(path string, model *cli.LoadedModel, named cli.Na
 	}
 	all, cache := newEvaluatedJSON("", r.All(), r.AllReference()), evaluatedCache(model, config, texts, r)
 	j.All, j.Cache = &all, &cache
+	j.bits, _ = cli.BitsOf(config, model.Config(), model.DType()) // its plan was made before
 	return j
 }
 
@@ -247,7 +250,7 @@ func evaluatedCache(model *cli.LoadedModel, config kvq.Config, texts [][]tokeniz
 }
 
 func (f *evaluateFlags) print(w io.Writer, j evaluateJSON) error {
-	t := cli.NewTable(w, 0, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
+	t := cli.NewTable(w, table.Row{"text", "tokens", "perplexity", "in full precision", "KL", "top-1"})
 	row := func(name string, r evaluatedJSON) table.Row {
 		return table.Row{name, r.Tokens, number(r.Perplexity, "%.4f"), number(r.FullPerplexity, "%.4f"), number(r.KL, "%.6f"), percent(r.Agreement)}
 	}
@@ -261,9 +264,9 @@ func (f *evaluateFlags) print(w io.Writer, j evaluateJSON) error {
 	fmt.Fprintf(w, "KL %s ± %s; median %s, 90 %% %s, 99 %% %s, 99.9 %% %s, largest %s\n", number(a.KL, "%.6f"), number(a.KLError, "%.6f"),
 		number(a.KLMedian, "%.6f"), number(a.KL90, "%.6f"), number(a.KL99, "%.6f"), number(a.KL999, "%.6f"), number(a.KLLargest, "%.6f"))
 	fmt.Fprintf(w, "perplexity %s ± %s of that in full precision\n", number(a.Ratio, "%.4f"), number(a.RatioError, "%.4f"))
-	line := "cache " + j.Cache.Config
-	if j.Cache.BitsPerValue != nil {
-		line += fmt.Sprintf(": %.4g bits a value", *j.Cache.BitsPerValue)
+	line := "cache " + j.bits.Note(j.Cache.Config)
+	if j.bits.Note(j.Cache.Config) == "" {
+		line = fmt.Sprintf("cache %s: %s bits a value", j.Cache.Config, j.bits)
 	}
 	_, err := fmt.Fprintf(w, "%s; %s\n", line, j.Timing)
 	return err
@@ -271,13 +274,18 @@ func (f *evaluateFlags) print(w io.Writer, j evaluateJSON) error {
 
 // printEvaluated compares caches on all texts together.
 func printEvaluated(w io.Writer, caches []cli.NamedConfig, list []evaluateJSON) error {
-	t := cli.NewTable(w, 0, table.Row{"cache", "bits", "KL", "±", "median", "99 %", "largest", "top-1", "perplexity", "±"})
+	t := cli.NewTable(w, table.Row{"cache", "bits", "KL", "±", "median", "99 %", "largest", "top-1", "perplexity", "±"})
 	for i, j := range list {
 		a := j.All
-		t.AppendRow(table.Row{caches[i].Name, number(j.Cache.BitsPerValue, "%.4g"), number(a.KL, "%.5f"), number(a.KLError, "%.5f"), number(a.KLMedian, "%.5f"),
+		t.AppendRow(table.Row{caches[i].Name, j.bits.String(), number(a.KL, "%.5f"), number(a.KLError, "%.5f"), number(a.KLMedian, "%.5f"),
 			number(a.KL99, "%.4f"), number(a.KLLargest, "%.3f"), percent(a.Agreement), number(a.Ratio, "x %.4f"), number(a.RatioError, "%.4f")})
 	}
 	t.Render()
+	for i, j := range list {
+		if note := j.bits.Note(caches[i].Name); note != "" {
+			fmt.Fprintln(w, note)
+		}
+	}
 	first := list[0].All
 	_, err := fmt.Fprintf(w, "%d tokens scored; perplexity in full precision %s\n", first.Tokens, number(first.FullPerplexity, "%.4f"))
 	return err

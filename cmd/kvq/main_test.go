@@ -104,6 +104,9 @@ func TestDevices(t *testing.T) {
 	if status != exitOK || !strings.HasPrefix(out, "xla:cpu: platform cpu") || errs != "warning: "+device.NoGPUWarning+"\n" {
 		t.Errorf("status %d, %q, %q", status, out, errs)
 	}
+	if several := len(found[device.XLACPU].Devices) > 1; several != strings.Contains(out, "several are there to try --devices with\n") {
+		t.Errorf("several devices of a CPU: %v, want that explained:\n%s", several, out)
+	}
 }
 
 // A failure that is nobody's input is one line and status 1; a bug is status 1 too, and says so.

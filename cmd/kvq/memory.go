@@ -277,7 +277,7 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 		fmt.Fprintf(w, "         %s\n", line)
 	}
 	fmt.Fprintln(w)
-	t := cli.NewTable(w, 0, table.Row{"bytes of the cache", "predicted", "measured"})
+	t := cli.NewTable(w, table.Row{"bytes of the cache", "predicted", "measured"})
 	measured := func(i int) string {
 		if j.Measured == nil {
 			return "-"
@@ -299,24 +299,7 @@ func (j *memoryJSON) print(w io.Writer, model llama.Config) error {
 	fmt.Fprintln(w)
 
 	j.printFit(w)
-	header := table.Row{"configuration", "bits a value", "cache", "with weights", "of full precision"}
-	if j.Room != nil {
-		header = append(header, "longest context", "most rows")
-	}
-	t = cli.NewTable(w, 0, header)
-	for _, c := range j.Configurations {
-		if c.Error != "" {
-			t.AppendRow(table.Row{c.Name, "-", "not for this model", "-", "-"})
-			continue
-		}
-		row := table.Row{c.Name, fmt.Sprintf("%.4g", c.BitsPerValue), cli.InUnits(c.Bytes), cli.InUnits(c.WithWeights),
-			fmt.Sprintf("%.1f %%", 100*float64(c.Bytes)/float64(j.Cache.FullBytes))}
-		if c.LongestContext != nil {
-			row = append(row, mostText(*c.LongestContext, model.MaxPositions, " (all that the model reads)"), mostText(*c.MostRows, mostRows, " or more"))
-		}
-		t.AppendRow(row)
-	}
-	t.Render()
+	j.printConfigurations(w, model.MaxPositions)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/kvqbook/kvqbook/internal/testlane"
 )
@@ -150,5 +151,29 @@ func TestMemoryText(t *testing.T) {
 	out = mustRun(t, "", "memory", "--model", model, "--cache", "full", "--measure=false")
 	if want := "bytes = batch 1 x 512 tokens x values of a token x 4 bytes = 131,072"; !strings.Contains(out, want) {
 		t.Errorf("want %q in\n%s", want, out)
+	}
+}
+
+// All tables fit 80 columns. A cache has one number of bits, and a note where it takes more here;
+// the window is told apart.
+func TestMemoryTables(t *testing.T) {
+	t.Setenv("COLUMNS", "80")
+	model := tinyModel(t, nil)
+	flags := []string{"memory", "--model", model, "--context", "200", "--max-memory", "16GiB", "--measure=false"}
+	out := mustRun(t, "", flags...)
+	for line := range strings.SplitSeq(out, "\n") {
+		if n := utf8.RuneCountInString(line); n > 80 && strings.ContainsAny(line, "│┌├└") {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	// 4 bits, and scale and zero point of 16 bits for 8 values; in float32 they have 32 bits. The
+	// window has 64 tokens of 64 values of 4 bytes.
+	for _, want := range []string{"│ window │", "│ tutorial       │ 8 ", "│ 16 KiB │", "tutorial: 8 bits a value with 16-bit scales, 12 here, where scales have more bits\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	if half := mustRun(t, "", append(flags, "--dtype", "float16")...); !strings.Contains(half, "│ tutorial       │ 8 ") || strings.Contains(half, "16-bit scales") {
+		t.Errorf("in float16:\n%s", half)
 	}
 }

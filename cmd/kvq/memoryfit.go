@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -18,11 +19,14 @@ type configuredJSON struct {
 	Config       string  `json:"config"`
 	BitsPerValue float64 `json:"bits_per_value"`
 	Bytes        int64   `json:"bytes"`
+	Exact        int64   `json:"exact_bytes"` // of these, window and sinks
 	WithWeights  int64   `json:"bytes_with_weights"`
 	// that fits with so many rows; 0 when not even one token does
 	LongestContext *int   `json:"longest_context,omitempty"`
 	MostRows       *int   `json:"most_rows,omitempty"` // that fit with so long a context
 	Error          string `json:"error,omitempty"`     // why the model cannot have it
+
+	bits cli.Bits
 }
 
 // named is a configuration with a name.
@@ -72,7 +76,12 @@ func (j *memoryJSON) configured(name string, config kvq.Config) configuredJSON {
 		c.Error = oneLine(err)
 		return c
 	}
-	c.BitsPerValue, c.Bytes = plan.BitsPerValue(), plan.Memory().Total()
+	m := plan.Memory()
+	c.BitsPerValue, c.Bytes, c.Exact = plan.BitsPerValue(), m.Total(), m.Window+m.Sinks
+	if c.bits, err = cli.BitsOf(config, j.request.Model, j.dtype); err != nil {
+		c.Error = oneLine(err)
+		return c
+	}
 	c.WithWeights = c.Bytes + j.Weights.Bytes
 	if j.Room == nil {
 		return c
@@ -101,6 +110,40 @@ func mostText(n, all int, more string) string {
 		return humanize.Comma(int64(n)) + more
 	}
 	return humanize.Comma(int64(n))
+}
+
+// printConfigurations prints what the configurations would take, and what fits with each of them.
+func (j *memoryJSON) printConfigurations(w io.Writer, positions int) {
+	t := cli.NewTable(w, table.Row{"configuration", "bits a value", "cache", "window", "with weights", "of full"})
+	for _, c := range j.Configurations {
+		if c.Error != "" {
+			t.AppendRow(table.Row{c.Name, "-", "not for this model", "-", "-", "-"})
+			continue
+		}
+		window := "-"
+		if c.Exact > 0 {
+			window = cli.InUnits(c.Exact)
+		}
+		t.AppendRow(table.Row{c.Name, c.bits.String(), cli.InUnits(c.Bytes), window, cli.InUnits(c.WithWeights),
+			fmt.Sprintf("%.1f %%", 100*float64(c.Bytes)/float64(j.Cache.FullBytes))})
+	}
+	t.Render()
+	for _, c := range j.Configurations {
+		if note := c.bits.Note(c.Name); note != "" {
+			fmt.Fprintln(w, note)
+		}
+	}
+	if j.Room == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nin %s (%s):\n", cli.InUnits(j.Room.Bytes), j.Room.Source)
+	t = cli.NewTable(w, table.Row{"configuration", "longest context", "most rows"})
+	for _, c := range j.Configurations {
+		if c.LongestContext != nil {
+			t.AppendRow(table.Row{c.Name, mostText(*c.LongestContext, positions, " (all that the model reads)"), mostText(*c.MostRows, mostRows, " or more")})
+		}
+	}
+	t.Render()
 }
 
 // printFit tells whether it fits.

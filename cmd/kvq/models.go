@@ -51,7 +51,7 @@ take. --model takes their names. A download that was cut off goes on where it st
 				_, err := fmt.Fprintf(c.OutOrStdout(), "no models in %s; kvq download NAME fetches one\n", dir)
 				return err
 			}
-			t := cli.NewTable(c.OutOrStdout(), 3, table.Row{"model", "disk", "state"})
+			t := cli.NewTable(c.OutOrStdout(), table.Row{"model", "disk", "state"})
 			for _, m := range models {
 				state := "ready"
 				switch {

@@ -181,7 +181,7 @@ func findKeys(ctx context.Context, g *llama.Generator, trials []passkey.Trial, b
 }
 
 func (f *passkeyFlags) print(w io.Writer, j passkeyJSON) error {
-	t := cli.NewTable(w, 0, table.Row{"tokens", "keys", "found", "found in full precision"})
+	t := cli.NewTable(w, table.Row{"tokens", "keys", "found", "found in full precision"})
 	for _, r := range j.Rows {
 		t.AppendRow(table.Row{r.Length, r.Trials, r.Found, r.FullFound})
 	}

@@ -167,7 +167,7 @@ func (s shownJSON) print(w io.Writer) error {
 		}
 	}
 	fmt.Fprintln(w)
-	t := cli.NewTable(w, 3, table.Row{"cache", "bits a value", "a token in codes"})
+	t := cli.NewTable(w, table.Row{"cache", "bits a value", "a token in codes"})
 	for _, c := range s.Caches {
 		if c.Error != "" {
 			t.AppendRow(table.Row{c.Name, "-", "not for this model: " + c.Error})

@@ -78,14 +78,13 @@ func (r *compileReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
-	t := table.NewWriter()
-	t.AppendHeader(table.Row{"cache", "weights", "batch", "tokens", "prompt s: min / median", "step s: min / median", "both s: min / median", "CPU s: min / median"})
+	t := cli.NewTable(w, table.Row{"cache", "weights", "batch", "tokens", "prompt s: min / median", "step s: min / median", "both s: min / median", "CPU s: min / median"})
 	for _, row := range r.Rows {
 		t.AppendRow(table.Row{row.Cache, row.Weights, row.Batch, row.Tokens, row.Prompt, row.Step, row.Both, row.CPU})
 	}
 	r.reportHead.print(w)
 	fmt.Fprintf(w, "%d runs in alternation\n\n", r.Runs)
-	renderTable(w, t, f.markdown)
+	renderTable(t, 4, f.markdown)
 	return nil
 }
 

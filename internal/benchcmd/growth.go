@@ -83,8 +83,7 @@ func (r *growthReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
-	t := table.NewWriter()
-	t.AppendHeader(table.Row{"tokens", "batch", "quantized ms", "limit ms", "full ms", "limit ms", "times faster: min / median", "cache MiB", "full MiB", "compile s", "full compile s"})
+	t := cli.NewTable(w, table.Row{"tokens", "batch", "quantized ms", "limit ms", "full ms", "limit ms", "times faster: min / median", "cache MiB", "full MiB", "compile s", "full compile s"})
 	for i, row := range r.Rows {
 		limit := r.Limits[i]
 		t.AppendRow(table.Row{row.Tokens, row.Batch, fmt.Sprintf("%.2f", row.Quantized), fmt.Sprintf("%.2f", limit.Quantized), fmt.Sprintf("%.2f", row.Full),
@@ -92,7 +91,7 @@ func (r *growthReport) print(w io.Writer, f *commonFlags) error {
 	}
 	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s against full precision, %d runs in alternation; weights %s MiB, memory bandwidth %.1f GB/s\n\n", r.Cache, r.Runs, mib(r.Weights), r.Bandwidth/1e9)
-	renderTable(w, t, f.markdown)
+	renderTable(t, 2, f.markdown)
 	return nil
 }
 

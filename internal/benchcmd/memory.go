@@ -55,8 +55,7 @@ func (r *memoryReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
-	t := table.NewWriter()
-	t.AppendHeader(table.Row{"cache", "batch", "tokens", "cache by formula, bytes", "cache alive, bytes", "before MiB", "peak over before MiB", "peak of the process MiB", "device MiB"})
+	t := cli.NewTable(w, table.Row{"cache", "batch", "tokens", "cache by formula, bytes", "cache alive, bytes", "before MiB", "peak over before MiB", "peak of the process MiB", "device MiB"})
 	for _, row := range r.Rows {
 		formula := any(row.Formula)
 		if row.Formula == 0 {
@@ -66,7 +65,7 @@ func (r *memoryReport) print(w io.Writer, f *commonFlags) error {
 	}
 	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s\n\n", r.Cache)
-	renderTable(w, t, f.markdown)
+	renderTable(t, 3, f.markdown)
 	return nil
 }
 

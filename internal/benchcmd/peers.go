@@ -88,12 +88,11 @@ func (r *peersReport) print(w io.Writer, f *peersFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
-	t := table.NewWriter()
 	header := table.Row{"what", "tokens", "side", "ms: min", "ms: median"}
 	for _, name := range r.ours {
 		header = append(header, name+" is times faster: min / median")
 	}
-	t.AppendHeader(append(header, "peak over before MiB", "peak of the process MiB", "device MiB", "tokens as in our full precision"))
+	t := cli.NewTable(w, append(header, "peak over before MiB", "peak of the process MiB", "device MiB", "tokens as in our full precision"))
 	for _, row := range r.Rows {
 		line := table.Row{row.What, row.Tokens, row.Side, fmt.Sprintf("%.1f", row.Min), fmt.Sprintf("%.1f", row.Median)}
 		for _, name := range r.ours {
@@ -103,7 +102,7 @@ func (r *peersReport) print(w io.Writer, f *peersFlags) error {
 	}
 	r.reportHead.print(w)
 	fmt.Fprintf(w, "Batch 1, %d tokens a run, %d runs in alternation. %s.\n\n", r.Steps, r.Runs, strings.Join(r.Sides, "; "))
-	renderTable(w, t, f.markdown)
+	renderTable(t, 3, f.markdown)
 	return nil
 }
 

@@ -58,16 +58,15 @@ func (r *prefillReport) print(w io.Writer, f *commonFlags) error {
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
-	t := table.NewWriter()
 	header := table.Row{"cache", "batch", "tokens", "s: min", "s: median", "time of full precision: min / median", "cache MiB", "peak over before MiB", "peak of the process MiB"}
-	t.AppendHeader(append(header, "device MiB"))
+	t := cli.NewTable(w, append(header, "device MiB"))
 	for _, row := range r.Rows {
 		t.AppendRow(table.Row{row.Side, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Min), fmt.Sprintf("%.3f", row.Median), row.Ratio.String(),
 			mib(row.Cache), mib(row.Over), mib(row.Peak), mib(row.Device)})
 	}
 	r.reportHead.print(w)
 	fmt.Fprintf(w, "%s, %d runs in alternation\n\n", r.Cache, r.Runs)
-	renderTable(w, t, f.markdown)
+	renderTable(t, 3, f.markdown)
 	return nil
 }
 

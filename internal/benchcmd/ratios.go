@@ -76,7 +76,6 @@ func (r *ratioReport) add(row ratioRow) error {
 
 // table prints what there is, in full or when interrupted.
 func (r *ratioReport) table(markdown bool, w io.Writer) {
-	t := table.NewWriter()
 	header := table.Row{"what", "batch", "tokens", "quantized ms", "full ms", "times faster: min / median", "bytes", "full bytes", "compile s", "full compile s", "of bandwidth"}
 	several := slices.ContainsFunc(r.Rows, func(row ratioRow) bool { return row.Scaling != nil })
 	if several {
@@ -87,7 +86,7 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 	if graphForm {
 		header = append(header, "quantized by graph operations ms")
 	}
-	t.AppendHeader(header)
+	t := cli.NewTable(w, header)
 	for _, row := range r.Rows {
 		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
 			row.Bytes, row.FullBytes, orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile), orNothing("%.0f %%", 100*row.Bandwidth)}
@@ -108,7 +107,7 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 		fmt.Fprintf(w, "; memory bandwidth %.1f GB/s", r.Bandwidth/1e9)
 	}
 	fmt.Fprint(w, "\n\n")
-	renderTable(w, t, markdown)
+	renderTable(t, 3, markdown)
 }
 
 func (r *ratioReport) print(w io.Writer, f *commonFlags) error {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -70,15 +69,14 @@ func (h reportHead) print(w io.Writer) {
 	fmt.Fprintf(w, "`%s`, %s; %s; %s; %s. ", h.Command, h.Date, h.Device, h.CPU, h.Versions)
 }
 
-// renderTable prints a table for people, or as Markdown. It leaves out columns that are empty in
-// all rows.
-func renderTable(w io.Writer, t table.Writer, markdown bool) {
-	t.SuppressEmptyColumns()
+// renderTable prints a table for people, each part of which begins with its first keys columns, or
+// as Markdown.
+func renderTable(t *cli.Table, keys int, markdown bool) {
 	if markdown {
-		fmt.Fprintln(w, t.RenderMarkdown())
+		t.Markdown()
 		return
 	}
-	fmt.Fprintln(w, t.Render())
+	t.Keys(keys).Render()
 }
 
 // orNothing prints what is not 0.

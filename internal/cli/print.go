@@ -11,8 +11,6 @@ import (
 	"unicode"
 
 	"github.com/dustin/go-humanize"
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
@@ -44,7 +42,7 @@ func IsTerminal(w any) bool {
 }
 
 // otherwiseWide is the width of lines that go to no terminal.
-const otherwiseWide = 100
+const otherwiseWide = 80
 
 // TerminalSize returns columns and lines of the terminal that w is.
 func TerminalSize(w any) (columns, lines int) {
@@ -75,29 +73,6 @@ func Printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// NewTable returns a table of plain lines whose columns wrap where they would be wider than the
-// terminal.
-func NewTable(w io.Writer, columns int, header table.Row) table.Writer {
-	wide, _ := TerminalSize(w)
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Format.Header = text.FormatDefault
-	t.SetStyle(style)
-	t.AppendHeader(header)
-	if columns > 0 {
-		// Beside the text of a column: a border, two blanks, and one that WrapSoft oversteps by
-		// with characters of two.
-		most := max((wide-1)/columns-4, 10)
-		var configs []table.ColumnConfig
-		for n := 1; n <= columns; n++ {
-			configs = append(configs, table.ColumnConfig{Number: n, WidthMax: most, WidthMaxEnforcer: text.WrapSoft})
-		}
-		t.SetColumnConfigs(configs)
-	}
-	return t
 }
 
 // Note tells a person who watches what is going on.

@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Table is the one style of tables. It fits the terminal: what is too wide for it is wrapped, and
+// where that is not enough, columns move into a further table that begins with the same first
+// columns. Columns that are empty in all rows are left out.
+type Table struct {
+	w       io.Writer
+	header  table.Row
+	rows    []table.Row // nil: a line between rows
+	keys    int
+	lines   bool
+	columns int // of the terminal
+}
+
+// NewTable returns an empty table that Render prints on w.
+func NewTable(w io.Writer, header table.Row) *Table {
+	columns, _ := TerminalSize(w)
+	return &Table{w: w, header: header, keys: 1, columns: columns}
+}
+
+// Keys says how many first columns every part of a table that is too wide begins with: 1 unless
+// told otherwise.
+func (t *Table) Keys(n int) *Table {
+	t.keys = n
+	return t
+}
+
+// SeparateRows draws a line between any two rows.
+func (t *Table) SeparateRows() *Table {
+	t.lines = true
+	return t
+}
+
+// AppendRow adds a row. What is missing at its end is empty.
+func (t *Table) AppendRow(row table.Row) { t.rows = append(t.rows, row) }
+
+// AppendSeparator adds a line between rows.
+func (t *Table) AppendSeparator() { t.rows = append(t.rows, nil) }
+
+// cell is the text of a row in a column.
+func cell(row table.Row, column int) string {
+	if column < len(row) {
+		return fmt.Sprint(row[column])
+	}
+	return ""
+}
+
+// filled are the columns that are not empty in all rows.
+func (t *Table) filled() []int {
+	var list []int
+	for c := range t.header {
+		if len(t.rows) == 0 || slices.ContainsFunc(t.rows, func(row table.Row) bool { return cell(row, c) != "" }) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// Markdown prints the table for a document, whatever its width.
+func (t *Table) Markdown() {
+	all := t.filled()
+	fmt.Fprintln(t.w, t.writer(all, nil).RenderMarkdown())
+}
+
+// Render prints the table for people.
+func (t *Table) Render() {
+	for i, part := range t.parts() {
+		if i > 0 {
+			fmt.Fprintln(t.w)
+		}
+		fmt.Fprintln(t.w, t.writer(part, t.widths(part)).Render())
+	}
+}
+
+// border is what a column takes beside its text, and the table beside its columns.
+const border, edge = 3, 1
+
+// parts shares the columns out among tables that fit. One column always has a place, however narrow
+// the terminal is.
+func (t *Table) parts() [][]int {
+	all := t.filled()
+	keys := min(t.keys, len(all))
+	least := func(columns []int) int {
+		sum := edge
+		for _, c := range columns {
+			_, most := t.limits(c)
+			sum += most + border
+		}
+		return sum
+	}
+	parts := [][]int{all[:keys:keys]}
+	for _, c := range all[keys:] {
+		last := len(parts) - 1
+		with := append(slices.Clip(parts[last]), c)
+		if least(with) > t.columns && len(parts[last]) > keys {
+			parts = append(parts, append(all[:keys:keys], c))
+			continue
+		}
+		parts[last] = with
+	}
+	return parts
+}
+
+// wraps is the length from which a text with digits is wrapped, and the least that it is wrapped
+// to: shorter ones are numbers, which are read in one piece.
+const wraps, wrapped = 24, 18
+
+// limits are the width of a column as it is, and the least that it can be wrapped to.
+func (t *Table) limits(column int) (natural, least int) {
+	words := func(s string) {
+		for word := range strings.FieldsSeq(s) {
+			least = max(least, min(text.StringWidth(word), wrapped))
+		}
+	}
+	words(cell(t.header, column))
+	natural = text.StringWidth(cell(t.header, column))
+	for _, row := range t.rows {
+		for line := range strings.SplitSeq(cell(row, column), "\n") {
+			width := text.StringWidth(line)
+			natural = max(natural, width)
+			if width <= wraps && strings.ContainsAny(line, "0123456789") {
+				least = max(least, width)
+			} else {
+				words(line)
+			}
+		}
+	}
+	return natural, min(least, natural)
+}
+
+// widths are those of columns that stand beside each other: as they are where that fits, else the
+// widest are wrapped first, all to the same width.
+func (t *Table) widths(columns []int) []int {
+	widths, least := make([]int, len(columns)), make([]int, len(columns))
+	room := t.columns - edge - border*len(columns)
+	for i, c := range columns {
+		widths[i], least[i] = t.limits(c)
+		room -= widths[i]
+	}
+	for ; room < 0; room++ {
+		widest := -1
+		for i := range widths {
+			if widths[i] > least[i] && (widest < 0 || widths[i] >= widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			break
+		}
+		widths[widest]--
+	}
+	return widths
+}
+
+// writer draws columns, wrapped to widths (nil: not wrapped).
+func (t *Table) writer(columns, widths []int) table.Writer {
+	w := table.NewWriter()
+	style := table.StyleLight
+	style.Format.Header = text.FormatDefault
+	style.Options.SeparateRows = t.lines
+	w.SetStyle(style)
+	line := func(row table.Row) table.Row {
+		var out table.Row
+		for i, c := range columns {
+			s := cell(row, c)
+			switch {
+			case widths != nil && wrap(s, widths[i]) != s:
+				out = append(out, wrap(s, widths[i]))
+			case c < len(row):
+				out = append(out, row[c]) // a number stays one, and stands on the right
+			default:
+				out = append(out, "")
+			}
+		}
+		return out
+	}
+	w.AppendHeader(line(t.header))
+	for _, row := range t.rows {
+		if row == nil {
+			w.AppendSeparator()
+		} else {
+			w.AppendRow(line(row))
+		}
+	}
+	return w
+}
+
+// wrap breaks lines that are wider than width between words; words that are wider themselves after
+// a slash, as paths have them, or anywhere.
+func wrap(s string, width int) string {
+	var out []string
+	for line := range strings.SplitSeq(s, "\n") {
+		if text.StringWidth(line) <= width {
+			out = append(out, line)
+			continue
+		}
+		begun := ""
+		for word := range strings.FieldsSeq(line) {
+			switch with := begun + " " + word; {
+			case begun == "":
+				begun = word
+			case text.StringWidth(with) <= width:
+				begun = with
+			default:
+				out, begun = append(out, begun), word
+			}
+			for text.StringWidth(begun) > width {
+				head := fitting(begun, width)
+				out, begun = append(out, head), begun[len(head):]
+			}
+		}
+		if begun != "" {
+			out = append(out, begun)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// fitting is the longest beginning of a word that fits: at least a character, and up to a slash
+// where there is one.
+func fitting(word string, width int) string {
+	end, slash := 0, 0
+	for i := range word {
+		r, size := utf8.DecodeRuneInString(word[i:])
+		next := i + size
+		if end > 0 && text.StringWidth(word[:next]) > width {
+			break
+		}
+		if end = next; r == '/' {
+			slash = end
+		}
+	}
+	if slash > 1 {
+		return word[:slash]
+	}
+	return word[:end]
+}
