@@ -67,7 +67,7 @@ func Fetch(ctx context.Context, id string, o Options) (string, error) {
 		return "", err
 	}
 	f := &fetcher{id: parsed, cache: newCache(o.CacheDir, parsed.Repo)}
-	if o.Offline || offline() {
+	if o.Offline || OfflineVariable() != "" {
 		return f.cached()
 	}
 	if commitName.MatchString(parsed.Revision) && f.cache.missing(parsed.Revision, parsed, true) == "" {
@@ -96,17 +96,6 @@ func Fetch(ctx context.Context, id string, o Options) (string, error) {
 		return "", err
 	}
 	return f.path(f.commit), f.cache.setCommit(parsed.Revision, f.commit)
-}
-
-// offline says whether the environment forbids to ask the hub.
-func offline() bool {
-	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
-		switch strings.ToUpper(os.Getenv(name)) {
-		case "1", "ON", "YES", "TRUE":
-			return true
-		}
-	}
-	return false
 }
 
 // fetcher fetches one commit of one model.
