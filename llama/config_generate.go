@@ -1,6 +1,8 @@
 package llama
 
 import (
+	"slices"
+
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/pick"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -16,7 +18,22 @@ type GenerateConfig struct {
 	// minimum.
 	MinNewTokens int
 
-	// DoSample draws tokens at random; false takes the most likely one. The four settings below
+	// StopStrings end a row's text before the first of them that comes: Result.Tokens goes on to
+	// the token that completes it, as in transformers, and a [tokenizer.Stopper] cuts the text.
+	// They need Tokenizer.
+	StopStrings []string
+	// Tokenizer says what text the new tokens are, for StopStrings.
+	Tokenizer *tokenizer.Tokenizer
+
+	// RepetitionPenalty makes tokens that stand in the text so far, the prompt included, less
+	// likely: it divides their logits where these are positive, and multiplies them where not. 0
+	// and 1 mean none.
+	RepetitionPenalty float64
+	// RepetitionWindow is how many of the newest tokens RepetitionPenalty looks at, as llama.cpp's
+	// repeat-last-n; 0 means the whole text, as in transformers.
+	RepetitionWindow int
+
+	// DoSample draws tokens at random; false takes the most likely one. The five settings below
 	// need it.
 	DoSample bool
 	// Temperature divides the logits: below 1 sharper, above 1 flatter; 0 means 1.
@@ -27,6 +44,9 @@ type GenerateConfig struct {
 	// TopP samples among the most likely tokens that together hold this probability; 0 and 1 mean
 	// no limit.
 	TopP float64
+	// MinP samples among the tokens that are at least so many times as likely as the best one; 0
+	// means no limit.
+	MinP float64
 	// Seed starts the random numbers. The same seed gives the same text; each row has numbers of
 	// its own, which do not depend on the other rows. 0 is a seed like any other.
 	Seed int64
@@ -82,7 +102,8 @@ func (gc GenerateConfig) picker(c Config, rows int) *pick.Picker {
 	gc = gc.resolved(c)
 	return pick.New(pick.Settings{
 		EOS: gc.EOS, MinNew: gc.MinNewTokens,
-		Sample: gc.DoSample, Temperature: gc.Temperature, TopK: gc.TopK, TopP: gc.TopP, Seed: gc.Seed,
+		Sample: gc.DoSample, Temperature: gc.Temperature, TopK: gc.TopK, TopP: gc.TopP, MinP: gc.MinP, Seed: gc.Seed,
+		Penalty: gc.RepetitionPenalty, Window: gc.RepetitionWindow,
 	}, rows, c.VocabSize)
 }
 
@@ -105,6 +126,21 @@ func (gc GenerateConfig) Validate(c Config) error {
 	if gc.TopK < 0 {
 		return usererr.New("top_k = %d, want 0 (no limit) or more", gc.TopK)
 	}
+	if gc.DoSample && !(gc.MinP >= 0 && gc.MinP <= 1) {
+		return usererr.New("min_p = %g, want 0 (no limit) to 1", gc.MinP)
+	}
+	if !(gc.RepetitionPenalty >= 0 && gc.RepetitionPenalty <= maxPenalty) {
+		return usererr.New("repetition_penalty = %g, want above 0 and at most %g (1 for none)", gc.RepetitionPenalty, maxPenalty)
+	}
+	if gc.RepetitionWindow < 0 {
+		return usererr.New("repetition_window = %d, want 0 (the whole text) or more", gc.RepetitionWindow)
+	}
+	if slices.Contains(gc.StopStrings, "") {
+		return usererr.New("an empty stop string, want some text")
+	}
+	if len(gc.StopStrings) > 0 && gc.Tokenizer == nil {
+		return usererr.New("stop strings without a tokenizer: want GenerateConfig.Tokenizer")
+	}
 	for _, id := range gc.EOS {
 		if id < 0 || int(id) >= c.VocabSize {
 			return usererr.New("eos token id %d, want 0 to %d", id, c.VocabSize-1)
@@ -119,5 +155,8 @@ func (gc GenerateConfig) Validate(c Config) error {
 	return nil
 }
 
-// maxTemperature is far beyond use; above it, scores would underflow.
-const maxTemperature = 1e6
+// maxTemperature and maxPenalty are far beyond use; above them, scores would leave float32.
+const (
+	maxTemperature = 1e6
+	maxPenalty     = 1e6
+)

@@ -90,6 +90,14 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 		},
 		Next: func(logits, step, done *Node) (token, ended *Node) { return key.next(logits, step, done, in) },
 	}
+	if loop.History = in.pick.History.Nodes(); loop.History != nil {
+		loop.NextWith = func(logits, step, done *Node, history []*Node) (token, ended *Node, after []*Node) {
+			in := in
+			in.pick = key.pick.WithHistory(in.pick, history)
+			token, ended = key.next(logits, step, done, in)
+			return token, ended, in.pick.History.After(token, step).Nodes()
+		}
+	}
 	if key.keepLogits {
 		loop.Keep = g.model.config.VocabSize
 	}

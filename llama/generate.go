@@ -56,7 +56,8 @@ func (g *Generator) Stream(ctx context.Context, batch tokenizer.Batch, config Ge
 }
 
 // StreamText continues one text and yields the new text in pieces, as it comes: never a part of a
-// character, and no special tokens. An error is the last thing that it yields.
+// character, no special tokens, and nothing of a stop string. An error is the last thing that it
+// yields.
 func (g *Generator) StreamText(ctx context.Context, tok *tokenizer.Tokenizer, prompt string, config GenerateConfig) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		batch, err := tok.EncodeBatch([]string{prompt}, tokenizer.Padding{})
@@ -64,17 +65,21 @@ func (g *Generator) StreamText(ctx context.Context, tok *tokenizer.Tokenizer, pr
 			yield("", err)
 			return
 		}
-		text := tok.StreamAfter(batch.IDs[0], true)
+		if config.Tokenizer == nil {
+			config.Tokenizer = tok
+		}
+		text, stop := tok.StreamAfter(batch.IDs[0], true), tokenizer.NewStopper(config.StopStrings...)
 		for block, err := range g.Stream(ctx, batch, config) {
 			if err != nil {
 				yield("", err)
 				return
 			}
-			if piece := text.Push(block.Tokens[0]...); piece != "" && !yield(piece, nil) {
+			if piece, _ := stop.Push(text.Push(block.Tokens[0]...)); piece != "" && !yield(piece, nil) {
 				return
 			}
 		}
-		if rest := text.Flush(); rest != "" {
+		rest, _ := stop.Push(text.Flush())
+		if rest += stop.Flush(); rest != "" {
 			yield(rest, nil)
 		}
 	}
@@ -88,6 +93,7 @@ type run struct {
 	prompt *prompt
 	stop   StopReason // if the limit is reached
 	pick   *pick.Picker
+	texts  []*stopText // of each row; nil without stop strings
 
 	plan   *kvq.Plan
 	seen   func(*session) error // is shown the cache at the end; nil: nobody is
@@ -123,10 +129,27 @@ func (g *Generator) newRun(batch tokenizer.Batch, gc GenerateConfig) (*run, erro
 	r.prompt = p.resize(generate.PromptColumns(p.length))
 	r.result = &Result{Tokens: r.Rows, Lengths: r.Lengths}
 	r.pick = gc.picker(c, rows)
-	r.Ends = r.pick.Ends
+	r.begin(batch)
 	r.Pace = generate.Pace{Fixed: gc.BlockSize, Most: r.key().block()}
 	r.plan, err = g.Plan(rows, generate.FirstCapacity(r.prompt.length, r.Limit))
 	return r, err
+}
+
+// begin tells the rows' texts to what looks at them.
+func (r *run) begin(batch tokenizer.Batch) {
+	r.Pad = *r.gc.PadID
+	for i := range batch.IDs {
+		row := batch.Row(i)
+		r.pick.Saw(i, row...)
+		if len(r.gc.StopStrings) > 0 && r.gc.TeacherForced == nil {
+			r.texts = append(r.texts, newStopText(r.gc, row))
+		}
+	}
+	r.Ends = func(row int, token tokenizer.Token) bool {
+		r.pick.Saw(row, token)
+		stopped := r.texts != nil && r.texts[row].push(token)
+		return stopped || r.pick.Ends(token)
+	}
 }
 
 // blocks generates.
@@ -139,6 +162,9 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 				err = r.seen(r.cache)
 			}
 			r.result.Stop = r.reason(ctx, err)
+			if n := len(r.Rows[0]); len(r.result.Logits) > n { // rows that ended at a stop string
+				r.result.Logits = r.result.Logits[:n]
+			}
 			if r.cache != nil && len(r.cache.state) > 0 {
 				r.result.CodedTokens, _ = r.cache.coded() // the state has the shapes of its plan
 			}
@@ -295,6 +321,9 @@ func (r *run) reason(ctx context.Context, err error) StopReason {
 	case err != nil:
 		return StopFailed
 	case !slices.Contains(r.Done, false):
+		if slices.ContainsFunc(r.texts, func(t *stopText) bool { return t.stop.Stopped() }) {
+			return StopString
+		}
 		return StopEOS
 	}
 	return r.stop

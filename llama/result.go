@@ -12,7 +12,8 @@ type Result struct {
 	// Tokens are the new tokens of each row [B][n], all of one length as in transformers: a row
 	// that ended before the others is filled up with the padding token.
 	Tokens [][]tokenizer.Token
-	// Lengths says how many of them are the row's own, its end-of-sequence token included.
+	// Lengths says how many of them are the row's own, its end-of-sequence token included, or the
+	// one that completes a stop string.
 	Lengths []int
 	// Stop says why the generation ended; "" while it goes on.
 	Stop StopReason
@@ -42,6 +43,7 @@ type StopReason string
 // Reasons to stop.
 const (
 	StopEOS    StopReason = "eos"    // every row ended with an end-of-sequence token
+	StopString StopReason = "stop"   // likewise, one of them at least at one of StopStrings
 	StopLength StopReason = "length" // MaxNewTokens
 	// the longest row fills the positions that the model was made for
 	StopContext   StopReason = "context"

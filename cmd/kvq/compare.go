@@ -96,8 +96,8 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 		return err
 	}
 	cmp := &comparison{request: request, devices: []string{}, tutorial: !f.prompts.given(), sides: [2]*sideRun{
-		{config: kvq.Config{}, texts: startTexts(request.tok, request.batch)},
-		{config: request.cache, texts: startTexts(request.tok, request.batch)},
+		{config: kvq.Config{}, texts: startTexts(request.tok, request.batch, request.generate.StopStrings...)},
+		{config: request.cache, texts: startTexts(request.tok, request.batch, request.generate.StopStrings...)},
 	}}
 	outcome := cli.OutcomeOf(ctx)
 	status := f.model.Status(errs)

@@ -114,6 +114,38 @@ func TestGenerateSampling(t *testing.T) {
 	}
 }
 
+// --stop cuts the text and keeps the token that completes it, --repeat-penalty changes the text,
+// and what each refuses is in the words of flags.
+func TestGenerateStopAndPenalty(t *testing.T) {
+	for flag, want := range map[string]string{
+		"--stop=": "--stop \"\", want some text", "--min-p=2 --do-sample": "--min-p 2, want 0 (no limit) to 1",
+		"--repeat-penalty=-1": "--repeat-penalty -1, want above 0", "--repeat-penalty=0": "--repeat-penalty 0, want above 0",
+		"--repeat-last-n=0": "--repeat-last-n 0, want 1 or more, or -1",
+	} {
+		args := append([]string{"generate", "--model", tinyModel(t, nil), "--prompt", tinyText(5)}, strings.Fields(flag)...)
+		if status, _, errs := runKVQ(t, "", args...); status != exitBadInput || !strings.HasPrefix(errs, "kvq: "+want) {
+			t.Errorf("%s: status %d, %q, want %q…", flag, status, errs, want)
+		}
+	}
+	testlane.OnlyAll(t, "compiles a made-up model; llama.TestStopStrings and TestRepetitionPenaltyInTheLoop are what it does")
+	needsXLA(t)
+	model := tinyModel(t, nil)
+	run := func(more ...string) generateJSON {
+		args := []string{"generate", "--model", model, "--cache", "full", "--prompt", tinyText(9), "--max-new-tokens", "20", "--min-new-tokens", "20", "--json"}
+		return parse[generateJSON](t, mustRun(t, "", append(args, more...)...))
+	}
+	plain := run().Prompts[0]
+	stop := textOf(plain.OutputIDs[7:9])
+	begin := strings.Index(plain.Text, stop)
+	j := run("--stop", "never", "--stop", stop)
+	if got := j.Prompts[0]; got.Text != plain.Text[:begin] || !strings.HasSuffix(textOf(got.OutputIDs), stop) || j.Stop != "stop" {
+		t.Errorf("stop at %q: %q of tokens %v, stop %q; want the beginning of %q", stop, got.Text, got.OutputIDs, j.Stop, plain.Text)
+	}
+	if got := run("--repeat-penalty", "8", "--repeat-last-n", "-1").Prompts[0].OutputIDs; slices.Equal(got, plain.OutputIDs) {
+		t.Errorf("a penalty of 8 gives the same %v", got)
+	}
+}
+
 // The goldens' tiny models through the whole command: the tokens of transformers with both caches,
 // padding included.
 func TestCompareMatchesTransformersOnTinyModels(t *testing.T) {

@@ -12,15 +12,17 @@ type newTexts struct {
 	// text that became certain with each token, "" where its character is not complete yet
 	pieces  [][]string
 	streams []*tokenizer.Stream
+	stops   []*tokenizer.Stopper
 }
 
 // startTexts begins with the prompts, so that a text goes on as the prompt wants it:
-// SentencePiece's decoder drops the blank of a first word.
-func startTexts(tok *tokenizer.Tokenizer, b *batch) *newTexts {
+// SentencePiece's decoder drops the blank of a first word. Each ends before one of stops.
+func startTexts(tok *tokenizer.Tokenizer, b *batch, stops ...string) *newTexts {
 	r := &newTexts{ids: make([][]tokenizer.Token, len(b.IDs)), pieces: make([][]string, len(b.IDs))}
 	for i := range b.IDs {
 		r.ids[i] = []tokenizer.Token{} // [] in JSON, not null
 		r.streams = append(r.streams, tok.StreamAfter(b.Row(i), true))
+		r.stops = append(r.stops, tokenizer.NewStopper(stops...))
 	}
 	return r
 }
@@ -30,7 +32,7 @@ func (r *newTexts) add(fresh [][]tokenizer.Token) []string {
 	texts := make([]string, len(r.ids))
 	for i, tokens := range fresh {
 		for _, id := range tokens {
-			piece := r.streams[i].Push(id)
+			piece, _ := r.stops[i].Push(r.streams[i].Push(id))
 			r.ids[i], r.pieces[i] = append(r.ids[i], id), append(r.pieces[i], piece)
 			texts[i] += piece
 		}
@@ -42,7 +44,8 @@ func (r *newTexts) add(fresh [][]tokenizer.Token) []string {
 func (r *newTexts) end() []string {
 	texts := make([]string, len(r.ids))
 	for i, s := range r.streams {
-		texts[i] = s.Flush()
+		texts[i], _ = r.stops[i].Push(s.Flush())
+		texts[i] += r.stops[i].Flush()
 		if texts[i] != "" {
 			last := len(r.pieces[i]) - 1
 			if last < 0 { // cannot be: only a token leaves bytes waiting

@@ -50,10 +50,10 @@ func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 	if r.cache, err = f.cache.Config(c.Flags(), files.Config()); err != nil {
 		return nil, err
 	}
-	if r.generate, err = f.generate.config(c.Flags(), files.Config(), c.ErrOrStderr()); err != nil {
+	if r.tok, err = files.Tokenizer(); err != nil {
 		return nil, err
 	}
-	if r.tok, err = files.Tokenizer(); err != nil {
+	if r.generate, err = f.generate.config(c.Flags(), files.Config(), r.tok, c.ErrOrStderr()); err != nil {
 		return nil, err
 	}
 	r.batch, err = f.prompts.batch(c.Context(), c.InOrStdin(), r.tok, files.Config())

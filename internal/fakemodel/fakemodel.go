@@ -287,3 +287,22 @@ func (t Tensor) Pack(kind string) Tensor {
 	t.Data, t.Packed = out, kind
 	return t
 }
+
+// Character is the text of token id in the tokenizer that [CharacterTokenizer] writes.
+func Character(id int) string { return string(rune(0x4e00 + id)) }
+
+// CharacterTokenizer gives a folder a tokenizer of so many ids, each of which is one character (see
+// [Character]), and nothing ever merges: every row of ids is a text, and every text a row of ids.
+// template is the chat template.
+func CharacterTokenizer(t testing.TB, dir string, vocabulary int, template string) {
+	t.Helper()
+	ids := map[string]int{}
+	for id := range vocabulary {
+		ids[Character(id)] = id
+	}
+	WriteFile(t, JSON(t, map[string]any{
+		"decoder": map[string]any{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"},
+		"model":   map[string]any{"type": "BPE", "vocab": ids, "merges": []string{}},
+	}), dir, "tokenizer.json")
+	WriteFile(t, JSON(t, map[string]any{"chat_template": template}), dir, "tokenizer_config.json")
+}

@@ -30,6 +30,9 @@ type Loop struct {
 	// Next is each row's next token [B] (int32) and whether the row has ended with it [B] (bool);
 	// step is an int32 scalar, done [B] bool tells which rows had ended before.
 	Next func(logits, step, done *Node) (token, ended *Node)
+	// History is state of Next, which NextWith gets and returns as well; nil: Next is used.
+	History  []*Node
+	NextWith func(logits, step, done *Node, history []*Node) (token, ended *Node, after []*Node)
 	// Keep is V where the logits of each token are kept, else 0.
 	Keep int
 	// MarkEnded writes -1 among the new tokens where a row had ended before.
@@ -63,6 +66,8 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	if l.Keep > 0 {
 		initial = append(initial, gx.Zeros(graph, shapes.Make(dtypes.Float32, n, b, l.Keep)))
 	}
+	historyAt := len(initial)
+	initial = append(initial, l.History...)
 	if l.FirstEnd {
 		initial = append(initial, done)
 	}
@@ -84,7 +89,13 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 		},
 		func(st []*Node) []*Node {
 			logits, cache := feed(st[tokenAt], st[doneAt], st[cacheAt:cacheAt+len(state)])
-			next, ended := l.Next(logits, st[stepAt], st[doneAt])
+			var next, ended *Node
+			history := st[historyAt : historyAt+len(l.History)]
+			if len(history) == 0 {
+				next, ended = l.Next(logits, st[stepAt], st[doneAt])
+			} else {
+				next, ended, history = l.NextWith(logits, st[stepAt], st[doneAt], history)
+			}
 			written := next
 			if l.MarkEnded {
 				written = Where(st[doneAt], gx.Fill(next.Graph(), next.Shape(), -1), next)
@@ -95,6 +106,7 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 				kept := st[keptAt]
 				after = append(after, DynamicUpdateSlice(kept, ExpandLeftToRank(logits, 3), []*Node{st[stepAt], zero(), zero()}))
 			}
+			after = append(after, history...)
 			if l.FirstEnd {
 				after = append(after, st[len(st)-1])
 			}

@@ -16,8 +16,10 @@ type Run struct {
 	Pace    Pace
 	// fills rows that have ended where a batch makes no padding itself
 	Pad    int32
-	Before []int32                // each row's newest token before the first one of Rows, or nil
-	Ends   func(token int32) bool // whether a token ends its row; nil where the batch tells
+	Before []int32 // each row's newest token before the first one of Rows, or nil
+	// Ends is told each new token of a row, in order, and says whether it ends the row; nil where
+	// the batch tells
+	Ends func(row int, token int32) bool
 }
 
 // NewRun is a generation of so many rows.
@@ -113,25 +115,31 @@ func (r *Run) Newest() []int32 {
 	return newest
 }
 
-// take adds new tokens to the rows, and returns those that are the rows' own.
+// take adds new tokens to the rows, and returns those that are the rows' own. Where all rows have
+// ended, they are as long as the longest of them: a row may end here before the device knows it.
 func (r *Run) take(made Decoded) [][]int32 {
 	fresh := make([][]int32, len(r.Rows))
 	for i := range r.Rows {
 		for j := range made.Steps {
 			token := made.Tokens[j*len(r.Rows)+i]
 			own := !r.Done[i] && token >= 0
-			if token < 0 {
+			if !own {
 				token = r.Pad
 			}
 			r.Rows[i] = append(r.Rows[i], token)
 			if own { // else it is padding
 				fresh[i] = append(fresh[i], token)
 				r.Lengths[i]++
-				r.Done[i] = r.Ends != nil && r.Ends(token)
+				r.Done[i] = r.Ends != nil && r.Ends(i, token)
 			}
 		}
 		if made.Done != nil {
 			r.Done[i] = made.Done[i]
+		}
+	}
+	if longest := slices.Max(r.Lengths); !slices.Contains(r.Done, false) {
+		for i, row := range r.Rows {
+			r.Rows[i] = row[:min(len(row), longest)]
 		}
 	}
 	return fresh

@@ -63,11 +63,11 @@ func (c *counter) Decode(_ context.Context, n int) (Decoded, error) {
 }
 
 func TestRun(t *testing.T) {
-	ends := func(token int32) bool { return token == 9 }
+	ends := func(_ int, token int32) bool { return token == 9 }
 	for _, c := range []struct {
 		name       string
 		batch      counter
-		ends       func(int32) bool
+		ends       func(int, int32) bool
 		limit, own int // own: of row 0
 		log        []string
 	}{
