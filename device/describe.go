@@ -5,10 +5,6 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/go-xla/compute/xla"
-	"github.com/gomlx/go-xla/pjrt"
-
-	"github.com/kvqbook/kvqbook/internal/asset"
 )
 
 // Info is what can be said of one device. The zero value describes nothing.
@@ -48,12 +44,16 @@ const pureGoName = "Go Backend"
 const NoGPUWarning = "GPU device not found: everything below runs on the CPU, which is very slow for a model of billions of parameters " +
 	"(the small model of the set-up is fine). With an NVIDIA GPU, run ./scripts/setup --cuda and choose " + XLACUDA + "."
 
-// Warning returns [NoGPUWarning] when none of the devices is a GPU that can be used, else "".
+// Warning returns [NoGPUWarning] when none of the devices is a GPU that can be used, else "". In a
+// program without XLA it says that instead.
 func Warning(infos []Info) string {
 	for _, info := range infos {
 		if info.GPU() {
 			return ""
 		}
+	}
+	if errNoXLA != nil {
+		return errNoXLA.Error()
 	}
 	return NoGPUWarning
 }
@@ -94,30 +94,6 @@ func Describe(backend compute.Backend) Info {
 	if info.Name == pureGoName {
 		info.Name, info.Platform = PureGo, PureGo
 	}
-	onXLA, ok := backend.(*xla.Backend)
-	if !ok {
-		return info
-	}
-	handle := onXLA.PluginName()
-	opening.Lock()
-	defer opening.Unlock()
-	for _, p := range loaded {
-		if p.handle == handle {
-			info.Plugin, info.Platform = p.path, p.platform
-		}
-	}
-	cpu, _ := asset.CPUPlugin()
-	switch {
-	case info.Platform == "cuda":
-		info.Name = XLACUDA
-	case info.Platform == "cpu" && info.Plugin == cpu:
-		info.Name = XLACPU
-	case info.Plugin != "":
-		info.Name = "xla:" + info.Plugin
-	}
-	if p, err := pjrt.GetPlugin(handle); err == nil {
-		major, minor := p.Version()
-		info.Version = fmt.Sprintf("%d.%d", major, minor)
-	}
+	describePlugin(backend, &info)
 	return info
 }

@@ -10,6 +10,9 @@
 // XLA comes as a PJRT plugin, a shared library that is loaded into the process. Its own settings,
 // the variable XLA_FLAGS, are read once, when the first plugin of the process is loaded; a value
 // that the user has set is kept.
+//
+// XLA needs Linux, and a program that was built with cgo. Elsewhere (macOS, Windows, WebAssembly)
+// the package builds too: it opens the pure-Go backend, and says of XLA what is missing.
 package device
 
 import (
@@ -21,8 +24,6 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
-	"github.com/gomlx/go-xla/compute/xla"
-	"github.com/pkg/errors"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -37,7 +38,10 @@ const (
 )
 
 // shortNames are what people write for a device elsewhere.
-var shortNames = map[string]string{"cpu": XLACPU, "cuda": XLACUDA, "gpu": XLACUDA}
+var shortNames = map[string]string{"cpu": XLACPU, "cuda": XLACUDA, "gpu": XLACUDA, "go:" + sequential: PureGo}
+
+// sequential is the one setting of the pure-Go backend with which loops end, see gx.Check.
+const sequential = "ops_sequential"
 
 // fullName is the name of a device, Default where there is none.
 func fullName(name string) string {
@@ -56,17 +60,10 @@ const EnvDefault = "KVQ_BACKEND"
 // opening serializes Open and List: loading a plugin is not safe for concurrent use.
 var opening sync.Mutex
 
-func init() {
-	// go-xla downloads plugins by itself when another package of the program links its installer.
-	// Both are needed: its own init has read the variable already, and processes started from here
-	// should see it too.
-	os.Setenv(xla.NoAutoInstallEnv, "1")
-	xla.EnableAutoInstall(false)
-}
-
 // Open opens the device of that name: [XLACPU], [XLACUDA], [PureGo] or "xla:PATH", or short "cpu",
-// "cuda" or "gpu". The empty name stands for $KVQ_BACKEND; where that is empty too, for XLACUDA if
-// the machine has an NVIDIA GPU and its plugin is found, and for XLACPU otherwise.
+// "cuda" or "gpu"; "go:ops_sequential", as GoMLX writes it, is PureGo. The empty name stands for
+// $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU and its
+// plugin is found, and for XLACPU otherwise.
 //
 // XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in
 // $KVQ_COMPILED, and finds them there in the next process; "off" in the variable's place stops
@@ -76,8 +73,8 @@ func init() {
 // goroutines.
 //
 // Its errors are one line each, and [ErrInput], since a device that cannot be had was the wrong one
-// to ask for: the name is not one of these, or the plugin is missing, is cut off, is no plugin,
-// does not load, or finds no device.
+// to ask for: the name is not one of these, the program has no XLA, or the plugin is missing, is
+// cut off, is no plugin, does not load, or finds no device.
 func Open(name string) (compute.Backend, error) {
 	backend, err := open(name)
 	if err != nil {
@@ -89,27 +86,14 @@ func Open(name string) (compute.Backend, error) {
 func open(name string) (compute.Backend, error) {
 	name = fullName(name)
 	if name == PureGo {
-		backend, err := gobackend.New("ops_sequential") // otherwise loops may not end, see gx.Check
+		backend, err := gobackend.New(sequential)
 		return backend, oneLine(err, "device %q", name)
 	}
 	path, err := pluginPath(name)
 	if err != nil {
 		return nil, err
 	}
-	opening.Lock()
-	defer opening.Unlock()
-	p, err := loadPlugin(path)
-	if err != nil {
-		return nil, fmt.Errorf("device %q: %w", name, err)
-	}
-	// Float32 means float32, as in PyTorch: on CUDA go-xla asks for TF32, 10 bits of mantissa,
-	// unless it is told not to
-	// (https://github.com/gomlx/go-xla/blob/v0.4.13/compute/xla/xla.go#L297).
-	backend, err := xla.NewWithOptions(p.handle+",tf32=false", nil)
-	if err != nil {
-		return nil, oneLine(errors.Cause(err), "device %q: plugin %s loads, but gives no device%s", name, path, hint(p.platform))
-	}
-	return backend, nil
+	return openPlugin(name, path)
 }
 
 // Default returns the name that Open("") opens.
@@ -130,6 +114,8 @@ func pluginPath(name string) (string, error) {
 	var path string
 	var err error
 	switch kind, rest, _ := strings.Cut(name, ":"); {
+	case kind == "xla" && errNoXLA != nil:
+		err = errNoXLA
 	case name == XLACPU:
 		path, err = asset.CPUPlugin()
 	case name == XLACUDA:
@@ -143,17 +129,6 @@ func pluginPath(name string) (string, error) {
 		return "", fmt.Errorf("device %q: %w", name, err)
 	}
 	return path, nil
-}
-
-// hint says what to try where a plugin of this platform found no device.
-func hint(platform string) string {
-	if platform != "cuda" {
-		return ""
-	}
-	if !HasNVIDIA() {
-		return " (this machine shows no NVIDIA GPU; " + XLACPU + " runs without one)"
-	}
-	return " (is the NVIDIA driver recent enough for CUDA 13, that is 580 or newer?)"
 }
 
 // oneLine wraps err, without the stack traces and line breaks that XLA's messages may carry. It

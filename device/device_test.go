@@ -1,3 +1,5 @@
+//go:build linux && cgo
+
 package device
 
 import (
@@ -381,5 +383,28 @@ func TestCUDAPluginOfAPython(t *testing.T) {
 	t.Setenv("VIRTUAL_ENV", venv)
 	if got, err := cudaPlugin(); err != nil || got != want {
 		t.Errorf("cudaPlugin() = %q, %v; want %q", got, err, want)
+	}
+}
+
+// XLA's CPU client keeps no figures: its own answer shows that the call reaches it, and the
+// machine's memory counts.
+func TestMemoryOfCPU(t *testing.T) {
+	cpuPlugin(t)
+	backend, err := Open(XLACPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Finalize()
+	if a, err := allocatorOf(backend, 0); err == nil || strings.Contains(err.Error(), "not found") || strings.Contains(err.Error(), "no such call") {
+		t.Errorf("%+v, %v, want XLA's own answer that it has no figures", a, err)
+	} else {
+		t.Logf("XLA: %v", err)
+	}
+	m := MemoryOf(backend, 0)
+	if m.Limit <= m.InUse || m.InUse == 0 || m.Peak < m.InUse || m.Source == "" {
+		t.Errorf("%+v, want the machine's memory", m)
+	}
+	if procField("/proc/self/status", "VmHWM") < m.Peak {
+		t.Errorf("the peak fell from %d to %d", m.Peak, procField("/proc/self/status", "VmHWM"))
 	}
 }

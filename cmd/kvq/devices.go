@@ -20,13 +20,13 @@ func newDevices() *cobra.Command {
 		Use:   "devices",
 		Short: "What models can run on here, with a warning where there is no GPU",
 		Long: `devices opens each kind of device and says what it found: XLA on the CPU, XLA on an NVIDIA GPU, and GoMLX's pure-Go backend
-(far slower, and nothing to install). The default is the one that runs without --backend.`,
+(far slower, and nothing to install). XLA needs Linux. The default is the one that runs without --backend.`,
 		Example: `  kvq devices
   kvq devices --backend xla:cpu --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runDevices(c, backend, asJSON) },
 	}
-	c.Flags().StringVar(&backend, "backend", "", "look at this `device` alone: xla:cpu, xla:cuda or xla:/path/to/plugin.so")
+	c.Flags().StringVar(&backend, "backend", "", "look at this `device` alone: xla:cpu, xla:cuda, go or xla:/path/to/plugin.so")
 	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
 }

@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	name := flag.String("backend", "", "xla:cpu, xla:cuda, or xla: and the path of a PJRT plugin; empty: the first that is found")
+	name := flag.String("backend", "", "xla:cpu, xla:cuda, go, or xla: and the path of a PJRT plugin; empty: the first that is found")
 	newTokens := flag.Int("tokens", 150, "tokens to generate")
 	flag.Parse()
 	backend, err := device.Open(*name)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -169,11 +168,4 @@ func (f *compileFlags) measure(ctx context.Context, backend compute.Backend, req
 		rows[i].CPU = newSeconds(cpu[i][1:]) // the first run does not count
 	}
 	return nil
-}
-
-// processorTime is what this process has had of all processors.
-func processorTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for the process itself
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -24,7 +24,7 @@ func values() map[string][]string {
 		"axis-key": axes, "axis-value": axes,
 		"code-key": codeNames(), "code-value": codeNames(), "range-key": rangeNames(), "range-value": rangeNames(),
 		"scales":  {string(kvq.ScaleFloat32), string(kvq.ScaleFloat16), string(kvq.ScaleBFloat16), string(kvq.Scale8)},
-		"backend": {device.XLACPU, device.XLACUDA}, "dtype": {"auto", "float32", "float16", "bfloat16"},
+		"backend": {device.XLACPU, device.XLACUDA, device.PureGo}, "dtype": {"auto", "float32", "float16", "bfloat16"},
 		"weights": {"auto", "packed", "plain"},
 	}
 }

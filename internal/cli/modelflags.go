@@ -76,7 +76,7 @@ func (f *ModelFlags) RegisterDevices(fs *pflag.FlagSet) {
 
 // RegisterBackend adds --backend.
 func RegisterBackend(fs *pflag.FlagSet, backend *string) {
-	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
+	fs.StringVar(backend, "backend", "", "`device` to run on: xla:cpu, xla:cuda, go (no plugin, far slower) or xla:/path/to/plugin.so (default $"+device.EnvDefault+", else a GPU if there is one)")
 }
 
 // Open reads the headers of the model, and fetches it before where it is one of the hub.
@@ -206,9 +206,6 @@ func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Write
 		return nil, err
 	}
 	NoteNotKept(errs)
-	if info.Platform == device.PureGo {
-		return nil, usererr.New("device %q is too limited for a model: want %s, %s or xla:/path/to/plugin.so", info.Name, device.XLACPU, device.XLACUDA)
-	}
 	if err := CheckCount(info, f.Devices); err != nil {
 		return nil, err
 	}

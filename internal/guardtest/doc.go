@@ -1,3 +1,4 @@
-// Package guardtest tests what a program says that was built with another GoMLX or go-xla than the
-// tested ones: copies of the two modules in which a field has another name.
+// Package guardtest tests programs as others build them: with another GoMLX or go-xla than the
+// tested ones (copies of the two modules in which a field has another name), and for systems
+// without XLA.
 package guardtest

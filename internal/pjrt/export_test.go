@@ -1,3 +1,5 @@
+//go:build linux && cgo
+
 package pjrt
 
 // PluginAttributes is for the tests, which stand outside because device imports this package.
