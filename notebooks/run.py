@@ -15,7 +15,8 @@ does, which Jupyter itself does not see. What a cell's metadata may ask for:
 
 --save writes the outputs into the notebooks, --out into copies in that folder. --check looks at outputs as they are
 committed: every cell executed once and in order, the two kinds of metadata above kept, no path of a home or temporary
-folder, no time stamp, no progress bar, no token of a hub. --imports prints the packages that cells import from other
+folder, no time stamp, no progress bar, no token of a hub; every picture has a text that stands for it, and no line of
+code is wider than a laptop's screen shows. --imports prints the packages that cells import from other
 modules, for the set-up to compile beforehand.
 
 The script scripts/workbook calls this with the Python and the environment of the set-up.
@@ -253,6 +254,10 @@ OUTPUTS = [
 ]
 
 
+# Columns of code that JupyterLab shows beside its file browser on a laptop, with a tab as 4.
+CODE_WIDTH = 88
+
+
 def check(path):
     """Says what is wrong with a notebook as it is committed; returns whether nothing is."""
     problems = []
@@ -269,6 +274,12 @@ def check(path):
         wrong = verdict(cell)
         if wrong:
             problems.append(f"{where}: {wrong}")
+        for line in joined(cell["source"]).splitlines():
+            if len(line.expandtabs(4)) > CODE_WIDTH:
+                problems.append(f"{where}: a line of code has {len(line.expandtabs(4))} columns, wanted at most {CODE_WIDTH}: {line.strip()}")
+        for out in cell["outputs"]:
+            if "image/png" in out.get("data", {}) and not out["metadata"].get("image/png", {}).get("alt"):
+                problems.append(f"{where}: a picture has no text that stands for it (alt)")
         if "execution" in cell["metadata"]:
             problems.append(f"{where}: holds the times at which it was executed")
         for what, pattern in OUTPUTS + ANYWHERE:

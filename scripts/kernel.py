@@ -38,7 +38,7 @@ def main(folder):
             "PATH": f"{root}/bin:${{PATH}}",
             "KVQ_ROOT": root,
             "GOTOOLCHAIN": os.environ["GOTOOLCHAIN"],
-            "GOFLAGS": os.environ["GOFLAGS"],
+            "GOFLAGS": os.environ["GOFLAGS"] + " -ldflags=-w",  # without what a debugger wants, a cell is linked sooner
             "GOPROXY": "off",  # what a cell needs was fetched by the set-up
             "GOWORK": "",  # the workspace that GoNB makes
             "CGO_ENABLED": "1",

@@ -115,24 +115,7 @@ func (s *Status) Context(ctx context.Context) context.Context {
 	if s == nil {
 		return ctx
 	}
-	return stage.With(ctx, func(st stage.Stage) { s.Stage("%s", stageText(st)) })
-}
-
-// stageText says a stage in a few words.
-func stageText(st stage.Stage) string {
-	rows := func(of string) string {
-		if st.Rows == 1 {
-			return of
-		}
-		return fmt.Sprintf("%d rows: %s", st.Rows, of)
-	}
-	switch st.Kind {
-	case stage.Compiling:
-		return "compiling for " + st.Of
-	case stage.Prompt:
-		return rows(fmt.Sprintf("reading %d tokens", st.Columns))
-	}
-	return rows("going on token by token")
+	return stage.With(ctx, func(st stage.Stage) { s.Stage("%s", st) })
 }
 
 // tick moves the line on a terminal, and gives a sign of life elsewhere.

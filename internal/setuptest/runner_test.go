@@ -32,6 +32,12 @@ func stream(name, text string) any {
 	return map[string]any{"output_type": "stream", "name": name, "text": text}
 }
 
+// picture is an output with the text that stands for it.
+func picture(alt string) any {
+	return map[string]any{"output_type": "display_data", "data": map[string]any{"image/png": "AA=="},
+		"metadata": map[string]any{"image/png": map[string]any{"alt": alt}}}
+}
+
 // notebook writes a notebook file for the given kernel.
 func notebook(t *testing.T, dir, name, kernel string, cells ...cell) string {
 	t.Helper()
@@ -239,6 +245,10 @@ func TestCheck(t *testing.T) {
 		{"time", "a time stamp", "gonb", []cell{printing("2026-11-25 02:03:04 loaded\n")}},
 		{"log-time", "a time stamp", "gonb", []cell{printing("I1125 02:03:04.123456 loaded\n")}},
 		{"bar", "a progress bar", "gonb", []cell{printing("\rloading  50% |#####     |")}},
+		{"wide", "a line of code has 89 columns, wanted at most 88", "gonb", []cell{{source: "\t" + strings.Repeat("x", 85), count: 1,
+			outputs: []any{stream("stdout", "1\n")}}}},
+		{"no-alt", "a picture has no text that stands for it", "gonb", []cell{{source: "x", count: 1, outputs: []any{picture("")}}}},
+		{"alt", "", "gonb", []cell{{source: strings.Repeat("é", 88), count: 1, outputs: []any{picture("two lines")}}}},
 		{"harmless", "", "gonb", []cell{printing("50 % of the bytes, 3/4, rooted, 12:30, $KVQ_ROOT/bin, https://x.org/home/y\n")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

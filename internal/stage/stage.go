@@ -2,7 +2,10 @@
 // show it, and no function needs another argument. It works as net/http/httptrace does.
 package stage
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Kind is what there is to wait for.
 type Kind int
@@ -20,6 +23,23 @@ type Stage struct {
 	Rows int    // of Prompt and Tokens
 	// of each row: read by Prompt, columns of padding included
 	Columns int
+}
+
+// String says a stage in a few words.
+func (s Stage) String() string {
+	rows := func(of string) string {
+		if s.Rows == 1 {
+			return of
+		}
+		return fmt.Sprintf("%d rows: %s", s.Rows, of)
+	}
+	switch s.Kind {
+	case Compiling:
+		return "compiling for " + s.Of
+	case Prompt:
+		return rows(fmt.Sprintf("reading %d tokens", s.Columns))
+	}
+	return rows("going on token by token")
 }
 
 type key struct{}

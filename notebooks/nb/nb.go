@@ -38,11 +38,11 @@ func notKept(refused error) string {
 		return ""
 	}
 	line, said := fmt.Sprintf("note: %v\n", refused), ""
-	if load(saidNotKept, &said) == nil && said == line {
+	if _, err := load(saidNotKept, nil, &said); err == nil && said == line {
 		return ""
 	}
 	// where nothing can be saved the line is shown again, which is all
-	_ = save(saidNotKept, line)
+	_ = save(saidNotKept, nil, line)
 	return line
 }
 
@@ -60,7 +60,7 @@ func Table(header []string, rows ...[]string) {
 	Check(err)
 	if gonbui.IsNotebook {
 		gonbui.DisplayMarkdown(text)
-		sync()
+		flush()
 		return
 	}
 	fmt.Print(text)

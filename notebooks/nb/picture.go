@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/janpfeifer/gonb/gonbui"
+	"github.com/janpfeifer/gonb/gonbui/protocol"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/text"
@@ -37,19 +38,23 @@ var (
 // Picture is a finished drawing, as a PNG file.
 type Picture []byte
 
-// Show puts the picture into the cell's output.
-func (p Picture) Show() {
-	if gonbui.IsNotebook {
-		gonbui.DisplayPng(p)
-		sync()
+// Show puts the picture into the cell's output. alt says in words what it shows, for who cannot see
+// it.
+func (p Picture) Show(alt string) {
+	if !gonbui.IsNotebook {
+		fmt.Printf("(a picture: %s)\n", alt)
 		return
 	}
-	fmt.Printf("(a picture, %d bytes)\n", len(p))
+	gonbui.SendData(&protocol.DisplayData{
+		Data:     map[protocol.MIMEType]any{protocol.MIMEImagePNG: []byte(p), protocol.MIMETextPlain: alt},
+		Metadata: map[string]any{"image/png": map[string]string{"alt": alt}},
+	})
+	flush()
 }
 
-// sync waits until the notebook has what was sent: a program that ends right after sending may take
-// it along.
-func sync() {
+// flush waits until the notebook has what was sent: a program that ends right after sending may
+// take it along.
+func flush() {
 	gonbui.Sync()
 	Check(gonbui.Error())
 }

@@ -2,6 +2,9 @@ package nb
 
 import (
 	"image/color"
+	"math"
+	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -14,13 +17,22 @@ import (
 type Series struct {
 	Name string
 	X, Y []float64
+	// Points marks every point, as for measurements.
+	Points bool
 	// Baseline draws the line grey and dashed: what the others are compared with.
 	Baseline bool
 }
 
-// Lines plots series over a common axis. Labels of axes carry their units.
-func Lines(title, xLabel, yLabel string, series ...Series) Picture {
-	p := newPlot(title, xLabel, yLabel)
+// Axes are the title and the two axes of a plot. Labels carry units. Log axes are for what grows by
+// factors; their ticks, and those of an axis that ends at a power of two, stand at powers of two.
+type Axes struct {
+	Title, X, Y string
+	LogX, LogY  bool
+}
+
+// Lines plots series over common axes.
+func (a Axes) Lines(series ...Series) Picture {
+	p := newPlot(a.Title, a.X, a.Y)
 	colors := []color.Color{codeColor, keyColor, valColor, newColor}
 	for i, one := range series {
 		points := make(plotter.XYs, len(one.X))
@@ -34,9 +46,49 @@ func Lines(title, xLabel, yLabel string, series ...Series) Picture {
 		}
 		p.Add(line)
 		p.Legend.Add(one.Name, line)
+		if one.Points {
+			dots := Must(plotter.NewScatter(points))
+			dots.GlyphStyle = draw.GlyphStyle{Color: line.Color, Radius: 3, Shape: draw.CircleGlyph{}}
+			p.Add(dots)
+		}
 	}
 	p.Legend.Top, p.Legend.Left = true, true
+	scale := func(axis *plot.Axis, log bool) {
+		switch _, half := math.Frexp(axis.Max); {
+		case log:
+			axis.Scale, axis.Tick.Marker = plot.LogScale{}, powersOfTwo{1}
+			axis.Max = math.Exp2(math.Ceil(math.Log2(axis.Max)))
+		case axis.Max >= 64 && math.Exp2(float64(half-1)) == axis.Max:
+			axis.Tick.Marker = powersOfTwo{axis.Max / 8}
+		}
+	}
+	if a.LogY {
+		p.Y.Min = math.Inf(1)
+		for _, one := range series {
+			p.Y.Min = min(p.Y.Min, slices.Min(one.Y))
+		}
+		p.Y.Min = math.Exp2(math.Floor(math.Log2(p.Y.Min)))
+	}
+	scale(&p.X, a.LogX)
+	scale(&p.Y, a.LogY)
 	return render(p, 560, 300)
+}
+
+// powersOfTwo are ticks at powers of two, the smallest at least from; on a linear axis smaller ones
+// would stand too close.
+type powersOfTwo struct{ from float64 }
+
+// Ticks implements plot.Ticker.
+func (t powersOfTwo) Ticks(low, high float64) (ticks []plot.Tick) {
+	if low <= 0 && t.from > 1 {
+		ticks = append(ticks, plot.Tick{Value: 0, Label: "0"})
+	}
+	for v := math.Exp2(math.Floor(math.Log2(max(low, 1e-9)))); v <= high; v *= 2 {
+		if v >= low && (t.from == 1 || v >= t.from) {
+			ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+		}
+	}
+	return ticks
 }
 
 // Part is one colour of stacked bars: a height for every bar.

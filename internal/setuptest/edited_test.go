@@ -1,0 +1,267 @@
+package setuptest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
+	"github.com/kvqbook/kvqbook/notebooks/solutions"
+)
+
+// What a reader may change, a notebook has to stay right for: other prompts, lengths and settings,
+// and cells run in another order.
+
+// edit is one change of a reader: a text in the cells, which must be there, and what replaces it.
+type edit struct{ from, to string }
+
+// edited executes a copy of a committed notebook in which a reader has changed something: edits,
+// and at the end further cells. Cells with a text of without are left out; they take long. It
+// returns what each cell showed.
+func edited(t *testing.T, name string, edits []edit, without []string, more ...string) []shown {
+	t.Helper()
+	testlane.OnlyAll(t, "executes a notebook")
+	data, err := os.ReadFile(filepath.Join(root(t), "notebooks", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Cells []struct {
+			Kind   string          `json:"cell_type"`
+			Source json.RawMessage `json:"source"`
+			Meta   struct {
+				Tags   []string `json:"tags"`
+				Expect string   `json:"expect_error"`
+			} `json:"metadata"`
+		}
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	used := make([]bool, len(edits))
+	var cells []cell
+	for _, c := range file.Cells {
+		source := joined(t, c.Source)
+		if c.Kind != "code" || anyIn(source, without) {
+			continue
+		}
+		for i, e := range edits {
+			if strings.Contains(source, e.from) {
+				source, used[i] = strings.ReplaceAll(source, e.from, e.to), true
+			}
+		}
+		one := cell{source: source}
+		if c.Meta.Expect != "" {
+			one.meta = allowError(c.Meta.Expect)
+		}
+		cells = append(cells, one)
+	}
+	for i, e := range edits {
+		if !used[i] {
+			t.Fatalf("%s: no cell has %q", name, e.from)
+		}
+	}
+	for _, source := range more {
+		cells = append(cells, cell{source: source})
+	}
+	dir := t.TempDir()
+	path := notebook(t, dir, "edited", "gonb", cells...)
+	if _, stderr, status := call(t, runner(t, "--out", filepath.Join(dir, "out"), path)); status != 0 {
+		t.Fatal(stderr)
+	}
+	if data, err = os.ReadFile(filepath.Join(dir, "out", "edited.ipynb")); err != nil {
+		t.Fatal(err)
+	}
+	return shownBy(t, data)
+}
+
+func anyIn(text string, parts []string) bool {
+	for _, part := range parts {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// shown is a cell and what it showed.
+type shown struct{ source, output string }
+
+func shownBy(t *testing.T, notebook []byte) (cells []shown) {
+	t.Helper()
+	var file struct {
+		Cells []struct {
+			Source  json.RawMessage `json:"source"`
+			Outputs []struct {
+				Text json.RawMessage            `json:"text"`
+				Data map[string]json.RawMessage `json:"data"`
+			} `json:"outputs"`
+		}
+	}
+	if err := json.Unmarshal(notebook, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range file.Cells {
+		one := shown{source: joined(t, c.Source)}
+		for _, out := range c.Outputs {
+			one.output += joined(t, out.Text)
+			for mime, data := range out.Data {
+				if strings.HasPrefix(mime, "text/") {
+					one.output += joined(t, data)
+				}
+			}
+		}
+		cells = append(cells, one)
+	}
+	return cells
+}
+
+// joined is a text of a notebook, which may be a list of lines.
+func joined(t *testing.T, raw json.RawMessage) string {
+	t.Helper()
+	if raw == nil {
+		return ""
+	}
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return one
+	}
+	var lines []string
+	if err := json.Unmarshal(raw, &lines); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "")
+}
+
+// output is what the cells with a text in their source showed, the last of them last.
+func output(t *testing.T, cells []shown, source string) (outputs []string) {
+	t.Helper()
+	for _, c := range cells {
+		if strings.Contains(c.source, source) {
+			outputs = append(outputs, c.output)
+		}
+	}
+	if len(outputs) == 0 {
+		t.Fatalf("no cell has %q", source)
+	}
+	return outputs
+}
+
+// numbersIn are the whole numbers that a pattern finds, a row a match.
+func numbersIn(text, pattern string) (rows [][]int) {
+	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		var row []int
+		for _, group := range match[1:] {
+			n, _ := strconv.Atoi(group)
+			row = append(row, n)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// The notebook on quantization with other prompts, lengths and another cache, one of its two
+// generations run again alone, and then the other.
+func TestFirstNotebookEdited(t *testing.T) {
+	const residual, tokens, longTokens = 8, 30, 45
+	compare := "%%\nnow := made(newTokens)\ncompare(nb.Load[Run](\"quantized\", now), nb.Load[Run](\"full\", now))"
+	ids := `%%
+now := made(newTokens)
+for _, name := range []string{"quantized", "full"} {
+	run := nb.Load[Run](name, now)
+	text, _ := json.Marshal(run.Texts.New)
+	fmt.Printf("%s ids: %s\n", name, text)
+}`
+	cells := edited(t, "01-kv-cache-quantization.ipynb", []edit{
+		{`"Hello, how are you?"`, `"The capital of France is"`},
+		{`"I am going to subscribe to this channel because"`, `"My favourite food in winter is"`},
+		{"const newTokens = 20", fmt.Sprint("const newTokens = ", tokens)},
+		{"const longTokens = 140", fmt.Sprint("const longTokens = ", longTokens)},
+		{`generate("quantized", kvq.Tutorial(), newTokens)`, `generate("quantized", edited(), newTokens)`},
+		{`generate("quantized, long", kvq.Tutorial(), longTokens)`, `generate("quantized, long", edited(), longTokens)`},
+
+		{"const newTokens = ", fmt.Sprintf("func edited() kvq.Config {\n\tc := kvq.Tutorial()\n\tc.NBits, c.QGroupSize, c.ResidualLength = 2, 64, %d\n\treturn c\n}\n\nconst newTokens = ", residual)},
+	}, []string{"nb.Reuse", "nb.Groups", "exercise.B", "exercise.Th", "exercise.To"},
+		ids,
+		`var prompts = []string{"Once upon a time", "The three primary colours are"}`, // the same name: it replaces the cell's
+		compare,
+		"%%\ngenerate(\"quantized\", edited(), newTokens)",
+		compare,
+		"%%\ngenerate(\"full\", kvq.Config{}, newTokens)",
+		compare, ids)
+
+	// what the comparisons say against the ids themselves
+	texts := output(t, cells, "json.Marshal(run.Texts.New)")
+	compared := output(t, cells, "compare(nb.Load[Run](\"quantized\", now)")
+	if len(compared) != 4 || len(texts) != 2 {
+		t.Fatalf("%d comparisons and %d lists of ids", len(compared), len(texts))
+	}
+	for i, comparison := range []string{compared[0], compared[3]} {
+		var runs [2][][]int
+		for j, name := range []string{"quantized", "full"} {
+			_, list, _ := strings.Cut(texts[i], name+" ids: ")
+			list, _, _ = strings.Cut(list, "\n")
+			if err := json.Unmarshal([]byte(list), &runs[j]); err != nil {
+				t.Fatalf("%v in %q", err, texts[i])
+			}
+		}
+		said := numbersIn(comparison, `row (\d+): the first (\d+) of (\d+) new`)
+		if len(said) != 2 {
+			t.Fatalf("comparison %d says %q", i, comparison)
+		}
+		for row := range said {
+			same := 0
+			for same < tokens && runs[0][row][same] == runs[1][row][same] {
+				same++
+			}
+			if want := []int{row, same, tokens}; fmt.Sprint(said[row]) != fmt.Sprint(want) {
+				t.Errorf("comparison %d says %v, wanted %v", i, said[row], want)
+			}
+			if marks := strings.Count(comparison, "▶"); (marks == 0) != (same == tokens && fmt.Sprint(runs[0]) == fmt.Sprint(runs[1])) {
+				t.Errorf("comparison %d has %d marks", i, marks)
+			}
+		}
+	}
+	// what is out of date is named, in one line, and nothing is compared
+	for i, name := range map[int]string{1: "quantized", 2: "full"} {
+		want := fmt.Sprintf(`out of date: "%s" was made with Prompts ["The capital of France is","My favourite food in winter is"], and now it is ["Once upon a time","The three primary colours are"]`, name)
+		if !strings.HasPrefix(compared[i], want) || strings.Count(compared[i], "\n") != 1 {
+			t.Errorf("comparison %d says %q, wanted %q", i, compared[i], want)
+		}
+	}
+	// bytes and tokens in codes follow the settings
+	bytes := output(t, cells, "ratio(fmt.Sprint")[0]
+	if ratios := strings.Count(bytes, "| 1.000 |"); ratios != 6 || !strings.Contains(bytes, "codes of 2 bits") {
+		t.Errorf("the table of bytes: %s", bytes)
+	}
+	coded := numbersIn(output(t, cells, "run.Result.CodedTokens[i]")[0], `row \d+: (\d+) tokens in codes, the prompt has (\d+)`)
+	life := numbersIn(output(t, cells, "run.Result.CodedTokens[i]")[0], `in codes: (\d+) tokens \(the prompt has (\d+)\), in full precision: (\d+), flushes of the window: (\d+)`)
+	if len(coded) != 2 || len(life) != 1 {
+		t.Fatalf("tokens in codes: %v %v", coded, life)
+	}
+	longest := 0
+	for _, row := range coded {
+		if want := solutions.TokensInCodes(row[1], tokens-1, residual); row[0] != want {
+			t.Errorf("%v tokens in codes after a prompt of %d, wanted %d", row[0], row[1], want)
+		}
+		longest = max(longest, row[1])
+	}
+	in := solutions.TokensInCodes(longest, tokens-1, residual)
+	if want := []int{in, longest, longest + tokens - 1 - in, (in - longest) / residual}; fmt.Sprint(life[0]) != fmt.Sprint(want) {
+		t.Errorf("a cache's life says %v, wanted %v", life[0], want)
+	}
+	flushes := numbersIn(output(t, cells, "nb.Strips(")[0], `before new token (\d+) was added, the window was flushed: (\d+) tokens in codes`)
+	if len(flushes) != (longTokens-2)/residual {
+		t.Errorf("%d flushes: %v", len(flushes), flushes)
+	}
+	for i, f := range flushes {
+		if want := []int{residual*(i+1) + 1, longest + residual*(i+1)}; fmt.Sprint(f) != fmt.Sprint(want) {
+			t.Errorf("flush %d says %v, wanted %v", i, f, want)
+		}
+	}
+}
