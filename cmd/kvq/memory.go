@@ -322,5 +322,12 @@ func formula(plan *kvq.Plan, model llama.Config) []string {
 		"bits of a coded value = bits of its code + (bits of scale + bits of zero point) / values that share them",
 		fmt.Sprintf("coded = batch %d x %d tokens x values of a token x %.4g bits / 8 = %s", s.Batch, tokens, bits, humanize.Comma(coded)),
 		fmt.Sprintf("exact = batch %d x %d tokens (window and sinks) x values of a token x %d bytes = %s",
-			s.Batch, (m.Window+m.Sinks)/perValue/size, size, humanize.Comma(m.Window+m.Sinks)))
+			s.Batch, exactTokens(plan), size, humanize.Comma(m.Window+m.Sinks)))
+}
+
+// exactTokens is how many tokens of a row a plan has room for outside of its codes.
+func exactTokens(plan *kvq.Plan) int {
+	s, m := plan.Shape(), plan.Memory()
+	token := int64(s.DType.Size()) * int64(s.Batch) * int64(2*s.Layers*s.KVHeads*s.HeadDim)
+	return int((m.Window + m.Sinks) / token)
 }

@@ -19,6 +19,18 @@ func PresetNames() []string {
 	return []string{FullName, TutorialName, "quality", "balanced", "smallest", "lowest"}
 }
 
+// TakeIt says when to take the cache of that name. docs/choosing.md says it too.
+func TakeIt(name string) string {
+	return map[string]string{
+		FullName:     "for short texts, and to compare with",
+		TutorialName: "to see what transformers does",
+		"quality":    "when nobody may see a difference",
+		"balanced":   "as a rule",
+		"smallest":   "for long contexts, or many rows",
+		"lowest":     "when nothing else fits",
+	}[name]
+}
+
 // Preset is the cache of that name.
 func Preset(name string) (kvq.Config, error) {
 	switch name {

@@ -94,8 +94,8 @@ func (t *Table) parts() [][]int {
 	least := func(columns []int) int {
 		sum := edge
 		for _, c := range columns {
-			_, most := t.limits(c)
-			sum += most + border
+			_, _, width := t.limits(c)
+			sum += width + border
 		}
 		return sum
 	}
@@ -116,49 +116,56 @@ func (t *Table) parts() [][]int {
 // to: shorter ones are numbers, which are read in one piece.
 const wraps, wrapped = 24, 18
 
-// limits are the width of a column as it is, and the least that it can be wrapped to.
-func (t *Table) limits(column int) (natural, least int) {
-	words := func(s string) {
+// limits are widths of a column: as it is, with its head alone wrapped to two lines, and the least
+// that it can be wrapped to.
+func (t *Table) limits(column int) (natural, headless, least int) {
+	words := func(s string) (longest int) {
 		for word := range strings.FieldsSeq(s) {
-			least = max(least, min(text.StringWidth(word), wrapped))
+			longest = max(longest, min(text.StringWidth(word), wrapped))
 		}
+		return longest
 	}
-	words(cell(t.header, column))
-	natural = text.StringWidth(cell(t.header, column))
+	head := cell(t.header, column)
+	least = words(head)
+	for headless = least; strings.Count(wrap(head, max(headless, 1)), "\n") > 1; {
+		headless++ // a head of two lines
+	}
 	for _, row := range t.rows {
 		for line := range strings.SplitSeq(cell(row, column), "\n") {
 			width := text.StringWidth(line)
-			natural = max(natural, width)
+			headless = max(headless, width)
 			if width <= wraps && strings.ContainsAny(line, "0123456789") {
 				least = max(least, width)
 			} else {
-				words(line)
+				least = max(least, words(line))
 			}
 		}
 	}
-	return natural, min(least, natural)
+	return max(text.StringWidth(head), headless), headless, min(least, headless)
 }
 
-// widths are those of columns that stand beside each other: as they are where that fits, else the
-// widest are wrapped first, all to the same width.
+// widths are those of columns that stand beside each other: as they are where that fits, else heads
+// are wrapped first and then texts, of the widest column first.
 func (t *Table) widths(columns []int) []int {
-	widths, least := make([]int, len(columns)), make([]int, len(columns))
-	room := t.columns - edge - border*len(columns)
+	widths, headless, least := make([]int, len(columns)), make([]int, len(columns)), make([]int, len(columns))
+	over := edge + border*len(columns) - t.columns
 	for i, c := range columns {
-		widths[i], least[i] = t.limits(c)
-		room -= widths[i]
+		widths[i], headless[i], least[i] = t.limits(c)
+		over += widths[i]
 	}
-	for ; room < 0; room++ {
-		widest := -1
-		for i := range widths {
-			if widths[i] > least[i] && (widest < 0 || widths[i] >= widths[widest]) {
-				widest = i
+	for _, floor := range [][]int{headless, least} {
+		for ; over > 0; over-- {
+			widest := -1
+			for i := range widths {
+				if widths[i] > floor[i] && (widest < 0 || widths[i] >= widths[widest]) {
+					widest = i
+				}
 			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
 		}
-		if widest < 0 {
-			break
-		}
-		widths[widest]--
 	}
 	return widths
 }

@@ -64,7 +64,7 @@ func parse() options {
 	flag.StringVar(&o.golden, "golden", "", "folder with what transformers measured: ppl.json and texts/ (default: quality in $KVQ_GOLDENS or ../shared/goldens); \"none\" leaves it out")
 	flag.StringVar(&o.unseen, "unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
 	flag.StringVar(&o.results, "results", "docs/quality.jsonl", "file of measured rows, read and added to")
-	flag.StringVar(&o.out, "out", "docs/quality.md", "file to write; a picture of the same name, .svg, goes beside it, and presets.svg with the presets alone")
+	flag.StringVar(&o.out, "out", "docs/quality.md", "file to write; a picture of the same name, .svg, goes beside it; presets.svg and presets.json have the presets alone")
 	flag.StringVar(&o.only, "only", "", "names of rows to measure, with * for any part, split at commas (default: all)")
 	flag.BoolVar(&o.list, "list", false, "list the rows and which of them are there, and measure nothing")
 	flag.BoolVar(&o.write, "write", false, "write the document from the stored rows, and measure nothing")
@@ -167,6 +167,13 @@ func write(g run, o options) error {
 		} else if err := writeFile(file, drawing); err != nil {
 			return err
 		}
+	}
+	figures, err := g.presetFigures()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(filepath.Dir(o.out), "presets.json"), figures); err != nil {
+		return err
 	}
 	text, outside := g.document(goldens, picture)
 	if err := writeFile(o.out, text); err != nil {

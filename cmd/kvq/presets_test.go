@@ -1,0 +1,85 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/testlane"
+)
+
+// Every name of --preset has a row. In float32 the tutorial's scales have 32 bits, and its bytes
+// say so; its name keeps its one number. A token of the made-up model has 64 values.
+func TestPresets(t *testing.T) {
+	t.Setenv("COLUMNS", "80")
+	model := tinyModel(t, map1("head_dim", 32))
+	j := parse[presetsJSON](t, mustRun(t, "", "presets", model, "--backend", "xla:cpu", "--json"))
+	if len(j.Presets) != len(cli.PresetNames()) || j.Measured != nil || j.DType != "float32" || j.Quality.Date == "" {
+		t.Fatalf("%+v", j)
+	}
+	byName := map[string]presetJSON{}
+	for i, p := range j.Presets {
+		if p.Name != cli.PresetNames()[i] || p.Error != "" || p.Take == "" || p.KL == nil || p.Agreement == nil || p.Faster != nil || p.Milli != 0 {
+			t.Errorf("%+v", p)
+		}
+		byName[p.Name] = p
+	}
+	// 2 layers x 2 heads x 32 x key and value = 256 values of 4 bytes; 4 bits and two scales for 32
+	// values.
+	if full, tutorial := byName["full"], byName["tutorial"]; full.Bits != 32 || full.Bytes != 1024 || *full.KL != 0 || tutorial.Bits != 5 || tutorial.Here != 6 ||
+		tutorial.Bytes != 192 || tutorial.Exact != 64 {
+		t.Errorf("%+v, %+v", full, tutorial)
+	}
+	if balanced, smallest := byName["balanced"], byName["smallest"]; !(*balanced.KL < *smallest.KL) || !(balanced.Bytes > smallest.Bytes) || balanced.Bits != balanced.Here || balanced.Exact <= 64 {
+		t.Errorf("%+v, %+v", balanced, smallest)
+	}
+	out := mustRun(t, "", "presets", model, "--backend", "xla:cpu")
+	for _, want := range []string{"│ balanced │", "as a rule", "tutorial: 5 bits a value with 16-bit scales, 6 here", j.Quality.Model + "'s, on texts that nobody tuned on", j.Quality.Date,
+		"--measure times it on this machine"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	for line := range strings.SplitSeq(out, "\n") {
+		if n := utf8.RuneCountInString(line); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	// Heads of 8 elements are too small for some caches' groups, and none is hidden.
+	if small := parse[presetsJSON](t, mustRun(t, "", "presets", tinyModel(t, nil), "--json")); len(small.Presets) != len(j.Presets) {
+		t.Errorf("%+v", small)
+	}
+	refused(t, []string{"presets", model, "--runs", "3"}, "--runs is about --measure")
+	refused(t, []string{"presets", model, "--measure", "--context", "5000"}, "--context 5000, want at most 496")
+	refused(t, []string{"presets", model, "--measure", "--steps", "0"}, "--steps 0, want at least 1")
+}
+
+// map1 changes one field of a made-up model's config.json.
+func map1(name string, value any) func(map[string]any) {
+	return func(config map[string]any) { config[name] = value }
+}
+
+// --measure times every cache here, and says where.
+func TestPresetsMeasured(t *testing.T) {
+	testlane.OnlyAll(t, "compiles a step for every preset")
+	needsXLA(t)
+	model := tinyModel(t, map1("head_dim", 32))
+	status, out, errs := runKVQ(t, "", "presets", model, "--measure", "--runs", "2", "--steps", "4", "--context", "200", "--json")
+	if status != exitOK {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	j := parse[presetsJSON](t, out)
+	if m := j.Measured; m == nil || m.Context != 200 || m.Runs != 2 || m.Batch != 1 || m.Steps != 4 || m.Device == "" || m.CPU == "" {
+		t.Errorf("measured %+v", j.Measured)
+	}
+	for _, p := range j.Presets {
+		if p.Milli <= 0 || (p.Faster != nil) != (p.Name != cli.FullName) || p.Faster != nil && !(p.Faster.Median > 0) {
+			t.Errorf("%+v", p)
+		}
+	}
+	if text := mustRun(t, "", "presets", model, "--measure", "--runs", "1", "--steps", "4"); !strings.Contains(text, " ms │") || strings.Count(text, "│ x ") != len(cli.PresetNames())-1 ||
+		!strings.Contains(text, "with 508 tokens in the cache") {
+		t.Errorf("%s", text)
+	}
+}
