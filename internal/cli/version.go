@@ -5,14 +5,22 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"golang.org/x/mod/module"
 )
+
+// Release is the version of this module. The newest section of CHANGELOG.md has it, and the tag
+// that publishes it.
+const Release = "v0.1.0"
 
 // commit is what scripts/setup built, by its -ldflags; "" where something else built it.
 var commit string
 
 // Build says what this program was built from, so that a report of a bug can name it.
 type Build struct {
-	Version  string `json:"version"` // of this module: v1.2.3, or (devel) in a clone
+	// of this module: Release, and in a clone or between two versions whatever led there since;
+	// Commit tells
+	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
@@ -25,12 +33,14 @@ var Libraries = []string{"github.com/gomlx/gomlx", "github.com/gomlx/compute", "
 
 // ReadBuild reads what Go put into the program.
 func ReadBuild() Build {
-	b := Build{Version: "(devel)", Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Libraries: map[string]string{}}
+	b := Build{Version: Release, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Libraries: map[string]string{}}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	b.Version = cmp.Or(info.Main.Version, b.Version)
+	if rev, err := module.PseudoVersionRev(info.Main.Version); err == nil { // go install …@main
+		b.Commit = cmp.Or(b.Commit, rev)
+	}
 	for _, s := range info.Settings { // go install reads git itself
 		if s.Key == "vcs.revision" {
 			b.Commit = cmp.Or(b.Commit, s.Value[:min(12, len(s.Value))])
