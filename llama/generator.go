@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
@@ -42,7 +43,18 @@ func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generato
 		return nil, err
 	}
 	g.cache = plan.Config()
+	g.programs.all.Of = g.identity()
 	return g, nil
+}
+
+// identity names what decides about the generator's graphs beside their shapes, for the same in
+// another process.
+func (g *Generator) identity() string {
+	config, err := json.Marshal(g.model.config)
+	if err != nil {
+		return "" // a number that JSON has not: nothing is remembered of its graphs
+	}
+	return fmt.Sprintf("%s %s %d devices, %s %s, packed %t, %s", g.model.on.backend.Name(), config, g.model.on.n, g.model.dtype, g.dtype, g.model.packed, g.cache)
 }
 
 // Model returns the model that generates.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/kvqbook/kvqbook/internal/compiled"
 	"github.com/kvqbook/kvqbook/internal/stage"
 )
 
@@ -115,7 +116,7 @@ func (s *Status) Context(ctx context.Context) context.Context {
 	if s == nil {
 		return ctx
 	}
-	return stage.With(ctx, func(st stage.Stage) { s.Stage("%s", st) })
+	return stage.WithHistory(stage.With(ctx, func(st stage.Stage) { s.Stage("%s", st) }), compiled.Waits{})
 }
 
 // tick moves the line on a terminal, and gives a sign of life elsewhere.

@@ -55,6 +55,7 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	if table == nil {
 		return nil, errors.New("the plugin's PJRT cannot write down what it compiled")
 	}
+	waitsIn.Store(&files)
 	return table, nil
 }
 

@@ -13,6 +13,7 @@ import (
 type Program[C any] struct {
 	Of   C             // what it was compiled to, once Wait has returned nil
 	name string        // what it is for
+	key  string        // tells it apart from all graphs of the machine; "" where nothing does
 	done chan struct{} // closed when Of or err is there
 	err  error
 }
@@ -24,10 +25,13 @@ func (p *Program[C]) Wait(ctx context.Context) error {
 	case <-p.done:
 		return p.err
 	default:
-		stage.Tell(ctx, stage.Stage{Kind: stage.Compiling, Of: p.name})
 	}
+	there := stage.Compile(ctx, p.key, p.name)
 	select {
 	case <-p.done:
+		if p.err == nil {
+			there()
+		}
 		return p.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -37,6 +41,10 @@ func (p *Program[C]) Wait(ctx context.Context) error {
 // Programs compiles each graph once. C is what a graph is compiled to. The zero value is ready for
 // use. Safe for concurrent use.
 type Programs[C interface{ Free() }] struct {
+	// Of names what all the graphs are of: a model, a cache, a device. Set before the first Start;
+	// "" where nothing names it.
+	Of string
+
 	mu    sync.Mutex
 	known map[any]*Program[C]
 	busy  sync.WaitGroup // compilations and calls that their caller no longer waits for
@@ -52,6 +60,9 @@ func (ps *Programs[C]) Start(key any, compile func() (C, error)) *Program[C] {
 		return p
 	}
 	p := &Program[C]{name: fmt.Sprint(key), done: make(chan struct{})}
+	if ps.Of != "" {
+		p.key = fmt.Sprintf("%s\n%#v", ps.Of, key)
+	}
 	if ps.known == nil {
 		ps.known = map[any]*Program[C]{}
 	}
