@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
 )
@@ -41,13 +43,15 @@ type ragged struct {
 	texts   uint64     // made so far
 }
 
-func newRagged(t *testing.T, c suiteCase, seed uint64) *ragged {
+func newRagged(t *testing.T, c suiteCase, on compute.Backend, seed uint64) *ragged {
 	shape := c.shape(raggedRows, raggedCapacity)
 	shape.OwnLengths = true
 	of := func(change func(s *Shape)) *session {
 		s := shape
 		change(&s)
-		return newSession(t, newPlan(t, c.fitted(), s), makeInputs(seed, s, suiteHeads, 1, make([]int, s.Batch)...))
+		session := newSession(t, newPlan(t, c.fitted(), s), makeInputs(seed, s, suiteHeads, 1, make([]int, s.Batch)...))
+		session.on = on
+		return session
 	}
 	r := &ragged{suiteCase: c, t: t, rng: rand.New(rand.NewPCG(seed, 5))}
 	r.batch = of(func(*Shape) {})
@@ -311,22 +315,38 @@ func (r *ragged) move() string {
 	return fmt.Sprintf("%d steps, the last of %v", steps, counts)
 }
 
+// play makes moves by chance, and looks after each whether every row holds what it holds alone.
+func (r *ragged) play(moves int) {
+	for n := range moves {
+		last := r.move()
+		r.requireSame(fmt.Sprintf("move %d, %s", n, last))
+	}
+}
+
 // TestRagged plays games by chance over every kind of cache.
 func TestRagged(t *testing.T) {
 	for i, c := range suiteCases(t) {
 		t.Run(c.name, func(t *testing.T) {
-			moves := 25
-			testlane.OnlyAll(t, "each case compiles a dozen graphs; TestClassroomOnPureGo goes the same way")
-			if testlane.All() {
-				moves = 80
+			testlane.OnlyAll(t, "each case compiles a dozen graphs; TestRaggedOnPureGo plays the same games")
+			t.Parallel()
+			newRagged(t, c, testbackend.XLA(t), uint64(i)).play(80)
+		})
+	}
+}
+
+// TestRaggedOnPureGo plays them where nothing is compiled.
+func TestRaggedOnPureGo(t *testing.T) {
+	for i, c := range suiteCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			moves := 80
+			if !testlane.All() {
+				moves = 25
+				if !c.quick {
+					testlane.OnlyAll(t, "one cache of every form is enough for a quick look")
+				}
 			}
 			t.Parallel()
-			r := newRagged(t, c, uint64(i))
-			last := ""
-			for n := range moves {
-				last = r.move()
-				r.requireSame(fmt.Sprintf("move %d, %s", n, last))
-			}
+			newRagged(t, c, testbackend.Go(t), uint64(i)).play(moves)
 		})
 	}
 }
