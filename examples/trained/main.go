@@ -27,9 +27,12 @@ import (
 // reader reads bytes. Its positions are those it is trained on.
 var reader = decoder.Model{Vocabulary: 256, Positions: 128, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 32}
 
+// learned is how many steps it takes to know the story: the loss has stopped falling by then.
+const learned = 1000
+
 func main() {
 	name := flag.String("backend", "", "xla:cpu, xla:cuda, go, or xla: and the path of a PJRT plugin; empty: the first that is found")
-	steps := flag.Int("steps", 400, "training steps")
+	steps := flag.Int("steps", learned, "training steps")
 	flag.Parse()
 	backend, err := device.Open(*name)
 	if err == nil {
@@ -74,7 +77,8 @@ func lowBits() kvq.Config {
 	return c
 }
 
-// learn trains the model, without a cache, on excerpts of the story drawn at random.
+// learn trains the model, without a cache, on excerpts of the story drawn at random. After its end
+// the story begins anew, so that each of its bytes is in as many excerpts.
 func learn(w io.Writer, backend compute.Backend, store *model.Store, steps, batch int) error {
 	story, length := []byte(texts.Story), reader.Positions
 	trainer := train.NewTrainer(backend, store, reader.Logits, loss.SparseCategoricalCrossEntropyLogits,
@@ -83,10 +87,10 @@ func learn(w io.Writer, backend compute.Backend, store *model.Store, steps, batc
 	for step := range steps {
 		inputs, next := make([][]int32, batch), make([][][]int32, batch)
 		for row := range batch {
-			from := random.IntN(len(story) - length)
+			from := random.IntN(len(story))
 			for i := range length {
-				inputs[row] = append(inputs[row], int32(story[from+i]))
-				next[row] = append(next[row], []int32{int32(story[from+i+1])})
+				inputs[row] = append(inputs[row], int32(story[(from+i)%len(story)]))
+				next[row] = append(next[row], []int32{int32(story[(from+i+1)%len(story)])})
 			}
 		}
 		metrics, err := trainer.TrainStep(train.Batch{

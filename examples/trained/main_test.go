@@ -34,7 +34,7 @@ func TestFewSteps(t *testing.T) {
 func TestTrained(t *testing.T) {
 	testlane.OnlyAll(t, "trains for a minute; TestFewSteps trains a little")
 	var out bytes.Buffer
-	all, err := run(&out, testbackend.XLA(t), 400, 8)
+	all, err := run(&out, testbackend.XLA(t), learned, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
