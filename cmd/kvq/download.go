@@ -13,7 +13,7 @@ func init() { register(newDownload) }
 
 func newDownload() *cobra.Command {
 	var revision string
-	var offline, asJSON bool
+	var offline, asJSON, quiet bool
 	c := &cobra.Command{
 		Use:   "download MODEL",
 		Short: "Fetch a model from the Hugging Face hub",
@@ -29,7 +29,9 @@ Gated models want a token: kvq login.`,
   kvq download bartowski/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct-Q4_K_M.gguf --json`,
 		Args: oneModel,
 		RunE: func(c *cobra.Command, args []string) error {
-			path, err := cli.FetchModel(c, args[0], revision, offline)
+			status := cli.NewStatus(c.ErrOrStderr(), quiet)
+			defer status.Close()
+			path, err := cli.FetchModel(c, status, args[0], revision, offline)
 			if err != nil {
 				return err
 			}
@@ -41,6 +43,7 @@ Gated models want a token: kvq login.`,
 		},
 	}
 	cli.RegisterHub(c.Flags(), &revision, &offline)
+	cli.RegisterQuiet(c.Flags(), &quiet)
 	cli.RegisterJSON(c.Flags(), &asJSON)
 	return c
 }

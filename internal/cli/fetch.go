@@ -6,9 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -44,7 +42,7 @@ func (f *ModelFlags) path(c *cobra.Command) (string, error) {
 	case here:
 		return f.model, nil
 	}
-	path, err := FetchModel(c, f.model, f.revision, f.offline)
+	path, err := FetchModel(c, f.Status(c.ErrOrStderr()), f.model, f.revision, f.offline)
 	if errors.Is(err, hub.ErrNoModel) || errors.Is(err, hub.ErrOffline) {
 		return "", usererr.New("%w; there is no file or folder %s either", err, f.model)
 	}
@@ -58,36 +56,33 @@ func hubName(model string) bool {
 	return err == nil && strings.Contains(id.Repo, "/") && !strings.HasSuffix(id.Repo, ".gguf")
 }
 
-// FetchModel fetches a model of the hub, with a progress bar on a terminal and a line now and then
-// elsewhere.
-func FetchModel(c *cobra.Command, id, revision string, offline bool) (string, error) {
+// FetchModel fetches a model of the hub, and tells on status how far it is: on a terminal in the
+// line that moves, elsewhere in a line now and then. A nil status tells nothing.
+func FetchModel(c *cobra.Command, status *Status, id, revision string, offline bool) (string, error) {
 	errs := c.ErrOrStderr()
-	lines := progress.Lines(errs, id)
-	show, clear := func(p hub.Progress) { lines(p.Done, p.Total) }, func() {}
-	if IsTerminal(errs) {
-		show, clear = fetchProgress(errs, id)
-	}
-	defer func() { clear() }()
-	return hub.Fetch(c.Context(), id, hub.Options{Revision: revision, Offline: offline, Progress: show, Log: func(line string) {
-		clear()
+	status.Stage("asking the hub for %s", id)
+	defer status.Clear()
+	return hub.Fetch(c.Context(), id, hub.Options{Revision: revision, Offline: offline, Progress: fetchProgress(errs, status, id), Log: func(line string) {
+		status.Clear()
 		fmt.Fprintln(errs, "kvq: "+line)
 	}})
 }
 
-// fetchProgress shows a bar, which clear takes away until the next bytes come.
-func fetchProgress(w io.Writer, id string) (show func(hub.Progress), clear func()) {
-	var bar *progressbar.ProgressBar
-	show = func(p hub.Progress) {
-		if bar == nil {
-			bar = progressbar.NewOptions64(p.Total, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
-				progressbar.OptionSetDescription("fetching "+id), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
-		}
-		_ = bar.Set64(p.Done)
-	}
-	clear = func() {
-		if bar != nil {
-			_ = bar.Clear()
+// fetchProgress shows how far a download is.
+func fetchProgress(errs io.Writer, status *Status, id string) func(hub.Progress) {
+	switch {
+	case status == nil:
+		return nil
+	case !status.terminal:
+		lines := progress.Lines(errs, id)
+		return func(p hub.Progress) {
+			status.Clear()
+			lines(p.Done, p.Total)
 		}
 	}
-	return show, clear
+	rate := progress.NewRate(status.now)
+	return func(p hub.Progress) {
+		status.Stage("fetching %s", id)
+		status.Detail("%s", rate.Line(p.Done, p.Total))
+	}
 }

@@ -35,7 +35,7 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
-	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not tell what is being waited for")
+	RegisterQuiet(fs, &f.quiet)
 	under(fs, modelHeading, "max-memory", "dtype", "weights")
 }
 

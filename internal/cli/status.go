@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/pflag"
 
-	"github.com/kvqbook/kvqbook/internal/compiled"
 	"github.com/kvqbook/kvqbook/internal/stage"
 )
 
@@ -36,6 +36,11 @@ const (
 	lasting   = 500 * time.Millisecond // a stage that is worth a line where none can be taken back
 	heartbeat = 10 * time.Second       // between two such lines
 )
+
+// RegisterQuiet adds --quiet.
+func RegisterQuiet(fs *pflag.FlagSet, quiet *bool) {
+	fs.BoolVarP(quiet, "quiet", "q", false, "do not tell what is being waited for")
+}
 
 // NewStatus tells on errs, or nothing if quiet. Close ends it.
 func NewStatus(errs io.Writer, quiet bool) *Status {
@@ -116,7 +121,7 @@ func (s *Status) Context(ctx context.Context) context.Context {
 	if s == nil {
 		return ctx
 	}
-	return stage.WithHistory(stage.With(ctx, func(st stage.Stage) { s.Stage("%s", st) }), compiled.Waits{})
+	return stage.WithHistory(stage.With(ctx, func(st stage.Stage) { s.Stage("%s", st) }), stage.Machine)
 }
 
 // tick moves the line on a terminal, and gives a sign of life elsewhere.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/stage"
 )
 
 // Waits remembers in the folder of compiled graphs how long their users waited for them, to tell
@@ -21,6 +23,8 @@ const (
 	mostWaits = 256     // graphs; the oldest are forgotten first
 	mostWait  = 24 * time.Hour
 )
+
+func init() { stage.Machine = Waits{} }
 
 // waitsIn are the folders, once a plugin has a table.
 var waitsIn atomic.Pointer[folders]

@@ -8,22 +8,57 @@ import (
 )
 
 // Lines returns a callback that prints a line now and then, for notebooks and logs: where it
-// begins, each tenth but not more often than every two seconds, and the end.
+// begins, each tenth but not more often than every two seconds, every ten seconds, and the end.
 func Lines(w io.Writer, name string) func(done, total int64) { return lines(w, name, time.Now) }
 
 func lines(w io.Writer, name string, now func() time.Time) func(done, total int64) {
-	const pause = 2 * time.Second
+	const pause, silence = 2 * time.Second, 10 * time.Second
 	tenth := int64(-1)
 	var last time.Time
 	return func(done, total int64) {
 		end := done == total
-		if reached := done / max(total/10, 1); reached <= tenth || !end && now().Sub(last) < pause {
+		reached, since := done/max(total/10, 1), now().Sub(last)
+		if (reached <= tenth || !end && since < pause) && (tenth < 0 || since < silence) {
 			return
-		} else {
-			tenth, last = reached, now()
 		}
-		fmt.Fprintf(w, "fetching %s: %s of %s (%d %%)\n", name, Bytes(done), Bytes(total), int(float64(done)/float64(total)*100))
+		tenth, last = reached, now()
+		fmt.Fprintf(w, "fetching %s: %s\n", name, sofar(done, total))
 	}
+}
+
+// sofar is how far a download is.
+func sofar(done, total int64) string {
+	return fmt.Sprintf("%s of %s (%d %%)", Bytes(done), Bytes(total), int(float64(done)/float64(total)*100))
+}
+
+// Rate tells how far a download is, how fast it goes and how long it will take.
+type Rate struct {
+	now   func() time.Time
+	start time.Time
+	first int64 // bytes that were there at the start
+}
+
+// NewRate has a clock; nil is that of the machine.
+func NewRate(now func() time.Time) *Rate {
+	if now == nil {
+		now = time.Now
+	}
+	return &Rate{now: now}
+}
+
+// Line is the state in a few words. Speed and time are those since the first call, and told once
+// that was a second ago.
+func (r *Rate) Line(done, total int64) string {
+	if r.start.IsZero() {
+		r.start, r.first = r.now(), done
+	}
+	took := r.now().Sub(r.start).Seconds()
+	if took < 1 || done <= r.first {
+		return sofar(done, total)
+	}
+	rate := float64(done-r.first) / took
+	left := time.Duration(float64(total-done) / rate * float64(time.Second)).Round(time.Second)
+	return fmt.Sprintf("%s, %s/s, %v left", sofar(done, total), Bytes(int64(rate)), left)
 }
 
 // Bytes prints a size as the hub's pages do, in powers of 1000.

@@ -37,3 +37,40 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+// A download that is slow says so every ten seconds.
+func TestLinesOfASlowDownload(t *testing.T) {
+	var out strings.Builder
+	now := time.Unix(1e9, 0)
+	report := lines(&out, "org/model", func() time.Time { return now })
+	for done := range int64(26) { // a byte a second, of 1000
+		report(done, 1000)
+		now = now.Add(time.Second)
+	}
+	want := "fetching org/model: 0 B of 1 kB (0 %)\nfetching org/model: 10 B of 1 kB (1 %)\nfetching org/model: 20 B of 1 kB (2 %)\n"
+	if out.String() != want {
+		t.Errorf("%s, want\n%s", out.String(), want)
+	}
+}
+
+// What an earlier download left does not count for the speed.
+func TestRate(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	r := NewRate(func() time.Time { return now })
+	for _, c := range []struct {
+		wait time.Duration
+		done int64
+		want string
+	}{
+		{0, 500e6, "500 MB of 2 GB (25 %)"},
+		{500 * time.Millisecond, 600e6, "600 MB of 2 GB (30 %)"},
+		{4500 * time.Millisecond, 1000e6, "1 GB of 2 GB (50 %), 100 MB/s, 10s left"},
+		{95 * time.Second, 1500e6, "1.5 GB of 2 GB (75 %), 10 MB/s, 50s left"},
+		{0, 2000e6, "2 GB of 2 GB (100 %), 15 MB/s, 0s left"},
+	} {
+		now = now.Add(c.wait)
+		if got := r.Line(c.done, 2e9); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

@@ -70,10 +70,14 @@ type History interface {
 	Took(key string, d time.Duration)
 }
 
+// Machine is this machine's history, nil where none is kept. The package that keeps compiled graphs
+// sets it when it is initialized.
+var Machine History
+
 type historyKey struct{}
 
 // WithHistory is ctx for calls that tell how long a wait took before, and remember how long it
-// takes.
+// takes. h may be nil.
 func WithHistory(ctx context.Context, h History) context.Context {
 	return context.WithValue(ctx, historyKey{}, h)
 }
