@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"io"
 	"os"
 
@@ -23,6 +22,7 @@ import (
 //	config   [Config] as JSON
 //	shape    [Shape] as JSON, the dtype by name
 //	sha256   of all bytes after the header, in hexadecimal
+//	notes    of [SaveWithNotes], with their notes_sha256; absent without
 //
 // Format: https://github.com/huggingface/safetensors. go-huggingface reads such files as parts of a
 // hub repository only, and without their metadata, so they are read here; every array is known
@@ -39,7 +39,9 @@ const (
 // Save writes a state, in the order of [Cache.Nodes], to one file: to a temporary one in the same
 // folder first, which then takes the name, so that path never holds half a cache. Temporary files
 // of this path that a killed Save left behind are removed.
-func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
+func Save(path string, p *Plan, state []*tensors.Tensor) error { return save(path, p, state, "") }
+
+func save(path string, p *Plan, state []*tensors.Tensor, notes string) (err error) {
 	want := p.arrays()
 	if len(state) != len(want) {
 		return errors.Errorf("kvq.Save: %d arrays, the state of this cache has %d", len(state), len(want))
@@ -54,7 +56,7 @@ func Save(path string, p *Plan, state []*tensors.Tensor) (err error) {
 	if err := writeArrays(digest, state); err != nil {
 		return errors.WithMessage(err, "kvq.Save")
 	}
-	header, err := p.fileHeader(hex.EncodeToString(digest.Sum(nil)))
+	header, err := p.fileHeader(hex.EncodeToString(digest.Sum(nil)), notes)
 	if err != nil {
 		return errors.WithMessage(err, "kvq.Save")
 	}
@@ -124,22 +126,8 @@ func Load(path string) (*Plan, []*tensors.Tensor, error) {
 
 // readCache reads a file of size bytes.
 func readCache(r io.Reader, size int64) (*Plan, []*tensors.Tensor, error) {
-	header, data, err := readFileHeader(r, size)
+	p, m, err := readMetadata(r, size)
 	if err != nil {
-		return nil, nil, err
-	}
-	var m fileMetadata
-	if raw, ok := header["__metadata__"]; !ok || json.Unmarshal(raw, &m) != nil || m.Format != fileFormat {
-		return nil, nil, usererr.New("want a file of format %q, got a safetensors file of another program (format %.40q)", fileFormat, m.Format)
-	}
-	if m.Version != fileVersion {
-		return nil, nil, usererr.New("want version %s of the format, got %.40q: another version of this library wrote the file", fileVersion, m.Version)
-	}
-	p, err := m.plan(len(header))
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := p.checkEntries(header, data); err != nil {
 		return nil, nil, err
 	}
 	digest := sha256.New()
@@ -163,4 +151,21 @@ func readCache(r io.Reader, size int64) (*Plan, []*tensors.Tensor, error) {
 		return nil, nil, err
 	}
 	return p, state, nil
+}
+
+// readMetadata reads what stands before the data in a file of size bytes.
+func readMetadata(r io.Reader, size int64) (*Plan, fileMetadata, error) {
+	header, data, err := readFileHeader(r, size)
+	if err != nil {
+		return nil, fileMetadata{}, err
+	}
+	m, err := metadataOf(header)
+	if err != nil {
+		return nil, m, err
+	}
+	p, err := m.plan(len(header))
+	if err != nil {
+		return nil, m, err
+	}
+	return p, m, p.checkEntries(header, data)
 }

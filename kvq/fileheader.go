@@ -18,6 +18,9 @@ type fileMetadata struct {
 	Config  string `json:"config"`
 	Shape   string `json:"shape"`
 	SHA256  string `json:"sha256"`
+
+	Notes       string `json:"notes,omitempty"`
+	NotesSHA256 string `json:"notes_sha256,omitempty"`
 }
 
 type fileEntry struct {
@@ -55,7 +58,7 @@ var fileDTypes = map[dtypes.DType]string{
 
 // fileHeader is the JSON header, padded with spaces so that the data begins at a multiple of 8
 // bytes.
-func (p *Plan) fileHeader(digest string) ([]byte, error) {
+func (p *Plan) fileHeader(digest, notes string) ([]byte, error) {
 	config, err := json.Marshal(p.config)
 	if err != nil {
 		return nil, err
@@ -64,7 +67,10 @@ func (p *Plan) fileHeader(digest string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := map[string]any{"__metadata__": fileMetadata{fileFormat, fileVersion, string(config), string(shape), digest}}
+	entries := map[string]any{"__metadata__": fileMetadata{
+		Format: fileFormat, Version: fileVersion, Config: string(config), Shape: string(shape), SHA256: digest,
+		Notes: notes, NotesSHA256: notesDigest(notes),
+	}}
 	for name, e := range p.fileEntries() {
 		entries[name] = e
 	}

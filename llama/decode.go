@@ -22,6 +22,7 @@ type decodeKey struct {
 	pick            pick.Kind
 	forced          bool // tokens are given, not picked
 	keepLogits      bool
+	own             bool // rows have lengths of their own
 }
 
 func (k decodeKey) String() string {
@@ -68,7 +69,7 @@ func (k decodeKey) inputs(in []*Node) decodeInputs {
 
 // startDecode begins to compile the decode loop for a cache.
 func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) program {
-	key.batch, key.capacity = plan.Shape().Batch, plan.Shape().Capacity
+	key.batch, key.capacity, key.own = plan.Shape().Batch, plan.Shape().Capacity, plan.Shape().OwnLengths
 	state := layouts(plan)
 	return g.programs.start(key, append(state, wholes(key.shapes()...)...), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
@@ -89,6 +90,14 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
 		},
 		Next: func(logits, step, done *Node) (token, ended *Node) { return key.next(logits, step, done, in) },
+	}
+	if key.own { // rows that have ended rest, and the loop comes back when one more has
+		loop.FirstEnd = true
+		loop.FeedRows = func(token, done *Node, state []*Node) (*Node, []*Node) {
+			c := plan.From(state)
+			c.NewTokens(LogicalNot(done))
+			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
+		}
 	}
 	if loop.History = in.pick.History.Nodes(); loop.History != nil {
 		loop.NextWith = func(logits, step, done *Node, history []*Node) (token, ended *Node, after []*Node) {

@@ -137,7 +137,7 @@ func (f *Files) Load(backend compute.Backend, options LoadOptions) (*Model, erro
 	if err != nil {
 		return nil, err
 	}
-	m.packed = o.Weights == PackedWeights
+	m.packed, m.files = o.Weights == PackedWeights, f
 	if m.packed {
 		err = m.loadPacked(f, o)
 	} else {

@@ -228,24 +228,31 @@ func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
 }
 
 func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
-	program := r.g.startPick(len(r.Rows), r.pick.Kind)
-	if err := r.result.Timing.compiling(func() error { return program.Wait(ctx) }); err != nil {
-		return nil, err
-	}
-	inputs := append([]any{logits}, r.pick.Inputs(0, 1, 1)...)
-	out, err := r.g.programs.run(context.WithoutCancel(ctx), program, inputs...)
+	tokens, sound, err := r.g.pickFirst(ctx, &r.result.Timing, r.pick, len(r.Rows), logits)
 	if err != nil {
 		return nil, err
+	}
+	return tokens, r.checkNumbers(sound)
+}
+
+// pickFirst picks the first token of rows from the logits [B, V] of their prompts, and says whether
+// these were numbers.
+func (g *Generator) pickFirst(ctx context.Context, clock *Timing, picker *pick.Picker, rows int, logits sharded) (tokens []tokenizer.Token, sound []bool, err error) {
+	program := g.startPick(rows, picker.Kind)
+	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
+		return nil, nil, err
+	}
+	inputs := append([]any{logits}, picker.Inputs(0, 1, 1)...)
+	out, err := g.programs.run(context.WithoutCancel(ctx), program, inputs...)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer free(out...)
-	sound, err := read[bool](out[1])
-	if err != nil {
-		return nil, err
+	if sound, err = read[bool](out[1]); err != nil {
+		return nil, nil, err
 	}
-	if err := r.checkNumbers(sound); err != nil {
-		return nil, err
-	}
-	return read[tokenizer.Token](out[0])
+	tokens, err = read[tokenizer.Token](out[0])
+	return tokens, sound, err
 }
 
 // checkNumbers refuses to go on from logits that are not numbers, instead of writing nonsense.
@@ -254,8 +261,12 @@ func (r *run) checkNumbers(sound []bool) error {
 	if row < 0 || r.Done[row] {
 		return nil
 	}
+	return r.g.notNumbers(row, len(r.Rows[row]))
+}
+
+func (g *Generator) notNumbers(row, made int) error {
 	return fmt.Errorf("the model's logits for row %d are not numbers after %d new tokens: the weights are damaged, or too large for %s (try float32)",
-		row, len(r.Rows[row]), r.g.model.dtype)
+		row, made, g.model.dtype)
 }
 
 // Decode runs the decode loop once.
@@ -301,16 +312,25 @@ func (r *run) forced(n int) []tokenizer.Token {
 
 // keep copies logits [steps or more, B, V] to the host.
 func (r *run) keep(logits sharded, steps int) error {
-	b, v := len(r.Rows), r.g.model.config.VocabSize
-	return tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
+	list, err := readLogits(logits, steps, len(r.Rows))
+	r.result.Logits = append(r.result.Logits, list...)
+	return err
+}
+
+// readLogits copies logits [steps or more, B, V] to the host, as [steps][B][V].
+func readLogits(logits sharded, steps, b int) (list [][][]float32, err error) {
+	shape := logits.parts[0].Shape()
+	v := shape.Dim(-1)
+	err = tensors.ConstFlatData(logits.parts[0], func(flat []float32) {
 		for j := range steps {
 			rows := make([][]float32, b)
 			for i := range rows {
 				rows[i] = slices.Clone(flat[(j*b+i)*v : (j*b+i+1)*v])
 			}
-			r.result.Logits = append(r.result.Logits, rows)
+			list = append(list, rows)
 		}
 	})
+	return list, err
 }
 
 // reason says why the generation ended.

@@ -66,11 +66,20 @@ func (g *Generator) CacheConfig() kvq.Config { return g.cache }
 
 // Plan lays out the cache for so many rows and token slots a row.
 func (g *Generator) Plan(batch, capacity int) (*kvq.Plan, error) {
+	return g.planOf(g.shape(batch, capacity))
+}
+
+// shape is that of a cache for so many rows and token slots a row.
+func (g *Generator) shape(batch, capacity int) kvq.Shape {
 	c := g.model.config
-	plan, err := kvq.New(g.cache, kvq.Shape{
+	return kvq.Shape{
 		Layers: c.Layers, Batch: batch, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		Capacity: capacity, DType: g.dtype, SlidingWindow: c.SlidingWindow,
-	})
+	}
+}
+
+func (g *Generator) planOf(shape kvq.Shape) (*kvq.Plan, error) {
+	plan, err := kvq.New(g.cache, shape)
 	if err != nil {
 		return nil, usererr.New("cache: %w", err)
 	}
@@ -232,7 +241,10 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 }
 
 // growKey names the graph that moves a cache into a larger one.
-type growKey struct{ batch, from, to int }
+type growKey struct {
+	batch, from, to int
+	own             bool // rows have lengths of their own
+}
 
 func (k growKey) String() string {
 	return fmt.Sprintf("moving a cache of %d tokens into one of %d, %s", k.from, k.to, rowsText(k.batch))
@@ -245,7 +257,7 @@ func (s *session) grow(ctx context.Context, capacity int) error {
 		return err
 	}
 	plan := s.plan
-	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity}, layouts(plan), plan.HeadAxes(),
+	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity, plan.Shape().OwnLengths}, layouts(plan), plan.HeadAxes(),
 		func(_ modelNodes, nodes []*Node) []*Node { return plan.Grow(larger, nodes) })
 	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return err

@@ -23,6 +23,7 @@ type Model struct {
 	weights []sharded // as the table of weights lists them, see onDevices
 	rope    []float32 // frequencies
 	packed  bool      // weights are those of a GGUF as they are, see packed.go
+	files   *Files    // that it was loaded from; nil: it was made here
 }
 
 // newModel is a model without weights, for a valid configuration.

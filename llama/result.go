@@ -31,7 +31,9 @@ type Result struct {
 	// CodedTokens is how many tokens of each row [B] the cache keeps as codes, once the generation
 	// is over. As long as it is 0 a quantized cache is exact.
 	CodedTokens []int
-	Timing      Timing
+	// Kept is how many tokens of the prompt the row of a [Batch] held before; 0 elsewhere.
+	Kept   int
+	Timing Timing
 }
 
 // Row returns the tokens of row i without padding.
@@ -67,6 +69,11 @@ func (t Timing) StepsPerSecond() float64 {
 		return 0
 	}
 	return float64(t.Steps) / t.Decode.Seconds()
+}
+
+// minus is what came after an earlier time of the same clock.
+func (t Timing) minus(before Timing) Timing {
+	return Timing{t.Compile - before.Compile, t.Prefill - before.Prefill, t.Decode - before.Decode, t.Steps - before.Steps}
 }
 
 func (t *Timing) compiling(f func() error) error  { return clocked(&t.Compile, f) }
