@@ -129,8 +129,10 @@ func TestBatchRowsAnswerAlone(t *testing.T) {
 }
 
 // A text that goes on from what a row holds makes the tokens of the text that is read at once, with
-// an exact cache: more tokens, fewer, a cut in the middle, the same again. Only what is new is read.
+// an exact cache: more tokens, fewer, a cut in the middle, the same again. Only what is new is
+// read.
 func TestBatchContinues(t *testing.T) {
+	testlane.OnlyAll(t, "compiles prompts of many sizes; cmd/kvq's TestGenerateSaveAndLoadCache goes on once")
 	g := tinyGenerator(t, "tiny-llama2-gqa", kvq.Config{})
 	gc := GenerateConfig{MaxNewTokens: 8, EOS: []tokenizer.Token{}, BlockSize: 3}
 	b := mustBatch(t, g, 1)
@@ -210,9 +212,7 @@ func sameCodes(t *testing.T, what string, b *Batch, blocks int, x, y [][]byte, r
 func TestBatchSaveAndLoad(t *testing.T) {
 	for name, cache := range caches {
 		t.Run(name, func(t *testing.T) {
-			if name != "full" {
-				testlane.OnlyAll(t, "compiles a batch for every kind of cache")
-			}
+			testlane.OnlyAll(t, "compiles a batch for every kind of cache; cmd/kvq's TestGenerateSaveAndLoadCache goes this way")
 			g := tinyGenerator(t, "tiny-llama2-gqa", cache)
 			gc := GenerateConfig{MaxNewTokens: 7, EOS: []tokenizer.Token{}}
 			path := filepath.Join(t.TempDir(), "cache")

@@ -27,8 +27,12 @@ type Saved struct {
 }
 
 // Save writes what a batch of one row holds to a file, by a temporary name first, as [kvq.Save]
-// does. note is the caller's own text in it. The model has to be on one device and from files.
+// does: [Batch.Held], also while a generation is under way. note is the caller's own text in it.
+// The model has to be on one device and from files.
 func (b *Batch) Save(path, note string) error {
+	if b.ended {
+		return b.check("Save", 0)
+	}
 	if err := b.canSave("Save"); err != nil {
 		return err
 	}
@@ -82,6 +86,9 @@ func (s *Saved) Check(files *Files, config kvq.Config) error {
 // Load takes the place of what a batch of one row holds by what Save wrote, with the same model and
 // configuration. It returns what the file says. When it fails, the batch is as before.
 func (b *Batch) Load(path string) (*Saved, error) {
+	if err := b.check("Load", 0); err != nil {
+		return nil, err
+	}
 	if err := b.canSave("Load"); err != nil {
 		return nil, err
 	}
@@ -137,9 +144,6 @@ func (b *Batch) Load(path string) (*Saved, error) {
 
 // canSave refuses what has no file.
 func (b *Batch) canSave(method string) error {
-	if err := b.check(method, 0); err != nil {
-		return err
-	}
 	switch m := b.g.model; {
 	case len(b.rows) != 1:
 		return usererr.New("llama.Batch.%s: a batch of %d rows, want one", method, len(b.rows))

@@ -21,23 +21,33 @@ func newGenerate() *cobra.Command {
 		Long: `generate continues each prompt and prints the text as it comes. Several prompts run as one batch; their texts are
 printed whole, each with its number, and while they grow a terminal shows the end of each.
 
+--save-cache writes the cache of the prompt to a file, with the prompt's text. With --load-cache the text given goes on
+from there: only what is new is read. A prompt that was saved with --chat stays one message: the text follows it after
+an empty line. The cache is the one that was saved, whatever its flags were; the model has to be the same.
+
 Ctrl-C ends it with the text so far. In JSON, input_ids is the padded row, output_ids and text are the new tokens alone.`,
 		Example: `  kvq generate
   kvq generate "Hello, how are you?" -n 40
   kvq generate "What is a key/value cache?" --chat --system "Answer in one sentence." -n 60 --preset smallest
   kvq generate "Once upon a time" --cache full --do-sample --temperature 0.8 --seed 7
   kvq generate --prompt "Hello, how are you?" --prompt "The capital of France is"
+  kvq generate -f long.txt --save-cache long.cache -n 0
+  kvq generate "What is it about?" --load-cache long.cache -n 60
   echo "The capital of France is" | kvq generate --prompt - --json
   kvq generate --devices 3`,
 		Args: oneText,
 		RunE: func(c *cobra.Command, args []string) error { return f.runGenerate(c, args) },
 	}
 	f.register(c.Flags())
+	f.kept.register(c.Flags())
 	return c
 }
 
 func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 	if err := f.prompts.take(args); err != nil {
+		return err
+	}
+	if err := f.kept.take(c, f); err != nil {
 		return err
 	}
 	ctx, out, errs := c.Context(), c.OutOrStdout(), c.ErrOrStderr()
@@ -61,10 +71,12 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 			return nil, err
 		}
 		defer model.Close(ctx)
-		f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
+		if f.kept.saved == nil || f.cache.Given(c.Flags()) { // else the flags say nothing of the cache
+			f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
+		}
 		cli.NoteForm(errs, model.Model, request.cache)
 		g.loaded = model
-		return request.run(status.Context(ctx), model, request.cache, func(fresh [][]tokenizer.Token) error {
+		onBlock := func(fresh [][]tokenizer.Token) error {
 			if g.begun && cli.IsTerminal(out) && !f.json {
 				status.Close() // the text moves from here on
 			}
@@ -73,7 +85,11 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 				status.Detail("%d of at most %d tokens", len(g.texts.ids[0]), request.generate.MaxNewTokens)
 				return err
 			})
-		})
+		}
+		if f.kept.given() {
+			return f.kept.run(status.Context(ctx), request, f, model, onBlock)
+		}
+		return request.run(status.Context(ctx), model, request.cache, onBlock)
 	}()
 	status.Close()
 	if err != nil && ctx.Err() == nil {
@@ -91,6 +107,7 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 			text += fmt.Sprintf(", in full precision %s (room for %d tokens a row)", cli.ByteCount(g.result.FullCacheBytes), g.result.Slots)
 		}
 		cli.Note(errs, "%s", text)
+		f.kept.tell(errs)
 		warnIfExact(errs, request.cache, g.result)
 	}
 	return err
@@ -165,6 +182,7 @@ type generateJSON struct {
 	// null when interrupted before the model was loaded
 	Memory      *cli.PeakJSON    `json:"memory"`
 	Stop        llama.StopReason `json:"stop,omitempty"`
+	Kept        int              `json:"kept_tokens,omitempty"` // of --load-cache
 	Interrupted bool             `json:"interrupted,omitempty"`
 }
 
@@ -175,7 +193,7 @@ func (g *generation) json(interrupted bool) generateJSON {
 	}
 	var timing llama.Timing
 	if g.result != nil {
-		timing, j.Stop = g.result.Timing, g.result.Stop
+		timing, j.Stop, j.Kept = g.result.Timing, g.result.Stop, g.result.Kept
 	}
 	if g.loaded != nil {
 		j.Device, j.Devices = g.loaded.Device, g.loaded.Devices

@@ -261,3 +261,41 @@ func TestCompareIsTheTutorial(t *testing.T) {
 		t.Errorf("cache %+v, want fewer bytes than full precision", j.Cache)
 	}
 }
+
+// A prompt that was saved goes on in another call as prompt and text do in one, with the cache that
+// it was saved with; with an exact cache the tokens are the same. What does not fit is one line.
+func TestGenerateSaveAndLoadCache(t *testing.T) {
+	needsXLA(t)
+	model, path := tinyModel(t, nil), filepath.Join(t.TempDir(), "cache")
+	long, question := tinyText(5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22), tinyText(30, 31)
+	run := func(more ...string) []string {
+		return append([]string{"generate", "--model", model, "--max-new-tokens", "12", "--min-new-tokens", "12", "--quiet"}, more...)
+	}
+	save := append(run("--cache", "full", "--save-cache", path), "--prompt", long, "--max-new-tokens", "0", "--min-new-tokens", "0")
+	if out := mustRun(t, "", save...); out != "" {
+		t.Errorf("saving alone prints %q", out)
+	}
+	j := parse[generateJSON](t, mustRun(t, "", run("--load-cache", path, question, "--json")...))
+	want := parse[generateJSON](t, mustRun(t, "", run("--cache", "full", long+question, "--json")...))
+	if j.Kept != 18 || j.Cache.Config != want.Cache.Config || !slices.Equal(j.Prompts[0].OutputIDs, want.Prompts[0].OutputIDs) || !slices.Equal(j.Prompts[0].InputIDs, want.Prompts[0].InputIDs) {
+		t.Errorf("%d kept, cache %s, tokens %v after %v; in one go %s, %v", j.Kept, j.Cache.Config, j.Prompts[0].OutputIDs, j.Prompts[0].InputIDs, want.Cache.Config, want.Prompts[0].OutputIDs)
+	}
+	other := tinyModel(t, func(c map[string]any) { c["rms_norm_eps"] = 1e-6 })
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"it was saved with another model", []string{"generate", "--model", other, question, "--load-cache", path}},
+		{"it holds a cache of another configuration", run("--load-cache", path, question, "--preset", "smallest")},
+		{"are for one prompt, got 2", run("--load-cache", path, "--prompt", "a", "--prompt", "b")},
+		{"want a text that goes on", run("--load-cache", path)},
+		{"saved without --chat", run("--load-cache", path, question, "--chat")},
+		{"no such file", run("--load-cache", path+"x", question)},
+		{"want a model on one device", run("--save-cache", path, question, "--devices", "2")},
+	} {
+		status, _, errs := runKVQ(t, "", c.args...)
+		if status == exitOK || !strings.Contains(errs, c.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%q: status %d, %q, want one line with %q", c.args, status, errs, c.want)
+		}
+	}
+}

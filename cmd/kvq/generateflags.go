@@ -16,7 +16,8 @@ import (
 // generateFlags say how tokens are picked, by the tutorial's names.
 type generateFlags struct {
 	llama.GenerateConfig
-	lastN int // --repeat-last-n
+	lastN   int  // --repeat-last-n
+	nothing bool // the prompt is read and saved, and that is all
 }
 
 func (f *generateFlags) register(fs *pflag.FlagSet) {
@@ -41,6 +42,9 @@ const defaultLastN = 64
 // config returns the settings, checked for a model. Sampling settings without --do-sample are the
 // tutorial's own habit where they change nothing; others get a warning.
 func (f *generateFlags) config(fs *pflag.FlagSet, model llama.Config, tok *tokenizer.Tokenizer, errs io.Writer) (llama.GenerateConfig, error) {
+	if f.nothing {
+		f.MaxNewTokens = 1 // which nobody sees
+	}
 	// 0 stands for a default in the library; here it was asked for.
 	switch {
 	case f.MaxNewTokens == 0:

@@ -26,6 +26,9 @@ type promptFlags struct {
 	lines   bool
 	chat    bool
 	system  string
+
+	before string // of the one prompt, by --load-cache
+	only   string // the one prompt as it was given, after before
 }
 
 func (f *promptFlags) register(fs *pflag.FlagSet) {
@@ -68,6 +71,10 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 	prompts, err := f.texts(in)
 	if err != nil {
 		return nil, err
+	}
+	if len(prompts) == 1 {
+		f.only = prompts[0]
+		prompts = []string{f.before + f.only}
 	}
 	rows := make([][]tokenizer.Token, len(prompts))
 	for i, prompt := range prompts {

@@ -19,6 +19,7 @@ type textFlags struct {
 	cache    cli.CacheFlags
 	prompts  promptFlags
 	generate generateFlags
+	kept     keptFlags // of generate alone
 	json     bool
 }
 
@@ -50,14 +51,18 @@ func (f *textFlags) request(c *cobra.Command) (*textRequest, error) {
 	if r.cache, err = f.cache.Config(c.Flags(), files.Config()); err != nil {
 		return nil, err
 	}
+	r.cache = f.kept.config(f.cache.Given(c.Flags()), r.cache)
+	f.generate.nothing = f.kept.save != "" && f.generate.MaxNewTokens == 0
 	if r.tok, err = files.Tokenizer(); err != nil {
 		return nil, err
 	}
 	if r.generate, err = f.generate.config(c.Flags(), files.Config(), r.tok, c.ErrOrStderr()); err != nil {
 		return nil, err
 	}
-	r.batch, err = f.prompts.batch(c.Context(), c.InOrStdin(), r.tok, files.Config())
-	return r, err
+	if r.batch, err = f.prompts.batch(c.Context(), c.InOrStdin(), r.tok, files.Config()); err != nil {
+		return nil, err
+	}
+	return r, f.kept.check(r)
 }
 
 // memoryRequest is the memory that the request takes with a cache.
@@ -94,8 +99,11 @@ func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq
 
 // before is the prompts as a reader should see them in front of the texts: not at all in a chat.
 func (f *textFlags) before(b *batch) []string {
-	if f.prompts.chat {
+	switch {
+	case f.prompts.chat:
 		return make([]string, len(b.prompts))
+	case f.prompts.before != "": // a long text that was read before
+		return []string{f.prompts.only}
 	}
 	return b.prompts
 }

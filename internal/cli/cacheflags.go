@@ -104,6 +104,11 @@ func (f *CacheFlags) Configs(fs *pflag.FlagSet, model llama.Config) ([]NamedConf
 	return list, nil
 }
 
+// Given tells whether any flag says what the cache is.
+func (f *CacheFlags) Given(fs *pflag.FlagSet) bool {
+	return fs.Changed(KindFlag) || slices.ContainsFunc(f.quantizedOnly, fs.Changed)
+}
+
 // Preset is the preset asked for, "" for none.
 func (f *CacheFlags) Preset() string { return f.preset }
 
