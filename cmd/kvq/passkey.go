@@ -127,6 +127,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 			}
 		}()
 		for i, trials := range lengths {
+			status.Clear()
 			cli.Note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)
 			ctx := status.Context(ctx)
 			row := passkeyRow{Length: f.lengths[i], Trials: len(trials)}

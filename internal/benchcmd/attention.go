@@ -61,6 +61,7 @@ func newAttention() *cobra.Command {
 	}
 	fs := c.Flags()
 	cli.RegisterBackend(fs, &backend)
+	cli.RegisterQuiet(fs, &o.quiet)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
 	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: "+strings.Join(slices.Sorted(maps.Keys(attentionShapes)), ", ")+"; or heads/key-value heads/head dimension, such as 32/8/112")
 	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
@@ -70,6 +71,7 @@ func newAttention() *cobra.Command {
 
 // attentionFlags are those of attention alone.
 type attentionFlags struct {
+	quiet     bool
 	layers    int
 	graphForm bool
 }
@@ -102,6 +104,9 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 			return err
 		}
 	}
+	f.status = cli.NewStatus(c.ErrOrStderr(), o.quiet)
+	defer f.status.Close()
+	f.status.Stage("opening the device")
 	backend, info, err := cli.OpenDevice(backendName)
 	if err != nil {
 		return err
@@ -112,6 +117,7 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 	if info.GPU() {
 		size = 1 << 32
 	}
+	f.status.Stage("measuring the memory's bandwidth")
 	if report.Bandwidth, err = bench.Bandwidth(ctx, backend, size, 3); err != nil {
 		return err
 	}
@@ -136,6 +142,8 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 
 func (f *commonFlags) attentionRow(ctx context.Context, backend compute.Backend, report *ratioReport, config kvq.Config, name string,
 	shape bench.AttentionShape, tokens int, graphForm bool) error {
+	what := fmt.Sprintf("%d tokens, batch %d", tokens, shape.Batch)
+	f.status.Stage("compiling attention %s for %s", name, what)
 	quantized, err := bench.NewAttention(backend, config, shape, tokens, f.steps)
 	if err != nil {
 		return err
@@ -156,7 +164,7 @@ func (f *commonFlags) attentionRow(ctx context.Context, backend compute.Backend,
 		defer graph.Finalize()
 		runs = append(runs, graph.Run)
 	}
-	times, err := bench.Alternate(ctx, f.runs, runs...)
+	times, err := watched(ctx, f.status, what, f.runs, runs...)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ type compileReport struct {
 }
 
 func (r *compileReport) print(w io.Writer, f *commonFlags) error {
+	f.status.Close()
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -96,6 +97,9 @@ func (f *compileFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	f.status = f.model.Status(c.ErrOrStderr())
+	defer f.status.Close()
+	f.status.Stage("opening the device")
 	backend, info, err := cli.OpenDevice(f.model.Backend)
 	if err != nil {
 		return err
@@ -159,7 +163,7 @@ func (f *compileFlags) measure(ctx context.Context, backend compute.Backend, req
 			})
 		}
 	}
-	times, err := bench.Alternate(ctx, f.runs, runs...)
+	times, err := watched(ctx, f.status, fmt.Sprintf("compiling for prompts of %d tokens, batch %d", requests[0].Prompt, requests[0].Batch), f.runs, runs...)
 	if err != nil {
 		return err
 	}

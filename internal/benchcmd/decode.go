@@ -2,6 +2,7 @@ package benchcmd
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -76,7 +77,11 @@ func (f *decodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
+	f.status = f.model.Status(c.ErrOrStderr())
+	defer f.status.Close()
+	f.status.Stage("opening the device")
 	backend, info, err := cli.OpenDevice(f.model.Backend)
+	f.status.Clear()
 	if err != nil {
 		return err
 	}
@@ -174,6 +179,8 @@ func (f *decodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Inf
 	}
 	dtype, err := f.model.ParseDType()
 	return func(backend compute.Backend, info device.Info, n int) (*llama.Model, error) {
+		f.status.Stage("making random weights")
+		defer f.status.Clear()
 		return newRandomModel(backend, info, shape, dtype, n)
 	}, shape, err
 }
@@ -193,7 +200,7 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 	var runs []bench.Run
 	for _, m := range models {
 		for _, g := range []*llama.Generator{m.quantized, m.full} {
-			t, err := engine.NewDecodeTimer(ctx, g, batch, tokens, f.steps)
+			t, err := engine.NewDecodeTimer(f.status.Context(ctx), g, batch, tokens, f.steps)
 			if err != nil {
 				return err
 			}
@@ -201,7 +208,7 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 			timers, runs = append(timers, t), append(runs, t.Run)
 		}
 	}
-	times, err := bench.Alternate(ctx, f.runs, runs...)
+	times, err := watched(ctx, f.status, fmt.Sprintf("%s with %d tokens, batch %d", what, tokens, batch), f.runs, runs...)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ type commonFlags struct {
 	steps    int
 	markdown bool
 	json     bool
+
+	status *cli.Status // what is told while it runs; closed by who prints the report
 }
 
 func (f *commonFlags) register(fs *pflag.FlagSet, tokens, batches []int, steps int) {
@@ -40,6 +42,7 @@ func (f *commonFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 
 // fit fits what parse returned to a model's heads, and says so where that changes it.
 func (f *commonFlags) fit(c *cobra.Command, cache kvq.Config, headDim int) kvq.Config {
+	f.status.Clear() // for the note
 	fitted := f.cache.Fit(c.Flags(), cache, headDim)
 	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, headDim)
 	return fitted

@@ -79,6 +79,7 @@ func (r *growthReport) limits() {
 }
 
 func (r *growthReport) print(w io.Writer, f *commonFlags) error {
+	f.status.Close()
 	r.limits()
 	if f.json {
 		return cli.PrintJSON(w, r)
@@ -103,6 +104,8 @@ func (f *commonFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, pl
 	if len(f.batches) != 1 {
 		return usererr.New("--batches with %d numbers, want one", len(f.batches))
 	}
+	f.status = flags.Status(c.ErrOrStderr())
+	defer f.status.Close()
 	m, info, name, closeModel, err := f.benchModel(c, flags, random)
 	if err != nil {
 		return err
@@ -115,6 +118,7 @@ func (f *commonFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, pl
 	if info.GPU() {
 		size = 1 << 32
 	}
+	f.status.Stage("measuring the memory's bandwidth")
 	if report.Bandwidth, err = bench.Bandwidth(c.Context(), m.Backend(), size, 3); err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ type memoryReport struct {
 }
 
 func (r *memoryReport) print(w io.Writer, f *commonFlags) error {
+	f.status.Close()
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -74,6 +75,8 @@ func (f *commonFlags) memory(c *cobra.Command, flags *sideFlags, prompt bool) er
 	if err != nil {
 		return err
 	}
+	f.status = flags.model.Status(c.ErrOrStderr())
+	defer f.status.Close()
 	config, _, err := flags.config(c)
 	if err != nil {
 		return err
@@ -110,12 +113,14 @@ func (f *commonFlags) memoryRow(c *cobra.Command, flags *sideFlags, full bool, f
 	if full {
 		name, args = "full precision", []string{"--cache=full"}
 	}
+	f.status.Stage("starting a process that loads the model (%s)", name)
 	s, err := kvqSide(c, name, append(flags.args(c.Flags()), args...)...)
 	if err != nil {
 		return memoryRow{}, reportHead{}, err
 	}
 	defer s.Close()
 	var replies []bench.Reply
+	f.status.Stage("compiling and decoding in it (%s)", name)
 	for _, r := range []bench.Request{fill, {Op: "decode", Tokens: f.steps}, {Op: "end"}} {
 		reply, err := s.Do(r)
 		if err != nil {

@@ -29,6 +29,8 @@ type peersFlags struct {
 	texts    []string
 	markdown bool
 	json     bool
+
+	status *cli.Status
 }
 
 func newPeers() *cobra.Command {
@@ -85,6 +87,7 @@ type peersReport struct {
 }
 
 func (r *peersReport) print(w io.Writer, f *peersFlags) error {
+	f.status.Close()
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -113,6 +116,8 @@ const (
 )
 
 func (f *peersFlags) run(c *cobra.Command) error {
+	f.status = f.model.Status(c.ErrOrStderr())
+	defer f.status.Close()
 	config, files, err := f.check(c)
 	if err != nil {
 		return err
@@ -147,6 +152,7 @@ func (f *peersFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		f.status.Clear()
 		return outcome.Update(func() error {
 			for _, row := range rows {
 				_ = json.NewEncoder(c.ErrOrStderr()).Encode(row)
@@ -200,6 +206,7 @@ func (f *peersFlags) startAll(c *cobra.Command) (sides []*bench.Side, err error)
 		ours = append(ours, [2]string{"kvq " + p, "--preset=" + p})
 	}
 	for _, one := range ours {
+		f.status.Stage("starting a process that loads the model (%s)", one[0])
 		s, err := kvqSide(c, one[0], append(slices.Clone(model), one[1])...)
 		if err != nil {
 			return sides, err
@@ -208,6 +215,7 @@ func (f *peersFlags) startAll(c *cobra.Command) (sides []*bench.Side, err error)
 	}
 	for _, p := range f.peers {
 		name, command, _ := strings.Cut(p, "=")
+		f.status.Stage("starting %s", name)
 		s, err := bench.StartSide(c.Context(), name, strings.Fields(command), c.ErrOrStderr())
 		if err != nil {
 			return sides, err
@@ -232,7 +240,8 @@ func describeSide(s *bench.Side) string {
 // prefillRows times the reading of a prompt up to its first token.
 func (f *peersFlags) prefillRows(c *cobra.Command, sides []*bench.Side, ours []string, ids []int32) ([]peerRow, error) {
 	tally := newTally("prefill", len(ids), sides)
-	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request {
+	what := fmt.Sprintf("the reading of %d tokens (the first run of each compiles)", len(ids))
+	times, err := alternate(c.Context(), f.status, what, f.runs, sides, func() bench.Request {
 		return bench.Request{Op: "prefill", IDs: [][]int32{ids}, Limit: 1}
 	}, func(side int, r bench.Reply) {
 		tally.peak(side, r)
@@ -254,6 +263,7 @@ func (f *peersFlags) decodeRows(c *cobra.Command, sides []*bench.Side, ours []st
 		block = min(f.steps, 128)
 	}
 	limit := min(1+(f.runs+1)*(f.steps+16), config.MaxPositions-len(ids))
+	f.status.Stage("compiling and reading %d tokens", len(ids))
 	read, err := all(c.Context(), sides, bench.Request{Op: "prefill", IDs: [][]int32{ids}, Limit: limit, Block: block})
 	if err != nil {
 		return nil, err
@@ -262,7 +272,7 @@ func (f *peersFlags) decodeRows(c *cobra.Command, sides []*bench.Side, ours []st
 		tally.peak(i, r)
 		tally.tokens[i] = r.Tokens[0]
 	}
-	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request {
+	times, err := alternate(c.Context(), f.status, fmt.Sprintf("decoding after %d tokens", len(ids)), f.runs, sides, func() bench.Request {
 		return bench.Request{Op: "decode", Tokens: f.steps}
 	}, func(side int, r bench.Reply) {
 		tally.peak(side, r)

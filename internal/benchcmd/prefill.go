@@ -55,6 +55,7 @@ type prefillReport struct {
 }
 
 func (r *prefillReport) print(w io.Writer, f *commonFlags) error {
+	f.status.Close()
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}
@@ -75,6 +76,8 @@ func (f *commonFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 	if err != nil {
 		return err
 	}
+	f.status = flags.model.Status(c.ErrOrStderr())
+	defer f.status.Close()
 	config, _, err := flags.config(c)
 	if err != nil {
 		return err
@@ -106,7 +109,8 @@ func (f *commonFlags) prefill(c *cobra.Command, flags *sideFlags) error {
 
 func (f *commonFlags) prefillRows(c *cobra.Command, sides []*bench.Side, prompt bench.Request) ([]sideRow, error) {
 	rows, reads := make([]sideRow, len(sides)), make([]int, len(sides))
-	times, err := alternate(c.Context(), f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
+	what := fmt.Sprintf("the reading of %d tokens, batch %d (the first run of each compiles)", len(prompt.IDs[0]), len(prompt.IDs))
+	times, err := alternate(c.Context(), f.status, what, f.runs, sides, func() bench.Request { return prompt }, func(side int, r bench.Reply) {
 		row := &rows[side]
 		if reads[side]++; reads[side] == 1 { // not counted: it compiles
 			row.before = r.Before

@@ -57,7 +57,9 @@ func (f *commonFlags) benchModel(c *cobra.Command, flags *cli.ModelFlags, random
 	if err != nil {
 		return nil, info, "", nil, err
 	}
+	f.status.Stage("making random weights")
 	m, err := newRandomModel(backend, info, shape, dtype, 1)
+	f.status.Clear()
 	if err != nil {
 		return nil, info, "", nil, err
 	}

@@ -111,6 +111,7 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 }
 
 func (r *ratioReport) print(w io.Writer, f *commonFlags) error {
+	f.status.Close()
 	if f.json {
 		return cli.PrintJSON(w, r)
 	}

@@ -204,5 +204,5 @@ func kvqSide(c *cobra.Command, name string, args ...string) (*bench.Side, error)
 	if err != nil {
 		return nil, fmt.Errorf("starting kvq bench serve: %w", err)
 	}
-	return bench.StartSide(c.Context(), name, append([]string{self, "bench", "serve"}, args...), c.ErrOrStderr())
+	return bench.StartSide(c.Context(), name, append([]string{self, "bench", "serve", "--quiet"}, args...), c.ErrOrStderr())
 }

@@ -57,6 +57,7 @@ func (f *sideFlags) start(c *cobra.Command) (sides []*bench.Side, closeAll func(
 		name  string
 		cache []string
 	}{{"quantized", cacheArgs(c.Flags())}, {"full precision", []string{"--cache=full"}}} {
+		f.model.Status(c.ErrOrStderr()).Stage("starting a process that loads the model (%s)", one.name)
 		s, err := kvqSide(c, one.name, slices.Concat(model, one.cache)...)
 		if err != nil {
 			closeSides(sides)
@@ -125,8 +126,8 @@ func textPrompt(files *llama.Files, paths []string, tokens int) ([]int32, error)
 	return row, nil
 }
 
-// alternate runs the requests of all sides in alternation, see [bench.Alternate].
-func alternate(ctx context.Context, runs int, sides []*bench.Side, request func() bench.Request, seen func(side int, r bench.Reply)) ([]bench.Times, error) {
+// alternate runs the requests of all sides in alternation, see [bench.Alternate], and tells what.
+func alternate(ctx context.Context, status *cli.Status, what string, runs int, sides []*bench.Side, request func() bench.Request, seen func(side int, r bench.Reply)) ([]bench.Times, error) {
 	contestants := make([]bench.Run, len(sides))
 	for i, s := range sides {
 		contestants[i] = s.Run(request(), func(r bench.Reply) {
@@ -135,7 +136,7 @@ func alternate(ctx context.Context, runs int, sides []*bench.Side, request func(
 			}
 		})
 	}
-	return bench.Alternate(ctx, runs, contestants...)
+	return watched(ctx, status, what, runs, contestants...)
 }
 
 // all sends one request to every side.
