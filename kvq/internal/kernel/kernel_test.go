@@ -290,8 +290,67 @@ func TestKernelEqualsGraph(t *testing.T) {
 	}
 }
 
+// Keys and values of 1e18 leave answers finite, and as graph operations have them: what codes are
+// pre-scaled by does not make scales infinite.
+func TestKernelWithLargeScales(t *testing.T) {
+	for _, c := range largeCases() {
+		t.Run(c.name, func(t *testing.T) {
+			x := newLargeTest(t, c)
+			out := x.call(t, testbackend.XLA(t), func(in Inputs) []*Node {
+				sum := x.k.graph(in, attend.Tiles)
+				return append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
+			})
+			requireParts(t, "1e18", 1e-5, x.k.runOnHost(out[3:]), hostParts(out[:3]))
+		})
+	}
+}
+
+func TestKernelWithLargeScalesOnCUDA(t *testing.T) {
+	backend := cuda(t)
+	for _, c := range largeCases() {
+		t.Run(c.name, func(t *testing.T) { newLargeTest(t, c).requireOnCUDA(t, backend) })
+	}
+}
+
+// largeCases are layers whose scales are stored in the cache's dtype, made float32.
+func largeCases() (list []scoredCase) {
+	for _, c := range scoredCases() {
+		switch c.name {
+		case "tutorial", "quanto 2 bit", "both per channel, groups of 64 and 32", "tutorial, heads of 100":
+			c.dtype, c.key.scales, c.value.scales = dtypes.Float32, numbers.ScaleFloat32, numbers.ScaleFloat32
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// newLargeTest is a kernelTest whose keys and values are 1e18 times as large.
+func newLargeTest(t *testing.T, c scoredCase) kernelTest {
+	x := newKernelTest(t, c)
+	for _, a := range x.state[4:] { // exact keys and values, codes, scales and zero points
+		if a := a.(*tensors.Tensor); a.DType() == dtypes.Float32 {
+			a.MustMutableFlatData(func(flat any) {
+				for i := range flat.([]float32) {
+					flat.([]float32)[i] *= 1e18
+				}
+			})
+		}
+	}
+	return x
+}
+
 // The same on a GPU, as XLA compiles it.
 func TestKernelOnCUDA(t *testing.T) {
+	backend := cuda(t)
+	t.Logf("%+v", gpu.Of(backend))
+	for _, c := range scoredCases() {
+		t.Run(c.name, func(t *testing.T) { newKernelTest(t, c).requireOnCUDA(t, backend) })
+	}
+}
+
+// cuda opens a GPU for a test, which is skipped where there is none.
+func cuda(t *testing.T) compute.Backend {
+	t.Helper()
 	if !device.HasNVIDIA() {
 		t.Skip("no NVIDIA GPU")
 	}
@@ -299,25 +358,25 @@ func TestKernelOnCUDA(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	defer backend.Finalize()
+	t.Cleanup(backend.Finalize)
+	return backend
+}
+
+// requireOnCUDA compares the kernel with graph operations, both on the GPU.
+func (x kernelTest) requireOnCUDA(t *testing.T, backend compute.Backend) {
+	t.Helper()
 	on := gpu.Of(backend)
-	t.Logf("%+v", on)
-	for _, c := range scoredCases() {
-		t.Run(c.name, func(t *testing.T) {
-			x := newKernelTest(t, c)
-			form, reason := attend.Choose(attend.Query{Device: on, Devices: 1, Tokens: 1, Key: x.k.Key, Value: x.k.Value, Queries: dtypes.Float32})
-			if form != attend.Kernel {
-				t.Errorf("the form on this GPU is %s: %s", form, reason)
-			}
-			x.k.Processors = on.Processors
-			x.k = New(x.k.Shape)
-			out := x.call(t, backend, func(in Inputs) []*Node {
-				kernel, graph := x.k.Attend(in), x.k.graph(in, attend.Words)
-				return []*Node{kernel.Max, kernel.Sum, kernel.Out, graph.Max, graph.Sum, graph.Out}
-			})
-			requireParts(t, "on CUDA", 5e-5, hostParts(out[:3]), hostParts(out[3:]))
-		})
+	form, reason := attend.Choose(attend.Query{Device: on, Devices: 1, Tokens: 1, Key: x.k.Key, Value: x.k.Value, Queries: dtypes.Float32})
+	if form != attend.Kernel {
+		t.Errorf("the form on this GPU is %s: %s", form, reason)
 	}
+	x.k.Processors = on.Processors
+	x.k = New(x.k.Shape)
+	out := x.call(t, backend, func(in Inputs) []*Node {
+		kernel, graph := x.k.Attend(in), x.k.graph(in, attend.Words)
+		return []*Node{kernel.Max, kernel.Sum, kernel.Out, graph.Max, graph.Sum, graph.Out}
+	})
+	requireParts(t, "on CUDA", 5e-5, hostParts(out[:3]), hostParts(out[3:]))
 }
 
 // parts is an attend.Partial on the host, by query of a head of a row.

@@ -150,7 +150,8 @@ func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Valu
 		if s.PerChannel {
 			sums[r] = ttir.MulAdd(sums[r].Sum(1), back, ttir.Mul(q.plain, zero).Sum(2).Sum(1).Expand(1))
 		} else {
-			sums[r] = ttir.MulAdd(sums[r], ttir.Mul(scale, back), ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)
+			// Back first: a scale above 2^43 times back would be infinite.
+			sums[r] = ttir.MulAdd(ttir.Mul(sums[r], back), scale, ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)
 		}
 	}
 	return sums

@@ -107,7 +107,9 @@ func searchZero(x, usable, scale, z *Node, axis int, top float64, stopAxes []int
 			// hqq moves the zero point first and stops afterwards: the one of the iteration that
 			// did no better stays.
 			active := gx.GreaterThanScalar(running, 0)
-			z = Where(gx.BroadcastToDims(active, z.Shape().Dimensions...), next, z)
+			// Near float32's ends a step can leave the numbers; the zero point before it stays.
+			finite := gx.LessOrEqualScalar(Abs(next), math.MaxFloat32)
+			z = Where(And(gx.BroadcastToDims(active, z.Shape().Dimensions...), finite), next, z)
 			better := LessThan(mean, best)
 			running = Where(And(active, better), running, gx.ZerosLike(running))
 			return []*Node{gx.AddScalar(i, 1), z, Where(better, mean, best), running, x, count, scale, inGroup, inRow}
