@@ -21,7 +21,7 @@ import (
 var repeats = soak.Part{
 	Name: "repeats",
 	Promise: "One program and shape gives the same tokens and the same codes bit by bit, from process to process, on one processor and on two; " +
-		"alone and in a batch the cache codes the same keys and values alike, and the model picks the same tokens but where its two best logits lie within 1e-4.",
+		"alone and in a batch the cache codes the same keys and values alike, and the model picks the same tokens but where its two best logits lie within 1e-4, or rounding had moved a code before.",
 	Test: "`TestSuite` in `kvq`, `TestRowsDoNotTouchOneAnother` in `llama`; `TestQuick/repeats` in `internal/soak/models`",
 	Run:  runRepeats,
 }
