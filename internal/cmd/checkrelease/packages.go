@@ -69,7 +69,7 @@ func packages(root string) (string, error) {
 		}
 		imported := p.Name != "main"
 		for _, r := range readers {
-			imported = imported && !strings.HasPrefix(name, r)
+			imported = imported && !strings.HasPrefix(name+"/", r)
 		}
 		if !imported {
 			continue
