@@ -86,24 +86,27 @@ func (t *Table) Render() {
 // border is what a column takes beside its text, and the table beside its columns.
 const border, edge = 3, 1
 
-// parts shares the columns out among tables that fit. One column always has a place, however narrow
-// the terminal is.
+// parts shares the columns out among tables that fit: one table where all can be wrapped to that,
+// else several, whose heads have two lines. One column always has a place, however narrow the
+// terminal is.
 func (t *Table) parts() [][]int {
 	all := t.filled()
-	keys := min(t.keys, len(all))
-	least := func(columns []int) int {
+	fits := func(columns []int, width func(limits) int) bool {
 		sum := edge
 		for _, c := range columns {
-			_, _, width := t.limits(c)
-			sum += width + border
+			sum += width(t.limits(c)) + border
 		}
-		return sum
+		return sum <= t.columns
 	}
+	if fits(all, func(l limits) int { return l.least }) {
+		return [][]int{all}
+	}
+	keys := min(t.keys, len(all))
 	parts := [][]int{all[:keys:keys]}
 	for _, c := range all[keys:] {
 		last := len(parts) - 1
 		with := append(slices.Clip(parts[last]), c)
-		if least(with) > t.columns && len(parts[last]) > keys {
+		if len(parts[last]) > keys && !fits(with, func(l limits) int { return max(l.least, l.head) }) {
 			parts = append(parts, append(all[:keys:keys], c))
 			continue
 		}
@@ -116,9 +119,15 @@ func (t *Table) parts() [][]int {
 // to: shorter ones are numbers, which are read in one piece.
 const wraps, wrapped = 24, 18
 
-// limits are widths of a column: as it is, with its head alone wrapped to two lines, and the least
-// that it can be wrapped to.
-func (t *Table) limits(column int) (natural, headless, least int) {
+// limits are widths of a column.
+type limits struct {
+	natural  int // nothing is wrapped
+	headless int // the head alone is wrapped, to two lines
+	least    int // the least that all can be wrapped to
+	head     int // of the head in two lines
+}
+
+func (t *Table) limits(column int) limits {
 	words := func(s string) (longest int) {
 		for word := range strings.FieldsSeq(s) {
 			longest = max(longest, min(text.StringWidth(word), wrapped))
@@ -126,22 +135,24 @@ func (t *Table) limits(column int) (natural, headless, least int) {
 		return longest
 	}
 	head := cell(t.header, column)
-	least = words(head)
-	for headless = least; strings.Count(wrap(head, max(headless, 1)), "\n") > 1; {
-		headless++ // a head of two lines
+	l := limits{least: words(head)}
+	for l.head = max(l.least, 1); strings.Count(wrap(head, l.head), "\n") > 1; {
+		l.head++
 	}
+	l.headless = l.head
 	for _, row := range t.rows {
 		for line := range strings.SplitSeq(cell(row, column), "\n") {
 			width := text.StringWidth(line)
-			headless = max(headless, width)
+			l.headless = max(l.headless, width)
 			if width <= wraps && strings.ContainsAny(line, "0123456789") {
-				least = max(least, width)
+				l.least = max(l.least, width)
 			} else {
-				least = max(least, words(line))
+				l.least = max(l.least, words(line))
 			}
 		}
 	}
-	return max(text.StringWidth(head), headless), headless, min(least, headless)
+	l.natural = max(text.StringWidth(head), l.headless)
+	return l
 }
 
 // widths are those of columns that stand beside each other: as they are where that fits, else heads
@@ -150,7 +161,8 @@ func (t *Table) widths(columns []int) []int {
 	widths, headless, least := make([]int, len(columns)), make([]int, len(columns)), make([]int, len(columns))
 	over := edge + border*len(columns) - t.columns
 	for i, c := range columns {
-		widths[i], headless[i], least[i] = t.limits(c)
+		l := t.limits(c)
+		widths[i], headless[i], least[i] = l.natural, l.headless, l.least
 		over += widths[i]
 	}
 	for _, floor := range [][]int{headless, least} {
