@@ -9,7 +9,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Line is one line of a plot; a limit is drawn dashed, in the colour of the line before it.
+// Line is one line of a plot. A limit is drawn dashed, in the colour of the line before it. Lines
+// also differ in their marks, and limits in their dashes, for those who see no colours.
 type Line struct {
 	Name  string
 	X, Y  []float64
@@ -27,6 +28,8 @@ func Plot(title, x, y string, lines ...Line) ([]byte, error) {
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{0xe0}, color.Gray{0xe0}
 	p.Add(grid)
 	colors := []color.Color{color.RGBA{0x1f, 0x80, 0x79, 0xff}, color.RGBA{0xe8, 0x8a, 0x1c, 0xff}, color.RGBA{0x3b, 0x6f, 0xb0, 0xff}}
+	marks := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}}
+	dashes := [][]vg.Length{{6, 3}, {1.5, 3}, {6, 3, 1.5, 3}}
 	next := -1
 	for _, one := range lines {
 		points := make(plotter.XYs, len(one.X))
@@ -40,19 +43,22 @@ func Plot(title, x, y string, lines ...Line) ([]byte, error) {
 		if !one.Limit {
 			next++
 		}
-		line.LineStyle = draw.LineStyle{Color: colors[max(0, next)%len(colors)], Width: 1.5}
+		own := max(0, next) % len(colors)
+		line.LineStyle = draw.LineStyle{Color: colors[own], Width: 1.5}
+		legend := []plot.Thumbnailer{line}
 		if one.Limit {
-			line.Dashes = []vg.Length{4, 3}
+			line.Dashes = dashes[own]
 		} else {
 			dots, err := plotter.NewScatter(points)
 			if err != nil {
 				return nil, err
 			}
-			dots.GlyphStyle = draw.GlyphStyle{Color: line.Color, Radius: 2.5, Shape: draw.CircleGlyph{}}
+			dots.GlyphStyle = draw.GlyphStyle{Color: line.Color, Radius: 3, Shape: marks[own]}
 			p.Add(dots)
+			legend = append(legend, dots)
 		}
 		p.Add(line)
-		p.Legend.Add(one.Name, line)
+		p.Legend.Add(one.Name, legend...)
 	}
 	p.X.Min, p.Y.Min = 0, 0
 	p.Y.Max *= 1.1

@@ -102,17 +102,25 @@ func (t *Table) parts() [][]int {
 		return [][]int{all}
 	}
 	keys := min(t.keys, len(all))
-	parts := [][]int{all[:keys:keys]}
-	for _, c := range all[keys:] {
-		last := len(parts) - 1
-		with := append(slices.Clip(parts[last]), c)
-		if len(parts[last]) > keys && !fits(with, func(l limits) int { return max(l.least, l.head) }) {
-			parts = append(parts, append(all[:keys:keys], c))
-			continue
+	share := func(most int) [][]int { // out columns, at most so many a table beside the keys
+		parts := [][]int{all[:keys:keys]}
+		for _, c := range all[keys:] {
+			last := parts[len(parts)-1]
+			with := append(slices.Clip(last), c)
+			if n := len(last) - keys; n > 0 && (n >= most || !fits(with, func(l limits) int { return max(l.least, l.head) })) {
+				parts = append(parts, append(all[:keys:keys], c))
+				continue
+			}
+			parts[len(parts)-1] = with
 		}
-		parts[last] = with
+		return parts
 	}
-	return parts
+	rest := len(all) - keys
+	n := len(share(rest))
+	if even := share((rest + n - 1) / n); len(even) == n {
+		return even
+	}
+	return share(rest)
 }
 
 // wraps is the length from which a text with digits is wrapped, and the least that it is wrapped

@@ -3,8 +3,10 @@ package main
 import (
 	"image/color"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -20,9 +22,14 @@ func few(name string) bool {
 	return name == tutorialName || name == "quanto 2 bit" || slices.Contains(kvq.Presets(), name)
 }
 
+// named tells whether the picture says the name of a cache: of all, where there are few, else of
+// the tutorial's and the presets alone.
+func named(name string, all bool) bool {
+	return all || name == tutorialName || slices.Contains(kvq.Presets(), name)
+}
+
 // picture draws the divergence of caches against their bits, with the tutorial's as the line to be
-// below: of all caches, or of those that shown wants, with larger names. nil where there is too
-// little.
+// below: of all caches, or of those that shown wants. nil where there is too little.
 func (g run) picture(set string, shown func(name string) bool) ([]byte, error) {
 	var own, theirs points
 	tutorial := means{}
@@ -45,89 +52,145 @@ func (g run) picture(set string, shown func(name string) bool) ([]byte, error) {
 		return nil, nil
 	}
 	p := plot.New()
-	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = "Cost of a cache: "+titles[set], "bits a value", "KL divergence, nats (log)"
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
-	most, letters, radius, above := 10, vg.Length(7), vg.Length(3), vg.Length(-2) // room for names
-	if shown != nil {
-		most, letters, radius, above = 8, 10, 4, 3
-		p.Title.Text = "Bits against quality: texts that nobody tuned on, SmolLM2-135M"
+	p.Title.Text = "Bits against quality: texts that nobody tuned on, " + strings.TrimSuffix(g.base.Model, filepath.Ext(g.base.Model))
+	if set != setUnseen {
+		p.Title.Text = "Bits against quality: " + titles[set]
 	}
-	p.X.Min, p.X.Max = 2, float64(most)
-	var ticks plot.ConstantTicks
-	for _, bits := range []int{2, 3, 4, 5, 6, 8, 10} {
-		if bits > most {
-			break
-		}
-		ticks = append(ticks, plot.Tick{Value: float64(bits), Label: strconv.Itoa(bits)})
+	p.X.Label.Text, p.Y.Label.Text = "bits a value", "KL divergence, nats (log)"
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
+	bits := plot.ConstantTicks{}
+	for _, n := range []int{2, 3, 4, 5, 6, 8} {
+		bits = append(bits, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
 	}
-	p.X.Tick.Marker = ticks
+	p.X.Min, p.X.Max, p.X.Tick.Marker = 2, 8.6, bits
 	plots.Sans(p, 10)
-	p.Legend.Top, p.Legend.XOffs = true, -8
+	// Marks on the left of their names, at the right edge: a font with wider letters than these
+	// moves nothing over anything.
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 350
 	if tutorial.tokens > 0 {
 		line := plotter.NewFunction(func(float64) float64 { return tutorial.kl })
 		line.Color, line.Dashes = color.Gray{0x80}, []vg.Length{5, 3}
 		p.Add(line)
 		p.Legend.Add("the tutorial's cache", line)
 	}
-	if shown == nil {
-		apart(&own, &theirs)
-	}
-	for _, l := range []struct {
-		points
-		name  string
-		color color.Color
-		shape draw.GlyphDrawer
-	}{{theirs, "transformers' backends", color.RGBA{0xe8, 0x8a, 0x1c, 0xff}, draw.BoxGlyph{}}, {own, "ours", color.RGBA{0x1f, 0x80, 0x79, 0xff}, draw.CircleGlyph{}}} {
-		if len(l.xy) == 0 {
-			continue
+	p.Y.Min, p.Y.Max = math.Inf(1), math.Inf(-1)
+	var dots []place
+	for _, l := range []points{own, theirs} {
+		for _, at := range l.xy {
+			dots = append(dots, place{at, 0})
+			p.Y.Min, p.Y.Max = min(p.Y.Min, at.Y), max(p.Y.Max, at.Y)
 		}
-		dots, err := plotter.NewScatter(l.xy)
-		if err != nil {
-			return nil, err
-		}
-		dots.GlyphStyle = draw.GlyphStyle{Color: l.color, Radius: radius, Shape: l.shape}
-		names, err := plotter.NewLabels(plotter.XYLabels{XYs: l.xy, Labels: l.labels})
-		if err != nil {
-			return nil, err
-		}
-		for i := range names.TextStyle {
-			names.TextStyle[i].Font.Variant, names.TextStyle[i].Font.Size = "Sans", letters
-		}
-		names.Offset = vg.Point{X: radius + 2, Y: above}
-		p.Add(dots, names)
-		p.Legend.Add(l.name, dots)
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(p.Y.Min))), math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
-	return plots.SVG(p, 620, 420)
-}
-
-// apart takes away the names that would lie over others. Presets and the tutorial's cache keep
-// theirs. Names are as long as their letters and as high as a line, in the units of the axes.
-func apart(lists ...*points) {
-	const letter, line = 0.056, 0.14 // bits; powers of ten
-	type place struct {
-		at     plotter.XY
-		length float64
-	}
-	var taken []place
-	named := append(kvq.Presets(), tutorialName)
-	for _, first := range []bool{true, false} {
-		for _, l := range lists {
-			for i, at := range l.xy {
-				if slices.Contains(named, l.labels[i]) != first {
-					continue
-				}
-				own := place{plotter.XY{X: at.X, Y: math.Log10(at.Y)}, letter * float64(len(l.labels[i])+2)}
-				if slices.ContainsFunc(taken, func(other place) bool {
-					return math.Abs(own.at.Y-other.at.Y) < line && own.at.X < other.at.X+other.length && other.at.X < own.at.X+own.length
-				}) {
-					l.labels[i] = ""
-					continue
-				}
-				taken = append(taken, own)
+	for _, l := range []struct {
+		points
+		name   string
+		others string // those without a name in the picture
+		color  color.Color
+		shape  draw.GlyphDrawer
+		other  draw.GlyphDrawer
+	}{
+		{theirs, "transformers' backends", "the same, other settings", color.RGBA{0xe8, 0x8a, 0x1c, 0xff}, draw.BoxGlyph{}, draw.SquareGlyph{}},
+		{own, "ours: the presets", "ours: other settings", color.RGBA{0x1f, 0x80, 0x79, 0xff}, draw.CircleGlyph{}, draw.RingGlyph{}},
+	} {
+		var big, small plotter.XYs
+		for i, at := range l.xy {
+			if !named(l.labels[i], shown != nil) {
+				small = append(small, at)
+				continue
 			}
+			big = append(big, at)
+			name, err := nameBeside(at, l.labels[i], tutorial.kl, &dots, p.Y.Max/p.Y.Min)
+			if err != nil {
+				return nil, err
+			}
+			p.Add(name)
+		}
+		if len(big) > 0 {
+			marks, err := plotter.NewScatter(big)
+			if err != nil {
+				return nil, err
+			}
+			marks.GlyphStyle = draw.GlyphStyle{Color: l.color, Radius: 4, Shape: l.shape}
+			p.Add(marks)
+			p.Legend.Add(l.name, marks)
+		}
+		if len(small) > 0 {
+			marks, err := plotter.NewScatter(small)
+			if err != nil {
+				return nil, err
+			}
+			marks.GlyphStyle = draw.GlyphStyle{Color: l.color, Radius: 2.5, Shape: l.other}
+			p.Add(marks)
+			p.Legend.Add(l.others, marks)
 		}
 	}
+	return plots.SVG(p, wide, high)
+}
+
+// Sizes of a picture and its names, in points.
+const wide, high, letters = 620, 420, 10
+
+// decades are the powers of ten, written out, with the lines between them.
+type decades struct{}
+
+func (decades) Ticks(low, high float64) []plot.Tick {
+	ticks := plot.LogTicks{Prec: -1}.Ticks(low, high)
+	for i, t := range ticks {
+		if t.Label != "" {
+			ticks[i].Label = strconv.FormatFloat(t.Value, 'f', -1, 64)
+		}
+	}
+	return ticks
+}
+
+// place is what a dot or a name takes up: from a point to the right, in the units of the axes.
+type place struct {
+	at     plotter.XY
+	length float64 // bits
+}
+
+// nameBeside puts a name where it lies over no dot, no other name and not over the line: above its
+// dot or below it, on its right or on its left. What it takes is added to taken; span is how many
+// times the axis of divergences grows.
+func nameBeside(at plotter.XY, name string, line float64, taken *[]place, span float64) (*plotter.Labels, error) {
+	const letter = 0.075 // bits
+	height := letters * 1.3 / (high - 90) * math.Log10(span)
+	length := letter * float64(len(name)+2)
+	overlaps := func(p place) bool {
+		y := math.Log10(p.at.Y)
+		return math.Abs(y-math.Log10(line)) < height/2 || slices.ContainsFunc(*taken, func(other place) bool {
+			return other.at != at && math.Abs(y-math.Log10(other.at.Y)) < height*0.8 && p.at.X < other.at.X+other.length+0.1 && other.at.X < p.at.X+p.length
+		})
+	}
+	var best place
+	var offset vg.Point
+	align := draw.XLeft
+	for _, try := range []struct {
+		right bool
+		above float64
+	}{{true, 0.6}, {true, -0.6}, {false, 0.6}, {false, -0.6}, {true, 1.1}, {true, -1.1}} {
+		p := place{plotter.XY{X: at.X + 0.08, Y: at.Y * math.Pow(10, try.above*height)}, length}
+		o, a := vg.Point{X: 6, Y: vg.Length(try.above * letters * 1.3)}, draw.XLeft
+		if !try.right {
+			p.at.X, o.X, a = at.X-0.08-length, -6, draw.XRight
+		}
+		if best == (place{}) || !overlaps(p) {
+			best, offset, align = p, o, a
+		}
+		if !overlaps(p) {
+			break
+		}
+	}
+	*taken = append(*taken, best)
+	l, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{at}, Labels: []string{name}})
+	if err != nil {
+		return nil, err
+	}
+	l.Offset = offset
+	l.TextStyle[0].Font.Variant, l.TextStyle[0].Font.Size = "Sans", letters
+	l.TextStyle[0].XAlign, l.TextStyle[0].YAlign = align, draw.YCenter
+	return l, nil
 }
 
 // points are places with names.
