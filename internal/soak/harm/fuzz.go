@@ -61,7 +61,8 @@ func runFuzz(ctx context.Context, s *soak.Sitting) error {
 		list = targets[:1]
 	}
 	for _, t := range list {
-		for s.Within(t.String(), span) {
+		// Building counts as well; a target whose time went by in it has its turn all the same.
+		for s.Within(t.String(), span) || ctx.Err() == nil && s.Tried(t.String()) == 0 {
 			// A sitting may be stopped, and a find ends a run: the next goes on with the inputs
 			// that go test has found interesting so far.
 			failed, err := fuzzOnce(ctx, s, t, span)
@@ -82,9 +83,16 @@ var (
 	written    = regexp.MustCompile(`Failing input written to (\S+)`)
 )
 
+// leastFuzzSeconds is the shortest run but for the quick form: inputs are tried once the seeds are through.
+const leastFuzzSeconds = 20
+
 // fuzzOnce fuzzes one target for the time that is left to it. It reports whether an input failed.
 func fuzzOnce(ctx context.Context, s *soak.Sitting, t target, span soak.Span) (failed bool, err error) {
-	seconds := max(1, int(s.Left(t.String(), span).Round(time.Second).Seconds()))
+	least := leastFuzzSeconds
+	if s.Quick {
+		least = 1
+	}
+	seconds := max(least, int(s.Left(t.String(), span).Round(time.Second).Seconds()))
 	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.folder, "-run", "^$", "-fuzz", "^"+t.name+"$",
 		"-fuzztime", fmt.Sprintf("%ds", seconds),
 		// Minimizing what takes XLA a second to try is not worth its time.
