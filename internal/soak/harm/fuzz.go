@@ -61,17 +61,26 @@ func runFuzz(ctx context.Context, s *soak.Sitting) error {
 		list = targets[:1]
 	}
 	for _, t := range list {
-		// Building counts as well; a target whose time went by in it has its turn all the same.
-		for s.Within(t.String(), span) || ctx.Err() == nil && s.Tried(t.String()) == 0 {
+		for s.Within(t.String(), span) {
 			// A sitting may be stopped, and a find ends a run: the next goes on with the inputs
 			// that go test has found interesting so far.
-			failed, err := fuzzOnce(ctx, s, t, span)
+			failed, err := fuzzOnce(ctx, s, t, span, s.Left(t.String(), span))
 			if err != nil {
 				return err
 			}
 			if failed {
 				break
 			}
+		}
+		if s.Quick || ctx.Err() != nil || s.Tried(t.String()) > 0 {
+			continue
+		}
+		// Its time went by in building.
+		if _, err := fuzzOnce(ctx, s, t, span, leastFuzz); err != nil {
+			return err
+		}
+		if ctx.Err() == nil && s.Tried(t.String()) == 0 {
+			return fmt.Errorf("%s: no input was tried in %s", t, leastFuzz)
 		}
 	}
 	s.Note("Inputs that were found interesting are kept by go test; finds are seeds under testdata/fuzz")
@@ -83,16 +92,12 @@ var (
 	written    = regexp.MustCompile(`Failing input written to (\S+)`)
 )
 
-// leastFuzzSeconds is the shortest run but for the quick form: inputs are tried once the seeds are through.
-const leastFuzzSeconds = 20
+// leastFuzz is what a target gets that has not tried an input.
+const leastFuzz = time.Minute
 
-// fuzzOnce fuzzes one target for the time that is left to it. It reports whether an input failed.
-func fuzzOnce(ctx context.Context, s *soak.Sitting, t target, span soak.Span) (failed bool, err error) {
-	least := leastFuzzSeconds
-	if s.Quick {
-		least = 1
-	}
-	seconds := max(least, int(s.Left(t.String(), span).Round(time.Second).Seconds()))
+// fuzzOnce fuzzes one target for a time, of which what lies within span counts. It reports whether an input failed.
+func fuzzOnce(ctx context.Context, s *soak.Sitting, t target, span soak.Span, limit time.Duration) (failed bool, err error) {
+	seconds := max(1, int(limit.Round(time.Second).Seconds()))
 	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.folder, "-run", "^$", "-fuzz", "^"+t.name+"$",
 		"-fuzztime", fmt.Sprintf("%ds", seconds),
 		// Minimizing what takes XLA a second to try is not worth its time.
