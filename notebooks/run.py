@@ -230,7 +230,9 @@ def tidy(nb):
 
     for cell in nb.cells:
         if cell.cell_type == "code":
-            cell.outputs = [type(out)(clean(dict(out))) for out in cell.outputs]
+            # A line of progress that was taken away leaves an output with nothing in it.
+            kept = [out for out in cell.outputs if out.get("data") != {"text/html": ""}]
+            cell.outputs = [type(out)(clean(dict(out))) for out in kept]
 
 
 def write(nb, path):

@@ -265,3 +265,79 @@ for _, name := range []string{"quantized", "full"} {
 		}
 	}
 }
+
+// The notebook on why there is a cache, with another text, other lengths, and a generation that was
+// not run again.
+func TestSecondNotebookEdited(t *testing.T) {
+	const tokens = 10
+	compare := "%%\nmade := Made{prompt, newTokens}\n_, _ = nb.Load[Run](\"with\", made), nb.Load[Run](\"without\", made)\nfmt.Println(\"compared\")"
+	cells := edited(t, "02-why-a-cache.ipynb", []edit{
+		{`const prompt = "Once upon a time"`, `const prompt = "The capital of France is Paris, and"`},
+		{"const newTokens = 24", fmt.Sprint("const newTokens = ", tokens)},
+		{"[]int{64, 128, 256, 512}\n", "[]int{32, 64}\n"},
+		{`{1, 0}, {0, 2}, {1, 1}, {0.5, -1}, {1, 0}, {0, 1.5}}`, `{1, 0.5}, {0, 2}, {-1, 1}, {0.5, -1}, {1, 0}, {2, 1.5}}`},
+	}, []string{"nb.StepTime", "exercise."}, compare, `const prompt = "Another text"`, compare, "const newTokens = 12", compare)
+
+	same := output(t, cells, "tokens\\n\", same, newTokens")[0]
+	if want := fmt.Sprintf("the same %d of %d tokens", tokens, tokens); !strings.Contains(same, want) {
+		t.Errorf("the texts: %q, want %q", same, want)
+	}
+	// each text begins with the prompt
+	for _, text := range output(t, cells, "live.Texts(tok, batch)") {
+		if !strings.Contains(text, "The capital of France is Paris, and<b>") {
+			t.Errorf("a text shown: %q", text)
+		}
+	}
+	if got := output(t, cells, "withoutCache()\nfmt.Printf(")[0]; !strings.Contains(got, "6 keys were computed, results equal: true") {
+		t.Errorf("other vectors: %q", got)
+	}
+	if got := output(t, cells, "largest difference")[0]; !strings.Contains(got, "0.0000") {
+		t.Errorf("other vectors in the library: %q", got)
+	}
+	if rows := numbersIn(output(t, cells, "ratio of the multiply-adds")[0], `\| (\d+) \| \d+ \| \d+ \| \d+ \| (\d+) \|`); fmt.Sprint(rows) != "[[32 25] [64 50]]" {
+		t.Errorf("other lengths: %v", rows)
+	}
+	loads := output(t, cells, `fmt.Println("compared")`)
+	for i, want := range []string{"compared\n", `out of date: "with" was made with Prompt "The capital of France is Paris, and", and now it is "Another text"`,
+		`out of date: "with" was made with Prompt "The capital of France is Paris, and", and now it is "Another text"`} {
+		if !strings.HasPrefix(loads[i], want) || strings.Count(loads[i], "\n") != 1 {
+			t.Errorf("after edit %d: %q, want %q", i, loads[i], want)
+		}
+	}
+}
+
+// The notebook on quantizing with another layer, fewer tokens and other numbers, and a layer that
+// was not read again.
+func TestThirdNotebookEdited(t *testing.T) {
+	load := "%%\nkept := nb.Load[nb.Layer](\"kept\", Read{layer, readTokens})\nfmt.Println(\"loaded\", len(kept.Keys[0]))"
+	cells := edited(t, "03-quantizing.ipynb", []edit{
+		{"const layer = 19", "const layer = 10"},
+		{"const readTokens = 128", "const readTokens = 64"},
+		{"[]float64{-1.7, -0.4, 0.0, 0.3, 0.9, 1.1, 2.2, 4.3}", "[]float64{3, 3, 3}"},
+		{"codes := []int{1, 2, 3, 4, 5, 6, 7, 8}", "codes := []int{15, 0, 9, 4, 5, 6, 7, 8}"},
+	}, []string{"exercise.", "nb.NumberLine", "nb.Axes"}, load, "const layer = 11", load)
+
+	if got := output(t, cells, "largest error %.2f")[0]; !strings.Contains(got, "3.00 -> code  0 ->  3.00   error  0.00") {
+		t.Errorf("a group of equal numbers: %q", got)
+	}
+	if got := output(t, cells, "word %#x")[0]; !strings.Contains(got, "word 0x8765490f") {
+		t.Errorf("other codes: %q", got)
+	}
+	if got := output(t, cells, "heads of %d tokens")[0]; !strings.Contains(got, "3 heads of 64 tokens by 64 channels") {
+		t.Errorf("fewer tokens: %q", got)
+	}
+	if got := output(t, cells, "codes that differ")[0]; !strings.Contains(got, "codes that differ: 0 of 4096") {
+		t.Errorf("another layer: %q", got)
+	}
+	word := regexp.MustCompile(`(0x[0-9a-f]+) by hand, (0x[0-9a-f]+) in the cache`).FindStringSubmatch(output(t, cells, "codes that differ")[0])
+	if word == nil || word[1] != word[2] {
+		t.Errorf("words: %q", word)
+	}
+	if got := output(t, cells, "sinks 4")[0]; !strings.Contains(got, "32 of 64 tokens are") {
+		t.Errorf("sinks: %q", got)
+	}
+	loads := output(t, cells, `fmt.Println("loaded"`)
+	if loads[0] != "loaded 64\n" || loads[1] != "out of date: \"kept\" was made with Layer 10, and now it is 11. Run the cell that makes it again.\n" {
+		t.Errorf("loads: %q", loads)
+	}
+}

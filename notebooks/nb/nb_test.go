@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	_ "image/png"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -119,7 +120,12 @@ func TestPicturesShowSomething(t *testing.T) {
 		"Groups": Groups(64, 32),
 		"Strips": Strips(moments, 0, 1, 2),
 		"Lines":  Axes{Title: "title", X: "x", Y: "y"}.Lines(Series{Name: "one", X: line, Y: line, Baseline: true}, Series{Name: "two", X: line, Y: line}),
-		"Bars":   Bars("title", "y", []string{"one", "two"}, Part{"a", []float64{1, 2}}, Part{"b", []float64{0, 1}}),
+		"Log":    Axes{Title: "title", X: "x", Y: "y", LogX: true, LogY: true}.Lines(Series{Name: "one", X: []float64{1, 2, 8}, Y: []float64{9, 0.1, 3}, Points: true}),
+		"Heats": Heats(Heat{Title: "numbers", Rows: [][]float64{{1, math.NaN()}, {-2, 0}}, Numbers: true, XNames: []string{"a", "b"}, YNames: []string{"c", "d"}},
+			Heat{Title: "nothing", Rows: [][]float64{{0, 0}}}),
+		"NumberLine": NumberLine([]float64{1, 2, 4}, 8),
+		"Bits":       Bits(WordBits("word", 0x21, 4, 8), WordBits("plane", 5, 1, 8)),
+		"Bars":       Bars("title", "y", []string{"one", "two"}, Part{"a", []float64{1, 2}}, Part{"b", []float64{0, 1}}),
 	} {
 		img, format, err := image.Decode(bytes.NewReader(p))
 		if err != nil || format != "png" {

@@ -52,7 +52,12 @@ func (a Axes) Lines(series ...Series) Picture {
 			p.Add(dots)
 		}
 	}
-	p.Legend.Top, p.Legend.Left = true, true
+	// The legend stands where lines are low: on the left if they rise.
+	rise := 0.0
+	for _, one := range series {
+		rise += one.Y[len(one.Y)-1] - one.Y[0]
+	}
+	p.Legend.Top, p.Legend.Left = true, rise > 0
 	scale := func(axis *plot.Axis, log bool) {
 		switch _, half := math.Frexp(axis.Max); {
 		case log:
@@ -62,7 +67,9 @@ func (a Axes) Lines(series ...Series) Picture {
 			axis.Tick.Marker = powersOfTwo{axis.Max / 8}
 		}
 	}
-	if a.LogY {
+	if !a.LogY {
+		p.Y.Max *= 1 + 0.07*float64(len(series)) // room for the legend
+	} else {
 		p.Y.Min = math.Inf(1)
 		for _, one := range series {
 			p.Y.Min = min(p.Y.Min, slices.Min(one.Y))
@@ -84,8 +91,12 @@ func (t powersOfTwo) Ticks(low, high float64) (ticks []plot.Tick) {
 		ticks = append(ticks, plot.Tick{Value: 0, Label: "0"})
 	}
 	for v := math.Exp2(math.Floor(math.Log2(max(low, 1e-9)))); v <= high; v *= 2 {
+		label := strconv.FormatFloat(v, 'f', -1, 64)
+		if v < 1 {
+			label = strconv.FormatFloat(v, 'g', 2, 64)
+		}
 		if v >= low && (t.from == 1 || v >= t.from) {
-			ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', -1, 64)})
+			ticks = append(ticks, plot.Tick{Value: v, Label: label})
 		}
 	}
 	return ticks
