@@ -77,9 +77,8 @@ func neverSilent(t *testing.T, stages []string, args ...string) string {
 	if err := c.Run(); err != nil {
 		t.Fatalf("%v: %v; %s", args, err, term.shown())
 	}
-	term.mu.Lock()
-	silence := max(term.still, time.Since(term.moved))
-	term.mu.Unlock()
+	silence := term.Silence()
+	term.End()
 	name := strings.Join(args[:2], " ")
 	if silence > longestSilence {
 		t.Errorf("%s: %v without a sign of life, want at most %v", name, silence, longestSilence)
