@@ -3,9 +3,6 @@ package kvq
 import (
 	"context"
 	"fmt"
-	"time"
-
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/pick"
@@ -83,52 +80,28 @@ func (g *batchGeneration) decode(ctx context.Context, made int, tokens [][]int32
 	if err := b.makeRoom(ctx, longest); err != nil {
 		return 0, err
 	}
-	p := b.runner.startLoop(b.plan, g.loop)
-	if err := p.Wait(ctx); err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	inputs := append([]any{[]int32{int32(n)}, g.newest, g.resting, []int32{g.config.Pad}}, g.picker.Inputs(made, n, generate.MaxBlock)...)
-	for _, t := range g.loop.inputs {
-		inputs = append(inputs, t)
-	}
-	out, err := b.update(ctx, p, inputs...)
+	m, err := b.running.loop(ctx, g.loop, n, made, g.newest, g.resting, g.config.Pad, g.picker)
 	if err != nil {
 		return 0, err
 	}
-	state := len(b.plan.arrays())
-	defer finalize(out[state:])
-	b.state = hold(out[:state:state])
-	list, err := tensors.CopyFlatData[int32](out[state])
-	if err != nil {
-		return 0, err
+	g.pace.Measured(m.steps, m.took)
+	for row, resting := range g.resting {
+		if !resting {
+			b.lengths[row] += m.steps
+		}
 	}
-	sound, err := tensors.CopyFlatData[bool](out[state+1])
-	if err != nil {
-		return 0, err
-	}
-	done, err := tensors.CopyFlatData[bool](out[state+2])
-	if err != nil {
-		return 0, err
-	}
-	counted, err := tensors.CopyFlatData[int32](out[state+3])
-	if err != nil {
-		return 0, err
-	}
-	steps := int(counted[0])
-	g.pace.Measured(steps, time.Since(start))
 	for row, resting := range g.resting {
 		if resting {
 			continue
 		}
-		if b.lengths[row] += steps; !sound[row] {
+		if !m.sound[row] {
 			return 0, fmt.Errorf("kvq.Batch.Generate: the model's logits for row %d are not numbers after %d tokens", row, b.lengths[row])
 		}
-		for step := range steps {
-			g.newest[row] = list[step*len(g.resting)+row]
+		for step := range m.steps {
+			g.newest[row] = m.tokens[step*len(g.resting)+row]
 			tokens[row] = append(tokens[row], g.newest[row])
 		}
-		ended[row] = done[row]
+		ended[row] = m.done[row]
 	}
-	return steps, nil
+	return m.steps, nil
 }

@@ -34,15 +34,12 @@ type Step func(scope *model.Scope, cache Cache, inputs []*graph.Node) []*graph.N
 // Methods that change the cache are not to be called at the same time; sessions made by Fork are
 // apart in this. The zero value is not usable.
 type Session struct {
-	runner *runner
-	plan   *Plan
-	state  *held // in the order of plan.Shapes; nil where the cache is empty
-	slots  int   // of each row that are filled, padding included
+	running
+	slots int // of each row that are filled, padding included
 
 	outputs *held       // of the step before; nil where the cache has changed since
 	newest  []int32     // tokens that Generate has made and no step has read; nil: none
 	reader  *generation // whose loop can read them
-	ended   bool        // Finalize was called
 }
 
 // NewSession makes a session with an empty cache. plan is how it begins, with room for
@@ -59,7 +56,7 @@ func NewSession(backend compute.Backend, store *model.Store, plan *Plan, step St
 	if err != nil {
 		return nil, err
 	}
-	return &Session{runner: r, plan: plan}, nil
+	return &Session{running: running{runner: r, plan: plan}}, nil
 }
 
 // Length is how many tokens each row holds, padding included. It counts the tokens that Generate
@@ -69,17 +66,6 @@ func (s *Session) Length() int {
 		return s.slots + 1
 	}
 	return s.slots
-}
-
-// Plan is the layout of the cache as it is now: its capacity grows.
-func (s *Session) Plan() *Plan { return s.plan }
-
-// Memory is what the cache takes on the device now; zero where it is empty.
-func (s *Session) Memory() (Memory, error) {
-	if s.state == nil {
-		return Memory{}, nil
-	}
-	return Measure(s.plan, s.state.list)
 }
 
 // Prefill takes the prompts into an empty cache in one call. inputs are those of the model: Go
@@ -143,7 +129,7 @@ func (s *Session) Step(ctx context.Context, inputs ...any) ([]*tensors.Tensor, e
 	if err := s.readNewest(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.makeRoom(ctx, in.tokens); err != nil {
+	if err := s.grow(ctx, s.slots+in.tokens); err != nil {
 		return nil, err
 	}
 	out, err := s.update(ctx, s.runner.startStep(s.plan, in.shapes), in.args()...)
@@ -155,9 +141,9 @@ func (s *Session) Step(ctx context.Context, inputs ...any) ([]*tensors.Tensor, e
 
 // Reset forgets all tokens. What was compiled stays.
 func (s *Session) Reset() {
+	s.changed()
 	s.forget()
-	s.state.free()
-	s.state, s.slots = nil, 0
+	s.slots = 0
 }
 
 // Finalize frees what the session holds on the device; with the last of a session and its forks,
@@ -176,60 +162,25 @@ func (s *Session) usable(method string) error {
 	switch {
 	case s.ended:
 		return usererr.New("kvq.Session.%s: the session is finalized", method)
-	case s.slots > 0 && s.state == nil:
+	case s.lost:
 		return usererr.New("kvq.Session.%s: a call before failed, and the cache with it: Reset and begin anew", method)
 	}
 	return nil
 }
 
-// take keeps what a step returned: the state, then the outputs.
+// take keeps what a step returned: the cache, then the outputs.
 func (s *Session) take(out []*tensors.Tensor, tokens int) []*tensors.Tensor {
-	s.forget()
-	n := len(s.plan.arrays())
-	s.state.free() // of a cache that was cropped to nothing
-	s.state, s.slots = hold(out[:n:n]), s.slots+tokens
-	s.outputs = hold(out[n:])
-	return slices.Clone(out[n:])
+	s.changed()
+	outputs := s.hold(out)
+	s.slots += tokens
+	s.outputs = hold(outputs)
+	return slices.Clone(outputs)
 }
 
-// forget drops what follows from the cache as it was.
-func (s *Session) forget() {
+// changed drops what follows from the cache as it was.
+func (s *Session) changed() {
 	s.outputs.free()
 	s.outputs, s.newest, s.reader = nil, nil, nil
-}
-
-// update calls a program that writes a new cache in the place of the old one. The session has none
-// until the caller takes the new one; the call is short and not given up.
-func (s *Session) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
-	old := s.state
-	out, err := s.runner.run(ctx, p, true, func() ([]any, error) {
-		s.state = nil
-		args, err := old.donate(s.runner.backend)
-		return append(args, more...), err
-	})
-	if s.state == nil {
-		old.free()
-	}
-	return out, err
-}
-
-// edit replaces the cache by another of as many arrays.
-func (s *Session) edit(ctx context.Context, plan *Plan, p program, more ...any) error {
-	out, err := s.update(ctx, p, more...)
-	if err != nil {
-		return err
-	}
-	s.state, s.plan = hold(out), plan
-	return nil
-}
-
-// makeRoom grows the cache until so many tokens more fit.
-func (s *Session) makeRoom(ctx context.Context, tokens int) error {
-	plan, err := s.plan.withRoom(s.slots + tokens)
-	if err != nil || plan == s.plan {
-		return err
-	}
-	return s.edit(ctx, plan, s.runner.startGrow(s.plan, plan))
 }
 
 // withRoom is the plan, or one of twice its capacity, and so on, in which so many tokens fit.
@@ -242,64 +193,6 @@ func (p *Plan) withRoom(tokens int) (*Plan, error) {
 		capacity *= 2
 	}
 	return p.WithCapacity(capacity)
-}
-
-// sessionInputs are the inputs of a step.
-type sessionInputs struct {
-	tensors []*tensors.Tensor
-	own     []*tensors.Tensor // made here
-	shapes  []shapes.Shape
-	tokens  int // t
-}
-
-// checkStart refuses padding that prompts of so many rows and tokens cannot have.
-func checkStart(method string, start []int32, rows, tokens int) error {
-	if len(start) != rows {
-		return usererr.New("%s: padding of %d rows, want that of %d", method, len(start), rows)
-	}
-	for row, n := range start {
-		if n < 0 || int(n) > tokens {
-			return usererr.New("%s: padding of %d tokens in row %d, want 0 to the %d of the prompt", method, n, row, tokens)
-		}
-	}
-	return nil
-}
-
-// newStepInputs checks the inputs of a step of b rows as far as they can be known: the first is
-// [B, t, ...].
-func newStepInputs(method string, b int, inputs []any) (*sessionInputs, error) {
-	in := &sessionInputs{}
-	for i, x := range inputs {
-		t, err := tensors.FromAnyValue(x)
-		if err != nil {
-			in.free()
-			return nil, usererr.New("%s: input %d: %w", method, i, err)
-		}
-		if _, given := x.(*tensors.Tensor); !given {
-			in.own = append(in.own, t)
-		}
-		in.tensors, in.shapes = append(in.tensors, t), append(in.shapes, t.Shape())
-	}
-	if len(in.shapes) == 0 || in.shapes[0].Rank() < 2 || in.shapes[0].Dim(0) != b || in.shapes[0].Dim(1) < 1 {
-		first := "none"
-		if len(in.shapes) > 0 {
-			first = in.shapes[0].String()
-		}
-		in.free()
-		return nil, usererr.New("%s: first input %s, want [%d, t, ...] for the new tokens of %d rows", method, first, b, b)
-	}
-	in.tokens = in.shapes[0].Dim(1)
-	return in, nil
-}
-
-func (in *sessionInputs) free() { finalize(in.own) }
-
-func (in *sessionInputs) args() []any {
-	args := make([]any, len(in.tensors))
-	for i, t := range in.tensors {
-		args[i] = t
-	}
-	return args
 }
 
 // stepKey names the graph of a step.

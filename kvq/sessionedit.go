@@ -46,7 +46,7 @@ func (s *Session) Crop(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	s.forget()
+	s.changed()
 	s.slots -= n
 	return nil
 }
@@ -60,7 +60,7 @@ func (s *Session) Reorder(ctx context.Context, rows []int) error {
 	if len(rows) != s.plan.shape.Batch {
 		return usererr.New("kvq.Session.Reorder: %d rows, the cache has %d", len(rows), s.plan.shape.Batch)
 	}
-	picked, err := s.checkRows("Reorder", rows)
+	picked, err := s.checkRows("kvq.Session.Reorder", rows, false)
 	if err != nil || s.state == nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (s *Session) Reorder(ctx context.Context, rows []int) error {
 		return err
 	}
 	newest, reader := s.newest, s.reader
-	s.forget()
+	s.changed()
 	if newest != nil {
 		s.newest, s.reader = pickRows(newest, rows), reader
 	}
@@ -83,7 +83,7 @@ func (s *Session) Fork(ctx context.Context, rows ...int) (*Session, error) {
 	if err := s.usable("Fork"); err != nil {
 		return nil, err
 	}
-	picked, err := s.checkRows("Fork", rows)
+	picked, err := s.checkRows("kvq.Session.Fork", rows, false)
 	if err != nil {
 		return nil, err
 	}
@@ -92,49 +92,24 @@ func (s *Session) Fork(ctx context.Context, rows ...int) (*Session, error) {
 			return nil, err
 		}
 	}
-	f := &Session{runner: s.runner, plan: s.plan, slots: s.slots, newest: s.newest, reader: s.reader}
-	switch {
-	case len(rows) == 0:
-		f.state, f.outputs = s.state.share(), s.outputs.share()
-	default:
-		if f.plan, err = s.plan.WithBatch(len(rows)); err != nil {
-			return nil, err
-		}
-		if s.state == nil {
-			break
-		}
-		lent := s.state.lend()
-		var logits []shapes.Shape // what Generate goes on from
-		if s.outputs != nil && len(s.outputs.list) > 0 {
-			if x := s.outputs.list[0].Shape(); x.Rank() > 0 && x.Dim(0) == s.plan.shape.Batch {
-				lent, logits = append(lent, s.outputs.list[0]), append(logits, x)
-			}
-		}
-		p := s.runner.startTake(s.plan, f.plan, logits)
-		out, err := s.runner.run(ctx, p, true, func() ([]any, error) { return append(lent, picked), nil })
-		if err != nil {
-			return nil, err
-		}
-		n := len(f.plan.arrays())
-		f.state = hold(out[:n:n])
-		if len(logits) > 0 {
-			f.outputs = hold(out[n:])
+	f := &Session{slots: s.slots, newest: s.newest, reader: s.reader}
+	if len(rows) == 0 {
+		f.running, f.outputs = s.fork(), s.outputs.share()
+		return f, nil
+	}
+	var logits []*tensors.Tensor // what Generate goes on from
+	if s.outputs != nil && len(s.outputs.list) > 0 {
+		if x := s.outputs.list[0]; x.Shape().Rank() > 0 && x.Shape().Dim(0) == s.plan.shape.Batch {
+			logits = append(logits, x)
 		}
 	}
-	s.runner.sessions.Add(1)
+	if f.running, logits, err = s.takeRows(ctx, picked, logits); err != nil {
+		return nil, err
+	}
+	if len(logits) > 0 {
+		f.outputs = hold(logits)
+	}
 	return f, nil
-}
-
-// checkRows refuses rows that the cache does not have.
-func (s *Session) checkRows(method string, rows []int) ([]int32, error) {
-	picked := make([]int32, len(rows))
-	for i, row := range rows {
-		if row < 0 || row >= s.plan.shape.Batch {
-			return nil, usererr.New("kvq.Session.%s: row %d, want 0 to %d", method, row, s.plan.shape.Batch-1)
-		}
-		picked[i] = int32(row)
-	}
-	return picked, nil
 }
 
 func pickRows[T any](list []T, rows []int) []T {
@@ -165,23 +140,12 @@ func (s *Session) Load(path string) error {
 	if s.ended {
 		return usererr.New("kvq.Session.Load: the session is finalized")
 	}
-	plan, state, err := Load(path)
+	slots, err := s.load("kvq.Session.Load", path)
 	if err != nil {
 		return err
 	}
-	shape := plan.shape
-	shape.Capacity = s.plan.shape.Capacity
-	if !shape.Equal(s.plan.shape) || plan.config != s.plan.config {
-		finalize(state)
-		return usererr.New("kvq.Session.Load: %s holds a cache %+v of shape %+v, want %+v of shape %+v", path, plan.config, plan.shape, s.plan.config, s.plan.shape)
-	}
-	slots, err := tensors.CopyFlatData[int32](state[0])
-	if err != nil {
-		finalize(state)
-		return err
-	}
-	s.Reset()
-	s.plan, s.state, s.slots = plan.WithForm(s.plan.form), hold(state), int(slices.Max(slots))
+	s.changed()
+	s.slots = int(slots[0])
 	return nil
 }
 

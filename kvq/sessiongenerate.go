@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
-
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/pick"
@@ -116,7 +113,7 @@ func (g *generation) Prepare(capacity int) error {
 }
 
 func (g *generation) Grow(ctx context.Context, capacity int) error {
-	return g.session.makeRoom(ctx, capacity-g.session.slots)
+	return g.session.grow(ctx, capacity)
 }
 
 // First picks the first token of each row from the outputs of the step before, where the newest
@@ -126,7 +123,7 @@ func (g *generation) First(ctx context.Context) (first generate.Decoded, err err
 	// A generation that fits into a small cache gets its place at once: slots that are not in use
 	// cost less than another graph.
 	if want := generate.FirstCapacity(s.slots, g.Limit+1); g.Room() < g.Limit && want > g.Capacity() {
-		if err := s.makeRoom(ctx, want-s.slots); err != nil {
+		if err := s.grow(ctx, want); err != nil {
 			return first, err
 		}
 	}
@@ -140,8 +137,13 @@ func (g *generation) First(ctx context.Context) (first generate.Decoded, err err
 	if err != nil {
 		return first, err
 	}
+	defer finalize(out)
+	tokens, sound, done, err := readPicked(out)
+	if err != nil {
+		return first, err
+	}
 	first.Steps = 1
-	return first, g.read(&first, out)
+	return first, g.check(&first, tokens, sound, done)
 }
 
 // Decode calls the loop.
@@ -152,47 +154,23 @@ func (g *generation) Decode(ctx context.Context, n int) (made generate.Decoded, 
 // decode has the model read each row's newest token and makes at most n more.
 func (g *generation) decode(ctx context.Context, n int, newest []int32, done []bool) (made generate.Decoded, err error) {
 	s := g.session
-	p := s.runner.startLoop(s.plan, g.loop)
-	if err := p.Wait(ctx); err != nil {
-		return made, err
-	}
-	start := time.Now()
-	inputs := append([]any{[]int32{int32(n)}, newest, done, []int32{g.Pad}}, g.pick.Inputs(len(g.Rows[0]), n, generate.MaxBlock)...)
-	for _, t := range g.loop.inputs {
-		inputs = append(inputs, t)
-	}
-	out, err := s.update(ctx, p, inputs...)
+	m, err := s.running.loop(ctx, g.loop, n, len(g.Rows[0]), newest, done, g.Pad, g.pick)
 	if err != nil {
 		return made, err
 	}
-	state := len(s.plan.arrays())
-	steps, err := tensors.CopyFlatData[int32](out[state+3]) // waits for the device
-	if err != nil {
-		finalize(out)
-		return made, err
-	}
-	s.forget()
-	s.state, s.slots = hold(out[:state:state]), s.slots+int(steps[0])
-	made.Steps, made.Took = int(steps[0]), time.Since(start)
-	return made, g.read(&made, out[state:])
+	s.changed()
+	s.slots += m.steps
+	made.Steps, made.Took = m.steps, m.took
+	return made, g.check(&made, m.tokens, m.sound, m.done)
 }
 
-// read takes the results of a pick or a loop over: tokens, whether logits were numbers, and which
-// rows have ended.
-func (g *generation) read(made *generate.Decoded, out []*tensors.Tensor) (err error) {
-	defer finalize(out)
-	if made.Tokens, err = tensors.CopyFlatData[int32](out[0]); err != nil {
-		return err
-	}
-	sound, err := tensors.CopyFlatData[bool](out[1])
-	if err != nil {
-		return err
-	}
+// check takes the results of a pick or a loop over.
+func (g *generation) check(made *generate.Decoded, tokens []int32, sound, done []bool) error {
+	made.Tokens, made.Done = tokens, done
 	if row := slices.Index(sound, false); row >= 0 && !g.Done[row] {
 		return fmt.Errorf("kvq.Session.Generate: the model's logits for row %d are not numbers after %d new tokens", row, len(g.Rows[row]))
 	}
-	made.Done, err = tensors.CopyFlatData[bool](out[2])
-	return err
+	return nil
 }
 
 // readNewest has the model read the tokens that Generate has made last. What the loop picks after
@@ -201,7 +179,7 @@ func (s *Session) readNewest(ctx context.Context) error {
 	if s.newest == nil {
 		return nil
 	}
-	if err := s.makeRoom(ctx, 1); err != nil {
+	if err := s.grow(ctx, s.slots+1); err != nil {
 		return err
 	}
 	g := *s.reader
