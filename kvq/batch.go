@@ -17,7 +17,8 @@ import (
 // grows when a row is full.
 //
 // Each row answers as it would alone, whatever the others do and whenever it came. Methods are not
-// to be called at the same time. The zero value is not usable.
+// to be called at the same time; batches made by Fork are apart in this. The zero value is not
+// usable.
 type Batch struct {
 	running
 	lengths []int // tokens of each row: its slots, since it has no padding
@@ -26,7 +27,8 @@ type Batch struct {
 
 // NewBatch makes a batch of plan.Shape().Batch empty rows, each with room for plan.Shape().Capacity
 // tokens at first. The plan's rows have lengths of their own (Shape.OwnLengths). store and step are
-// as for [NewSession]. Nothing is compiled yet. The caller ends it with [Batch.Finalize].
+// as for [NewSession]; step also reads the prompts of [Batch.Insert], whose rows are fewer, so it
+// takes B from its inputs. Nothing is compiled yet. The caller ends it with [Batch.Finalize].
 func NewBatch(backend compute.Backend, store *model.Store, plan *Plan, step Step) (*Batch, error) {
 	if !plan.shape.OwnLengths {
 		return nil, usererr.New("kvq.NewBatch: want a plan with Shape.OwnLengths, got one whose rows grow together")

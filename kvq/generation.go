@@ -10,14 +10,14 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Generation says how [Session.Generate] picks tokens and when it stops. It is plain data; the zero
-// value makes 20 tokens greedily.
+// Generation says how [Session.Generate] and [Batch.Generate] pick tokens and when they stop. It is
+// plain data; the zero value makes 20 tokens greedily.
 type Generation struct {
-	// MaxTokens ends every row at this length; 0 means 20.
+	// MaxTokens is how many new tokens a call makes of each row at most; 0 means 20.
 	MaxTokens int
 	// Stop are the tokens that end a row. The token itself is the row's last.
 	Stop []int32
-	// Pad is fed to the model in rows that ended before the others.
+	// Pad is fed to the model in rows that ended before the others, or that rest.
 	Pad int32
 
 	// Sample draws tokens at random; false takes the most likely one, of equal ones the lowest.

@@ -44,8 +44,9 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
-// PresetFor is [Preset] with groups for heads of headDim elements: see [Config.For]. [New] takes a
-// preset as it is and does the same.
+// PresetFor is [Preset] with groups for heads of headDim elements: see [Config.For]. [New] does the
+// same with a preset that is handed on unchanged, so this is for one whose other fields are to be
+// set, and to see what New takes.
 func PresetFor(name string, headDim int) (Config, error) {
 	c, err := Preset(name)
 	return c.For(headDim), err

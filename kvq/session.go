@@ -17,11 +17,15 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
-// Step is a model as a [Session] runs it: inputs to outputs, with the keys and values of the tokens
-// before in cache. inputs[0] is [B, t, ...] for the t new tokens of a step, such as ids [B, t]
-// (int32); all else is the model's business. Each layer appends and attends, and at the end comes
-// cache.Advance. For [Session.Generate], inputs[0] are ids, and outputs[0] are logits, [B, t, V] or
+// Step is a model as a [Session] or a [Batch] runs it: inputs to outputs, with the keys and values
+// of the tokens before in cache. inputs[0] is [B, t, ...] for the t new tokens of a step, such as
+// ids [B, t] (int32); all else is the model's business. Each layer appends and attends, and at the
+// end comes cache.Advance. For Generate, inputs[0] are ids, and outputs[0] are logits, [B, t, V] or
 // those of the last token, [B, V].
+//
+// It is called once for each graph, with other B (forks, prompts of a batch) and t: it takes both
+// from its inputs. It panics where it cannot be built, as graph functions do; the method that
+// needed the graph returns that as an error.
 //
 // A model made of GoMLX's layers takes its variables from scope, the root of the session's store. A
 // plain graph function leaves scope alone.
@@ -42,12 +46,14 @@ type Session struct {
 	reader  *generation // whose loop can read them
 }
 
-// NewSession makes a session with an empty cache. plan is how it begins, with room for
-// plan.Shape().Capacity tokens in each of plan.Shape().Batch rows. store has the variables of a
-// model made of GoMLX's layers; those without values are initialized. nil stands for a store
-// without variables. Nothing is compiled yet.
+// NewSession makes a session of the model step with an empty cache. plan is how it begins, with
+// room for plan.Shape().Capacity tokens in each of plan.Shape().Batch rows, which all grow together
+// ([NewBatch] is for others). store has the variables of a model made of GoMLX's layers; those
+// without values are initialized when a graph first needs them. nil stands for a store without
+// variables. Nothing is compiled yet.
 //
-// The caller ends it with [Session.Finalize]; backend and store stay.
+// The error is that of [Supported], or one of the plan's rows. The caller ends the session with
+// [Session.Finalize]; backend and store stay.
 func NewSession(backend compute.Backend, store *model.Store, plan *Plan, step Step) (*Session, error) {
 	if plan.shape.OwnLengths {
 		return nil, usererr.New("kvq.NewSession: a session's rows grow together, and the plan's have lengths of their own: want NewBatch")
