@@ -23,8 +23,8 @@ import (
 // end comes cache.Advance. For Generate, inputs[0] are ids, and outputs[0] are logits, [B, t, V] or
 // those of the last token, [B, V].
 //
-// It is called once for each graph, with other B (forks, prompts of a batch) and t: it takes both
-// from its inputs. It panics where it cannot be built, as graph functions do; the method that
+// It is called when a graph is built, for other B (forks, prompts of a batch) and other t: it takes
+// both from its inputs. It panics where it cannot be built, as graph functions do; the method that
 // needed the graph returns that as an error.
 //
 // A model made of GoMLX's layers takes its variables from scope, the root of the session's store. A
