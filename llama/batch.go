@@ -227,3 +227,24 @@ func (b *Batch) update(ctx context.Context, p program, more ...any) ([]sharded, 
 	}
 	return b.cache.replace(out), nil
 }
+
+// Prepare begins to compile the loop for rows with such settings in the background, while a person
+// types or a prompt is read, for a cache as large as it is now or begins.
+func (b *Batch) Prepare(gc GenerateConfig) error {
+	if err := gc.Validate(b.g.model.config); err != nil {
+		return err
+	}
+	plan := b.Plan()
+	if plan == nil {
+		var err error
+		if plan, err = b.g.planOf(b.shape(generate.FirstCapacity(b.capacity, 1))); err != nil {
+			return err
+		}
+		b.g.startEmpty(plan)
+	}
+	pickers := make([]*pick.Picker, len(b.rows))
+	pickers[0] = gc.picker(b.g.model.config, 1)
+	b.g.startPick(1, pickers[0].Kind)
+	b.g.startDecode(plan, decodeKey{pick: pick.Together(pickers), keepLogits: gc.KeepLogits})
+	return nil
+}

@@ -50,11 +50,15 @@ func interruptible(args []string) int {
 	outcome := &cli.Outcome{}
 	done := make(chan int, 1)
 	go func() { done <- execute(cli.WithOutcome(ctx, outcome), args, os.Stdin, os.Stdout, os.Stderr) }()
-	select {
-	case status := <-done:
-		return status
-	case <-signals:
-		cancel()
+	for ctx.Err() == nil {
+		select {
+		case status := <-done:
+			return status
+		case s := <-signals:
+			if s != os.Interrupt || !outcome.Signal() {
+				cancel()
+			}
+		}
 	}
 	select {
 	case status := <-done:

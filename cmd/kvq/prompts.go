@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -88,16 +89,12 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 		if prompt == "" || len(rows[i]) == 0 {
 			return nil, usererr.New("prompt %d of %d is empty, want at least one token", i+1, len(prompts))
 		}
-		for _, id := range rows[i] {
-			if int(id) >= model.VocabSize {
-				piece, _ := tok.Piece(id)
-				holds := "holds"
-				if f.chat {
-					holds = "as the chat template writes it holds"
-				}
-				return nil, usererr.New("prompt %d of %d %s %.60q, which was added to the tokenizer as %d and not to the model, whose vocabulary ends at %d; leave it out, or take a model that knows it",
-					i+1, len(prompts), holds, piece, id, model.VocabSize-1)
-			}
+		what := fmt.Sprintf("prompt %d of %d", i+1, len(prompts))
+		if f.chat {
+			what += " as the chat template writes it"
+		}
+		if err := checkIDs(tok, model, rows[i], what); err != nil {
+			return nil, err
 		}
 		if n := len(rows[i]); n > model.MaxPositions {
 			return nil, usererr.New("prompt %d of %d has %d tokens, the model reads at most %d", i+1, len(prompts), n, model.MaxPositions)
@@ -109,6 +106,19 @@ func (f *promptFlags) batch(ctx context.Context, in io.Reader, tok *tokenizer.To
 	}
 	tokens, err := tok.Batch(rows, tokenizer.Padding{ID: &pad})
 	return &batch{prompts, tokens}, err
+}
+
+// checkIDs refuses tokens that the tokenizer knows and the model does not. what is the text that
+// they are of.
+func checkIDs(tok *tokenizer.Tokenizer, model llama.Config, ids []tokenizer.Token, what string) error {
+	for _, id := range ids {
+		if int(id) >= model.VocabSize {
+			piece, _ := tok.Piece(id)
+			return usererr.New("%s holds %.60q, which was added to the tokenizer as %d and not to the model, whose vocabulary ends at %d; leave it out, or take a model that knows it",
+				what, piece, id, model.VocabSize-1)
+		}
+	}
+	return nil
 }
 
 // given tells whether there is a prompt; without one the tutorial's are taken.

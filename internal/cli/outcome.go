@@ -9,9 +9,26 @@ import (
 // it while a call hangs that cannot be cut short. The zero value has nothing to print. Safe for
 // concurrent use.
 type Outcome struct {
-	mu      sync.Mutex
-	printed bool
-	partial func()
+	mu       sync.Mutex
+	printed  bool
+	partial  func()
+	onSignal func() bool
+}
+
+// OnSignal lets the command take a Ctrl-C for itself, such as for one answer of many: taken is
+// called for each and says whether the command goes on. nil: each ends the command.
+func (o *Outcome) OnSignal(taken func() bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.onSignal = taken
+}
+
+// Signal tells whether the command takes a Ctrl-C for itself.
+func (o *Outcome) Signal() bool {
+	o.mu.Lock()
+	taken := o.onSignal
+	o.mu.Unlock()
+	return taken != nil && taken()
 }
 
 // OnInterrupt sets what Interrupt prints.
