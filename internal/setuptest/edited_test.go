@@ -315,7 +315,7 @@ func TestThirdNotebookEdited(t *testing.T) {
 		{"const readTokens = 128", "const readTokens = 64"},
 		{"[]float64{-1.7, -0.4, 0.0, 0.3, 0.9, 1.1, 2.2, 4.3}", "[]float64{3, 3, 3}"},
 		{"codes := []int{1, 2, 3, 4, 5, 6, 7, 8}", "codes := []int{15, 0, 9, 4, 5, 6, 7, 8}"},
-	}, []string{"exercise.", "nb.NumberLine", "nb.Axes"}, load, "const layer = 11", load)
+	}, []string{"exercise.", "nb.NumberLine"}, load, "const layer = 11", load)
 
 	if got := output(t, cells, "largest error %.2f")[0]; !strings.Contains(got, "3.00 -> code  0 ->  3.00   error  0.00") {
 		t.Errorf("a group of equal numbers: %q", got)
