@@ -368,3 +368,35 @@ func TestRaggedOnPureGo(t *testing.T) {
 		})
 	}
 }
+
+// Chunks end in the last slot: of a row that gets all of their columns, and of one that gets a few.
+func TestRaggedLastSlots(t *testing.T) {
+	for i, c := range suiteCases(t) {
+		if c.name != "full precision" && c.name != "quanto 4 bit" {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRagged(t, c, testbackend.Go(t), uint64(i))
+			r.insert(0, 1)
+			columns := raggedChunks[0]
+			few := raggedChunks[len(raggedChunks)-1]
+			for _, left := range []int{columns, few} { // row 0 ends with all columns, row 1 with a few
+				row := 0
+				if left == few {
+					row = 1
+				}
+				for r.alone[row].slots+left < r.capacity {
+					counts := make([]int32, raggedRows)
+					counts[row] = 1
+					r.step(1, counts, true)
+				}
+			}
+			r.step(columns, []int32{int32(columns), int32(few), 0}, false)
+			r.requireSame("a chunk that ends in the last slot")
+			if r.alone[0].slots != r.capacity || r.alone[1].slots != r.capacity {
+				t.Errorf("rows of %d and %d tokens, want %d", r.alone[0].slots, r.alone[1].slots, r.capacity)
+			}
+		})
+	}
+}
