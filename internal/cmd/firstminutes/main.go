@@ -70,9 +70,9 @@ func run(kvq, only string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s version: %w", kvq, err)
 	}
-	fmt.Printf("%s%s, %d processors, %s\n", version, processor(), runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"))
+	fmt.Printf("%s%s, %d processors, load %s, %s\n", version, processor(), runtime.NumCPU(), load(), time.Now().UTC().Format("2006-01-02 15:04 UTC"))
 	ok := true
-	rows := []string{"| user | command | first line | first token | end | longest silence |", "| --- | --- | --- | --- | --- | --- |"}
+	rows := []string{"| user | command | first line | first text | end | processor time | longest silence |", "| --- | --- | --- | --- | --- | --- | --- |"}
 	for _, u := range users {
 		if only != "" && only != u.name && !(only == "warm" && u.name == "cold") {
 			continue
@@ -89,8 +89,8 @@ func run(kvq, only string) (bool, error) {
 			}
 			seen.print()
 			ok = ok && seen.failure == nil && seen.silence <= longestSilence
-			rows = append(rows, fmt.Sprintf("| %s | `kvq %s` | %s | %s | %s | %s |", u.name, strings.Join(short(s.args), " "),
-				seconds(seen.firstLine), seconds(seen.firstToken), seconds(seen.end), seconds(seen.silence)))
+			rows = append(rows, fmt.Sprintf("| %s | `kvq %s` | %s | %s | %s | %s | %s |", u.name, strings.Join(short(s.args), " "),
+				seconds(seen.firstLine), seconds(seen.firstText), seconds(seen.end), seconds(seen.cpu), seconds(seen.silence)))
 		}
 	}
 	fmt.Printf("\n%s\n", strings.Join(rows, "\n"))
@@ -152,6 +152,16 @@ func seconds(d time.Duration) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// load is what else the machine does: how many processes wanted a processor in the last minute.
+func load() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(data), " ")
+	return first
 }
 
 // processor is the name of the machine's processors.

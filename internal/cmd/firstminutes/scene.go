@@ -25,12 +25,12 @@ type scene struct {
 
 // seen is what came of a scene. Times are since the call; negative ones are of what never came.
 type seen struct {
-	args                       []string
-	stages                     []stage
-	firstLine, firstToken, end time.Duration
-	silence                    time.Duration // the longest
-	screen                     string        // of the results, as it was left
-	failure                    error
+	args                      []string
+	stages                    []stage
+	firstLine, firstText, end time.Duration
+	silence, cpu              time.Duration // the longest; what the processors spent
+	screen                    string        // of the results, as it was left
+	failure                   error
 }
 
 // stage is something that a user is told they wait for.
@@ -72,7 +72,10 @@ func (s scene) play(kvq, compiled string) (*seen, error) {
 	end := time.Since(begin)
 	results.End()
 	told.End()
-	v := &seen{args: s.args, end: end, firstLine: -1, firstToken: -1, screen: left(results.Shown()), failure: failure, stages: stages(told)}
+	v := &seen{args: s.args, end: end, firstLine: -1, firstText: -1, screen: left(results.Shown()), failure: failure, stages: stages(told)}
+	if c.ProcessState != nil {
+		v.cpu = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	}
 	if ctx.Err() != nil {
 		v.failure = errors.New("took longer than " + longest.String())
 	}
@@ -93,7 +96,7 @@ func (s scene) play(kvq, compiled string) (*seen, error) {
 	shown := results.Shown()
 	for _, m := range results.Moments() {
 		if strings.ContainsFunc(escape.ReplaceAllString(shown[:m.End], ""), unicode.IsLetter) {
-			v.firstToken = m.At
+			v.firstText = m.At
 			break
 		}
 	}
@@ -173,13 +176,13 @@ func left(shown string) string {
 
 func (v *seen) print() {
 	fmt.Printf("\n$ kvq %s\n", strings.Join(short(v.args), " "))
-	first := v.firstToken < 0
+	first := v.firstText < 0
 	token := func() {
 		first = true
-		fmt.Printf("%8.2f s  *** the first text\n", v.firstToken.Seconds())
+		fmt.Printf("%8.2f s  *** the first text\n", v.firstText.Seconds())
 	}
 	for _, s := range v.stages {
-		if !first && v.firstToken < s.at {
+		if !first && v.firstText < s.at {
 			token()
 		}
 		fmt.Printf("%8.2f s  %s\n", s.at.Seconds(), s.says)

@@ -43,10 +43,10 @@ read word; printf '> '; sleep 0.2; echo "$word, $KVQ_COMPILED, $*"
 	if len(v.stages) != 3 || v.stages[0].says != "loading" || v.stages[1].says != "hello" || v.stages[2].says != "note: hm" {
 		t.Errorf("stages %v, want loading once, what was typed, and a note", v.stages)
 	}
-	if v.firstLine > v.firstToken || v.firstToken < 500*time.Millisecond || v.firstToken > v.end+time.Second || v.silence < 250*time.Millisecond {
+	if v.firstLine > v.firstText || v.firstText < 500*time.Millisecond || v.firstText > v.end+time.Second || v.silence < 250*time.Millisecond {
 		t.Errorf("%+v", v)
 	}
-	if v, err := (scene{args: []string{"x"}}).play("/bin/false", ""); err != nil || v.failure == nil || v.firstToken >= 0 {
+	if v, err := (scene{args: []string{"x"}}).play("/bin/false", ""); err != nil || v.failure == nil || v.firstText >= 0 {
 		t.Errorf("what fails in silence: %+v, %v", v, err)
 	}
 }
