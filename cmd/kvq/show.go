@@ -176,5 +176,6 @@ func (s shownJSON) print(w io.Writer) error {
 		t.AppendRow(table.Row{c.Name, fmt.Sprintf("%.4g", c.Bits), humanize.IBytes(uint64(c.Bytes))})
 	}
 	t.Render()
-	return nil
+	_, err := fmt.Fprintln(w, "in 16-bit floats, with 16-bit scales, as on a GPU; kvq presets says more")
+	return err
 }
