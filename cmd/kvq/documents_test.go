@@ -45,8 +45,9 @@ const (
 var ways = map[string]way{
 	"kvq compare":                                            asPrinted,
 	`kvq generate "Once upon a time" -n 40`:                  asPrinted,
-	"kvq memory --context 4096 --measure=false | tail -n 10": asPrinted,
+	"kvq memory --context 4096 --measure=false | tail -n 11": asPrinted,
 
+	"kvq chat":        {test: "TestChatFromAPipe"},
 	"kvq devices":     {test: "TestDevices"},
 	"kvq doctor":      {test: "TestDoctor"},
 	"kvq version":     {test: "TestVersionAndHelp"},
