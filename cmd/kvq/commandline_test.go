@@ -1,8 +1,11 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // What does not parse is said in the words of who typed it, with what was probably meant.
@@ -85,6 +88,22 @@ func TestCompletion(t *testing.T) {
 		"evaluate --cache-backend": {"--cache-backend"},
 		"compare --dtype ":         {"float16", "bfloat16"},
 		"bench decode --preset ":   {"balanced"},
+
+		"evaluate --preset full,":   {"full,balanced"},
+		"generate --preset lo":      {"lowest"},
+		"memory --preset ":          {"full", "tutorial"},
+		"generate --backend ":       {"xla:cpu", "xla:cuda", "go"},
+		"devices --backend ":        {"xla:cpu"},
+		"evaluate --cache-backend ": {"quanto", "hqq", "blocks"},
+		"generate --dtype bf":       {"bfloat16"},
+		"bench decode --weights ":   {"auto", "packed", "plain"},
+		"generate --cache ":         {"quantized", "full"},
+		"bench attention --shape ":  {"smollm2", "llama2-7b"},
+		"bench decode --random ":    {"llama2-7b"},
+		"bench peers --presets ":    {"balanced"},
+		"generate --nbits ":         {"4", "8"},
+		"generate --range-key ":     {"minmax"},
+		"generate --scales ":        {"float16"},
 	} {
 		words := strings.Split(line, " ")
 		out := mustRun(t, "", append([]string{"__complete"}, words...)...)
@@ -108,4 +127,28 @@ func TestHelpHasHeadings(t *testing.T) {
 		}
 		at += next
 	}
+}
+
+// The flags before the first heading are few enough to be read: ten, and --help.
+func TestHelpBeginsWithTenFlags(t *testing.T) {
+	root, _ := newRoot()
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if !c.IsAvailableCommand() || c.Flags() == nil {
+			return
+		}
+		_, flags, found := strings.Cut(mustRun(t, "", append(strings.Fields(c.CommandPath())[1:], "--help")...), "\nFlags:\n")
+		if !found {
+			return
+		}
+		flags, _, _ = strings.Cut(flags, "\n\n")
+		list := regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z0-9-]+)`).FindAllStringSubmatch(flags, -1)
+		if n := len(list) - 1; n > 10 {
+			t.Errorf("%s --help begins with %d flags, want ten at most: %v", c.CommandPath(), n, list)
+		}
+	}
+	walk(root)
 }

@@ -59,6 +59,7 @@ var ways = map[string]way{
 	"kvq memory":      {args: slices.Concat(tiny, []string{"--measure=false"})},
 	"kvq passkey":     {test: "TestPasskey"},
 	"kvq list":        with(),
+	"kvq chat":        {test: "TestChatAtATerminal"},
 	"kvq rm":          {test: "TestListAndRemove"},
 	"kvq rm org/name": {test: "TestListAndRemove"},
 

@@ -38,6 +38,7 @@ func (f *promptFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.lines, "lines", false, "take each line of --prompt-file or standard input as a text of its own")
 	fs.BoolVar(&f.chat, "chat", false, "put each prompt into the model's chat template, as a user's message")
 	fs.StringVar(&f.system, "system", "", "`text` that tells the model how to answer (with --chat)")
+	cli.UnderMore(fs, "lines", "system")
 }
 
 // oneText is how a command takes a text without a flag.

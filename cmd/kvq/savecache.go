@@ -36,6 +36,7 @@ type keptNote struct {
 func (k *keptFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&k.save, "save-cache", "", "write the prompt's cache to a `file`; with --max-new-tokens 0 nothing is generated")
 	fs.StringVar(&k.load, "load-cache", "", "go on from the cache in a `file`: the text continues the prompt that it was saved with")
+	cli.UnderCache(fs, "save-cache", "load-cache")
 }
 
 func (k *keptFlags) given() bool { return k.save != "" || k.load != "" }

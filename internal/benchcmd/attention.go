@@ -64,8 +64,10 @@ func newAttention() *cobra.Command {
 	cli.RegisterQuiet(fs, &o.quiet)
 	f.register(fs, []int{1024, 4096, 16384, 32768}, []int{1}, 20)
 	fs.StringSliceVar(&models, "shape", []string{"smollm2", "llama2-7b"}, "`shape` of attention: "+strings.Join(slices.Sorted(maps.Keys(attentionShapes)), ", ")+"; or heads/key-value heads/head dimension, such as 32/8/112")
+	cli.OfferWords(fs, "shape", slices.Sorted(maps.Keys(attentionShapes)))
 	fs.IntVar(&o.layers, "layers", 0, "layers that a step goes through (0: one; on a GPU enough for 256 MB of full precision, 4 to 12)")
 	fs.BoolVar(&o.graphForm, "graph-form", false, "time the quantized cache with graph operations alone too, where it has a kernel otherwise")
+	cli.UnderMore(fs, "layers", "graph-form")
 	return c
 }
 

@@ -44,6 +44,7 @@ devices, and each is compared with the first.`,
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
 	registerRandom(fs, &f.random)
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
+	cli.UnderModel(fs, "devices")
 	return c
 }
 

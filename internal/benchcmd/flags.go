@@ -29,6 +29,7 @@ func (f *commonFlags) register(fs *pflag.FlagSet, tokens, batches []int, steps i
 	fs.IntVar(&f.runs, "runs", 7, "counted runs of each, in alternation")
 	fs.IntVar(&f.steps, "steps", steps, "tokens of one run")
 	fs.BoolVar(&f.markdown, "markdown", false, "print a Markdown table")
+	cli.UnderMore(fs, "markdown")
 	cli.RegisterJSON(fs, &f.json)
 }
 

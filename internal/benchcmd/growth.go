@@ -50,6 +50,7 @@ nothing, but cost the same. --join measures nothing: it puts together what runs 
 	registerRandom(c.Flags(), &random)
 	c.Flags().StringVar(&plots, "plot", "", "draw plots to files that begin with this `prefix`")
 	c.Flags().StringSliceVar(&join, "join", nil, "measure nothing, put together these `files`, written with --json")
+	cli.UnderMore(c.Flags(), "plot", "join")
 	return c
 }
 

@@ -29,6 +29,7 @@ process was at work, by nvidia-smi.`,
 	sides.register(c.Flags())
 	f.register(c.Flags(), []int{8192}, []int{8}, 8)
 	c.Flags().BoolVar(&prompt, "prompt", false, "let the model read prompts instead of making up a cache")
+	cli.UnderMore(c.Flags(), "prompt")
 	return c
 }
 

@@ -55,6 +55,7 @@ internal/bench/side.go; scripts/bench-peers brings transformers and llama.cpp. R
 	fs.StringSliceVar(&f.presets, "presets", []string{"balanced"}, "presets to run beside the tutorial's cache")
 	fs.StringSliceVar(&f.texts, "text", nil, "`files` whose text is the prompt, over and over")
 	fs.BoolVar(&f.markdown, "markdown", false, "print a Markdown table")
+	cli.UnderMore(fs, "markdown", "prefill")
 	cli.RegisterJSON(fs, &f.json)
 	return c
 }

@@ -30,6 +30,8 @@ func randomShapes() []string { return slices.Sorted(maps.Keys(randomModels)) }
 
 func registerRandom(fs *pflag.FlagSet, random *string) {
 	fs.StringVar(random, "random", "", "random weights in the `shape` of a model: "+strings.Join(randomShapes(), ", "))
+	cli.OfferWords(fs, "random", randomShapes())
+	cli.UnderModel(fs, "random")
 }
 
 // benchModel is the model of the flags, or one with random weights, on one device.

@@ -23,10 +23,20 @@ const (
 	samplingHeading = "Sampling"
 	cacheHeading    = "Cache"
 	modelHeading    = "Model and device"
+	moreHeading     = "More"
 )
 
 // UnderSampling puts flags under the heading of sampling.
 func UnderSampling(fs *pflag.FlagSet, flags ...string) { under(fs, samplingHeading, flags...) }
+
+// UnderCache puts flags under the heading of the cache.
+func UnderCache(fs *pflag.FlagSet, flags ...string) { under(fs, cacheHeading, flags...) }
+
+// UnderModel puts flags under the heading of model and device.
+func UnderModel(fs *pflag.FlagSet, flags ...string) { under(fs, modelHeading, flags...) }
+
+// UnderMore puts flags under the last heading: what few people want.
+func UnderMore(fs *pflag.FlagSet, flags ...string) { under(fs, moreHeading, flags...) }
 
 // GroupHelp lets the help of root and its commands list flags by heading.
 func GroupHelp(root *cobra.Command) {
@@ -47,7 +57,7 @@ func flagsByHeading(c *cobra.Command) string {
 		groups[heading].AddFlag(f)
 	})
 	var b strings.Builder
-	for _, heading := range []string{"", samplingHeading, cacheHeading, modelHeading} {
+	for _, heading := range []string{"", samplingHeading, cacheHeading, modelHeading, moreHeading} {
 		if fs := groups[heading]; fs != nil && fs.HasAvailableFlags() {
 			if heading != "" {
 				b.WriteString("\n" + heading + ":\n")
