@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -41,10 +42,10 @@ type talk struct {
 }
 
 // stopAnswer ends the answer under way, on Ctrl-C, and tells whether there is one.
-func (t *talk) stopAnswer() bool {
+func (t *talk) stopAnswer(s os.Signal) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stop == nil {
+	if s != os.Interrupt || t.stop == nil {
 		return false
 	}
 	t.stop()

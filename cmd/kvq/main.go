@@ -55,7 +55,7 @@ func interruptible(args []string) int {
 		case status := <-done:
 			return status
 		case s := <-signals:
-			if s != os.Interrupt || !outcome.Signal() {
+			if !outcome.Signal(s) {
 				cancel()
 			}
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"sync"
 )
 
@@ -12,23 +13,23 @@ type Outcome struct {
 	mu       sync.Mutex
 	printed  bool
 	partial  func()
-	onSignal func() bool
+	onSignal func(os.Signal) bool
 }
 
-// OnSignal lets the command take a Ctrl-C for itself, such as for one answer of many: taken is
-// called for each and says whether the command goes on. nil: each ends the command.
-func (o *Outcome) OnSignal(taken func() bool) {
+// OnSignal lets the command take Ctrl-C and SIGTERM for itself, such as for one answer of many:
+// taken is called for each and says whether the command goes on. nil: each ends the command.
+func (o *Outcome) OnSignal(taken func(os.Signal) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.onSignal = taken
 }
 
-// Signal tells whether the command takes a Ctrl-C for itself.
-func (o *Outcome) Signal() bool {
+// Signal tells whether the command takes a signal for itself.
+func (o *Outcome) Signal(s os.Signal) bool {
 	o.mu.Lock()
 	taken := o.onSignal
 	o.mu.Unlock()
-	return taken != nil && taken()
+	return taken != nil && taken(s)
 }
 
 // OnInterrupt sets what Interrupt prints.

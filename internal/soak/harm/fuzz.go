@@ -95,7 +95,8 @@ var (
 // leastFuzz is what a target gets that has not tried an input.
 const leastFuzz = time.Minute
 
-// fuzzOnce fuzzes one target for a time, of which what lies within span counts. It reports whether an input failed.
+// fuzzOnce fuzzes one target for a time, of which what lies within span counts. It reports whether
+// an input failed.
 func fuzzOnce(ctx context.Context, s *soak.Sitting, t target, span soak.Span, limit time.Duration) (failed bool, err error) {
 	seconds := max(1, int(limit.Round(time.Second).Seconds()))
 	cmd := exec.CommandContext(ctx, "go", "test", "./"+t.folder, "-run", "^$", "-fuzz", "^"+t.name+"$",

@@ -41,8 +41,8 @@ func compilations(ctx context.Context, s *soak.Sitting) error {
 	for i, child := range []string{generatorsMade, controlMade} {
 		s.Doing("%s in a process of its own", child)
 		cmd := s.Child(ctx, child, fmt.Sprint(want.Full))
-		// glibc gives each of XLA's threads an arena, and what is freed in one stays with the process.
-		// With a single arena only what is held stays.
+		// glibc gives each of XLA's threads an arena, and what is freed in one stays with the
+		// process. With a single arena only what is held stays.
 		cmd.Env = append(cmd.Env, "MALLOC_ARENA_MAX=1")
 		out, err := cmd.Output()
 		if ctx.Err() != nil {
