@@ -59,7 +59,6 @@ var ways = map[string]way{
 	"kvq memory":      {args: slices.Concat(tiny, []string{"--measure=false"})},
 	"kvq passkey":     {test: "TestPasskey"},
 	"kvq list":        with(),
-	"kvq chat":        {test: "TestChatAtATerminal"},
 	"kvq rm":          {test: "TestListAndRemove"},
 	"kvq rm org/name": {test: "TestListAndRemove"},
 
