@@ -60,6 +60,7 @@ again. Ctrl-C lets answers that are under way end for some seconds; a second one
 	fs.IntVar(&f.rows, "rows", 4, "texts that are generated side by side")
 	fs.IntVar(&f.queue, "queue", 64, "requests that may wait for a row")
 	fs.IntVar(&f.room, "context", 4096, "tokens of a text at most, prompt and answer together")
+	cli.UnderMore(fs, "name", "queue")
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	f.cache.Register(fs)

@@ -154,6 +154,35 @@ func TestVariablesExist(t *testing.T) {
 }
 
 var (
+	asked = regexp.MustCompile(`(?:Getenv|LookupEnv)\("([A-Z][A-Z0-9_]+)"\)|"((?:KVQ|HF|HUGGING_FACE|HUGGINGFACE|TRANSFORMERS)_[A-Z_]+)"`)
+	// what a user does not set: another program or a script does
+	inner = regexp.MustCompile(`^(PATH|HOME|KVQ_(SETUP|PYTHON)|KVQ_SOAK_\w+|GONB_\w+|GOVULNDB)$`)
+)
+
+// docs/environment.md has every variable that Go code reads which is no test.
+func TestVariablesAreDocumented(t *testing.T) {
+	page := read(t, "docs/environment.md")
+	n := 0
+	walk(t, func(name string) {
+		if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		for _, m := range asked.FindAllStringSubmatch(read(t, name), -1) {
+			v := m[1] + m[2]
+			if inner.MatchString(v) {
+				continue
+			}
+			if n++; !strings.Contains(page, "`"+v+"`") {
+				t.Errorf("%s reads %s, which docs/environment.md does not have", name, v)
+			}
+		}
+	})
+	if n < 20 {
+		t.Errorf("%d variables found, want many", n)
+	}
+}
+
+var (
 	command = regexp.MustCompile("(?m)(?:bin/|\\$ |`|^ {4})kvq ([a-z][^`\n|]*)")
 	flag    = regexp.MustCompile(`--([a-z][a-z0-9-]*)`)
 )
