@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ const (
 
 var ways = map[string]way{
 	"kvq compare":                                            asPrinted,
+	"kvq compare -p - -n 100":                                asPrinted,
 	`kvq generate "Once upon a time" -n 40`:                  asPrinted,
 	"kvq memory --context 4096 --measure=false | tail -n 11": asPrinted,
 
@@ -236,13 +238,23 @@ func TestDocumentsRun(t *testing.T) {
 			continue
 		}
 		t.Run(c.Line, func(t *testing.T) {
-			if len(w.args) == 0 && c.Output != "" {
+			if len(w.args) == 0 && (c.Output != "" || c.Input != "") {
 				if _, err := asset.SmallModel(); err != nil {
 					t.Skip(err)
 				}
 			}
 			args := replaced(slices.Concat(c.Words()[1:], w.args), model, text)
-			status, out, errs := runKVQ(t, "", args...)
+			in := ""
+			if c.Input != "" {
+				pipe := exec.Command("bash", "-c", c.Input)
+				pipe.Dir = "../.."
+				data, err := pipe.Output()
+				if err != nil || len(data) == 0 {
+					t.Fatalf("%s: %v", c.Input, err)
+				}
+				in = string(data)
+			}
+			status, out, errs := runKVQ(t, in, args...)
 			if status != exitOK || out == "" {
 				t.Fatalf("kvq %q: status %d, %q, %q", args, status, out, errs)
 			}

@@ -14,6 +14,7 @@ import (
 // Command is a command line that a document shows.
 type Command struct {
 	Line  string // without prompt and comment, blanks as one; bin/kvq is kvq
+	Input string // the commands whose output it reads, before a |
 	Place string // the document and line that has it first, or says what it prints: README.md:61
 	// what the document prints below it, in a fenced block; "" elsewhere
 	Output string
@@ -37,6 +38,7 @@ var (
 	quotes    = strings.NewReplacer(`"`, "", "'", "")
 	prompt    = regexp.MustCompile(`^(?:\$ )?((?:bin/)?kvq|\./scripts/[\w-]+|go)(?: |$)`)
 	remark    = regexp.MustCompile(`\s+#.*$`)
+	piped     = regexp.MustCompile(`^(?:\$ )?([^|]+\|) *((?:bin/)?kvq .*)$`)
 	codeSpan  = regexp.MustCompile("`[^`]+`")
 	goCommand = regexp.MustCompile(`^go (?:test|run|build|get|install|vet|doc|mod) `)
 )
@@ -107,7 +109,8 @@ func commandsOf(name, text string) (list []Command) {
 		}
 		prose.WriteString("\n")
 		if c, ok := clean(trimmed); ok {
-			list = append(list, Command{Line: c, Place: fmt.Sprintf("%s:%d", name, n+1)})
+			c.Place = fmt.Sprintf("%s:%d", name, n+1)
+			list = append(list, c)
 			above = -1
 			if fenced && strings.HasPrefix(trimmed, "$ ") {
 				above = len(list) - 1
@@ -122,22 +125,24 @@ func commandsOf(name, text string) (list []Command) {
 	for _, at := range codeSpan.FindAllStringIndex(prose.String(), -1) {
 		span := strings.Trim(prose.String()[at[0]:at[1]], "`")
 		if c, ok := clean(span); ok {
-			list = append(list, Command{Line: c, Place: fmt.Sprintf("%s:%d", name, 1+strings.Count(prose.String()[:at[0]], "\n"))})
+			c.Place = fmt.Sprintf("%s:%d", name, 1+strings.Count(prose.String()[:at[0]], "\n"))
+			list = append(list, c)
 		}
 	}
 	return list
 }
 
-// clean returns a line as Command has it, and whether it is a command of ours.
-func clean(line string) (string, bool) {
+// clean returns the command of a line, without its place, and whether it is one of ours.
+func clean(line string) (c Command, ok bool) {
 	line = strings.Join(strings.Fields(remark.ReplaceAllString(line, "")), " ")
+	if m := piped.FindStringSubmatch(line); m != nil && !prompt.MatchString(line) {
+		c.Input, line = strings.TrimSpace(strings.TrimSuffix(m[1], "|")), m[2]
+	}
 	m := prompt.FindStringSubmatch(line)
 	if m == nil {
-		return "", false
+		return c, false
 	}
-	line = strings.TrimPrefix(strings.TrimPrefix(line, "$ "), "bin/")
-	if m[1] == "go" && !goCommand.MatchString(line) || line == "kvq" || strings.Contains(line, "…") {
-		return "", false
-	}
-	return line, true
+	c.Line = strings.TrimPrefix(strings.TrimPrefix(line, "$ "), "bin/")
+	notGo := m[1] == "go" && !goCommand.MatchString(c.Line)
+	return c, !notGo && c.Line != "kvq" && !strings.Contains(c.Line, "…")
 }

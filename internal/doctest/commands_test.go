@@ -194,12 +194,12 @@ func TestCommandsRun(t *testing.T) {
 // The commands of a document are found as they stand in it, with what it prints below them.
 func TestCommandsOf(t *testing.T) {
 	text := "Call `bin/kvq  show` or `kvq\nlist --json` (`kvq`, `cd x`).\n\n```\n$ bin/kvq memory | tail -n 2\n one\n two\n$ cd ..\n$ kvq rm \"a b\"   # gone\n" +
-		"```\n\n    ./scripts/test --quick   # a remark\n    go run . x\n    gone home\n\nand `kvq generate …`, `go get`.\n"
+		"```\n\n    ./scripts/test --quick   # a remark\n    go run . x\n    gone home\n\nand `kvq generate …`, `go get`.\n\n`head -c 3 x | bin/kvq compare -p -` and `a | grep kvq`\n"
 	got := commandsOf("d.md", text)
 	want := []Command{
-		{"kvq memory | tail -n 2", "d.md:5", " one\n two\n"}, {`kvq rm "a b"`, "d.md:9", ""},
-		{"./scripts/test --quick", "d.md:12", ""}, {"go run . x", "d.md:13", ""},
-		{"kvq show", "d.md:1", ""}, {"kvq list --json", "d.md:1", ""},
+		{"kvq memory | tail -n 2", "", "d.md:5", " one\n two\n"}, {`kvq rm "a b"`, "", "d.md:9", ""},
+		{"./scripts/test --quick", "", "d.md:12", ""}, {"go run . x", "", "d.md:13", ""},
+		{"kvq show", "", "d.md:1", ""}, {"kvq list --json", "", "d.md:1", ""}, {"kvq compare -p -", "head -c 3 x", "d.md:18", ""},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
