@@ -100,8 +100,16 @@ func (p *Plan) empty(r role) int {
 	return 0
 }
 
-// arrays lists the state, in the order of [Cache.Nodes]. It is the one place that knows the order.
+// arrays lists the state, in the order of [Cache.Nodes]. It is not to be changed.
 func (p *Plan) arrays() []array {
+	if p.state != nil {
+		return p.state
+	}
+	return p.listArrays()
+}
+
+// listArrays makes the list. It is the one place that knows the order.
+func (p *Plan) listArrays() []array {
 	s := p.shape
 	fixed := func(name string, r role, dims ...int) array {
 		return array{name: name, role: r, shape: shapes.Make(dtypes.Int32, dims...), tokens: -1, heads: -1}

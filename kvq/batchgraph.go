@@ -22,8 +22,8 @@ func (r *runner) startEmpty(plan *Plan) program {
 // to the cache.
 func (r *runner) startInsert(plan, prompts *Plan) program {
 	type insertKey struct{ capacity, prompts, columns int }
-	state, n := plan.Shapes(), prompts.shape.Batch
-	inputs := slices.Concat(state, prompts.Shapes(), []shapes.Shape{shapes.Make(dtypes.Int32, n)})
+	state, n := plan.stateShapes, prompts.shape.Batch
+	inputs := slices.Concat(state, prompts.stateShapes, []shapes.Shape{shapes.Make(dtypes.Int32, n)})
 	return r.start(insertKey{plan.shape.Capacity, n, prompts.shape.Capacity}, inputs, len(state), func(_ *model.Scope, in []*graph.Node) []*graph.Node {
 		c := plan.From(in[:len(state)])
 		c.Insert(in[len(in)-1], prompts.From(in[len(state):len(in)-1]))
@@ -35,7 +35,7 @@ func (r *runner) startInsert(plan, prompts *Plan) program {
 // the cache and the outputs.
 func (r *runner) startBatchStep(plan *Plan, inputs []shapes.Shape) program {
 	type batchStepKey struct{ stepKey }
-	state := plan.Shapes()
+	state := plan.stateShapes
 	all := slices.Concat(state, []shapes.Shape{shapes.Make(dtypes.Int32, plan.shape.Batch)}, inputs)
 	return r.start(batchStepKey{newStepKey(plan, false, inputs)}, all, len(state), func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		c := plan.From(in[:len(state)])

@@ -84,7 +84,7 @@ func insertRows(p, from *Plan, step int, nodes, more []*Node, rows *Node) []*Nod
 		more = slices.Clone(more)
 		more[0] = gx.BroadcastToDims(more[0], n)
 		own := *from
-		own.shape.OwnLengths = true
+		own.shape.OwnLengths, own.state, own.stateShapes = true, nil, nil
 		from = &own
 	}
 	taken := And(gx.GreaterOrEqualScalar(rows, 0), gx.LessThanScalar(rows, p.shape.Batch))

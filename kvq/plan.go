@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -26,6 +28,11 @@ type Plan struct {
 
 	form   Form // see WithForm
 	layers []layerPlan
+
+	// state and stateShapes are what arrays and Shapes give, made once: a session asks in every
+	// step. nil in plans that were changed.
+	state       []array
+	stateShapes []shapes.Shape
 }
 
 // layerPlan is how a layer is coded. Every layer has arrays of its own rather than a share of a
@@ -51,6 +58,7 @@ func New(config Config, shape Shape) (*Plan, error) {
 	shape = shape.plain()
 	p := &Plan{config: config, shape: shape}
 	if !config.Quantized() {
+		p.listState()
 		return p, nil
 	}
 	p.unit = 1
@@ -68,7 +76,16 @@ func New(config Config, shape Shape) (*Plan, error) {
 	p.sinks, p.windowSlots = p.policy.sinks(), p.policy.threshold()
 	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
 	p.codeSlots = (max(shape.Capacity-p.policy.kept(), 1) + p.unit - 1 + p.block - 1) / p.block * p.block
+	p.listState()
 	return p, nil
+}
+
+func (p *Plan) listState() {
+	p.state = p.listArrays()
+	for _, a := range p.state {
+		p.stateShapes = append(p.stateShapes, a.shape)
+	}
+	p.stateShapes = slices.Clip(p.stateShapes) // whoever appends gets a copy
 }
 
 // Config returns the configuration the plan was made from, with the group sizes that are used where
@@ -82,7 +99,7 @@ func (p *Plan) Shape() Shape { return p.shape }
 func (p *Plan) Shapes() []shapes.Shape {
 	var out []shapes.Shape
 	for _, a := range p.arrays() {
-		out = append(out, a.shape)
+		out = append(out, a.shape.Clone())
 	}
 	return out
 }

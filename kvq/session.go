@@ -239,7 +239,7 @@ func (r *runner) startPrefill(plan *Plan, inputs []shapes.Shape) program {
 // startStep begins to compile the graph of a step: the cache and inputs to the cache and the
 // outputs.
 func (r *runner) startStep(plan *Plan, inputs []shapes.Shape) program {
-	state := plan.Shapes()
+	state := plan.stateShapes
 	return r.start(newStepKey(plan, false, inputs), append(state, inputs...), len(state), func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		return r.stepGraph(scope, plan.From(in[:len(state)]), in[len(state):])
 	})
@@ -258,5 +258,5 @@ func (r *runner) stepGraph(scope *model.Scope, cache Cache, inputs []*graph.Node
 // startGrow begins to compile the graph that moves a cache into a larger one.
 func (r *runner) startGrow(from, to *Plan) program {
 	key := editKey{"growing", from.shape.Batch, from.shape.Capacity, to.shape.Capacity}
-	return r.start(key, from.Shapes(), 0, func(_ *model.Scope, nodes []*graph.Node) []*graph.Node { return from.Grow(to, nodes) })
+	return r.start(key, from.stateShapes, 0, func(_ *model.Scope, nodes []*graph.Node) []*graph.Node { return from.Grow(to, nodes) })
 }

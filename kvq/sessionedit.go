@@ -151,7 +151,7 @@ func (s *Session) Load(path string) error {
 
 // startEdit begins to compile the graph of a method of [Cache] with one argument.
 func (r *runner) startEdit(what string, plan *Plan, argument shapes.Shape, edit func(c Cache, argument *graph.Node)) program {
-	state := plan.Shapes()
+	state := plan.stateShapes
 	key := editKey{what: what, batch: plan.shape.Batch, capacity: plan.shape.Capacity}
 	return r.start(key, append(state, argument), len(state), func(_ *model.Scope, in []*graph.Node) []*graph.Node {
 		c := plan.From(in[:len(state)])
@@ -163,7 +163,7 @@ func (r *runner) startEdit(what string, plan *Plan, argument shapes.Shape, edit 
 // startTake begins to compile the graph that makes a cache of rows of another, and takes the same
 // rows of other arrays.
 func (r *runner) startTake(from, to *Plan, others []shapes.Shape) program {
-	state := from.Shapes()
+	state := from.stateShapes
 	key := editKey{fmt.Sprint("take", others), from.shape.Batch, from.shape.Capacity, to.shape.Batch}
 	inputs := slices.Concat(state, others, []shapes.Shape{shapes.Make(dtypes.Int32, to.shape.Batch)})
 	return r.start(key, inputs, 0, func(_ *model.Scope, in []*graph.Node) []*graph.Node {

@@ -61,7 +61,7 @@ func (k loopKey) String() string {
 // more has.
 func (r *runner) startLoop(plan *Plan, l loop) program {
 	i32 := func(dims ...int) shapes.Shape { return shapes.Make(dtypes.Int32, dims...) }
-	state, b := plan.Shapes(), plan.shape.Batch
+	state, b := plan.stateShapes, plan.shape.Batch
 	token := i32(b, 1)
 	picking := l.kind.Shapes(generate.MaxBlock, b)
 	inputs := slices.Concat(state, []shapes.Shape{i32(1), i32(b), shapes.Make(dtypes.Bool, b), i32(1)}, picking, l.shapes)
