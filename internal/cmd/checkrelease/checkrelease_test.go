@@ -3,6 +3,7 @@ package main
 import (
 	"archive/zip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +24,34 @@ func TestThisTree(t *testing.T) {
 		if found, err := look(root); err != nil || found == "" {
 			t.Errorf("%s: %q, %v", name, found, err)
 		}
+	}
+}
+
+// No file that git keeps is larger than a module's may be. ./scripts/check-release says so of what is
+// committed; this is sooner, since what was committed once stays in every clone.
+func TestFilesAreSmall(t *testing.T) {
+	root, err := asset.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("git", "ls-files", "-z")
+	c.Dir = root
+	out, err := c.Output()
+	if err != nil {
+		t.Skipf("no clone of git: %v", err)
+	}
+	n := 0
+	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+		info, err := os.Lstat(filepath.Join(root, name))
+		if err != nil {
+			continue // removed, and not committed yet
+		}
+		if n++; info.Size() > mostOfFile {
+			t.Errorf("%s has %d bytes, want %d at most", name, info.Size(), mostOfFile)
+		}
+	}
+	if n < 500 {
+		t.Errorf("%d files found, want many", n)
 	}
 }
 
