@@ -40,7 +40,7 @@ type stage struct {
 }
 
 // longest is how long a scene may take.
-const longest = 3 * time.Minute
+const longest = 10 * time.Minute
 
 // play calls kvq on two terminals of 80 columns: one for results, and one for what is told
 // meanwhile and for what is typed. A person has one for both; two tell the first text from a
