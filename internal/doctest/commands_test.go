@@ -42,6 +42,7 @@ var ways = map[string]way{
 	"./scripts/soak --quick":              {test: "TestQuick"},
 	"./scripts/soak --list":               {run: true},
 	"./scripts/notice":                    {test: "TestNoticeIsCurrent"},
+	"./scripts/first-five-minutes":        {test: "TestPlay", not: "as a whole it takes minutes"},
 	"./scripts/check-release":             {test: "TestThisTree", not: "as a whole it takes minutes, and its linter the network"},
 	"go build -o bin/kvq ./cmd/kvq":       {not: "set-up builds it so"},
 	"go test -c":                          {not: "a part of a command line; the packages are parts of every lane"},
