@@ -83,7 +83,10 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	}
 	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), config, files.Config().HeadDim)
 	outcome := cli.OutcomeOf(c.Context())
+	status := f.model.Status(c.ErrOrStderr())
+	defer status.Close()
 	finish := func() error {
+		status.Close()
 		if f.json {
 			return cli.PrintJSON(c.OutOrStdout(), j)
 		}
@@ -92,7 +95,9 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	outcome.OnInterrupt(func() { _ = finish() })
 	forced := c.Flags().Changed("measure")
 	if f.measure || !forced {
-		if err := f.ask(c.Context(), j, outcome, files, config, forced); err != nil {
+		err := f.ask(c.Context(), j, outcome, files, config, forced)
+		status.Clear()
+		if err != nil {
 			if forced {
 				return err
 			}
@@ -193,7 +198,10 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 // ask opens the device, for its memory and to measure the cache if it is small or if forced, which
 // also compiles the model.
 func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outcome, files *llama.Files, config kvq.Config, forced bool) error {
+	status := f.model.Status(os.Stderr)
+	status.Stage("opening the device")
 	backend, info, err := cli.OpenDevice(f.model.Backend)
+	status.Clear()
 	if err != nil {
 		return err
 	}
@@ -211,6 +219,7 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 	if !forced && j.Cache.Bytes > measureBelow {
 		return nil
 	}
+	status.Stage("allocating the cache")
 	measured, err := f.measured(backend, info, files, config, j.dtype)
 	if err != nil {
 		return err
@@ -222,6 +231,7 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 	if err := cli.CheckCount(info, f.model.Devices); err != nil {
 		return err
 	}
+	status.Stage("compiling for a prompt of %d tokens and a step, %d rows", j.Context, f.batch)
 	compiled, err := j.request.Compile(ctx, backend)
 	if err != nil {
 		return err

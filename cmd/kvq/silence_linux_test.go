@@ -43,6 +43,7 @@ func TestNeverSilentElsewhere(t *testing.T) {
 		args []string
 	}{
 		{said, []string{"choose", "--text", text, "--max-kl", "10"}},
+		{[]string{"compiling for a prompt of 128 tokens and a step"}, []string{"memory", "--measure", "--context", "128"}},
 		{said, []string{"passkey", "--lengths", "480", "--trials", "2", "--batch", "2"}},
 		{said[:1], []string{"presets", "--measure", "--runs", "1", "--steps", "4"}},
 		{append(said[:1:1], "compiling for new tokens", "timing decode with 64 tokens, batch 1"), append([]string{"bench", "decode"}, once...)},
