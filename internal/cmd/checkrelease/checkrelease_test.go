@@ -27,8 +27,8 @@ func TestThisTree(t *testing.T) {
 	}
 }
 
-// No file that git keeps is larger than a module's may be. ./scripts/check-release says so of what is
-// committed; this is sooner, since what was committed once stays in every clone.
+// No file that git keeps is larger than a module's may be. ./scripts/check-release says so of what
+// is committed; this is sooner, since what was committed once stays in every clone.
 func TestFilesAreSmall(t *testing.T) {
 	root, err := asset.Root()
 	if err != nil {
