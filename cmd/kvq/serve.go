@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -112,7 +113,12 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	var ready atomic.Bool
 	log := func(format string, args ...any) {
+		if !ready.Load() { // what is being waited for
+			status.Stage(format, args...)
+			return
+		}
 		fmt.Fprintf(errs, "kvq: "+time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
 	}
 	if status == nil { // --quiet
@@ -136,6 +142,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		return err
 	}
 	status.Close()
+	ready.Store(true)
 	fmt.Fprintf(errs, "kvq: serving %s with cache %s at %s\n", files.Path(), config, where)
 	return serveUntilEnded(ctx, listener, s)
 }

@@ -82,8 +82,12 @@ func New(o Options) (*Server, error) {
 }
 
 // Warm makes two short texts, the second of which goes on from the first, so that what every
-// request needs is compiled before the first comes.
+// request needs is compiled before the first comes. It is to be called before that.
 func (s *Server) Warm(ctx context.Context) error {
+	// The loop, which takes longest, is compiled beside the prompt.
+	if err := s.batch.Prepare(llama.GenerateConfig{}); err != nil {
+		return err
+	}
 	for _, n := range []int{10 * s.o.Rows, 10*s.o.Rows + 1} {
 		prompt := make([]tokenizer.Token, min(n, s.o.Context-1))
 		j := s.engine.begin(ctx, prompt, llama.GenerateConfig{MaxNewTokens: 2, MinNewTokens: 2})
