@@ -26,8 +26,8 @@ func TestHeadDimensions(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", c.name, dim), func(t *testing.T) {
 				switch dim {
 				case 64:
-				case 96, 256:
-					testlane.OnlyAll(t, "as 80 and 128")
+				case 16, 96, 128, 256:
+					testlane.OnlyAll(t, "as 64 and 80")
 				default:
 					testlane.Slow(t, "one head dimension is enough for a quick look")
 				}

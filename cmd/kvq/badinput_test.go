@@ -49,7 +49,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown dtype", fits("generate", "--dtype", "int8"), "", []string{"int8", "float32, float16, bfloat16"}},
 
 		{"unknown device", fits("generate", "--backend", "tpu"), "", []string{`"tpu"`, "xla:cpu"}},
-		{"device for small graphs only", fits("generate", "--backend", "go"), "", []string{`"go"`, "xla:cpu"}},
+		{"device that compiles nothing", fits("bench", "compile", "--backend", "go"), "", []string{"--backend go", "xla:cpu"}},
 		{"plugin that is not there", fits("generate", "--backend", "xla:/nowhere/plugin.so"), "", []string{"/nowhere/plugin.so"}},
 		{"plugin that does not load", fits("compare", "--backend", "xla:"+text), "", []string{"plugin.so"}},
 		{"device that is none", []string{"devices", "--backend", "xla:" + text}, "", []string{"plugin.so"}},

@@ -10,8 +10,10 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
@@ -105,6 +107,9 @@ func (f *compileFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer backend.Finalize()
+	if info.Name == device.PureGo {
+		return usererr.New("--backend %s compiles nothing; want %s or %s", f.model.Backend, device.XLACPU, device.XLACUDA)
+	}
 	forms, err := f.forms(files, info.GPU())
 	if err != nil {
 		return err
