@@ -206,7 +206,7 @@ func TestCasesOfHarmless(t *testing.T) {
 		"no padding in a GGUF":                     {byteGGUF(t, []string{"a b"}, map[string]any{"tokenizer.ggml.padding_token_id": uint32(math.MaxUint32)}, nil), "padding_token_id = 4294967295"},
 		"an end of sequence behind the vocabulary": {tinyModel(t, func(c map[string]any) { c["eos_token_id"] = []int{2, 999} }), "eos_token_id = 999"},
 	} {
-		status, out, errs := runKVQ(t, "", "memory", "--model", c.path, "--cache", "full")
+		status, out, errs := runKVQ(t, "", "memory", "--model", c.path, "--cache", "full", "--quiet")
 		if status != exitOK || out == "" || !strings.HasPrefix(errs, "kvq: warning: ") || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, c.warns) {
 			t.Errorf("%s: status %d, %q; want one warning with %q", name, status, errs, c.warns)
 		}

@@ -215,7 +215,7 @@ func (c *comparison) print(w io.Writer, before []string) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	bytes := cli.NewTable(w, table.Row{fmt.Sprintf("bytes, room for %d tokens a row", quantized.Slots), c.sides[0].config.String(), c.sides[1].config.String()})
+	bytes := cli.NewTable(w, table.Row{fmt.Sprintf("bytes, room for\n%d tokens a row", quantized.Slots), c.sides[0].config.String(), c.sides[1].config.String()})
 	q, f := parts(quantized.Cache), parts(full.Cache)
 	for i := range f {
 		if f[i].bytes != 0 || q[i].bytes != 0 {
