@@ -28,7 +28,7 @@ func TestLeft(t *testing.T) {
 func TestPlay(t *testing.T) {
 	kvq := filepath.Join(t.TempDir(), "kvq")
 	script := `#!/bin/sh
-printf '\rloading, 0 s\033[K' >&2; sleep 0.3; printf '\n' >&2; printf '\rloading, 1 s, 40 %%\033[K' >&2; printf '\r\033[Knote: hm\n' >&2
+printf '\rloading, 0 s\033[K' >&2; sleep 0.8; printf '\n' >&2; printf '\rloading, 1 s, 40 %%\033[K' >&2; printf '\r\033[Knote: hm\n' >&2
 read word; printf '> '; sleep 0.2; echo "$word, $KVQ_COMPILED, $*"
 `
 	if err := os.WriteFile(kvq, []byte(script), 0o755); err != nil {
