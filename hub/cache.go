@@ -39,6 +39,21 @@ func newCache(root, repo string) cache {
 	return cache{root, strings.Join(parts, gohub.RepoIdSeparator)}
 }
 
+// repoOfFolder is the model whose files are in a folder of that name, as newCache names it.
+func repoOfFolder(name string) (repo string, ok bool) {
+	repo, ok = strings.CutPrefix(name, string(gohub.RepoTypeModel)+gohub.RepoIdSeparator)
+	return strings.ReplaceAll(repo, gohub.RepoIdSeparator, "/"), ok
+}
+
+// RepoOf is the model, "org/name", whose snapshot in a cache folder path is, as Fetch returns it.
+func RepoOf(path string) (repo string, ok bool) {
+	snapshots := filepath.Dir(path)
+	if filepath.Base(snapshots) != "snapshots" {
+		return "", false
+	}
+	return repoOfFolder(filepath.Base(filepath.Dir(snapshots)))
+}
+
 func (c cache) ref(revision string) string {
 	return filepath.Join(c.root, c.name, "refs", filepath.FromSlash(revision))
 }

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	gohub "github.com/gomlx/go-huggingface/hub"
 )
 
 // Stored is a model in the cache folder.
@@ -35,11 +33,10 @@ func List(dir string) ([]Stored, error) {
 	}
 	var list []Stored
 	for _, e := range entries {
-		repo, ok := strings.CutPrefix(e.Name(), string(gohub.RepoTypeModel)+gohub.RepoIdSeparator)
+		repo, ok := repoOfFolder(e.Name())
 		if !ok || !e.IsDir() {
 			continue
 		}
-		repo = strings.ReplaceAll(repo, gohub.RepoIdSeparator, "/")
 		s, err := newCache(dir, repo).stored(repo)
 		if err != nil {
 			return nil, err

@@ -83,8 +83,8 @@ func insertRows(p, from *Plan, step int, nodes, more []*Node, rows *Node) []*Nod
 	if !from.shape.OwnLengths {
 		more = slices.Clone(more)
 		more[0] = gx.BroadcastToDims(more[0], n)
-		own := *from
-		own.shape.OwnLengths, own.state, own.stateShapes = true, nil, nil
+		own := from.toChange()
+		own.shape.OwnLengths = true
 		from = &own
 	}
 	taken := And(gx.GreaterOrEqualScalar(rows, 0), gx.LessThanScalar(rows, p.shape.Batch))

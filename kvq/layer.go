@@ -136,8 +136,8 @@ func (c *fullCache) part(layer, t int) part {
 func (c *quantizedCache) part(layer, t int) part {
 	c.begin(t)
 	of := c.plan.layers[layer]
-	one := *c.plan
-	one.shape, one.layers, one.state, one.stateShapes = c.plan.shape.layer(layer), []layerPlan{of}, nil, nil
+	one := c.plan.toChange()
+	one.shape, one.layers = c.plan.shape.layer(layer), []layerPlan{of}
 	kind := layerKind{plan: of, fresh: c.fresh, masks: c.asked.kinds()}
 	p := part{nodes: []*Node{c.length, c.start, c.used}}
 	if c.fresh {

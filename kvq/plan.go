@@ -88,6 +88,13 @@ func (p *Plan) listState() {
 	p.stateShapes = slices.Clip(p.stateShapes) // whoever appends gets a copy
 }
 
+// toChange is a copy whose fields may be changed: it has no list of its state.
+func (p *Plan) toChange() Plan {
+	c := *p
+	c.state, c.stateShapes = nil, nil
+	return c
+}
+
 // Config returns the configuration the plan was made from, with the group sizes that are used where
 // they were fitted to the head dimension: see [Config.For].
 func (p *Plan) Config() Config { return p.config }

@@ -41,7 +41,7 @@ func (s *Session) Crop(ctx context.Context, n int) error {
 		n--
 	}
 	if n > 0 {
-		p := s.runner.startEdit("crop", s.plan, shapes.Make(dtypes.Int32), func(c Cache, n *graph.Node) { c.Crop(n) })
+		p := s.runner.startEdit("crop", s.plan, shapes.Make(dtypes.Int32), Cache.Crop)
 		if err := s.edit(ctx, s.plan, p, int32(n)); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (s *Session) Reorder(ctx context.Context, rows []int) error {
 	if err != nil || s.state == nil {
 		return err
 	}
-	p := s.runner.startEdit("reorder", s.plan, shapes.Make(dtypes.Int32, len(rows)), func(c Cache, rows *graph.Node) { c.Reorder(rows) })
+	p := s.runner.startEdit("reorder", s.plan, shapes.Make(dtypes.Int32, len(rows)), Cache.Reorder)
 	if err := s.edit(ctx, s.plan, p, picked); err != nil {
 		return err
 	}

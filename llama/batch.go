@@ -119,10 +119,7 @@ func (b *Batch) Memory() (now kvq.Memory, full int64, err error) {
 		return now, 0, nil
 	}
 	each, err := b.cache.memory()
-	for _, m := range each {
-		now = now.Plus(m)
-	}
-	return now, b.cache.fullBytes(), err
+	return together(each), b.cache.fullBytes(), err
 }
 
 // Coded is how many tokens of each row [B] the cache keeps as codes; zeros in full precision.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -75,15 +74,9 @@ func (b *Batch) sumUp(r *Result, row int, over bool) error {
 	if b.cache == nil {
 		return nil
 	}
-	var err error
-	if r.DeviceCaches, err = b.cache.memory(); err != nil {
+	if err := b.cache.sumUp(r); err != nil {
 		return err
 	}
-	r.Cache = kvq.Memory{}
-	for _, m := range r.DeviceCaches {
-		r.Cache = r.Cache.Plus(m)
-	}
-	r.FullCacheBytes, r.Slots = b.cache.fullBytes(), b.cache.capacity()
 	if over {
 		coded, err := b.Coded()
 		if err != nil {

@@ -355,12 +355,7 @@ func (r *run) sumUp() {
 		return
 	}
 	// The state has the shapes of its plan, or the graphs would have refused it.
-	r.result.DeviceCaches, _ = r.cache.memory()
-	r.result.Cache = kvq.Memory{}
-	for _, m := range r.result.DeviceCaches {
-		r.result.Cache = r.result.Cache.Plus(m)
-	}
-	r.result.FullCacheBytes, r.result.Slots = r.cache.fullBytes(), r.cache.capacity()
+	_ = r.cache.sumUp(r.result)
 }
 
 // free gives the cache's memory on the device back.

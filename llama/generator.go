@@ -165,6 +165,22 @@ func (s *session) memory() ([]kvq.Memory, error) {
 	return out, nil
 }
 
+// together is what all devices take.
+func together(each []kvq.Memory) (sum kvq.Memory) {
+	for _, m := range each {
+		sum = sum.Plus(m)
+	}
+	return sum
+}
+
+// sumUp writes into a result what the cache takes now.
+func (s *session) sumUp(r *Result) error {
+	each, err := s.memory()
+	r.DeviceCaches, r.Cache = each, together(each)
+	r.FullCacheBytes, r.Slots = s.fullBytes(), s.capacity()
+	return err
+}
+
 // coded counts the tokens of each row that are kept as codes. Every device has the arrays that
 // tell.
 func (s *session) coded() ([]int, error) {

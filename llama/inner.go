@@ -161,12 +161,9 @@ func (s *innerSession) Room() int { return s.room() }
 
 func (s *innerSession) Grow(ctx context.Context, capacity int) error { return s.grow(ctx, capacity) }
 
-func (s *innerSession) Memory() (sum kvq.Memory, err error) {
+func (s *innerSession) Memory() (kvq.Memory, error) {
 	each, err := s.memory()
-	for _, m := range each {
-		sum = sum.Plus(m)
-	}
-	return sum, err
+	return together(each), err
 }
 
 func (s *innerSession) Clock() engine.Clock { return engine.Clock(s.clock) }

@@ -97,6 +97,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+		defer cli.Finalize(ctx, reference.Finalize)
 		for _, cache := range caches {
 			f.cache.NoteGroups(errs, c.Flags(), cache.Config, model.Config().HeadDim)
 			cli.NoteForm(errs, model.Model, cache.Config)
@@ -106,7 +107,6 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 			}
 			results = append(results, r)
 		}
-		reference.Finalize()
 		return nil
 	}()
 	if model != nil {
@@ -152,11 +152,7 @@ func (f *evaluateFlags) score(ctx context.Context, model *llama.Model, reference
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if ctx.Err() == nil { // else calls that nobody waits for may be under way
-			tested.Finalize()
-		}
-	}()
+	defer cli.Finalize(ctx, tested.Finalize)
 	prefix := ""
 	if several {
 		prefix = cache.Name + ", "

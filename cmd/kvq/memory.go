@@ -158,11 +158,8 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	if f.context < 0 || f.context > model.MaxPositions {
 		return nil, usererr.New("--context %d, want 1 to %d, the most that the model reads", f.context, model.MaxPositions)
 	}
-	name := f.model.Backend
-	if name == "" {
-		name = device.Default()
-	}
-	j := &memoryJSON{Model: files.Path(), Devices: f.model.Devices, Batch: f.batch, Context: f.context, dtype: f.model.DTypeOn(name == device.XLACUDA)}
+	gpu := f.model.GPUAhead()
+	j := &memoryJSON{Model: files.Path(), Devices: f.model.Devices, Batch: f.batch, Context: f.context, dtype: f.model.DTypeOn(gpu)}
 	if j.Context == 0 {
 		j.Context = model.MaxPositions
 	}
@@ -179,9 +176,9 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	bits := plan.BitsPerValue()
 	j.plan = plan
 	j.Cache = cacheJSON{Config: config.String(), Bytes: plan.Memory().Total(), FullBytes: full.Memory().Total(), Parts: plan.Memory(), BitsPerValue: &bits}
-	j.asked, j.widened = config, name != device.XLACUDA
+	j.asked, j.widened = config, !gpu
 	j.request = fit.Request{Model: files.Config(), DType: j.dtype, Cache: config, Batch: f.batch, Prompt: j.Context, Capacity: j.Context, Devices: f.model.Devices}
-	if j.request.Packed, err = f.model.Packs(files, name == device.XLACUDA, f.model.Devices); err != nil {
+	if j.request.Packed, err = f.model.Packs(files, gpu, f.model.Devices); err != nil {
 		return nil, err
 	}
 	if j.Needs, err = j.request.Needs(j.widened); err != nil {

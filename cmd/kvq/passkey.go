@@ -120,12 +120,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if ctx.Err() == nil { // else calls that nobody waits for may be under way
-				full.Finalize()
-				tested.Finalize()
-			}
-		}()
+		defer cli.Finalize(ctx, full.Finalize, tested.Finalize)
 		for i, trials := range lengths {
 			status.Clear()
 			cli.Note(errs, "reading %d texts of %d tokens with the cache %s", len(trials), f.lengths[i], config)

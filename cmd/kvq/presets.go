@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/docs"
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/cli"
@@ -108,7 +106,7 @@ func (f *presetsFlags) run(c *cobra.Command, args []string) error {
 	if err := f.check(c, files.Config()); err != nil {
 		return err
 	}
-	dtype := f.model.DTypeOn(cmp.Or(f.model.Backend, device.Default()) == device.XLACUDA)
+	dtype := f.model.DTypeOn(f.model.GPUAhead())
 	j, err := describePresets(files, dtype)
 	if err != nil {
 		return err

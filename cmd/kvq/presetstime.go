@@ -35,7 +35,7 @@ func (f *presetsFlags) time(c *cobra.Command, files *llama.Files, j *presetsJSON
 	if err != nil {
 		return err
 	}
-	defer full.close(ctx)
+	defer cli.Finalize(ctx, full.Finalize)
 	_ = outcome.Update(func() error {
 		j.Measured = &measuredSpeed{Device: model.Device, CPU: bench.CPU(), Batch: f.batch, Context: f.context, Runs: f.runs, Steps: f.steps}
 		return nil
@@ -76,7 +76,7 @@ func (f *presetsFlags) against(ctx context.Context, errs io.Writer, status *cli.
 	if err != nil {
 		return nil, err
 	}
-	defer own.close(ctx)
+	defer cli.Finalize(ctx, own.Finalize)
 	status.Stage("timing %s against full precision, %d runs each", p.Name, f.runs)
 	return bench.Alternate(ctx, f.runs, own.Run, full.Run)
 }
@@ -99,10 +99,8 @@ func (f *presetsFlags) timer(ctx context.Context, status *cli.Status, model *lla
 	return &cacheTimer{t, g}, nil
 }
 
-// close frees what it compiled. After an interruption calls may still be under way.
-func (t *cacheTimer) close(ctx context.Context) {
-	if ctx.Err() == nil {
-		t.DecodeTimer.Finalize()
-		t.generator.Finalize()
-	}
+// Finalize frees what it compiled.
+func (t *cacheTimer) Finalize() {
+	t.DecodeTimer.Finalize()
+	t.generator.Finalize()
 }

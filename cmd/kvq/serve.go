@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvqbook/kvqbook/hub"
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/serve"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -131,12 +132,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if ctx.Err() == nil { // else calls that nobody waits for may be under way
-			s.Close()
-			g.Finalize()
-		}
-	}()
+	defer cli.Finalize(ctx, s.Close, g.Finalize)
 	status.Stage("compiling what every request needs")
 	if err := s.Warm(ctx); err != nil {
 		return err
@@ -204,11 +200,8 @@ func modelName(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	// the hub's cache: models--org--name/snapshots/revision
-	if dir := filepath.Dir(path); filepath.Base(dir) == "snapshots" {
-		if name, hub := strings.CutPrefix(filepath.Base(filepath.Dir(dir)), "models--"); hub {
-			return strings.ReplaceAll(name, "--", "/")
-		}
+	if repo, ok := hub.RepoOf(path); ok {
+		return repo
 	}
 	return strings.TrimSuffix(filepath.Base(path), ".gguf")
 }

@@ -77,13 +77,7 @@ func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() == nil {
-		defer func() {
-			if ctx.Err() == nil { // else calls that nobody waits for may be under way
-				g.Finalize()
-			}
-		}()
-	}
+	defer cli.Finalize(ctx, g.Finalize)
 	var result *llama.Result
 	for block, err := range g.Stream(ctx, r.batch.Batch, r.generate) {
 		result = block.Result

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -163,6 +164,11 @@ func (f *ModelFlags) DTypeOn(gpu bool) dtypes.DType {
 		return dtypes.Float16 // as the tutorial loads its model
 	}
 	return dtypes.Float32
+}
+
+// GPUAhead tells by its name whether the device that will be opened is a GPU.
+func (f *ModelFlags) GPUAhead() bool {
+	return cmp.Or(f.Backend, device.Default()) == device.XLACUDA
 }
 
 // NoteNotKept says why graphs that XLA compiles are not kept, where that is so.
