@@ -1,12 +1,19 @@
 """Writes GoNB's kernel spec and JupyterLab's settings: kernel.py FOLDER (a share/jupyter).
 
+With a second argument, NAME, it registers the kernel alone, under that name, for other Jupyter programs; with a third,
+--remove, it takes it away. A kernel of that name which is not of a clone like this one is left as it is.
+
 The environment is that of scripts/env.sh. GoNB's own installer writes no environment into the spec, and its kernel needs
-one: a cell runs goimports and go, with the modules and the toolchain of this clone and no others.
+one: a cell runs goimports and go, with the modules and the toolchain of this clone and no others. All of it is named by
+path, so that the kernel runs with any HOME, and for any user who can read what it names. What Go compiles goes into the
+build cache of who runs it.
 """
 
 import json
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 
 
@@ -21,10 +28,21 @@ def write(path, value):
     os.replace(part, path)
 
 
-def main(folder):
-    root = os.environ["KVQ_ROOT"]
-    kernel = {
+def modules(root):
+    """What tells Go where its modules and its toolchain are, and what others compiled."""
+    own = pathlib.Path(root, ".setup", "go")
+    if not (own / "mod").is_dir():
+        return {"GOMODCACHE": subprocess.run(["go", "env", "GOMODCACHE"], check=True, capture_output=True, text=True).stdout.strip()}, ""
+    path = own / "mod" / "golang.org" / f"toolchain@v0.0.1-{os.environ['GOTOOLCHAIN']}.linux-amd64" / "bin"
+    return {"GOMODCACHE": str(own / "mod"), "GOCACHEPROG": f"{root}/bin/buildcache {own}/build"}, f"{path}:"
+
+
+def described(root):
+    """What kernel.json says."""
+    go, toolchain = modules(root)
+    return {
         "argv": [
+            f"{root}/bin/kernelhost",  # ends the kernel with its server
             f"{root}/bin/gonb", "--kernel", "{connection_file}",
             # GoNB logs either to the terminal or to files in the temporary folder that stay there.
             "--logtostderr=false", "--log_file=/dev/null", "--stderrthreshold=3",
@@ -35,7 +53,7 @@ def main(folder):
         "language": "go",
         "interrupt_mode": "message",
         "env": {
-            "PATH": f"{root}/bin:${{PATH}}",
+            "PATH": f"{root}/bin:{toolchain}${{PATH}}",
             "KVQ_ROOT": root,
             "GOTOOLCHAIN": os.environ["GOTOOLCHAIN"],
             "GOFLAGS": os.environ["GOFLAGS"] + " -ldflags=-w",  # without what a debugger wants, a cell is linked sooner
@@ -43,15 +61,42 @@ def main(folder):
             "GOWORK": "",  # the workspace that GoNB makes
             "CGO_ENABLED": "1",
             "GOMLX_NO_AUTO_INSTALL": "1",
+            **go,
         },
     }
+
+
+def main(folder, name="", remove=""):
+    root = os.environ["KVQ_ROOT"]
     share = pathlib.Path(folder)
-    write(share / "kernels" / "gonb" / "kernel.json", kernel)
+    if name:
+        register(share / "kernels" / name, root, remove)
+        return
+    write(share / "kernels" / "gonb" / "kernel.json", described(root))
     # No pop-up about Jupyter's news, no look-ups of newer versions.
     write(
         share / "lab" / "settings" / "overrides.json",
         {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}},
     )
+
+
+def register(kernel, root, remove):
+    """Puts the kernel where other Jupyter programs look, or takes it away from there."""
+    file = kernel / "kernel.json"
+    if kernel.exists():
+        try:
+            of = json.loads(file.read_text())["env"]["KVQ_ROOT"]
+        except (OSError, ValueError, KeyError, TypeError):
+            sys.exit(f"scripts/workbook: {kernel} is a kernel of something else, and stays; choose another name: --name NAME")
+    elif remove:
+        print(f"no kernel is at {kernel}")
+        return
+    if remove:
+        shutil.rmtree(kernel)
+        print(f"removed {kernel}, which was of {of}")
+        return
+    write(file, {**described(root), "display_name": "Go (GoNB, kvqbook)"})
+    print(f"registered {file}; ./scripts/workbook kernel --remove takes it away")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // What is kept is machine code, and reading it runs it. So a folder or file counts only where the
@@ -21,7 +23,20 @@ type untrusted struct{ text string }
 func (e *untrusted) Error() string        { return e.text }
 func (e *untrusted) Is(target error) bool { return target == ErrUntrusted }
 
-func untrustedf(format string, args ...any) error { return &untrusted{fmt.Sprintf(format, args...)} }
+// check returns an error of one line, with the cure, where somebody who is not one of the owners
+// could have written a file or folder.
+func check(owners trust.Owners, path string, info fs.FileInfo) error {
+	var refused *trust.Error
+	err := owners.Check(path, info)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	cure := "name a folder of your own in KVQ_COMPILED"
+	if refused.Mode {
+		cure = "chmod go-w it"
+	}
+	return &untrusted{fmt.Sprintf("%s: its machine code is not run; %s", refused.Text, cure)}
+}
 
 // folders are where graphs are looked for, and where they are kept.
 type folders struct {
@@ -32,27 +47,31 @@ type folders struct {
 // open returns the folders for dir, which need not be there yet. plugin is the plugin's file.
 //
 // Where dir belongs to somebody else who is trusted, as a clone that several people share, it is
-// read, and what is new is kept in the reader's own cache folder. Where dir is not to be trusted,
+// read, and what is new is kept in the reader's own cache folder. The same goes for a dir that is
+// not there and cannot be made by the reader. Where dir is not to be trusted,
 // the error is one line that says why and what to do.
 func open(dir, plugin string) (folders, error) {
-	mine := owners{os.Geteuid()}
-	trusted := mine.and(0)
+	mine := trust.Me()
+	trusted := mine.And(0)
 	if info, err := os.Stat(plugin); err == nil {
-		trusted = trusted.and(ownerOf(info))
+		trusted = trusted.And(trust.OwnerOf(info))
 	}
 	own := store{dir: dir, limit: limit, owners: trusted}
 	info, err := os.Stat(dir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && trust.Writable(nearest(dir)):
 		return folders{[]store{own}, own}, nil
+	case errors.Is(err, fs.ErrNotExist): // of a clone that somebody else has
 	case err != nil:
 		return folders{}, err
 	}
-	if err := trusted.trust(dir, info); err != nil {
-		return folders{}, err
-	}
-	if mine.trust(dir, info) == nil {
-		return folders{[]store{own}, own}, nil
+	if info != nil {
+		if err := check(trusted, dir, info); err != nil {
+			return folders{}, err
+		}
+		if mine.Check(dir, info) == nil {
+			return folders{[]store{own}, own}, nil
+		}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -60,7 +79,7 @@ func open(dir, plugin string) (folders, error) {
 	}
 	private := store{dir: filepath.Join(cache, "kvqbook", "compiled"), limit: limit, owners: mine}
 	if info, err := os.Stat(private.dir); err == nil {
-		if err := mine.trust(private.dir, info); err != nil {
+		if err := check(mine, private.dir, info); err != nil {
 			return folders{}, err
 		}
 	}
@@ -75,4 +94,15 @@ func (f folders) lookup(name string) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// nearest is the nearest folder above dir that is there.
+func nearest(dir string) string {
+	for {
+		above := filepath.Dir(dir)
+		if _, err := os.Stat(above); above == dir || !errors.Is(err, fs.ErrNotExist) {
+			return above
+		}
+		dir = above
+	}
 }

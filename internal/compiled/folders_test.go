@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // A file in the place of another is not read: the digest covers its name. So is one that others
 // could have written.
 func TestStoreReadsOnlyItsOwn(t *testing.T) {
-	s := store{dir: t.TempDir(), limit: 1 << 20, owners: owners{os.Geteuid()}}
+	s := store{dir: t.TempDir(), limit: 1 << 20, owners: trust.Me()}
 	for _, name := range []string{"a", "b"} {
 		if err := s.write(name, []byte("machine code of "+name)); err != nil {
 			t.Fatal(err)
@@ -37,7 +39,7 @@ func TestStoreReadsOnlyItsOwn(t *testing.T) {
 			t.Errorf("a file of mode %o: read %v, want %v", mode, ok, want)
 		}
 	}
-	s.owners = owners{os.Geteuid() + 1}
+	s.owners = trust.Owners{os.Geteuid() + 1}
 	if err := os.Chmod(a, 0o600); err != nil {
 		t.Fatal(err)
 	}

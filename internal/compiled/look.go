@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // Kept is what a folder keeps, for people who ask.
@@ -24,7 +26,7 @@ func Look(dir, plugin string) (Kept, error) {
 	}
 	k := Kept{Dir: f.keep.dir, Owner: -1}
 	if info, err := os.Stat(k.Dir); err == nil {
-		k.Owner = ownerOf(info)
+		k.Owner = trust.OwnerOf(info)
 	}
 	for _, s := range f.read {
 		entries, err := os.ReadDir(s.dir)

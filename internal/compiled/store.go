@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 type store struct {
 	dir    string
 	limit  int64
-	owners owners // whose files are read
+	owners trust.Owners // whose files are read
 }
 
 // digest covers a file's name and content.
@@ -63,7 +65,7 @@ func (s store) readTrusted(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.owners.trust(path, info); err != nil {
+	if err := check(s.owners, path, info); err != nil {
 		return nil, err
 	}
 	return io.ReadAll(f)

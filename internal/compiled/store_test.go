@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 func TestStore(t *testing.T) {
-	s := store{dir: filepath.Join(t.TempDir(), "not", "there yet"), limit: 1 << 20, owners: owners{os.Geteuid()}}
+	s := store{dir: filepath.Join(t.TempDir(), "not", "there yet"), limit: 1 << 20, owners: trust.Me()}
 	if _, ok := s.read("a" + suffix); ok {
 		t.Error("read gave what was never written")
 	}
@@ -27,7 +29,7 @@ func TestStore(t *testing.T) {
 }
 
 func TestStoreDamaged(t *testing.T) {
-	s := store{dir: t.TempDir(), limit: 1 << 20, owners: owners{os.Geteuid()}}
+	s := store{dir: t.TempDir(), limit: 1 << 20, owners: trust.Me()}
 	const name = "a" + suffix
 	if err := s.write(name, []byte("machine code")); err != nil {
 		t.Fatal(err)
@@ -57,7 +59,7 @@ func TestStoreDamaged(t *testing.T) {
 
 // The file that was used longest ago goes first, and reading is use.
 func TestStoreLimit(t *testing.T) {
-	s := store{dir: t.TempDir(), limit: 250, owners: owners{os.Geteuid()}}
+	s := store{dir: t.TempDir(), limit: 250, owners: trust.Me()}
 	old := time.Now().Add(-2 * time.Hour)
 	for i, name := range []string{"a", "b"} {
 		if err := s.write(name+suffix, make([]byte, 60)); err != nil {

@@ -70,7 +70,7 @@ func TestAsUser(t *testing.T) {
 // somebody else could have written: not from a file of another user, not from a folder that others
 // can write, not from another user's folder.
 func TestTwoUsers(t *testing.T) {
-	testlane.Slow(t, "starts ten processes that load XLA")
+	testlane.Slow(t, "starts twelve processes that load XLA")
 	if os.Geteuid() != 0 {
 		t.Skip("only root can start processes of other users")
 	}
@@ -185,7 +185,11 @@ func TestTwoUsers(t *testing.T) {
 	owned(strange, "clone", "compiled")
 	want("a stranger's folder", run(reads, "one"), false, false, "belongs to user 54323")
 	owned(clones, "clone", "compiled")
-	homes[reads] = ""
+	kept := graphs
+	graphs, homes[reads] = filepath.Join(root, "clone", "not made yet"), folder(reads, "home3")
+	want("a clone whose owner compiled nothing", run(reads, "two"), false, true, "")
+	want("and again", run(reads, "two"), true, false, "")
+	graphs, homes[reads] = kept, ""
 	want("a user without a home reads, and keeps nothing", run(reads, "two"), false, false, "")
 }
 

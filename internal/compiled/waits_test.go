@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // waitsAt lets a test remember waits in a folder.
 func waitsAt(t *testing.T, dir string) folders {
-	one := store{dir: dir, limit: limit, owners: owners{os.Geteuid()}}
+	one := store{dir: dir, limit: limit, owners: trust.Me()}
 	in := folders{[]store{one}, one}
 	before := waitsIn.Swap(&in)
 	t.Cleanup(func() { waitsIn.Store(before) })

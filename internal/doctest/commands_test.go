@@ -24,6 +24,9 @@ type way struct {
 var ways = map[string]way{
 	"./scripts/setup":                     {test: "TestMissingOnTheMachine", not: "as a whole it fetches 600 MB; ./scripts/test begins with it"},
 	"./scripts/setup --cuda":              {not: "fetches 3 GB"},
+	"./scripts/setup --shared":            {test: "TestCloneOfSomebodyElse", not: "as a whole it takes 2 GB; ./scripts/test-bare runs it"},
+	"./scripts/workbook kernel --user":    {test: "TestRegisterKernel"},
+	"./scripts/workbook kernel --remove":  {test: "TestRegisterKernel"},
 	"./scripts/workbook":                  {not: "stays until JupyterLab is ended"},
 	"./scripts/workbook check":            {test: "TestWorkbookCheck"},
 	"./scripts/workbook run":              {not: "./scripts/test executes the notebooks by the same program"},

@@ -99,16 +99,20 @@ func (m *Machine) kernel(ctx context.Context) Finding {
 	if root := spec.Env[asset.EnvRoot]; !sameFile(root, m.Clone) {
 		return ill(setup+" here, which writes the new paths", "%s is for the clone %s, this one is %s", file, root, m.Clone)
 	}
-	for _, program := range []string{spec.Argv[0], filepath.Join(filepath.Dir(spec.Argv[0]), "goimports")} {
+	gonb := spec.Argv[0]
+	if filepath.Base(gonb) == "kernelhost" && len(spec.Argv) > 1 {
+		gonb = spec.Argv[1] // which the first one runs
+	}
+	for _, program := range []string{spec.Argv[0], gonb, filepath.Join(filepath.Dir(gonb), "goimports")} {
 		if info, err := os.Stat(program); err != nil || info.Mode()&0o111 == 0 {
 			return ill(setup, "%s is not there, or no program", program)
 		}
 	}
-	out, err := exec.CommandContext(ctx, spec.Argv[0], "--version").CombinedOutput()
+	out, err := exec.CommandContext(ctx, gonb, "--version").CombinedOutput()
 	if err != nil {
-		return ill("rm "+spec.Argv[0]+", then "+setup, "%s does not run: %v", spec.Argv[0], err)
+		return ill("rm "+gonb+", then "+setup, "%s does not run: %v", gonb, err)
 	}
-	return well("%s, %s", spec.Argv[0], cmp.Or(firstLine(string(out)), "of unknown version"))
+	return well("%s, %s", gonb, cmp.Or(firstLine(string(out)), "of unknown version"))
 }
 
 // sameFile tells whether two paths are one file or folder.

@@ -52,6 +52,11 @@ func TestKernel(t *testing.T) {
 	want(t, "no goimports", m.kernel(ctx), Fails, "goimports is not there")
 	put(t, filepath.Join(m.Clone, "bin", "goimports"), "", 0o755)
 	want(t, "all there", m.kernel(ctx), OK, "GoNB version: v9")
+	host := filepath.Join(m.Clone, "bin", "kernelhost")
+	put(t, file, fmt.Sprintf(`{"argv": [%q, %q], "env": {"KVQ_ROOT": %q}}`, host, gonb, m.Clone), 0o644)
+	want(t, "no program that ends it", m.kernel(ctx), Fails, host+" is not there")
+	put(t, host, "#!/bin/sh\nexit 1\n", 0o755)
+	want(t, "with the program that ends it", m.kernel(ctx), OK, "GoNB version: v9")
 	put(t, gonb, "no program", 0o755)
 	want(t, "a damaged program", m.kernel(ctx), Fails, "does not run")
 }

@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -225,30 +224,5 @@ func TestExtract(t *testing.T) {
 	}
 	if got, err := os.ReadFile(target); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("came %d bytes, %v; want the member's %d", len(got), err, len(content))
-	}
-}
-
-// Cells are linked without what a debugger wants, and look for no modules beyond the clone's.
-func TestKernelsEnvironment(t *testing.T) {
-	dir := t.TempDir()
-	script := `source scripts/env.sh; exec python3 scripts/kernel.py "$1"`
-	cmd := exec.Command("bash", "-c", script, "kernel", dir)
-	cmd.Dir = root(t)
-	if _, stderr, status := call(t, cmd); status != 0 {
-		t.Fatal(stderr)
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "kernels", "gonb", "kernel.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var kernel struct{ Env map[string]string }
-	if err := json.Unmarshal(data, &kernel); err != nil {
-		t.Fatal(err)
-	}
-	if flags := kernel.Env["GOFLAGS"]; flags != "-buildvcs=false -ldflags=-w" {
-		t.Errorf("GOFLAGS %q", flags)
-	}
-	if kernel.Env["GOPROXY"] != "off" {
-		t.Errorf("GOPROXY %q", kernel.Env["GOPROXY"])
 	}
 }
