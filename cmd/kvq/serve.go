@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -36,6 +37,7 @@ type serveFlags struct {
 	rows   int
 	queue  int
 	room   int
+	idle   time.Duration
 }
 
 func newServe() *cobra.Command {
@@ -47,9 +49,11 @@ func newServe() *cobra.Command {
 /v1/chat/completions, at a Unix socket that only you can open, or at a port of this machine with a token.
 
 Requests that come together are generated side by side. A prompt that goes on from what was said before is not read
-again. Ctrl-C lets answers that are under way end for some seconds; a second one ends at once.`,
+again. Several presets, with commas, are several caches on one loaded model: a client asks for the first as "NAME", for
+another as "NAME:PRESET". Ctrl-C lets answers that are under way end for some seconds; a second one ends at once.`,
 		Example: `  kvq serve
   kvq serve --preset balanced --rows 8 --context 8192
+  kvq serve --preset full,tutorial,balanced --idle 10m
   kvq serve --listen 127.0.0.1:8080 --token-file token`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
@@ -62,7 +66,8 @@ again. Ctrl-C lets answers that are under way end for some seconds; a second one
 	fs.IntVar(&f.rows, "rows", 4, "texts that are generated side by side")
 	fs.IntVar(&f.queue, "queue", 64, "requests that may wait for a row")
 	fs.IntVar(&f.room, "context", 4096, "tokens of a text at most, prompt and answer together")
-	cli.UnderMore(fs, "name", "queue")
+	fs.DurationVar(&f.idle, "idle", 0, "end after so long without a request, such as 10m (default: never)")
+	cli.UnderMore(fs, "name", "queue", "idle")
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	f.cache.Register(fs)
@@ -81,7 +86,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	config, err := f.cache.Config(c.Flags(), files.Config())
+	caches, err := f.cache.Configs(c.Flags(), files.Config())
 	if err != nil {
 		return err
 	}
@@ -103,16 +108,26 @@ func (f *serveFlags) run(c *cobra.Command) error {
 
 	status := f.model.Status(errs)
 	defer status.Close()
-	model, err := f.model.Load(ctx, files, errs, fit.Request{Model: files.Config(), Cache: config, Batch: f.rows, Prompt: f.room / 2, NewTokens: f.room / 2})
+	var requests []fit.Request
+	for _, cache := range caches {
+		requests = append(requests, fit.Request{Model: files.Config(), Cache: cache.Config, Batch: f.rows, Prompt: f.room / 2, NewTokens: f.room / 2})
+	}
+	model, err := f.model.Load(ctx, files, errs, requests...)
 	if err != nil {
 		return err
 	}
 	defer model.Close(ctx)
-	f.cache.NoteGroups(errs, c.Flags(), config, files.Config().HeadDim)
-	cli.NoteForm(errs, model.Model, config)
-	g, err := llama.NewGenerator(model.Model, config)
-	if err != nil {
-		return err
+	var served []serve.Cache
+	var finalize []func()
+	var names []string
+	for _, cache := range caches {
+		f.cache.NoteGroups(errs, c.Flags(), cache.Config, files.Config().HeadDim)
+		cli.NoteForm(errs, model.Model, cache.Config)
+		g, err := llama.NewGenerator(model.Model, cache.Config)
+		if err != nil {
+			return err
+		}
+		served, finalize, names = append(served, serve.Cache{Name: cache.Name, Generator: g}), append(finalize, g.Finalize), append(names, cache.Config.String())
 	}
 	var ready atomic.Bool
 	log := func(format string, args ...any) {
@@ -126,21 +141,29 @@ func (f *serveFlags) run(c *cobra.Command) error {
 		log = nil
 	}
 	s, err := serve.New(serve.Options{
-		Generator: g, Tokenizer: tok, Model: cmp.Or(f.name, modelName(files.Path())),
+		Generator: served[0].Generator, CacheName: served[0].Name, Others: served[1:], Tokenizer: tok, Model: cmp.Or(f.name, modelName(files.Path())),
 		Rows: f.rows, Queue: f.queue, Context: f.room, BodyBytes: maxBody, Token: token, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	defer cli.Finalize(ctx, s.Close, g.Finalize)
+	defer cli.Finalize(ctx, append([]func(){s.Close}, finalize...)...)
 	status.Stage("compiling what every request needs")
 	if err := s.Warm(ctx); err != nil {
 		return err
 	}
 	status.Close()
 	ready.Store(true)
-	fmt.Fprintf(errs, "kvq: serving %s with cache %s at %s\n", files.Path(), config, where)
-	return serveUntilEnded(ctx, listener, s)
+	fmt.Fprintf(errs, "kvq: serving %s with cache %s at %s\n", files.Path(), strings.Join(names, " or "), where)
+	unneeded := make(chan string, 2)
+	if f.idle > 0 {
+		s.OnIdle(f.idle, func() { unneeded <- fmt.Sprintf("no request for %s", f.idle) })
+	}
+	if f.listen == "" {
+		stop := serve.OnSocketGone(f.socket, func() { unneeded <- f.socket + " was removed, so nobody can ask" })
+		defer stop()
+	}
+	return serveUntilEnded(ctx, listener, s, unneeded, errs)
 }
 
 // check refuses numbers that make no server.
@@ -152,6 +175,8 @@ func (f *serveFlags) check(model llama.Config) error {
 		return usererr.New("--queue %d, want 0 to %d", f.queue, maxRequests)
 	case f.room < 2 || f.room > model.MaxPositions:
 		return usererr.New("--context %d, want 2 to the %d tokens that the model reads", f.room, model.MaxPositions)
+	case f.idle < 0:
+		return usererr.New("--idle %s, want 0 (never) or more", f.idle)
 	case f.listen != "" && f.socket != "":
 		return usererr.New("--listen beside --socket: want one or the other")
 	}
@@ -206,9 +231,9 @@ func modelName(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".gguf")
 }
 
-// serveUntilEnded answers until the command is interrupted; then answers that are under way get
-// some seconds.
-func serveUntilEnded(ctx context.Context, l net.Listener, s http.Handler) error {
+// serveUntilEnded answers until the command is interrupted, or unneeded says why it may end; then
+// answers that are under way get some seconds.
+func serveUntilEnded(ctx context.Context, l net.Listener, s http.Handler, unneeded <-chan string, errs io.Writer) error {
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
@@ -232,6 +257,8 @@ func serveUntilEnded(ctx context.Context, l net.Listener, s http.Handler) error 
 		_ = server.Close()
 		return ctx.Err()
 	case <-ending:
+	case why := <-unneeded:
+		fmt.Fprintf(errs, "kvq: ending: %s\n", why)
 	}
 	ending <- struct{}{} // so that the next signal ends at once
 	wait, cancel := context.WithTimeout(ctx, drain)

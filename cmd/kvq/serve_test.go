@@ -117,6 +117,7 @@ func TestServeRefusals(t *testing.T) {
 	for flags, want := range map[string]string{
 		"--rows 0":      "--rows 0, want 1 to 256",
 		"--queue -1":    "--queue -1, want 0 to",
+		"--idle -1s":    "--idle -1s, want 0 (never) or more",
 		"--context 513": "--context 513, want 2 to the 512 tokens that the model reads",
 		"--listen 0.0.0.0:80 --token-file " + dir + "/t": `--listen "0.0.0.0:80", want an address of this machine alone`,
 		"--listen 127.0.0.1:0 --socket s":                "--listen beside --socket",

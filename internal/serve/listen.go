@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -71,6 +72,29 @@ type socket struct {
 func (s *socket) Close() error {
 	_ = os.Remove(s.path) // may be gone already
 	return s.Listener.Close()
+}
+
+// OnSocketGone calls f once when the socket's file is not there any more, as when the folder of a
+// notebook's kernel is removed: no client can come then. stop ends the watch.
+func OnSocketGone(path string, f func()) (stop func()) {
+	const every = 2 * time.Second
+	done, first := make(chan struct{}), sync.Once{}
+	go func() {
+		look := time.NewTicker(every)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+				if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+					f()
+					return
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { first.Do(func() { close(done) }) }
 }
 
 // ListenLoopback listens at a TCP port of this machine that others cannot reach, such as

@@ -95,11 +95,9 @@ func parseRequest(w http.ResponseWriter, r *http.Request, limit int64) (*request
 }
 
 // check refuses what this server does not do, instead of doing something else.
-func (q *request) check(model string) error {
+func (q *request) check() error {
 	one := func(n *int) bool { return n == nil || *n == 1 }
 	switch {
-	case q.Model != "" && q.Model != model:
-		return refuse(http.StatusNotFound, invalidRequest, "model", "model_not_found", "the model here is %q, got %.200q", model, q.Model)
 	case !one(q.N):
 		return badRequest("n", "want n of 1, got %d: send several prompts or requests", *q.N)
 	case !one(q.BestOf):

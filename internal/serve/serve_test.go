@@ -451,7 +451,7 @@ func TestGoneAndEnding(t *testing.T) {
 	resp.Body.Close()
 
 	// The queue is bounded. Jobs go in by hand, so that nothing ends before.
-	v.s.engine.close()
+	v.s.lines[0].engine.close()
 	for range 4 {
 		v.s.places <- struct{}{}
 	}

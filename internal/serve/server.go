@@ -9,18 +9,23 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// Options say what is served, and how much of it. All but Token and Log are required.
+// Options say what is served, and how much of it. All but CacheName, Others, Token and
+// Log are required.
 type Options struct {
 	Generator *llama.Generator
+	// CacheName and Others are for several caches of one model: a client asks for one of them as
+	// "MODEL:NAME". The generator above is "MODEL" alone too.
+	CacheName string
+	Others    []Cache
 	Tokenizer *tokenizer.Tokenizer
 	Model     string // its name in the API
 	Rows      int    // texts that are generated side by side
@@ -35,11 +40,17 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
+// Cache is a further cache under a name.
+type Cache struct {
+	Name      string
+	Generator *llama.Generator
+}
+
 // Server answers requests. Make it with New, and end it with Close.
 type Server struct {
 	o       Options
-	engine  *engine
-	batch   *llama.Batch
+	lines   []*line
+	idle    idle
 	places  chan struct{} // taken by requests under way
 	started time.Time
 	mux     *http.ServeMux
@@ -58,20 +69,16 @@ func New(o Options) (*Server, error) {
 	case o.BodyBytes < 1:
 		return nil, usererr.New("serve: requests of at most %d bytes, want at least 1", o.BodyBytes)
 	}
-	const firstRoom = 1024 // tokens a row; the cache grows
-	batch, err := o.Generator.NewBatch(o.Rows, min(o.Context, firstRoom))
-	if err != nil {
-		return nil, err
-	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	s := &Server{o: o, batch: batch, places: make(chan struct{}, o.Rows+o.Queue), started: time.Now(), mux: http.NewServeMux()}
-	s.engine = newEngine(batch, o.Rows+o.Queue, func(st stage.Stage) {
-		if st.Kind == stage.Compiling {
-			o.Log("compiling for %s", st.Of)
+	s := &Server{o: o, places: make(chan struct{}, o.Rows+o.Queue), started: time.Now(), mux: http.NewServeMux()}
+	for _, c := range slices.Concat([]Cache{{o.CacheName, o.Generator}}, o.Others) {
+		if err := s.open(c); err != nil {
+			s.Close()
+			return nil, err
 		}
-	})
+	}
 	s.mux.HandleFunc("/v1/models", s.method(http.MethodGet, s.models))
 	s.mux.HandleFunc("/v1/completions", s.method(http.MethodPost, s.completions(false)))
 	s.mux.HandleFunc("/v1/chat/completions", s.method(http.MethodPost, s.completions(true)))
@@ -79,23 +86,6 @@ func New(o Options) (*Server, error) {
 		refuse(http.StatusNotFound, invalidRequest, "", "unknown_url", "no such endpoint: %s; want /v1/models, /v1/completions or /v1/chat/completions", r.URL.Path).write(w)
 	})
 	return s, nil
-}
-
-// Warm makes two short texts, the second of which goes on from the first, so that what every
-// request needs is compiled before the first comes. It is to be called before that.
-func (s *Server) Warm(ctx context.Context) error {
-	// The loop, which takes longest, is compiled beside the prompt.
-	if err := s.batch.Prepare(llama.GenerateConfig{}); err != nil {
-		return err
-	}
-	for _, n := range []int{10 * s.o.Rows, 10*s.o.Rows + 1} {
-		prompt := make([]tokenizer.Token, min(n, s.o.Context-1))
-		j := s.engine.begin(ctx, prompt, llama.GenerateConfig{MaxNewTokens: 2, MinNewTokens: 2})
-		if err := j.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wait waits until a job is over.
@@ -113,14 +103,18 @@ func (j *job) wait(ctx context.Context) error {
 	}
 }
 
-// Close ends what is under way and frees the cache.
+// Close ends what is under way and frees the caches.
 func (s *Server) Close() {
-	s.engine.close()
-	s.batch.Finalize()
+	for _, l := range s.lines {
+		l.engine.close()
+		l.batch.Finalize()
+	}
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.idle.begin()
+	defer s.idle.end()
 	start, seen := time.Now(), &recorder{ResponseWriter: w, status: http.StatusOK}
 	if s.allowed(r) {
 		s.mux.ServeHTTP(seen, r)
@@ -169,10 +163,14 @@ func (s *Server) method(want string, handle http.HandlerFunc) http.HandlerFunc {
 // models is /v1/models. What stands under kvq is not OpenAI's.
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "data": []any{map[string]any{
-		"id": s.o.Model, "object": "model", "created": s.started.Unix(), "owned_by": "kvq",
-		"kvq": map[string]any{"cache": s.o.Generator.CacheConfig().String(), "context": s.o.Context, "rows": s.o.Rows},
-	}}}) // a client that has gone needs no answer
+	var list []any
+	for _, l := range s.lines {
+		list = append(list, map[string]any{
+			"id": l.model, "object": "model", "created": s.started.Unix(), "owned_by": "kvq",
+			"kvq": map[string]any{"name": l.name, "cache": l.cache, "context": s.o.Context, "rows": s.o.Rows},
+		})
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "data": list}) // a client that has gone needs no answer
 }
 
 // completions is /v1/completions, or /v1/chat/completions.
@@ -210,7 +208,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 	if err != nil {
 		return err
 	}
-	if err := q.check(s.o.Model); err != nil {
+	if err := q.check(); err != nil {
+		return err
+	}
+	l, err := s.lineOf(q.Model)
+	if err != nil {
 		return err
 	}
 	gc, top, err := q.settings(s.o.Tokenizer, chat)
@@ -242,9 +244,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) err
 		one := gc
 		one.MaxNewTokens = min(limit, s.o.Context-len(prompt)+1)
 		one.Seed += int64(i) // each of several prompts has numbers of its own
-		answers = append(answers, newAnswer(s.engine.begin(ctx, prompt, one), i, top))
+		answers = append(answers, newAnswer(l.engine.begin(ctx, prompt, one), i, top))
 	}
-	f := form{id: newID(chat), model: s.o.Model, chat: chat, created: time.Now().Unix(), tok: s.o.Tokenizer}
+	f := form{id: newID(chat), model: l.model, chat: chat, created: time.Now().Unix(), tok: s.o.Tokenizer}
 	if q.Stream {
 		err = f.stream(ctx, w, answers, q.StreamOptions != nil && q.StreamOptions.IncludeUsage)
 	} else {

@@ -341,3 +341,42 @@ func TestThirdNotebookEdited(t *testing.T) {
 		t.Errorf("loads: %q", loads)
 	}
 }
+
+// The notebook on the cache in the graph with another prompt, other lengths and another cache.
+func TestFourthNotebookEdited(t *testing.T) {
+	const prompt, steps, tokens, sinks, residual = 130, 40, 90, 3, 8
+	cells := edited(t, "04-the-cache-in-the-graph.ipynb", []edit{
+		{"const prompt, steps = 100, 160", fmt.Sprintf("const prompt, steps = %d, %d", prompt, steps)},
+		{`const story, newTokens = "Once upon a time", 60`, fmt.Sprintf(`const story, newTokens = "My favourite food in winter is", %d`, tokens)},
+		{"const tokens = 16384", "const tokens = 2048"},
+		{"const short, long = 200, 328", "const short, long = 150, 151"},
+	}, []string{"exercise.", "fit.Request", "nb.Append("}, // these take long and have no settings
+		fmt.Sprintf(`%%%%
+backend := nb.Must(device.Open(""))
+for _, m := range []nb.Moment{nb.Life(backend, blocks(%d, %d), prompt, steps)[steps]} {
+	fmt.Printf("at the end %%d in codes, %%d exact\n", m.Coded, m.Exact)
+}`, sinks, residual))
+	life := output(t, cells, "nb.Timeline(")[0]
+	if want := fmt.Sprintf("blocks: after the prompt %d of %d tokens are exact", prompt-solutions.InBlocks(prompt, 0, 4, 64), prompt); !strings.Contains(life, want) {
+		t.Errorf("a cache's life: %q, want %q", life, want)
+	}
+	end := solutions.InBlocks(prompt, steps, sinks, residual)
+	if got, want := output(t, cells, "at the end %d in codes")[0], fmt.Sprintf("at the end %d in codes, %d exact", end, prompt+steps-end); !strings.Contains(got, want) {
+		t.Errorf("another cache: %q, want %q", got, want)
+	}
+	if got := output(t, cells, "XLA's temporary memory")[0]; !strings.Contains(got, "| tiles |") {
+		t.Errorf("a shorter cache: %q", got)
+	}
+	if got := output(t, cells, "codes that differ")[0]; !strings.Contains(got, "64 and 64 tokens in codes; codes that differ: 0 of 4096") {
+		t.Errorf("prompts that differ in a token: %q", got)
+	}
+	text := output(t, cells, "nb.Places(")[0]
+	places := numbersIn(text, `(?s)sink: (\d+) tokens.*codes: (\d+) tokens.*window: (\d+) tokens`)
+	if len(places) != 1 || !strings.Contains(text, "My favourite food in winter is<b>") {
+		t.Fatalf("places: %q", text)
+	}
+	held := places[0][0] + places[0][1] + places[0][2]
+	if coded := solutions.InBlocks(held-(tokens-1), tokens-1, 2, 16); places[0][0] != 2 || places[0][1] != coded {
+		t.Errorf("places of %d tokens: %v, wanted 2 sinks and %d in codes", held, places, coded)
+	}
+}

@@ -17,6 +17,8 @@ type Heat struct {
 	XNames, YNames []string
 	// Max is the number of the darkest colour; 0: the largest there is.
 	Max float64
+	// Pale is how dark a number near 0 is, so that it is told from a NaN: 0, white, to 1.
+	Pale float64
 	// Numbers writes every number into its cell.
 	Numbers bool
 }
@@ -46,7 +48,7 @@ func (s *sketch) heat(t Heat, x, y, w, h float64) {
 			}
 			cx, cy := x+float64(c)*cw, y+h-float64(r+1)*ch
 			shade := math.Max(-1, math.Min(1, v/top))
-			s.box(cx, cy, cw+0.2, ch+0.2, diverging(shade))
+			s.box(cx, cy, cw+0.2, ch+0.2, diverging(t.darker(shade)))
 			if t.Numbers {
 				st := style{size: 10, align: -0.5}
 				if math.Abs(shade) > 0.6 {
@@ -58,7 +60,7 @@ func (s *sketch) heat(t Heat, x, y, w, h float64) {
 	}
 	s.frame(x, y, w, h, 0.6, faint)
 	s.text(x, y+h+36, style{size: 12.5, bold: true}, t.Title)
-	s.heatScale(top, t.negative(), x, y+h+10)
+	s.heatScale(t, top, x, y+h+10)
 	s.text(x+w/2, y-36, style{size: 10, align: -0.5}, t.X)
 	for c := range columns {
 		if name := label(t.XNames, c, columns); name != "" {
@@ -76,17 +78,17 @@ func (s *sketch) heat(t Heat, x, y, w, h float64) {
 }
 
 // heatScale draws what the colours stand for.
-func (s *sketch) heatScale(top float64, negative bool, x, y float64) {
+func (s *sketch) heatScale(t Heat, top, x, y float64) {
 	const steps, cell = 24, 3.2
 	from := 0
-	if negative {
+	if t.negative() {
 		from = -steps
 	}
 	low := fmt.Sprintf("%.3g", top*float64(from)/steps)
 	s.text(x, y+4, style{size: 9.5}, low)
 	at := x + 6 + 5.4*float64(len(low))
 	for i := from; i <= steps; i++ {
-		s.box(at, y, cell+0.2, 8, diverging(float64(i)/steps))
+		s.box(at, y, cell+0.2, 8, diverging(t.darker(float64(i)/steps)))
 		at += cell
 	}
 	s.text(at+5, y+4, style{size: 9.5}, fmt.Sprintf("%.3g", top))
@@ -123,6 +125,11 @@ func (t Heat) max() float64 {
 		return 1
 	}
 	return top
+}
+
+// darker is a shade, from -1 to 1, that is nowhere paler than Pale.
+func (t Heat) darker(shade float64) float64 {
+	return math.Copysign(t.Pale+(1-t.Pale)*math.Abs(shade), shade)
 }
 
 func (t Heat) negative() bool {

@@ -30,6 +30,31 @@ func Life(backend compute.Backend, config kvq.Config, prompt, steps int) []Momen
 }
 
 func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Moment, error) {
+	seen, err := watch(backend, config, prompt, steps, held)
+	var moments []Moment
+	for step, counts := range seen {
+		moments = append(moments, Moment{step, int(counts[0]), int(counts[1])})
+	}
+	return moments, err
+}
+
+// ExactSlots runs a cache as [Life] does, and says for each moment which token lies in each of its
+// slots for full precision, sinks first and then the window: -1 for none.
+func ExactSlots(backend compute.Backend, config kvq.Config, prompt, steps int) [][]int {
+	seen, err := watch(backend, config, prompt, steps, func(nodes []*graph.Node) *graph.Node { return nodes[exactIndex] })
+	Check(err)
+	out := make([][]int, len(seen))
+	for i, slots := range seen {
+		for _, token := range slots {
+			out[i] = append(out[i], int(token))
+		}
+	}
+	return out
+}
+
+// watch feeds a prompt and then single tokens to a cache of one layer and one head, and looks at
+// its state after each: look returns an int32 array of it.
+func watch(backend compute.Backend, config kvq.Config, prompt, steps int, look func(nodes []*graph.Node) *graph.Node) (seen [][]int32, err error) {
 	plan, err := kvq.New(config, kvq.Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 64, Capacity: prompt + steps, DType: dtypes.Float32})
 	if err != nil {
 		return nil, err
@@ -39,7 +64,7 @@ func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Mome
 		made := graph.IotaFull(g, shapes.Make(dtypes.Float32, 1, 1, tokens, 64))
 		c.Layer(0).Append(made, made)
 		c.Advance()
-		return append(c.Nodes(), held(c.Nodes()))
+		return append(c.Nodes(), look(c.Nodes()))
 	}
 	first, err := graph.NewExec(backend, func(start *graph.Node) []*graph.Node { return feed(plan.Init(start), prompt) })
 	if err != nil {
@@ -56,15 +81,13 @@ func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Mome
 	if err != nil {
 		return nil, err
 	}
-	var moments []Moment
-	for step := 0; ; step++ {
-		counts, err := tensors.CopyFlatData[int32](out[len(out)-1])
+	for {
+		looked, err := tensors.CopyFlatData[int32](out[len(out)-1])
 		if err != nil {
 			return nil, err
 		}
-		moments = append(moments, Moment{step, int(counts[0]), int(counts[1])})
-		if step == steps {
-			return moments, nil
+		if seen = append(seen, looked); len(seen) == steps+1 {
+			return seen, nil
 		}
 		state := make([]any, len(out)-1)
 		for i, t := range out[:len(out)-1] {
@@ -76,14 +99,16 @@ func life(backend compute.Backend, config kvq.Config, prompt, steps int) ([]Mome
 	}
 }
 
-// held counts tokens in codes and in full precision, int32 [2], in the index arrays of a quantized
-// cache of one row: nodes 4 and 5 of its state (docs/design.md), where -1 is an empty slot.
+// The index arrays in a quantized cache's state (docs/design.md), where -1 is an empty slot.
+const codeIndex, exactIndex = 4, 5
+
+// held counts tokens in codes and in full precision, int32 [2], in a cache of one row.
 func held(nodes []*graph.Node) *graph.Node {
 	count := func(index *graph.Node) *graph.Node {
 		some := graph.GreaterOrEqual(index, graph.ZerosLike(index))
 		return graph.ReduceAllSum(graph.ConvertDType(some, dtypes.Int32))
 	}
-	return graph.Stack([]*graph.Node{count(nodes[4]), count(nodes[5])}, 0)
+	return graph.Stack([]*graph.Node{count(nodes[codeIndex]), count(nodes[exactIndex])}, 0)
 }
 
 // Flushes are the moments at which the number of coded tokens has grown.

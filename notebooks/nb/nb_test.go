@@ -125,6 +125,7 @@ func TestPicturesShowSomething(t *testing.T) {
 			Heat{Title: "nothing", Rows: [][]float64{{0, 0}}}),
 		"NumberLine": NumberLine([]float64{1, 2, 4}, 8),
 		"Bits":       Bits(WordBits("word", 0x21, 4, 8), WordBits("plane", 5, 1, 8)),
+		"Timeline":   Timeline([]string{"one", "two"}, moments, moments),
 		"Bars":       Bars("title", "y", []string{"one", "two"}, Part{"a", []float64{1, 2}}, Part{"b", []float64{0, 1}}),
 	} {
 		img, format, err := image.Decode(bytes.NewReader(p))

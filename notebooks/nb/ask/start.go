@@ -1,0 +1,142 @@
+package ask
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Start starts `kvq serve` with these flags in the background, says what it does until it answers,
+// and returns. Where it runs already with the same flags, there is nothing to do; with others, it
+// is ended first.
+//
+// The process listens at a Unix socket in the kernel's own folder. It ends with the kernel, whose
+// folder is removed then, and after ten minutes without a request.
+func Start(flags ...string) {
+	if os.Getenv("GONB_TMP_DIR") == "" {
+		check(errors.New("ask.Start: GONB_TMP_DIR is not set: it is for the cells of a notebook"))
+	}
+	command, err := exec.LookPath("kvq")
+	if err != nil {
+		check(errors.New("ask.Start: no command kvq is there: run ./scripts/setup, and restart the kernel"))
+	}
+	check(start(command, flags, 5*time.Minute, func(line string) { fmt.Println(line) }))
+}
+
+func socketPath() string { return filepath.Join(os.Getenv("GONB_TMP_DIR"), "kvq.sock") }
+func logPath() string    { return filepath.Join(os.Getenv("GONB_TMP_DIR"), "kvq-serve.log") }
+
+// idle is how long the process waits for a request before it ends.
+const idle = "10m"
+
+func start(command string, flags []string, patience time.Duration, say func(string)) error {
+	socket, log := socketPath(), logPath()
+	kept := filepath.Join(filepath.Dir(log), "kvq-serve.flags")
+	wanted := strings.Join(flags, "\n")
+	if answers(socket) {
+		if was, err := os.ReadFile(kept); err == nil && string(was) == wanted {
+			say("kvq serve is there already")
+			return nil
+		}
+		if err := end(socket); err != nil {
+			return err
+		}
+	}
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	args := append([]string{"serve"}, flags...)
+	say("kvq " + strings.Join(args, " "))
+	c := exec.Command(command, append(args, "--socket", socket, "--idle", idle)...)
+	c.Stdout, c.Stderr = out, out // not the cell's, which would not end
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	begun, said, shown := time.Now(), time.Now(), 0
+	for {
+		for _, line := range stages(log)[shown:] {
+			say(line)
+			shown, said = shown+1, time.Now()
+		}
+		switch {
+		case strings.Contains(text(log), "\nkvq: serving ") || strings.HasPrefix(text(log), "kvq: serving "):
+			say(fmt.Sprintf("it answers after %.1f s", time.Since(begun).Seconds()))
+			if err := os.WriteFile(filepath.Join(filepath.Dir(log), "kvq-serve.pid"), fmt.Append(nil, c.Process.Pid), 0o600); err != nil {
+				return err
+			}
+			return os.WriteFile(kept, []byte(wanted), 0o600)
+		case time.Since(begun) > patience:
+			_ = c.Process.Kill()
+			return fmt.Errorf("kvq serve did not answer within %s; it said last: %s", patience, lastLine(log))
+		case time.Since(said) > 1500*time.Millisecond:
+			say(fmt.Sprintf("… %.0f s", time.Since(begun).Seconds()))
+			said = time.Now()
+		}
+		select {
+		case <-ended:
+			return fmt.Errorf("kvq serve has ended: %s", lastLine(log))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// answers tells whether somebody listens.
+func answers(socket string) bool {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil
+}
+
+// end ends the process of an earlier start, which answers, and waits until it does no more.
+func end(socket string) error {
+	var pid int
+	if _, err := fmt.Sscan(text(filepath.Join(filepath.Dir(socket), "kvq-serve.pid")), &pid); err != nil {
+		return errors.New("another process answers in this kernel's folder: restart the kernel")
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return err
+	}
+	for begun := time.Now(); answers(socket); time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			return fmt.Errorf("the kvq serve of before (process %d) does not end: restart the kernel", pid)
+		}
+	}
+	return nil
+}
+
+func text(path string) string {
+	data, _ := os.ReadFile(path) // no file is no text
+	return string(data)
+}
+
+// stages are the lines of a log that say what was waited for, as far as they are complete.
+func stages(log string) (list []string) {
+	whole := text(log)
+	whole = whole[:strings.LastIndexByte(whole, '\n')+1]
+	for line := range strings.Lines(whole) {
+		line, _ = strings.CutPrefix(strings.TrimSpace(line), "kvq: ")
+		if line != "" && !strings.HasPrefix(line, "serving ") && !slices.Contains(list, line) {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+// lastLine is the newest line of a log.
+func lastLine(log string) string {
+	lines := strings.Split(strings.TrimSpace(text(log)), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "kvq: ")
+}
