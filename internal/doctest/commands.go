@@ -58,7 +58,7 @@ func Commands(root string) ([]Command, error) {
 		}
 		name = filepath.ToSlash(name)
 		switch {
-		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || name == "docs/bench" || name == "shared" || d.Name() == "testdata"):
+		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || name == "docs/bench" || name == "shared" || d.Name() == "testdata" || strings.HasPrefix(name, "my-notebooks")):
 			return filepath.SkipDir
 		case path.Ext(name) == ".md" && name != "docs/bench-log.md" && name != "CHANGELOG.md":
 			names = append(names, name)

@@ -25,7 +25,7 @@ func walk(t *testing.T, visit func(name string)) {
 		}
 		name := filepath.ToSlash(strings.TrimPrefix(file, root+string(filepath.Separator)))
 		hidden := strings.HasPrefix(d.Name(), ".") && file != root
-		if d.IsDir() && (hidden || d.Name() == "testdata" || name == "bin" || name == "shared") {
+		if d.IsDir() && (hidden || d.Name() == "testdata" || name == "bin" || name == "shared" || strings.HasPrefix(name, "my-notebooks")) {
 			return filepath.SkipDir
 		}
 		if !d.IsDir() {
