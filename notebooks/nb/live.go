@@ -21,6 +21,7 @@ type Live struct {
 	mu      sync.Mutex
 	waiting string // "" for nothing
 	since   time.Time
+	drawn   time.Time
 	texts   *Texts
 	ended   chan struct{}
 }
@@ -59,6 +60,20 @@ func (l *Live) Waiting(words string) {
 	l.draw()
 }
 
+// Progress says how far what the cell waits for has come. The seconds go on, and it may be called as
+// often as there is something to say.
+func (l *Live) Progress(words string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == "" {
+		return // after Done
+	}
+	l.waiting = words
+	if time.Since(l.drawn) > 250*time.Millisecond {
+		l.draw()
+	}
+}
+
 // Context is for calls that tell by themselves what they wait for, as generations do.
 func (l *Live) Context() context.Context {
 	return stage.With(context.Background(), func(s stage.Stage) { l.Waiting(s.String()) })
@@ -83,6 +98,7 @@ func (l *Live) Done() {
 
 // draw shows the output as it is now.
 func (l *Live) draw() {
+	l.drawn = time.Now()
 	if gonbui.IsNotebook {
 		gonbui.UpdateHTML(l.id, l.html())
 		return

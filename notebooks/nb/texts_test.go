@@ -54,7 +54,12 @@ func TestLiveShowsWhatIsWaitedFor(t *testing.T) {
 	if got, want := l.html(), "<p><i>loading &lt;the model&gt;, 0 s</i></p><p>Hello<b> you</b></p>"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	l.Progress("step 3 of 9")
+	if got, want := l.html(), "<p><i>step 3 of 9, 0 s</i></p><p>Hello<b> you</b></p>"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	l.Done()
+	l.Progress("too late")
 	l.Done() // once more is no trouble
 	if got, want := l.html(), "<p>Hello<b> you</b></p>"; got != want {
 		t.Errorf("%q, want %q", got, want)
