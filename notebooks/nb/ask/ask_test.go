@@ -161,8 +161,19 @@ func TestStart(t *testing.T) {
 	if err := start(command, []string{"--rows", "1"}, time.Minute, say); err != nil || len(said) != 1 {
 		t.Errorf("the same flags: %v, said %q", err, said)
 	}
+	// It is there and not ready yet, as after an interruption: what it does is waited for.
+	if err := os.WriteFile(logPath(), []byte("kvq: loading\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said = nil
+	ready := time.AfterFunc(200*time.Millisecond, func() { _ = os.WriteFile(logPath(), []byte("kvq: loading\nkvq: serving m\n"), 0o600) })
+	defer ready.Stop()
+	if err := start(command, []string{"--rows", "1"}, time.Minute, say); err != nil || len(said) != 2 || said[0] != "loading" {
+		t.Errorf("it is not ready yet: %v, said %q", err, said)
+	}
+	said = nil
 	go func() { time.Sleep(200 * time.Millisecond); l.Close() }()
-	if err := start(command, []string{"--rows", "2"}, time.Minute, say); err != nil || said[1] != "kvq serve --rows 2" {
+	if err := start(command, []string{"--rows", "2"}, time.Minute, say); err != nil || said[0] != "kvq serve --rows 2" {
 		t.Errorf("other flags: %v, said %q", err, said)
 	}
 	if err := end(socketPath()); err != nil { // the fake one has no socket: it is only told to end

@@ -38,12 +38,14 @@ const idle = "10m"
 
 func start(command string, flags []string, patience time.Duration, say func(string)) error {
 	socket, log := socketPath(), logPath()
-	kept := filepath.Join(filepath.Dir(log), "kvq-serve.flags")
 	wanted := strings.Join(flags, "\n")
 	if answers(socket) {
-		if was, err := os.ReadFile(kept); err == nil && string(was) == wanted {
-			say("kvq serve is there already")
-			return nil
+		if text(keptPath("flags")) == wanted {
+			if serves(log) {
+				say("kvq serve is there already")
+				return nil
+			}
+			return watch(log, patience, say, func() bool { return !answers(socket) }) // of an interrupted cell
 		}
 		if err := end(socket); err != nil {
 			return err
@@ -63,30 +65,45 @@ func start(command string, flags []string, patience time.Duration, say func(stri
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.Wait() }()
+	err = os.WriteFile(keptPath("pid"), fmt.Append(nil, c.Process.Pid), 0o600)
+	if err == nil {
+		err = os.WriteFile(keptPath("flags"), []byte(wanted), 0o600)
+	}
+	if err == nil {
+		err = watch(log, patience, say, func() bool { return len(ended) > 0 })
+	}
+	if err != nil {
+		_ = c.Process.Kill() // may have ended
+	}
+	return err
+}
+
+// keptPath is where something of the process is kept for a later start.
+func keptPath(what string) string { return filepath.Join(os.Getenv("GONB_TMP_DIR"), "kvq-serve."+what) }
+
+// serves tells whether a process has said in its log that it is ready.
+func serves(log string) bool { return strings.Contains("\n"+text(log), "\nkvq: serving ") }
+
+// watch says what a process writes into its log until it serves.
+func watch(log string, patience time.Duration, say func(string), ended func() bool) error {
 	begun, said, shown := time.Now(), time.Now(), 0
-	for {
+	for ; ; time.Sleep(50 * time.Millisecond) {
+		over := ended() // what it wrote before is read below
 		for _, line := range stages(log)[shown:] {
 			say(line)
 			shown, said = shown+1, time.Now()
 		}
 		switch {
-		case strings.Contains(text(log), "\nkvq: serving ") || strings.HasPrefix(text(log), "kvq: serving "):
+		case serves(log):
 			say(fmt.Sprintf("it answers after %.1f s", time.Since(begun).Seconds()))
-			if err := os.WriteFile(filepath.Join(filepath.Dir(log), "kvq-serve.pid"), fmt.Append(nil, c.Process.Pid), 0o600); err != nil {
-				return err
-			}
-			return os.WriteFile(kept, []byte(wanted), 0o600)
+			return nil
+		case over:
+			return fmt.Errorf("kvq serve has ended: %s", lastLine(log))
 		case time.Since(begun) > patience:
-			_ = c.Process.Kill()
 			return fmt.Errorf("kvq serve did not answer within %s; it said last: %s", patience, lastLine(log))
 		case time.Since(said) > 1500*time.Millisecond:
 			say(fmt.Sprintf("… %.0f s", time.Since(begun).Seconds()))
 			said = time.Now()
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("kvq serve has ended: %s", lastLine(log))
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -103,7 +120,7 @@ func answers(socket string) bool {
 // end ends the process of an earlier start, which answers, and waits until it does no more.
 func end(socket string) error {
 	var pid int
-	if _, err := fmt.Sscan(text(filepath.Join(filepath.Dir(socket), "kvq-serve.pid")), &pid); err != nil {
+	if _, err := fmt.Sscan(text(keptPath("pid")), &pid); err != nil {
 		return errors.New("another process answers in this kernel's folder: restart the kernel")
 	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {

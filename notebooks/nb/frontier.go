@@ -1,0 +1,86 @@
+package nb
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// Dot is a cache in a picture of quality against memory. One with a name is drawn larger, with the
+// name beside it.
+type Dot struct {
+	Name     string
+	Bits, KL float64 // bits a value; nats, above 0
+}
+
+// Frontier plots caches: bits on the one axis, divergence on the other, which grows by factors of
+// ten. lines are joined, as for settings that differ in one number alone.
+func Frontier(title string, dots []Dot, lines ...Series) Picture {
+	p := newPlot(title, "bits a value, with scales and zero points", "KL divergence in nats (log)")
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, tens{}
+	var named, others plotter.XYs
+	var names []string
+	for _, d := range dots {
+		if d.Name == "" {
+			others = append(others, plotter.XY{X: d.Bits, Y: d.KL})
+			continue
+		}
+		named, names = append(named, plotter.XY{X: d.Bits, Y: d.KL}), append(names, d.Name)
+	}
+	add := func(legend string, at plotter.XYs, radius vg.Length, glyph draw.GlyphDrawer) {
+		if len(at) == 0 {
+			return
+		}
+		marks := Must(plotter.NewScatter(at))
+		marks.GlyphStyle = draw.GlyphStyle{Color: codeColor, Radius: radius, Shape: glyph}
+		p.Add(marks)
+		p.Legend.Add(legend, marks)
+	}
+	add("measured before: named caches", named, 4, draw.CircleGlyph{})
+	add("measured before: others", others, 2.5, draw.RingGlyph{})
+	if len(named) > 0 {
+		labels := Must(plotter.NewLabels(plotter.XYLabels{XYs: named, Labels: names}))
+		labels.Offset = vg.Point{X: 6, Y: -3}
+		for i := range labels.TextStyle {
+			labels.TextStyle[i].Font.Variant, labels.TextStyle[i].Font.Size = "Sans", 9.5
+		}
+		p.Add(labels)
+	}
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, d := range dots {
+		low, high = min(low, d.KL), max(high, d.KL)
+	}
+	for i, s := range lines {
+		points := make(plotter.XYs, len(s.X))
+		for j := range points {
+			points[j].X, points[j].Y = s.X[j], s.Y[j]
+		}
+		line, marks := Must(plotter.NewLine(points)), Must(plotter.NewScatter(points))
+		c := []draw.GlyphStyle{{Color: newColor, Radius: 3, Shape: draw.BoxGlyph{}}, {Color: valColor, Radius: 3, Shape: draw.TriangleGlyph{}}}[i%2]
+		line.LineStyle, marks.GlyphStyle = draw.LineStyle{Color: c.Color, Width: 1.6}, c
+		p.Add(line, marks)
+		p.Legend.Add(s.Name, line, marks)
+		low, high = min(low, slices.Min(s.Y)), max(high, slices.Max(s.Y))
+	}
+	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high)))
+	p.X.Min, p.X.Max = 2, 9
+	p.Legend.Top = true
+	return render(p, 600, 380)
+}
+
+// tens are ticks at powers of ten.
+type tens struct{}
+
+// Ticks implements plot.Ticker.
+func (tens) Ticks(low, high float64) (ticks []plot.Tick) {
+	for e := math.Ceil(math.Log10(low) - 1e-9); e <= math.Log10(high)+1e-9; e++ {
+		v := math.Pow(10, e)
+		ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'f', max(0, int(-e)), 64)})
+	}
+	return ticks
+}
