@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -141,11 +142,54 @@ func (m Measured) Show(names ...string) {
 	var rows [][]string
 	for _, row := range m.Rows {
 		var cells []string
-		for _, name := range names {
-			cells = append(cells, row[m.column(name)])
+		for _, at := range m.columns(names) {
+			cells = append(cells, row[at])
 		}
 		rows = append(rows, cells)
 	}
 	Table(names, rows...)
-	fmt.Printf("%s\nfrom %s: %s\n", m.Title, m.From, strings.ReplaceAll(m.How, "`", ""))
+	fmt.Println(m.source())
+}
+
+// Number is the first number in the paragraph above the table that a regular expression's group
+// finds.
+func (m Measured) Number(pattern string) float64 {
+	found := regexp.MustCompile(pattern).FindStringSubmatch(m.How)
+	if len(found) != 2 {
+		Check(fmt.Errorf("nb.Measured: %s says nothing like %q above its table", m.From, pattern))
+	}
+	return Must(strconv.ParseFloat(found[1], 64))
+}
+
+// columns are the places of named columns. A name that stands twice is the first such column and
+// then the second.
+func (m Measured) columns(names []string) (places []int) {
+	for i, name := range names {
+		at := m.column(name)
+		for range count(names[:i], name) {
+			if next := slices.Index(m.Names[at+1:], name); next >= 0 {
+				at += 1 + next
+			}
+		}
+		places = append(places, at)
+	}
+	return places
+}
+
+func count(names []string, name string) (n int) {
+	for _, other := range names {
+		if other == name {
+			n++
+		}
+	}
+	return n
+}
+
+// source is the line below a table: where it is from, and how it was measured.
+func (m Measured) source() string {
+	line := fmt.Sprintf("from %s, %s", m.From, m.Title)
+	if m.How != "" {
+		line += ": " + strings.ReplaceAll(m.How, "`", "")
+	}
+	return line
 }

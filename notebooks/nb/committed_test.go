@@ -49,6 +49,13 @@ func TestCommittedTables(t *testing.T) {
 	if got := firstTable(twoTables, ""); got.Title != "First" {
 		t.Errorf("without a heading: %+v", got)
 	}
+	twice := Measured{Names: []string{"cache", "ms", "cache"}}
+	if got := twice.columns([]string{"cache", "ms", "cache"}); !reflect.DeepEqual(got, []int{0, 1, 2}) {
+		t.Errorf("a name that stands twice: columns %v", got)
+	}
+	if got := (Measured{How: "bandwidth 39.5 GB/s"}).Number(`bandwidth ([\d.]+) GB/s`); got != 39.5 {
+		t.Errorf("the bandwidth is %g", got)
+	}
 	if got := firstTable(twoTables, "Third"); got.Names != nil {
 		t.Errorf("a heading that is not there: %+v", got)
 	}

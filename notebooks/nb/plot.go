@@ -63,7 +63,7 @@ func (a Axes) Lines(series ...Series) Picture {
 		case log:
 			axis.Scale, axis.Tick.Marker = plot.LogScale{}, powersOfTwo{1}
 			axis.Max = math.Exp2(math.Ceil(math.Log2(axis.Max)))
-		case axis.Max >= 64 && math.Exp2(float64(half-1)) == axis.Max:
+		case axis.Max >= 32 && math.Exp2(float64(half-1)) == axis.Max:
 			axis.Tick.Marker = powersOfTwo{axis.Max / 8}
 		}
 	}
