@@ -60,8 +60,8 @@ func (l *Live) Waiting(words string) {
 	l.draw()
 }
 
-// Progress says how far what the cell waits for has come. The seconds go on, and it may be called as
-// often as there is something to say.
+// Progress says how far what the cell waits for has come. The seconds go on, and it may be called
+// as often as there is something to say.
 func (l *Live) Progress(words string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
