@@ -28,6 +28,7 @@ var ways = map[string]way{
 	"./scripts/workbook kernel --user":    {test: "TestRegisterKernel"},
 	"./scripts/workbook kernel --remove":  {test: "TestRegisterKernel"},
 	"./scripts/workbook":                  {not: "stays until JupyterLab is ended"},
+	"./scripts/workbook book":             {test: "TestBook"},
 	"./scripts/workbook check":            {test: "TestWorkbookCheck"},
 	"./scripts/workbook run":              {not: "./scripts/test executes the notebooks by the same program"},
 	"./scripts/workbook run --save":       {test: "TestRunnerSavesNoPaths"},
