@@ -37,8 +37,10 @@ MODULE = "github.com/kvqbook/kvqbook"
 # What GoNB writes on standard error where a shell line or a special command failed. The cell itself goes on.
 SOFT_ERROR = re.compile(r'^(exit status \d+|signal: \w.*|exec: .*|fork/exec .*|GoNB Error:|"%.*" unknown or not implemented yet\.)', re.M)
 
-# What the kernel says of its language, less the version, which would change with every toolchain.
-LANGUAGE = {"name": "go", "file_extension": ".go", "mimetype": "text/x-go"}
+# What the kernel says of its language, with the toolchain of go.mod. JupyterLab writes all of it into a notebook that it
+# opens: as it is committed, opening changes nothing.
+LANGUAGE = {"codemirror_mode": "", "file_extension": ".go", "mimetype": "text/x-go", "name": "go", "nbconvert_exporter": "",
+            "pygments_lexer": "", "version": os.environ.get("GOTOOLCHAIN", "")}
 
 
 def text_of(outputs):

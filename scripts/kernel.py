@@ -51,7 +51,8 @@ def described(root):
         ],
         "display_name": "Go (GoNB)",
         "language": "go",
-        "interrupt_mode": "message",
+        # GoNB takes a message for the cell's program alone; SIGINT goes to the whole group, also to a go build.
+        "interrupt_mode": "signal",
         "env": {
             "PATH": f"{root}/bin:{toolchain}${{PATH}}",
             "KVQ_ROOT": root,

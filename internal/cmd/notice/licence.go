@@ -22,6 +22,7 @@ var kinds = []struct {
 	{"AGPL", []string{"GNU AFFERO GENERAL PUBLIC LICENSE"}},
 	{"ISC", []string{"Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted"}},
 	{"MIT", []string{"Permission is hereby granted, free of charge, to any person obtaining a copy", "The above copyright notice and this permission notice shall be included"}},
+	{"MIT-0", []string{"MIT No Attribution", "Permission is hereby granted, free of charge, to any person obtaining a copy"}},
 	{"BSD-3-Clause", []string{"Redistribution and use in source and binary forms", "Redistributions in binary form", "endorse or promote products"}},
 	{"BSD-2-Clause", []string{"Redistribution and use in source and binary forms", "Redistributions in binary form"}},
 	{"FTL", []string{"The FreeType Project LICENSE"}},
@@ -31,7 +32,7 @@ var kinds = []struct {
 
 // Licences that ask nothing of who links a program but to name them. Anything else is looked at
 // before it is taken.
-var welcome = []string{"Apache-2.0", "MIT", "BSD-3-Clause", "BSD-2-Clause", "ISC", "OFL-1.1", "FTL"}
+var welcome = []string{"Apache-2.0", "MIT", "MIT-0", "BSD-3-Clause", "BSD-2-Clause", "ISC", "OFL-1.1", "FTL"}
 
 // looked are modules with a licence file that is of no kind above by itself, and what it says.
 var looked = map[string]string{

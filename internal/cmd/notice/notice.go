@@ -59,11 +59,11 @@ func notice(root string) ([]byte, error) {
 	if err := writeModules(&out, linked, string(old)); err != nil {
 		return nil, err
 	}
-	tools, err := modules(filepath.Join(root, "tools"), "github.com/janpfeifer/gonb", "golang.org/x/tools/cmd/goimports")
+	tools, err := modules(filepath.Join(root, "tools"), "github.com/janpfeifer/gonb", "./goimports", "golang.org/x/tools/gopls")
 	if err != nil {
 		return nil, err
 	}
-	out.WriteString("\n== Linked into bin/gonb and bin/goimports, which ./scripts/setup builds\n\n")
+	out.WriteString("\n== Linked into bin/gonb, bin/goimports and bin/gopls, which ./scripts/setup builds\n\n")
 	if err := writeModules(&out, tools, string(old)); err != nil {
 		return nil, err
 	}

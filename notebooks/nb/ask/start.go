@@ -60,6 +60,8 @@ func start(command string, flags []string, patience time.Duration, say func(stri
 	say("kvq " + strings.Join(args, " "))
 	c := exec.Command(command, append(args, "--socket", socket, "--idle", idle)...)
 	c.Stdout, c.Stderr = out, out // not the cell's, which would not end
+	// An interrupt is for the cell, and goes to all of the kernel's group.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		return err
 	}
