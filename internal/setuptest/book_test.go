@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"github.com/kvqbook/kvqbook/internal/testlane"
 )
 
 // makeBook makes the pages of the committed notebooks.
@@ -199,5 +202,63 @@ func TestPagesAreRead(t *testing.T) {
 	if p.title != "T" || p.ids["a"] != 2 || p.silent != 1 || p.holds != 2 || p.tags["script"] != 1 ||
 		strings.Join(p.loads, " ") != "x.png https://example.com/y.png https://example.com/s.js" || strings.Join(p.links, "") != "z.html#part" {
 		t.Errorf("%+v", p)
+	}
+}
+
+// What a page could not show is said, with the notebook it is in, and no book is left behind.
+func TestBookRefuses(t *testing.T) {
+	testlane.OnlyAll(t, "starts a Python for each fault")
+	markdown := func(text string) string {
+		return `{"cell_type": "markdown", "id": "a", "metadata": {}, "source": ` + strconv.Quote(text) + `}`
+	}
+	picture := func(alt string) string {
+		return `{"cell_type": "code", "id": "b", "metadata": {}, "execution_count": 1, "source": "x", "outputs": [{"output_type": "display_data",
+			"metadata": {"image/png": {"alt": "` + alt + `"}}, "data": {"image/png": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="}}]}`
+	}
+	row := "| [a.ipynb](a.ipynb) | what it is *about* |\n"
+	for name, c := range map[string]struct{ cell, readme, want string }{
+		"right":              {markdown("See [that](other.md#a-part), [this](#title) and [more](data.bin).") + "," + picture("a dot"), row, ""},
+		"not in the README":  {markdown("text"), "", "a.ipynb has no line in the table of notebooks/README.md"},
+		"LaTeX":              {markdown("so $x^2$ grows"), row, "a.ipynb: cell 2 has LaTeX"},
+		"a price":            {markdown("`$HOME` and 5 $ are none"), row, ""},
+		"no alt":             {picture(" "), row, "notebooks/a.ipynb: picture 1 has no text that stands for it"},
+		"a dead link":        {markdown("[that](gone.md)"), row, "notebooks/a.ipynb: a link goes to gone.md, which is not there"},
+		"a dead part":        {markdown("[that](other.md#b)"), row, "a link goes to other.md#b, and that has no such part"},
+		"a picture far away": {markdown("![x](https://example.com/x.png)"), row, "notebooks/a.ipynb: a picture is not in this repository"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(filepath.Join(dir, "notebooks", "book"), os.DirFS(filepath.Join(root(t), "notebooks", "book"))); err != nil {
+				t.Fatal(err)
+			}
+			notebook := `{"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "gonb", "display_name": "Go", "language": "go"}}, "cells": [` +
+				markdown("# Title") + "," + strings.Replace(c.cell, `"id": "a"`, `"id": "c"`, 1) + "]}"
+			for file, text := range map[string]string{"README.md": c.readme, "a.ipynb": notebook, "other.md": "# Other\n\n## A part\n", "data.bin": ""} {
+				if err := os.WriteFile(filepath.Join(dir, "notebooks", file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out := filepath.Join(dir, "out", "book")
+			python := filepath.Join(root(t), ".setup", "venv", "bin", "python")
+			_, stderr, status := call(t, exec.Command(python, filepath.Join(dir, "notebooks", "book", "book.py"), "--out", out))
+			left, _ := os.ReadDir(filepath.Join(dir, "out"))
+			if c.want != "" {
+				if status != 1 || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 || len(left) > 0 {
+					t.Errorf("exit status %d, %q, %v; want 1, one line with %q and nothing left", status, stderr, left, c.want)
+				}
+				return
+			}
+			if status != 0 || len(left) != 1 {
+				t.Fatalf("exit status %d, %q, %v", status, stderr, left)
+			}
+			p := readPage(t, filepath.Join(out, "a.html"))
+			links := strings.Join(p.links, " ")
+			if name == "right" && (p.silent > 0 || p.holds != 1 || !strings.Contains(links, "other.html#a-part #title https://github.com/kvqbook/kvqbook/blob/main/notebooks/data.bin figures/a-1.png")) {
+				t.Errorf("%d pictures, links %s", p.holds, links)
+			}
+			if index := readPage(t, filepath.Join(out, "index.html")); !strings.Contains(index.text, "What it is about.") {
+				t.Errorf("the index says %q", index.text)
+			}
+		})
 	}
 }
