@@ -39,6 +39,25 @@ func SumInChains(terms []*graph.Node) *graph.Node {
 	return graph.Add(even, odd)
 }
 
+// SumHalvesAndKeep sums an axis of x, which stays with size 1: one half of it is added to the other
+// until one entry is left, each time as a vectorized loop. It is for sums of the same arrays many
+// times over, where a reduction would make each of their elements anew, one by one. On a GPU it is
+// a reduction.
+func SumHalvesAndKeep(x *graph.Node, axis int) *graph.Node {
+	if OnGPU(x.Graph()) {
+		return ReduceSumAndKeep(x, axis)
+	}
+	part := func(from, to int) *graph.Node { return graph.SliceAxis(x, axis, graph.AxisRange(from, to)) }
+	var odd []*graph.Node // what was left over where a half was not whole
+	for n := x.Shape().Dim(axis); n > 1; n /= 2 {
+		if n%2 == 1 {
+			odd = append(odd, part(n-1, n))
+		}
+		x = graph.Add(part(0, n/2), part(n/2, n/2*2))
+	}
+	return SumInPairs(append(odd, x))
+}
+
 // MaxUses is how often XLA's CPU compiler evaluates one operation inside a fused loop. What is used
 // more often is stored instead (FusionNodeIndexingEvaluation, kMaxCodeDuplication).
 const MaxUses = 15

@@ -26,9 +26,10 @@ func TestSums(t *testing.T) {
 			always := GreaterOrEqualScalar(graph.Reshape(graph.SliceAxis(x, 0, graph.AxisElem(0))), 0)
 			return []*graph.Node{SumInPairs(append([]*graph.Node{}, terms...)), SumInChains(terms), SumSlices(x, 0, 0, n),
 				NewWholeLoops(always).Keep(ReduceSum(x, 0)), SumSlices(x, 0, n-1, n),
-				NewWholeLoops(always).SumAxis(x, 0, 0, n), WholeLoops{}.SumAxis(x, 0, 0, n)}
+				NewWholeLoops(always).SumAxis(x, 0, 0, n), WholeLoops{}.SumAxis(x, 0, 0, n),
+				graph.Reshape(SumHalvesAndKeep(x, 0)), graph.Reshape(SumHalvesAndKeep(graph.Reshape(x, 1, n), -1))}
 		})
-		wants := []float32{want, want, want, want, x[n-1], want, want}
+		wants := []float32{want, want, want, want, x[n-1], want, want, want, want}
 		for i, out := range exec.MustCall(x) {
 			if got := tensors.ToScalar[float32](out); got != wants[i] {
 				t.Errorf("%d terms, way %d: %v, want %v", n, i, got, wants[i])

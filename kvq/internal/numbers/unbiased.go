@@ -82,36 +82,77 @@ func cutsOf(bits int) cuts {
 	return cuts{n: 1}
 }
 
-// search returns the parts of each group's range to cut off at its ends. All candidates lie along a
-// new first axis, so that the graph is as large for sixteen as for one.
+// search returns the parts of each group's range to cut off at its ends. It tries one candidate
+// after the other, so that what one needs stays in a processor's cache.
 func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
-	g := f.x.Graph()
 	cuts := cutsOf(f.bits)
 	if cuts.n == 1 {
 		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
 	}
 	split := func(index *Node) (cutLow, cutHigh *Node) {
-		n := gx.Fill(g, index.Shape(), cuts.n)
+		n := gx.Fill(index.Graph(), index.Shape(), cuts.n)
 		part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), cuts.step) }
 		return part(Div(index, n)), part(Rem(index, n))
 	}
-	candidates := append([]int{cuts.n * cuts.n}, f.low.Shape().Dimensions...)
-	all := append([]int{cuts.n * cuts.n}, f.x.Shape().Dimensions...)
-	spread := func(x *Node, to []int) *Node { return gx.BroadcastToDims(InsertAxes(x, 0), to...) }
-	each := f
-	each.low, each.high = spread(f.low, candidates), spread(f.high, candidates)
-	each.count, each.spread = spread(f.count, candidates), spread(f.spread, candidates)
-	each.vote, each.centred = spread(f.vote, all), spread(f.centred, all)
-	x := spread(f.x, all)
-	low, high := split(Iota(g, shapes.Make(dtypes.Int32, candidates...), 0))
-	steps, step, middle := each.try(x, low, high)
-	wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), x), each.vote))
-	cost := Square(wrong)
-	if keys {
-		cost = Mul(cost, wrong)
-	}
-	return split(leastIndex(each.sum(cost)))
+	shape := f.low.Shape().Dimensions
+	f = f.inLanes()
+	small := f.low.Shape().Dimensions
+	g := f.x.Graph()
+	initial := []*Node{gx.Scalar(g, dtypes.Int32, 0), gx.Zeros(g, shapes.Make(dtypes.Int32, small...)), gx.Inf(g, dtypes.Float32)}
+	initial[2] = gx.BroadcastToDims(initial[2], small...)
+	out := gx.LoopOver(f.nodes(), initial,
+		func(st []*Node) *Node { return gx.LessThanScalar(st[0], cuts.n*cuts.n) },
+		func(captured, st []*Node) []*Node {
+			each, index := f.with(captured), gx.BroadcastToDims(st[0], small...)
+			cutLow, cutHigh := split(index)
+			steps, step, middle := each.try(each.x, cutLow, cutHigh)
+			wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), each.x), each.vote))
+			cost := Square(wrong)
+			if keys {
+				cost = Mul(cost, wrong)
+			}
+			cost = each.sum(cost)
+			better := LessThan(cost, st[2])
+			return []*Node{gx.AddScalar(st[0], 1), Where(better, index, st[1]), Where(better, cost, st[2])}
+		})
+	return split(Reshape(out[1], shape...))
 }
+
+// nodes are the arrays of f, and with is f with others in their places.
+func (f fitting) nodes() []*Node {
+	return []*Node{f.x, f.vote, f.centred, f.count, f.spread, f.low, f.high}
+}
+
+func (f fitting) with(x []*Node) fitting {
+	return fitting{x[0], x[1], x[2], x[3], x[4], x[5], x[6], f.axis, f.bits}
+}
+
+// inLanes puts groups that run along the last axis side by side: [..., G] to [n, G, lanes]. XLA's
+// CPU compiler vectorizes along the last axis, so it must not be the one that is summed.
+func (f fitting) inLanes() fitting {
+	if f.axis != -1 {
+		return f
+	}
+	turn := func(x *Node) *Node {
+		d := x.Shape().Dimensions
+		of := d[len(d)-1]
+		rows := x.Shape().Size() / of
+		lanes := rows
+		if rows%laneCount == 0 {
+			lanes = laneCount
+		}
+		return TransposeAllAxes(Reshape(x, rows/lanes, lanes, of), 0, 2, 1)
+	}
+	turned := f.nodes()
+	for i, x := range turned {
+		turned[i] = turn(x)
+	}
+	f.axis = -2
+	return f.with(turned)
+}
+
+// laneCount is how many groups lie side by side: vectors of a processor hold up to 16 numbers.
+const laneCount = 32
 
 // tiny keeps a division by nothing finite.
 const tiny = 1e-30
@@ -125,7 +166,7 @@ type fitting struct {
 	axis, bits       int
 }
 
-func (f fitting) sum(x *Node) *Node { return gx.ReduceSumAndKeep(x, f.axis) }
+func (f fitting) sum(x *Node) *Node { return gx.SumHalvesAndKeep(x, f.axis) }
 
 // try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value =
 // step·steps + middle, where steps lie symmetrically about 0 and step already has the gain.
