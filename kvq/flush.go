@@ -135,11 +135,19 @@ func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens *Node, olds []*Node) {
 	g := b.row.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)
-	var rings []*Node
+	// The barrier ties the windows to where the block begins: otherwise XLA sees that they are the
+	// same in all iterations, and copies all of them before the loop, in every step.
+	exact := []*Node{b.offset}
 	for _, l := range layers {
-		d := dims(l.exact)
+		exact = append(exact, l.exact)
+	}
+	exact = OptimizationBarriers(exact...)
+	var rings []*Node
+	for i, l := range layers {
+		window := exact[1+i]
+		d := dims(window)
 		at := []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}
-		rings = append(rings, gx.DynamicSlice(l.exact, at, []int{1, d[1], p.windowSlots, d[3]}))
+		rings = append(rings, gx.DynamicSlice(window, at, []int{1, d[1], p.windowSlots, d[3]}))
 		if p.unit == 1 {
 			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
 		}
