@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/randomllama"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/notebooks/solutions"
 )
@@ -378,5 +379,63 @@ for _, m := range []nb.Moment{nb.Life(backend, blocks(%d, %d), prompt, steps)[st
 	held := places[0][0] + places[0][1] + places[0][2]
 	if coded := solutions.InBlocks(held-(tokens-1), tokens-1, 2, 16); places[0][0] != 2 || places[0][1] != coded {
 		t.Errorf("places of %d tokens: %v, wanted 2 sinks and %d in codes", held, places, coded)
+	}
+}
+
+// The notebook on Llama-2-7B with a model that this machine can run: Llama-2's own layout, small,
+// with random weights and Llama-2's vocabulary.
+func TestSeventhNotebookEdited(t *testing.T) {
+	testlane.OnlyAll(t, "executes a notebook")
+	const tokens = 70
+	model := t.TempDir()
+	shape, err := randomllama.Llama2(32)
+	if err == nil {
+		err = randomllama.Write(model, shape, 3, 1)
+	}
+	if err == nil {
+		err = randomllama.Tokenizer(model, filepath.Join(root(t), "tokenizer", "testdata", "llama2-tokenizer.json.gz"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare := "%%\nnb.Load[Run](\"llama2, full\", made())\nfmt.Println(\"loaded\")"
+	cells := edited(t, "07-llama-2-7b-on-a-gpu.ipynb", []edit{
+		{`const modelName = "meta-llama/Llama-2-7b-chat-hf"`, fmt.Sprintf("const modelName = %q", model)},
+		{"const precision = dtypes.Float16", "const precision = dtypes.Float32"},
+		{"const newTokens = 20", fmt.Sprint("const newTokens = ", tokens)},
+		{`"Hello, how are you?"`, `"The capital of France is a city, and"`},
+		{"[]int{512, 2048, 4000}", "[]int{64, 128}"},
+	}, []string{"exercise.", "nb.Committed("}, compare, "const newTokens = 12", compare)
+
+	for _, cell := range cells {
+		if strings.Contains(cell.output, "not run here") {
+			t.Errorf("a model that is there was not run: %q", cell.output)
+		}
+	}
+	if got := output(t, cells, "nb.Model(modelName)")[0]; !strings.Contains(got, "billion parameters") {
+		t.Errorf("the files: %q", got)
+	}
+	for _, run := range []string{`generate("llama2, quantized"`, `generate("llama2, full"`} {
+		if got := output(t, cells, run)[0]; !strings.Contains(got, "The capital of France is a city, and<b>") {
+			t.Errorf("%s shows %q", run, got)
+		}
+	}
+	compared := output(t, cells, "nb.Beside(")[0]
+	rows := numbersIn(compared, `row (\d+): the first (\d+) of (\d+) new tokens are the same, (\d+) tokens in codes`)
+	if len(rows) != 2 {
+		t.Fatalf("compared: %q", compared)
+	}
+	for i, row := range rows {
+		// 69 tokens were fed: the window of 64 was flushed once, and the prompt is in codes
+		if row[0] != i || row[1] > tokens || row[2] != tokens || row[3] <= 64 || row[3] > 64+20 {
+			t.Errorf("row %v", row)
+		}
+	}
+	if got := output(t, cells, "stepTimes(live, cache)")[0]; !strings.Contains(got, "| ms a token | 64 tokens | 128 tokens |") || strings.Count(got, "\n|") != 3 {
+		t.Errorf("times: %q", got)
+	}
+	loads := output(t, cells, `fmt.Println("loaded")`)
+	if loads[0] != "loaded\n" || !strings.HasPrefix(loads[1], `out of date: "llama2, full" was made with NewTokens 70, and now it is 12`) {
+		t.Errorf("loads: %q", loads)
 	}
 }
