@@ -74,11 +74,12 @@ def main(folder, name="", remove=""):
         register(share / "kernels" / name, root, remove)
         return
     write(share / "kernels" / "gonb" / "kernel.json", described(root))
-    # No pop-up about Jupyter's news, no look-ups of newer versions.
-    write(
-        share / "lab" / "settings" / "overrides.json",
-        {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}},
-    )
+    write(share / "lab" / "settings" / "overrides.json", {
+        # No pop-up about Jupyter's news, no look-ups of newer versions.
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+        # gopls reads the packages at the first Tab, which takes longer than the second that JupyterLab waits.
+        "@jupyterlab/completer-extension:manager": {"providerTimeout": 20000},
+    })
 
 
 def register(kernel, root, remove):
