@@ -270,7 +270,7 @@ class Book:
         self.put(page.name, page.title, str(page.soup), "\n".join(way))
 
     def index(self, chapters, sentences):
-        items, more = [], []
+        items, answers, documents = [], [], []
         for page in chapters:
             notebook = posixpath.basename(page.source)
             sentence = soup_of(markdown(sentences[notebook])).get_text().strip()
@@ -284,7 +284,8 @@ class Book:
                          f'<br><span class="small">{size / 1000:.0f} kB with its {figures} figures · <code>notebooks/{notebook}</code></span></li>')
         for page in self.pages.values():
             if page not in chapters:
-                more.append(f'<li><a href="{page.name}">{html.escape(page.title)}</a></li>')
+                kind = documents if page.source.endswith(".md") else answers
+                kind.append(f'<li><a href="{page.name}">{html.escape(page.title)}</a></li>')
         body = f"""<h1>kvqbook: quantized key/value caches, in notebooks</h1>
 <p>A language model that writes keeps keys and values of every token it has read. This course shows what that cache is,
 what storing it in a few bits saves and costs, and how to use it in Go, with GoMLX and XLA. These pages are the
@@ -300,9 +301,13 @@ notebooks as they were executed: text, code, and what came out.</p>
 ./scripts/workbook run      # executes them without it
 ./scripts/workbook book     # makes these pages again</pre></div>
 <h2 id="what-they-link-to">What they link to</h2>
-<p>Answers to the exercises, and documents of the library:</p>
+<p>Documents of the library:</p>
 <ul>
-{chr(10).join(more)}
+{chr(10).join(documents)}
+</ul>
+<p>Answers to the exercises, and other files:</p>
+<ul>
+{chr(10).join(answers)}
 </ul>"""
         self.put("index.html", "kvqbook: the notebooks", body, "")
         (self.out / MARK).write_text("A book made by kvqbook's scripts/workbook book: open index.html.\n", encoding="utf-8")
