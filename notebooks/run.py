@@ -114,6 +114,8 @@ def execute(path, args):
     from nbclient import NotebookClient
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
+    os.environ["KVQ_BROWSER"] = "none"  # for cells that would wait for one
+
     nb = nbformat.read(path, as_version=4)
     cells = code_cells(nb)
     print(f"{path.name}: {len(cells)} cells", flush=True)

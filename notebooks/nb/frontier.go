@@ -45,7 +45,7 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 	add("measured before: others", others, 2.5, draw.RingGlyph{})
 	if len(named) > 0 {
 		labels := Must(plotter.NewLabels(plotter.XYLabels{XYs: named, Labels: names}))
-		labels.Offset = vg.Point{X: 6, Y: -3}
+		labels.Offset = vg.Point{X: 5, Y: -11}
 		for i := range labels.TextStyle {
 			labels.TextStyle[i].Font.Variant, labels.TextStyle[i].Font.Size = "Sans", 9.5
 		}
@@ -69,6 +69,11 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high)))
 	p.X.Min, p.X.Max = 2, 9
+	var bits plot.ConstantTicks
+	for n := 2.0; n <= p.X.Max; n++ {
+		bits = append(bits, plot.Tick{Value: n, Label: strconv.Itoa(int(n))})
+	}
+	p.X.Tick.Marker = bits
 	p.Legend.Top = true
 	return render(p, 600, 380)
 }

@@ -2,6 +2,7 @@ package nb
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -42,7 +43,8 @@ func Ladder(rungs ...Rung) Picture {
 		s.box(8, top-row+6, wide-16, row-6, panel)
 		s.text(20, top-16, style{size: 12, bold: true}, fmt.Sprintf("%d bits", r.Bits))
 		s.text(80, top-16, style{size: 10.5, color: codeColor}, r.figures())
-		for j, line := range wrapped("… "+marked(r), letters, 2) {
+		// the font has another triangle than pages do
+		for j, line := range wrapped("… "+strings.Replace(marked(r), PartMark, "►", 1), letters, 2) {
 			s.text(20, top-32-13*float64(j), style{size: 10}, line)
 		}
 	}
@@ -86,14 +88,15 @@ const (
 )
 
 // Slide shows one rung, and a slider that chooses it, for as long as it is moved: the cell ends 15
-// seconds after the last movement. Values come through GoNB's comms. Where no browser shows the
-// notebook it ends at once, and nothing of it stays in the output.
+// seconds after the last movement. Values come through GoNB's comms. Where no browser answers it
+// ends after some seconds. KVQ_BROWSER=none, which run.py sets, says that there is none: nothing of
+// the slider is in the output then.
 func Slide(rungs ...Rung) {
-	if !gonbui.IsNotebook || len(rungs) == 0 {
+	if !gonbui.IsNotebook || os.Getenv("KVQ_BROWSER") == "none" || len(rungs) == 0 {
 		return
 	}
 	place, shown := "slide-"+gonbui.UniqueID(), "slide-"+gonbui.UniqueID()
-	gonbui.UpdateHTML(place, fmt.Sprintf(`<div id="%s-slider" class="kvq-slider"></div>`, place))
+	gonbui.UpdateHTML(place, fmt.Sprintf(`<label id="%s-slider" class="kvq-slider">bits of a code, %d to %d: </label>`, place, rungs[0].Bits, rungs[len(rungs)-1].Bits))
 	slider := widgets.Slider(0, len(rungs)-1, 0).AppendTo(place + "-slider").WithHtmlId(place + "-input")
 	ready := make(chan struct{})
 	go func() {
@@ -129,7 +132,7 @@ func follow(slider *widgets.SliderBuilder, show func(i int)) {
 func RungTable(rungs ...Rung) {
 	var rows [][]string
 	for i, r := range rungs {
-		row := []string{fmt.Sprint(r.Bits), fmt.Sprintf("%.2f", r.PerValue), fmt.Sprintf("%.5f", r.KL), "", "", fmt.Sprintf("%.0f %%", 100*r.Agreement)}
+		row := []string{fmt.Sprint(r.Bits), fmt.Sprintf("%.2f", r.PerValue), fmt.Sprintf("%.5f", r.KL), "", "", fmt.Sprintf("%.2f", r.Agreement)}
 		if i > 0 {
 			row[3], row[4] = fmt.Sprintf("%.1f", fallOf(rungs[i-1].Bits, r.Bits)), fmt.Sprintf("%.1f", rungs[i-1].KL/r.KL)
 		}

@@ -17,7 +17,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -60,6 +62,27 @@ func (t Token) Margin() float64 {
 	return t.Log - best
 }
 
+// Shared is how many tokens two texts have in common before they part.
+func Shared(a, b []Token) (n int) {
+	for n < min(len(a), len(b)) && a[n].Text == b[n].Text {
+		n++
+	}
+	return n
+}
+
+// MedianMargin is that of some tokens; 0 of none.
+func MedianMargin(tokens []Token) float64 {
+	if len(tokens) == 0 {
+		return 0
+	}
+	var all []float64
+	for _, t := range tokens {
+		all = append(all, t.Margin())
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
 // Usage is what the server says of its cache.
 type Usage struct {
 	PromptTokens int `json:"prompt_tokens"`
@@ -78,39 +101,81 @@ type Usage struct {
 func Show(r Request) Answer {
 	fmt.Print(r.Prompt)
 	defer fmt.Println()
-	return whileWaiting(func(piece func(string)) (Answer, error) {
-		return complete(interruptible(), socketPath(), r, func(text string) { piece(text); fmt.Print(text) })
-	})
+	return asked(r, func(text string) { fmt.Print(text) })
 }
 
 // Quietly is Show without printing.
-func Quietly(r Request) Answer {
-	return whileWaiting(func(piece func(string)) (Answer, error) { return complete(interruptible(), socketPath(), r, piece) })
-}
+func Quietly(r Request) Answer { return asked(r, nil) }
 
-func interruptible() context.Context {
+// asked makes a request, and never leaves the cell silent for two seconds.
+func asked(r Request, show func(string)) Answer {
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt) // the cell ends with it
-	return ctx
-}
-
-// whileWaiting says what the process does where nothing has come for some time.
-func whileWaiting(ask func(piece func(string)) (Answer, error)) Answer {
-	const patience = 1500 * time.Millisecond
-	wait := time.AfterFunc(patience, func() {
-		doing := "the process has not answered yet"
-		if line := lastLine(logPath()); line != "" {
-			doing = line
+	w := watchSilence(1500*time.Millisecond, func(words string) { fmt.Fprintf(os.Stderr, "[%s]\n", words) })
+	answer, err := complete(ctx, socketPath(), r, func(text string) {
+		w.came(show != nil)
+		if show != nil {
+			show(text)
 		}
-		fmt.Fprintf(os.Stderr, "[%s]\n", doing)
 	})
-	answer, err := ask(func(string) { wait.Stop() })
-	wait.Stop()
+	w.stop()
 	if errors.Is(err, context.Canceled) {
 		fmt.Println()
 		os.Exit(1)
 	}
 	check(err)
 	return answer
+}
+
+// silence says what is waited for whenever nothing was shown for some time.
+type silence struct {
+	mu     sync.Mutex
+	after  time.Duration
+	say    func(string)
+	timer  *time.Timer
+	pieces int // that came
+	told   int // of these, when it spoke last
+}
+
+func watchSilence(after time.Duration, say func(string)) *silence {
+	w := &silence{after: after, say: say}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(after, w.speak)
+	return w
+}
+
+func (w *silence) came(shown bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pieces++; shown && w.timer != nil {
+		w.told = w.pieces
+		w.timer.Reset(w.after)
+	}
+}
+
+func (w *silence) speak() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer == nil {
+		return
+	}
+	words := "kvq serve has not answered yet"
+	if _, compiling, found := strings.Cut(lastLine(logPath()), "compiling "); found {
+		words = "kvq serve is compiling " + compiling
+	}
+	if w.pieces > w.told {
+		words = "the text is coming"
+	}
+	w.told = w.pieces
+	w.say(words)
+	w.timer.Reset(w.after)
+}
+
+func (w *silence) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	w.timer = nil
 }
 
 // check ends the cell with the error in one line, if there is one.

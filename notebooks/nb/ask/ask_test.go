@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -76,6 +77,58 @@ func TestMarginOfTheSecond(t *testing.T) {
 	if m := (Token{" b", -1.25, map[string]float64{" a": -0.5, " c": -3}}).Margin(); m != -0.75 {
 		t.Errorf("margin %g, wanted -0.75", m)
 	}
+}
+
+func TestSharedAndMedian(t *testing.T) {
+	token := func(text string, log float64) Token {
+		return Token{text, log, map[string]float64{text: log, "other": -2}}
+	}
+	a := []Token{token("x", -0.5), token("y", -1), token("z", 0)}
+	b := []Token{token("x", -1.9), token("q", -1)}
+	if n := Shared(a, b); n != 1 {
+		t.Errorf("%d shared, wanted 1", n)
+	}
+	if n := Shared(a, a[:2]); n != 2 {
+		t.Errorf("%d shared with a beginning, wanted 2", n)
+	}
+	if m := MedianMargin(a); m != 1.5 {
+		t.Errorf("median margin %g, wanted 1.5", m)
+	}
+	if m := MedianMargin(nil); m != 0 {
+		t.Errorf("of nothing %g", m)
+	}
+}
+
+// What is shown keeps it silent, what is not shown does not, and a pause is told with what the
+// process does.
+func TestSilence(t *testing.T) {
+	t.Setenv("GONB_TMP_DIR", t.TempDir())
+	if err := os.WriteFile(logPath(), []byte("kvq: serving m\nkvq: 15:18:19 compiling for new tokens\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		w := watchSilence(time.Second, func(words string) { said = append(said, words) })
+		for range 5 { // shown
+			time.Sleep(900 * time.Millisecond)
+			w.came(true)
+		}
+		if synctest.Wait(); len(said) != 0 {
+			t.Errorf("while a text is shown: %q", said)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		w.came(false) // not shown
+		time.Sleep(time.Second)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if want := []string{"kvq serve is compiling for new tokens", "the text is coming", "kvq serve is compiling for new tokens"}; !slices.Equal(said, want) {
+			t.Errorf("said %q, wanted %q", said, want)
+		}
+	})
 }
 
 // What went wrong is one line that says what to do.

@@ -91,9 +91,11 @@ func watch(log string, patience time.Duration, say func(string), ended func() bo
 	begun, said, shown := time.Now(), time.Now(), 0
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		over := ended() // what it wrote before is read below
-		for _, line := range stages(log)[shown:] {
-			say(line)
-			shown, said = shown+1, time.Now()
+		for i, line := range stages(log) {
+			if i >= shown {
+				say(line)
+				shown, said = shown+1, time.Now()
+			}
 		}
 		switch {
 		case serves(log):
