@@ -97,7 +97,7 @@ func (f *chatFlags) run(c *cobra.Command) error {
 	if talk.batch, err = g.NewBatch(1, min(chatRoom, files.Config().MaxPositions)); err != nil {
 		return err
 	}
-	defer cli.Finalize(ctx, talk.batch.Finalize, g.Finalize)
+	defer cli.FinalizeLast(ctx, talk.batch.Finalize, g.Finalize)
 	if f.load != "" {
 		if _, err := talk.batch.Load(f.load); err != nil {
 			return usererr.New("--load-cache: %w", err)

@@ -55,6 +55,7 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	request.only = true
 	g := &generation{request: request, texts: startTexts(request.tok, request.batch, request.generate.StopStrings...), display: newDisplay(out, f.before(request.batch))}
 	if f.json {
 		g.display = quiet{}

@@ -39,13 +39,13 @@ var commands []func() *cobra.Command
 
 func register(newCommand func() *cobra.Command) { commands = append(commands, newCommand) }
 
-func main() { os.Exit(interruptible(os.Args[1:])) }
+func main() { os.Exit(interruptible(cli.EndsProcess(context.Background()), os.Args[1:])) }
 
 // interruptible runs the command until it ends or the user has had enough of it.
-func interruptible(args []string) int {
+func interruptible(ctx context.Context, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	outcome := &cli.Outcome{}
 	done := make(chan int, 1)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
@@ -21,7 +22,7 @@ const asKVQ = "KVQ_TEST_AS_KVQ"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asKVQ) == "1" {
-		os.Exit(interruptible(os.Args[1:]))
+		os.Exit(interruptible(cli.EndsProcess(context.Background()), os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

@@ -39,6 +39,7 @@ type textRequest struct {
 	cache    kvq.Config
 	generate llama.GenerateConfig
 	batch    *batch
+	only     bool // it is run once: nothing after it needs the memory
 }
 
 // request checks everything that can be checked without the weights.
@@ -77,7 +78,11 @@ func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq
 	if err != nil {
 		return nil, err
 	}
-	defer cli.Finalize(ctx, g.Finalize)
+	if r.only {
+		defer cli.FinalizeLast(ctx, g.Finalize)
+	} else {
+		defer cli.Finalize(ctx, g.Finalize)
+	}
 	var result *llama.Result
 	for block, err := range g.Stream(ctx, r.batch.Batch, r.generate) {
 		result = block.Result

@@ -250,14 +250,10 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 	return files.Load(backend, options)
 }
 
-// Close frees model and device. After an interruption calls may still be under way on them, and the
-// process is about to end: then it does nothing.
+// Close frees model and device at the end of a command: see [FinalizeLast].
 func (l *LoadedModel) Close(ctx context.Context) {
-	if ctx.Err() == nil {
-		if device.Describe(l.backend).GPU() {
-			l.peak = device.MemoryOf(l.backend, 0).Peak
-		}
-		l.Finalize()
-		l.backend.Finalize()
+	if ctx.Err() == nil && device.Describe(l.backend).GPU() {
+		l.peak = device.MemoryOf(l.backend, 0).Peak
 	}
+	FinalizeLast(ctx, l.Finalize, l.backend.Finalize)
 }
