@@ -1,0 +1,135 @@
+package setuptest
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// python runs a line of Python that can import from a folder of the clone.
+func python(t *testing.T, folder, line string) string {
+	t.Helper()
+	c := exec.Command("python3", "-c", "import sys; sys.path.insert(0, sys.argv[1]); "+line, filepath.Join(root(t), folder))
+	c.Env = append(os.Environ(), "KVQ_ROOT="+root(t), "PYTHONDONTWRITEBYTECODE=1")
+	stdout, stderr, status := call(t, c)
+	if status != 0 {
+		t.Fatalf("%s: %s", line, stderr)
+	}
+	return strings.TrimSpace(stdout)
+}
+
+// A text that parts from a lone client's counts as right only where two tokens are nearly as
+// likely.
+func TestVerdictOfTexts(t *testing.T) {
+	for _, c := range []struct{ alone, together, gaps, says string }{
+		{"['a','b']", "['a','b']", "[1, 1]", "None"},
+		{"['a','b','c']", "['a','x','y']", "[1, 5e-5, 1]", "None"},
+		{"['a','b','c']", "['a','x','y']", "[1e-5, 2e-4, 1e-5]", "token 1 is 'x', alone 'b', and the two best are 0.0002 apart"},
+		{"['a','b']", "['a']", "[1, 1]", "1 tokens, alone 2"},
+	} {
+		if got := python(t, "scripts/workshop", "import ask; print(ask.verdict(('', "+c.alone+", "+c.gaps+"), ('', "+c.together+", "+c.gaps+")))"); got != c.says {
+			t.Errorf("%s and %s: %q, want %q", c.alone, c.together, got, c.says)
+		}
+	}
+}
+
+// The steps of a target are those of the images that it builds on, then its own.
+func TestStepsOfADockerfile(t *testing.T) {
+	const file = `FROM debian:12 AS one
+# a comment
+RUN a \
+    && b
+FROM one AS two
+USER x
+CMD ["y"]
+FROM other
+RUN c`
+	path := filepath.Join(t.TempDir(), "Dockerfile")
+	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	steps := func(file, target string) (string, int) {
+		stdout, stderr, status := call(t, exec.Command("python3", filepath.Join(root(t), "scripts", "dockerfile.py"), file, target))
+		return stdout + stderr, status
+	}
+	if got, status := steps(path, "two"); status != 0 || got != "FROM debian:12\nRUN a && b\nUSER x\n" {
+		t.Errorf("%q", got)
+	}
+	if got, status := steps(path, "three"); status != 1 || strings.Count(got, "\n") != 1 || !strings.Contains(got, "wanted one of one, two, other") {
+		t.Errorf("exit status %d, %q", status, got)
+	}
+	// Binder wants a file of its own: the same machine.
+	ours := filepath.Join(root(t), "Dockerfile")
+	machine, _ := steps(ours, "machine")
+	binder, status := steps(filepath.Join(root(t), "binder", "Dockerfile"), "debian:12-slim")
+	machine, _, _ = strings.Cut(machine, "RUN useradd")
+	if status != 0 || !strings.HasPrefix(binder, machine) || !strings.Contains(machine, "RUN apt-get") {
+		t.Errorf("binder's steps %q do not begin with the machine's, %q", binder, machine)
+	}
+	for target, want := range map[string]string{"cpu": "RUN ./scripts/setup\n", "cuda": "RUN ./scripts/setup --cuda\n", "singleuser": "RUN ./scripts/setup --hub\nUSER reader\n"} {
+		if got, status := steps(ours, target); status != 0 || !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %q, want %q at the end", target, got, want)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(root(t), ".devcontainer", "devcontainer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var container struct {
+		Build      struct{ Dockerfile, Context, Target string }
+		RemoteUser string
+	}
+	if err := json.Unmarshal(data, &container); err != nil {
+		t.Fatal(err)
+	}
+	if got, status := steps(filepath.Join(root(t), ".devcontainer", container.Build.Dockerfile), container.Build.Target); status != 0 || !strings.Contains(got, "useradd --create-home "+container.RemoteUser) {
+		t.Errorf("the dev container's target: %q", got)
+	}
+}
+
+// The load test puts the answers of notebooks/solutions into the exercises of the notebook: all of
+// them, and they are no longer the reader's turn.
+func TestAnswersForTheLoadTest(t *testing.T) {
+	text := `
+import pathlib, re, types
+source = open(sys.argv[1] + "/load.py").read()
+source = re.sub(r"^from tornado.*$", "", source, flags=re.M)
+load = types.ModuleType("load"); load.__file__ = sys.argv[1] + "/load.py"
+exec(compile(source, "load.py", "exec"), load.__dict__)
+path = load.ROOT / "notebooks" / "01-kv-cache-quantization.ipynb"
+for solved in (False, True):
+    cells = load.cells_of(path, solved)
+    print(sum("// your turn" in c["source"] for c in cells), sum(c["metadata"].get("expect_output") == "right" for c in cells))
+print(sum(any(l.startswith(load.GENERATES) for l in c["source"].splitlines()) for c in cells) > 0)`
+	got := python(t, "scripts/workshop", "exec("+quoted(text)+")")
+	if got != "4 0\n0 4\nTrue" {
+		t.Errorf("cells that are the reader's turn and cells that have to be right: %q", got)
+	}
+}
+
+func quoted(text string) string {
+	data, _ := json.Marshal(text)
+	return string(data)
+}
+
+// What cannot be packed is said in one line, before anything is made.
+func TestPackArguments(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"--put"}, 2, `wanted --out FILE, came "--put"`},
+		{[]string{"--out"}, 2, "wanted --out FILE"},
+		{[]string{"--out", "/kvq-no-such-folder/x.tar.gz"}, 1, "no file can be written there"},
+		{[]string{"--out", t.TempDir()}, 1, "no file can be written there"},
+	} {
+		stdout, stderr, status := call(t, exec.Command(filepath.Join(root(t), "scripts", "workbook"), append([]string{"pack"}, c.args...)...))
+		if status != c.status || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, c.says) {
+			t.Errorf("%q: exit status %d, %q, %q; want %d and %q", c.args, status, stdout, stderr, c.status, c.says)
+		}
+	}
+}
