@@ -165,11 +165,17 @@ func (n *Notebook) Run(index int) Cell {
 	return n.Ended(index)
 }
 
-// RunAll runs all cells by the menu's command and waits until each has run.
-func (n *Notebook) RunAll(patience time.Duration) []Cell {
+// BeginAll begins to run all cells, by the menu's command.
+func (n *Notebook) BeginAll() {
 	n.t.Helper()
 	n.clearCounts()
 	n.Command("notebook:run-all-cells")
+}
+
+// RunAll runs all cells and waits until each has run.
+func (n *Notebook) RunAll(patience time.Duration) []Cell {
+	n.t.Helper()
+	n.BeginAll()
 	n.AllEnded(patience)
 	return n.Cells()
 }
