@@ -146,6 +146,21 @@ func (l *Lab) Page(file string) string {
 	return u.String()
 }
 
+// path is the file that an address opens, relative to the server's folder; it fails the test for
+// an address that opens none.
+func (l *Lab) path(address string) string {
+	l.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	file, found := strings.CutPrefix(u.Path, "/lab/tree/")
+	if !found {
+		l.t.Fatalf("%s opens no file", address)
+	}
+	return file
+}
+
 func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -37,13 +37,13 @@ func (l *Lab) Open(b *Browser, address string) *Notebook {
 	b.t.Helper()
 	b.Visit(address)
 	b.Wait("JupyterLab", `globalThis.jupyterapp && jupyterapp.restored.then(() => true)`)
-	const current = `[...jupyterapp.shell.widgets("main")].filter(w => w.context && w.content.widgets)`
-	b.Wait("a notebook", current+`.length === 1`)
-	n := &Notebook{Browser: b, panel: current + "[0]"}
+	n := &Notebook{Browser: b, Path: l.path(address)}
+	// JupyterLab may open others too, from its last time.
+	n.panel = fmt.Sprintf(`[...jupyterapp.shell.widgets("main")].find(w => w.content?.widgets && w.context?.path === %q)`, n.Path)
+	b.Wait("the notebook "+n.Path, n.panel)
 	b.Wait("its cells", n.panel+`.context.isReady && `+n.panel+`.content.widgets.length > 0`)
 	// Its status is unknown until it says something, which may be at the first cell only.
 	b.Wait("its kernel", n.panel+`.sessionContext.isReady && `+n.panel+`.sessionContext.session?.kernel?.connectionStatus === "connected"`)
-	n.Path = Value[string](b, n.panel+`.context.path`)
 	return n
 }
 
