@@ -169,7 +169,7 @@ func TestGenerationInterrupted(t *testing.T) {
 	n.ShiftEnter(generate)
 	n.Wait("new text", n.panel+fmt.Sprintf(`.content.widgets[%d].model.outputs.toJSON().some(o => /<b>[^<]*\w+ \w+ \w+/.test([o.data?.["text/html"]].flat().join("")))`, generate))
 	n.Interrupt()
-	if c := n.Ended(generate); !c.Failed || !strings.Contains(c.Text, "<b>") {
+	if c := n.Ended(generate); !c.Failed || !strings.Contains(c.Text, "<b>") || !strings.Contains(c.Text, "interrupted: ") {
 		t.Errorf("interrupted: %+v", c)
 	}
 	b.Picture("generation-interrupted")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,10 @@ type Live struct {
 func NewLive(waiting string) *Live {
 	l := &Live{id: "live-" + gonbui.UniqueID(), ended: make(chan struct{})}
 	l.Waiting(waiting)
+	interrupts := make(chan os.Signal, 2) // GoNB passes one on that comes by itself too
+	if gonbui.IsNotebook {
+		signal.Notify(interrupts, os.Interrupt)
+	}
 	go func() {
 		second := time.NewTicker(time.Second)
 		defer second.Stop()
@@ -41,12 +46,33 @@ func NewLive(waiting string) *Live {
 					l.draw()
 				}
 				l.mu.Unlock()
+			case <-interrupts:
+				l.interrupted()
 			case <-l.ended:
+				signal.Stop(interrupts)
 				return
 			}
 		}
 	}()
 	return l
+}
+
+// interrupted says what was waited for, where the line would else stay as if it went on, and ends
+// the program by the signal that came.
+func (l *Live) interrupted() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting != "" {
+		l.waiting = "interrupted: " + l.waiting
+		l.draw()
+		gonbui.Sync()
+	}
+	signal.Reset(os.Interrupt)
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = self.Signal(os.Interrupt)
+	}
+	time.Sleep(time.Second) // the signal comes meanwhile
+	os.Exit(130)
 }
 
 // Waiting says what the cell waits for now.
