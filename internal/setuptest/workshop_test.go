@@ -133,3 +133,40 @@ func TestPackArguments(t *testing.T) {
 		}
 	}
 }
+
+// With one password for all, a name is taken for a participant's only where its account is new or
+// one of the workshop's: nobody becomes root, or another user of the machine.
+func TestWhoMayLogIn(t *testing.T) {
+	text := `
+import os, pathlib, sys, tempfile, types
+folder = tempfile.mkdtemp(); open(folder + "/password", "w").write("secret-enough\n")
+os.environ["KVQ_HUB_STATE"] = folder
+class Any:
+    def __getattr__(self, name): self.__dict__[name] = Any(); return self.__dict__[name]
+spawner = types.ModuleType("jupyterhub.spawner"); spawner.LocalProcessSpawner = object
+sys.modules.update({"jupyterhub": types.ModuleType("jupyterhub"), "jupyterhub.spawner": spawner})
+c = Any()
+path = sys.argv[1] + "/jupyterhub_config.py"
+config = {"get_config": lambda: c, "__file__": path, "__name__": "config"}
+exec(compile(open(path).read(), path, "exec"), config)
+made = []
+users = {"root": (0, 0), "daemon": (1, 1), "colleague": (1001, 1001), "ada": (1002, 700), "trap": (5, 700)}
+def getpwnam(name):
+    uid, gid = users[name]
+    return types.SimpleNamespace(pw_uid=uid, pw_gid=gid)
+config["pwd"] = types.SimpleNamespace(getpwnam=getpwnam)
+config["grp"] = types.SimpleNamespace(getgrnam=lambda name: types.SimpleNamespace(gr_gid=700))
+config["subprocess"] = types.SimpleNamespace(run=lambda command, check: made.append(command[-1]))
+for name in ("root", "daemon", "colleague", "trap", "ada", "new-one", "-x", "a b", "Ada", "x" * 40):
+    try:
+        config["account"](types.SimpleNamespace(user=types.SimpleNamespace(name=name)))
+        print(name[:9], "in")
+    except (PermissionError, ValueError) as error:
+        print(name[:9], "out")
+print(*made, c.SharedPasswordAuthenticator.user_password, c.Spawner.pre_spawn_hook.__name__)`
+	got := python(t, "scripts/workshop", "exec("+quoted(text)+")")
+	want := "root out\ndaemon out\ncolleague out\ntrap out\nada in\nnew-one in\n-x out\na b out\nAda out\nxxxxxxxxx out\nnew-one secret-enough account"
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
