@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // Bytes that things take.
@@ -40,11 +41,32 @@ func (m *Machine) disk(context.Context) Finding {
 		return noClone("folder to write to")
 	}
 	enough, why := int64(enoughDisk), "compiled graphs and notebooks want"
+	if dir := m.ownFolder(); dir != "" {
+		return folder(dir, enough, why, "make room there", "set XDG_DATA_HOME to a folder that you can write to")
+	}
 	if _, err := os.Stat(filepath.Join(m.Clone, asset.SetupDir, "stamps", "go")); err != nil {
 		enough, why = setupTakes, "set-up wants"
 	}
 	return folder(filepath.Join(m.Clone, asset.SetupDir), enough, why,
 		"make room, or clone to another disk", "clone to a folder that you can write to")
+}
+
+// ownFolder is where a user keeps what is theirs beside a clone of somebody else that is set up for
+// everybody, as scripts/env.sh has it; "" for other clones.
+func (m *Machine) ownFolder() string {
+	setup := filepath.Join(m.Clone, asset.SetupDir)
+	if _, err := os.Stat(filepath.Join(setup, "stamps", "shared")); err != nil || trust.Writable(setup) {
+		return ""
+	}
+	data := os.Getenv("XDG_DATA_HOME")
+	if data == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		data = filepath.Join(home, ".local", "share")
+	}
+	return filepath.Join(data, "kvqbook")
 }
 
 // temporary is where Go builds the program of a cell.
