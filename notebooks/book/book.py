@@ -62,10 +62,21 @@ class Page:
         self.title = heading.get_text(" ", strip=True) if heading else source
 
 
+CODE = []  # coloured code, which is most of a page and stays as it is: parsed pages hold its number in place of it
+
+
 def soup_of(text):
     import bs4
 
-    return bs4.BeautifulSoup(text, "html.parser")
+    def set_aside(match):
+        CODE.append(match[0])
+        return f'<pre data-code="{len(CODE) - 1}"></pre>'
+
+    return bs4.BeautifulSoup(re.sub(r'<div class="\s*highlight\b[^"]*">\s*<pre>.*?</pre>\s*</div>', set_aside, text, flags=re.S), "html.parser")
+
+
+def text_of(soup):
+    return re.sub(r'<pre data-code="(\d+)"></pre>', lambda match: CODE[int(match[1])], str(soup))
 
 
 def markdown(text):
@@ -198,9 +209,8 @@ class Book:
             heading["id"] = slug
         self.images(page)
         for pre in soup.find_all("pre"):
-            outside = pre.find_parent("div", class_="highlight")
             box = soup.new_tag("div", attrs={"class": "box text" if pre.find_parent(class_="output") else "box code", "tabindex": "0"})
-            (outside or pre).wrap(box)
+            pre.wrap(box)
         for table in soup.find_all("table"):
             table.wrap(soup.new_tag("div", attrs={"class": "box", "tabindex": "0"}))
 
@@ -267,7 +277,7 @@ class Book:
         if len(parts) > 2 and heading:
             items = "".join(f'<li><a href="#{h["id"]}">{html.escape(h.get_text().strip())}</a></li>' for h in parts)
             heading.insert_after(soup_of(f"<details><summary>On this page</summary><ul>{items}</ul></details>"))
-        self.put(page.name, page.title, str(page.soup), "\n".join(way))
+        self.put(page.name, page.title, text_of(page.soup), "\n".join(way))
 
     def index(self, chapters, sentences):
         items, answers, documents = [], [], []
