@@ -7,6 +7,7 @@ a request failed.
 """
 
 import argparse
+import atexit
 import concurrent.futures
 import http.client
 import json
@@ -49,6 +50,7 @@ def serve(folder, options):
     command = [os.environ["KVQ_ROOT"] + "/bin/kvq", "serve", "--listen", f"127.0.0.1:{PORT}", "--token-file", str(token), *options]
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
+    atexit.register(server.kill)  # does nothing where it has ended
     end = time.monotonic() + 240
     while time.monotonic() < end and server.poll() is None:
         try:
@@ -115,6 +117,7 @@ def main():
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=24)
     args, options = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the server, as Ctrl-C does
     if not 1 <= args.clients <= len(PROMPTS):
         parser.error(f"wanted 1 to {len(PROMPTS)} clients, came {args.clients}")
     prompts = PROMPTS[: args.clients]
