@@ -191,9 +191,10 @@ async def watch(users, stop):
 
 
 def figures(label, values, unit):
-    values = [v for v in values if v]
-    if values:
-        print(f"{label}: median {statistics.median(values):.1f} {unit}, worst {max(values):.1f} {unit}")
+    known = [v for v in values if v]
+    if known:
+        of = "" if len(known) == len(values) else f" ({len(known)} of {len(values)} users)"
+        print(f"{label}: median {statistics.median(known):.1f} {unit}, worst {max(known):.1f} {unit}{of}", flush=True)
 
 
 async def play(args, users, password):
@@ -219,6 +220,9 @@ async def play(args, users, password):
     for user, result in zip(users, await asyncio.gather(*(asyncio.wait_for(r, args.seconds) for r in runs), return_exceptions=True)):
         if isinstance(result, BaseException):
             user.failed.append(f"after cell {user.done}: {type(result).__name__} {result}")
+    for user in users:
+        if user.first is None:
+            user.failed.append("no new token was seen in a generating cell")
     stop.set()
     await watching
     figures("to the first new token", [u.first for u in users], "s")
