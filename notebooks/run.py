@@ -236,7 +236,10 @@ def tidy(nb):
         if cell.cell_type == "code":
             # A line of progress that was taken away leaves an output with nothing in it.
             kept = [out for out in cell.outputs if out.get("data") != {"text/html": ""}]
-            cell.outputs = [type(out)(clean(dict(out))) for out in kept]
+            for out in kept:
+                if out["output_type"] == "stream":
+                    out["text"] = WAITING.sub("", joined(out["text"]))
+            cell.outputs = [type(out)(clean(dict(out))) for out in kept if out.get("text") != ""]
 
 
 def write(nb, path):
@@ -246,6 +249,10 @@ def write(nb, path):
     part = path.with_suffix(".part")
     nbformat.write(nb, part)
     os.replace(part, path)
+
+
+# Lines that nb/ask prints so that a wait is not silent.
+WAITING = re.compile(r"^(?:… \d+ s|\[(?:kvq serve is |the text is coming).*\])\n", re.M)
 
 
 # What must not be in a committed notebook, in sources and outputs alike or in outputs alone.

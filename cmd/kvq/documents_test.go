@@ -66,6 +66,7 @@ var ways = map[string]way{
 	"kvq serve":   {test: "TestServe"},
 	"kvq serve --listen 127.0.0.1:8080 --token-file token --rows 8": {test: "TestServe", not: "as it stands it serves until it is ended"},
 	"kvq serve --preset balanced --rows 8 --context 8192":           {test: "TestServe", not: "as it stands it serves until it is ended"},
+	"kvq serve --preset full,tutorial,balanced --idle 10m":          {test: "TestServe", not: "as it stands it serves until it is ended"},
 	"kvq serve --listen 127.0.0.1:8080 --token-file token":          {test: "TestServe", not: "as it stands it serves until it is ended"},
 	"kvq rm":          {test: "TestListAndRemove"},
 	"kvq rm org/name": {test: "TestListAndRemove"},

@@ -18,6 +18,19 @@ type Dot struct {
 	Bits, KL float64 // bits a value; nats, above 0
 }
 
+// passesBelow tells whether a line goes through the place of a name below and right of a dot.
+func passesBelow(s Series, dot plotter.XY) bool {
+	x := dot.X + 0.25
+	for i := 1; i < len(s.X); i++ {
+		if s.X[i-1] <= x && x <= s.X[i] {
+			part := (x - s.X[i-1]) / (s.X[i] - s.X[i-1])
+			drop := math.Log10(dot.Y) - (1-part)*math.Log10(s.Y[i-1]) - part*math.Log10(s.Y[i])
+			return 0 < drop && drop < 0.5
+		}
+	}
+	return false
+}
+
 // Frontier plots caches: bits on the one axis, divergence on the other, which grows by factors of
 // ten. lines are joined, as for settings that differ in one number alone.
 func Frontier(title string, dots []Dot, lines ...Series) Picture {
@@ -43,12 +56,13 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 	}
 	add("measured before: named caches", named, 4, draw.CircleGlyph{})
 	add("measured before: others", others, 2.5, draw.RingGlyph{})
-	if len(named) > 0 {
-		labels := Must(plotter.NewLabels(plotter.XYLabels{XYs: named, Labels: names}))
+	for i, at := range named {
+		labels := Must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{at}, Labels: names[i : i+1]}))
 		labels.Offset = vg.Point{X: 5, Y: -11}
-		for i := range labels.TextStyle {
-			labels.TextStyle[i].Font.Variant, labels.TextStyle[i].Font.Size = "Sans", 9.5
+		if slices.ContainsFunc(lines, func(s Series) bool { return passesBelow(s, at) }) {
+			labels.Offset.Y = 4
 		}
+		labels.TextStyle[0].Font.Variant, labels.TextStyle[0].Font.Size = "Sans", 9.5
 		p.Add(labels)
 	}
 	low, high := math.Inf(1), math.Inf(-1)
