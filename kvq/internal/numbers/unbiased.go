@@ -1,6 +1,8 @@
 package numbers
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -127,21 +129,25 @@ func (f fitting) with(x []*Node) fitting {
 	return fitting{x[0], x[1], x[2], x[3], x[4], x[5], x[6], f.axis, f.bits}
 }
 
-// inLanes puts groups that run along the last axis side by side: [..., G] to [n, G, lanes]. XLA's
-// CPU compiler vectorizes along the last axis, so it must not be the one that is summed.
+// inLanes puts groups that run along the last axis side by side: [rows, heads, ..., G] to [rows,
+// heads, n, G, lanes]. XLA's CPU compiler vectorizes along the last axis, so it must not be the one
+// that is summed. Rows and heads stay as they are, since devices share the heads.
 func (f fitting) inLanes() fitting {
 	if f.axis != -1 {
 		return f
 	}
 	turn := func(x *Node) *Node {
 		d := x.Shape().Dimensions
-		of := d[len(d)-1]
-		rows := x.Shape().Size() / of
-		lanes := rows
-		if rows%laneCount == 0 {
+		outer, of, groups := d[:min(2, len(d)-1)], d[len(d)-1], 1
+		for _, n := range d[len(outer) : len(d)-1] {
+			groups *= n
+		}
+		lanes := groups
+		if groups%laneCount == 0 {
 			lanes = laneCount
 		}
-		return TransposeAllAxes(Reshape(x, rows/lanes, lanes, of), 0, 2, 1)
+		x = Reshape(x, slices.Concat(outer, []int{groups / lanes, lanes, of})...)
+		return Transpose(x, -1, -2)
 	}
 	turned := f.nodes()
 	for i, x := range turned {
