@@ -30,3 +30,11 @@ func formatOf(dtype dtypes.DType) narrow {
 func QuantizeWeighted(x *Node, axis, bits int, weight *Node) (codes, scale, zero *Node) {
 	return quantizeStored(x, axis, bits, nil, ScaleFloat32, searchRange(weight))
 }
+
+// BestCosts are the errors of groups of x along axis with the candidates that [Unbiased] takes,
+// found in both ways. Where two candidates are as good as each other, rounding chooses.
+func BestCosts(x *Node, axis, bits int, keys bool) (atOnce, inTurn *Node) {
+	f, _ := fittingOf(x, axis, bits, IsFinite(x))
+	c := cutsOf(bits)
+	return f.cost(c, f.atOnce(c, keys), keys), f.cost(c, f.inTurn(c, keys), keys)
+}

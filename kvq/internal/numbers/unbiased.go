@@ -41,18 +41,7 @@ var Unbiased = &Quantizer{
 func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero *Node) {
 	format = format.Storage(x.DType())
 	x, usable := voters(x, valid)
-	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
-	limits, _ := narrowFormat(dtypes.Float32) // the gain widens a range
-	low, high = gx.ClampScalar(low, -limits.limit, limits.limit), gx.ClampScalar(high, -limits.limit, limits.limit)
-	// In units of the largest magnitude, so that no square or cube leaves float32.
-	unit := gx.MinScalar(positiveOr1(Max(Abs(low), Abs(high))), largestDivisor)
-	low, high = Div(low, unit), Div(high, unit)
-	f := fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis - x.Rank(), bits: bits, low: low, high: high}
-	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
-	f.count = gx.MaxScalar(f.sum(f.vote), 1)
-	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), f.count)), f.vote)
-	f.spread = f.sum(Square(f.centred))
-
+	f, unit := fittingOf(x, axis, bits, usable)
 	cutLow, cutHigh := f.search(keys)
 	steps, step, middle := f.try(f.x, cutLow, cutHigh)
 	half := float64(int(1)<<bits-1) / 2
@@ -84,40 +73,65 @@ func cutsOf(bits int) cuts {
 	return cuts{n: 1}
 }
 
-// search returns the parts of each group's range to cut off at its ends. It tries one candidate
-// after the other, so that what one needs stays in a processor's cache.
+// search returns the parts of each group's range to cut off at its ends.
 func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 	cuts := cutsOf(f.bits)
 	if cuts.n == 1 {
 		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
 	}
-	split := func(index *Node) (cutLow, cutHigh *Node) {
-		n := gx.Fill(index.Graph(), index.Shape(), cuts.n)
-		part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), cuts.step) }
-		return part(Div(index, n)), part(Rem(index, n))
+	if gx.OnGPU(f.x.Graph()) {
+		return cuts.of(f.atOnce(cuts, keys))
 	}
+	return cuts.of(f.inTurn(cuts, keys))
+}
+
+// of gives the parts of a candidate, int32.
+func (c cuts) of(index *Node) (cutLow, cutHigh *Node) {
+	n := gx.Fill(index.Graph(), index.Shape(), c.n)
+	part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), c.step) }
+	return part(Div(index, n)), part(Rem(index, n))
+}
+
+// atOnce finds each group's best candidate with all of them along a new first axis: the fewest
+// kernels of a GPU.
+func (f fitting) atOnce(cuts cuts, keys bool) (best *Node) {
+	all := f.nodes()
+	for i, x := range all {
+		all[i] = gx.BroadcastToDims(InsertAxes(x, 0), append([]int{cuts.n * cuts.n}, x.Shape().Dimensions...)...)
+	}
+	each := f.with(all)
+	return leastIndex(each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), keys))
+}
+
+// inTurn tries one candidate after the other, so that what one needs stays in a processor's cache.
+func (f fitting) inTurn(cuts cuts, keys bool) (best *Node) {
 	shape := f.low.Shape().Dimensions
 	f = f.inLanes()
 	small := f.low.Shape().Dimensions
 	g := f.x.Graph()
-	initial := []*Node{gx.Scalar(g, dtypes.Int32, 0), gx.Zeros(g, shapes.Make(dtypes.Int32, small...)), gx.Inf(g, dtypes.Float32)}
-	initial[2] = gx.BroadcastToDims(initial[2], small...)
-	out := gx.LoopOver(f.nodes(), initial,
+	first := []*Node{gx.Scalar(g, dtypes.Int32, 0), gx.Zeros(g, shapes.Make(dtypes.Int32, small...)),
+		gx.BroadcastToDims(gx.Inf(g, dtypes.Float32), small...)}
+	out := gx.LoopOver(f.nodes(), first,
 		func(st []*Node) *Node { return gx.LessThanScalar(st[0], cuts.n*cuts.n) },
 		func(captured, st []*Node) []*Node {
-			each, index := f.with(captured), gx.BroadcastToDims(st[0], small...)
-			cutLow, cutHigh := split(index)
-			steps, step, middle := each.try(each.x, cutLow, cutHigh)
-			wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), each.x), each.vote))
-			cost := Square(wrong)
-			if keys {
-				cost = Mul(cost, wrong)
-			}
-			cost = each.sum(cost)
+			index := gx.BroadcastToDims(st[0], small...)
+			cost := f.with(captured).cost(cuts, index, keys)
 			better := LessThan(cost, st[2])
 			return []*Node{gx.AddScalar(st[0], 1), Where(better, index, st[1]), Where(better, cost, st[2])}
 		})
-	return split(Reshape(out[1], shape...))
+	return Reshape(out[1], shape...)
+}
+
+// cost is the error of each group with a candidate.
+func (f fitting) cost(cuts cuts, index *Node, keys bool) *Node {
+	cutLow, cutHigh := cuts.of(index)
+	steps, step, middle := f.try(f.x, cutLow, cutHigh)
+	wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), f.x), f.vote))
+	cost := Square(wrong)
+	if keys {
+		cost = Mul(cost, wrong)
+	}
+	return f.sum(cost)
 }
 
 // nodes are the arrays of f, and with is f with others in their places.
@@ -170,6 +184,22 @@ type fitting struct {
 	count, spread    *Node // votes; Σ centred²
 	low, high        *Node
 	axis, bits       int
+}
+
+// fittingOf makes it for groups of float32 x along axis, in units of their largest magnitude: then
+// no square or cube leaves float32.
+func fittingOf(x *Node, axis, bits int, usable *Node) (f fitting, unit *Node) {
+	low, high := groupRange(x, axis, bits, usable, dtypes.Float32)
+	limits, _ := narrowFormat(dtypes.Float32) // the gain widens a range
+	low, high = gx.ClampScalar(low, -limits.limit, limits.limit), gx.ClampScalar(high, -limits.limit, limits.limit)
+	unit = gx.MinScalar(positiveOr1(Max(Abs(low), Abs(high))), largestDivisor)
+	low, high = Div(low, unit), Div(high, unit)
+	f = fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis - x.Rank(), bits: bits, low: low, high: high}
+	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
+	f.count = gx.MaxScalar(f.sum(f.vote), 1)
+	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), f.count)), f.vote)
+	f.spread = f.sum(Square(f.centred))
+	return f, unit
 }
 
 func (f fitting) sum(x *Node) *Node { return gx.SumHalvesAndKeep(x, f.axis) }

@@ -98,3 +98,29 @@ func TestUnbiasedNeverNaN(t *testing.T) {
 		}
 	}
 }
+
+// A GPU tries all candidates at once, a CPU one after the other. Both find the best ones, along any
+// axis.
+func TestBestCostsBothWays(t *testing.T) {
+	x := groupsForTest(32)
+	for _, bits := range []int{2, 3, 4} {
+		got := evaluate(t, func(xs []*Node) (out []*Node) {
+			for _, shape := range [][]int{{len(x), 32}, {1, 1, len(x), 1, 32}, {1, len(x), 32}} {
+				last := len(shape) - 1
+				atOnce, inTurn := numbers.BestCosts(Reshape(xs[0], shape...), last, bits, bits == 3)
+				turnedAtOnce, turnedInTurn := numbers.BestCosts(Transpose(Reshape(xs[0], shape...), -1, -2), last-1, bits, bits == 3)
+				for _, cost := range []*Node{atOnce, inTurn, turnedAtOnce, turnedInTurn} {
+					out = append(out, Reshape(cost, len(x)))
+				}
+			}
+			return out
+		}, x)
+		for way, costs := range got {
+			for i, cost := range costs {
+				if want := got[0][i]; math.Abs(float64(cost-want)) > 1e-4*float64(want)+1e-12 {
+					t.Errorf("%d bits, way %d, group %d: cost %v, want %v", bits, way, i, cost, want)
+				}
+			}
+		}
+	}
+}
