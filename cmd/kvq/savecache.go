@@ -108,7 +108,7 @@ func (k *keptFlags) run(ctx context.Context, r *textRequest, f *textFlags, model
 	if err != nil {
 		return nil, err
 	}
-	defer cli.Finalize(ctx, b.Finalize, g.Finalize)
+	defer cli.FinalizeLast(ctx, b.Finalize, g.Finalize)
 	if k.load != "" {
 		if _, err := b.Load(k.load); err != nil {
 			return nil, usererr.New("--load-cache: %w", err)

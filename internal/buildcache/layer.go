@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // layer is a folder in the layout of Go's build cache: 256 folders by the first byte of an id; an
@@ -72,36 +74,19 @@ func (l layer) put(action, output, body []byte) (string, error) {
 		return "", fmt.Errorf("the body is not the output %x", output)
 	}
 	path := l.path(output, "d")
-	if err := write(path, body); err != nil {
+	if err := l.write(path, body); err != nil {
 		return "", err
 	}
 	text := fmt.Sprintf(anEntry, action, output, len(body), time.Now().UnixNano())
-	return path, write(l.path(action, "a"), []byte(text))
+	return path, l.write(l.path(action, "a"), []byte(text))
 }
 
-// write writes a file at once.
-func write(path string, content []byte) error {
+// write writes a file of the layer at once.
+func (l layer) write(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return filesys.Write(path, content)
 }
 
 // trim removes, once a day, what was not used for long.
@@ -113,8 +98,8 @@ func (l layer) trim(now time.Time) {
 	if os.WriteFile(mark, nil, 0o644) != nil || os.Chtimes(mark, now, now) != nil {
 		return
 	}
-	files, _ := filepath.Glob(filepath.Join(l.dir, "[0-9a-f][0-9a-f]", "*"))
-	for _, path := range files {
+	paths, _ := filepath.Glob(filepath.Join(l.dir, "[0-9a-f][0-9a-f]", "*"))
+	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > keptFor {
 			os.Remove(path)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
@@ -59,7 +60,7 @@ func open(dir, plugin string) (folders, error) {
 	own := store{dir: dir, limit: limit, owners: trusted}
 	info, err := os.Stat(dir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && trust.Writable(nearest(dir)):
+	case errors.Is(err, fs.ErrNotExist) && trust.Writable(filesys.Nearest(dir)):
 		return folders{[]store{own}, own}, nil
 	case errors.Is(err, fs.ErrNotExist): // of a clone that somebody else has
 	case err != nil:
@@ -94,15 +95,4 @@ func (f folders) lookup(name string) ([]byte, bool) {
 		}
 	}
 	return nil, false
-}
-
-// nearest is the nearest folder above dir that is there.
-func nearest(dir string) string {
-	for {
-		above := filepath.Dir(dir)
-		if _, err := os.Stat(above); above == dir || !errors.Is(err, fs.ErrNotExist) {
-			return above
-		}
-		dir = above
-	}
 }

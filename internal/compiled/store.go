@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
@@ -77,23 +78,9 @@ func (s store) write(name string, content []byte) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, name+".*.tmp")
-	if err != nil {
-		return err
-	}
 	sum := digest(name, content)
-	_, err = f.Write(append(sum[:], content...))
-	if err == nil {
-		err = f.Chmod(0o644) // others may read: those who share a clone
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.dir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	// others may read: those who share a clone
+	if err := filesys.Write(filepath.Join(s.dir, name), append(sum[:], content...)); err != nil {
 		return err
 	}
 	return s.prune()

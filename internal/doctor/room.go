@@ -3,13 +3,13 @@ package doctor
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
@@ -84,7 +84,7 @@ func folder(dir string, enough int64, why, full, closed string) Finding {
 		}
 		return ill(closed, "%s cannot be written to: %v", dir, err)
 	}
-	free, known := freeBytes(nearest(dir))
+	free, known := freeBytes(filesys.Nearest(dir))
 	switch {
 	case !known:
 		return well("%s can be written to", dir)
@@ -94,19 +94,9 @@ func folder(dir string, enough int64, why, full, closed string) Finding {
 	return well("%s, %s free", dir, humanize.IBytes(uint64(free)))
 }
 
-// nearest is a folder, or the nearest one above it that is there.
-func nearest(dir string) string {
-	for {
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
 // writable writes a page into a folder, or into the nearest one above it, and takes it away again.
 func writable(dir string) error {
-	f, err := os.CreateTemp(nearest(dir), ".kvq-doctor-*")
+	f, err := os.CreateTemp(filesys.Nearest(dir), ".kvq-doctor-*")
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // Document is where the figures of full runs go, relative to the clone.
@@ -32,7 +34,7 @@ func (r *Runner) report(p Part, s state) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return WriteFile(path, []byte(changed))
+	return filesys.Write(path, []byte(changed))
 }
 
 // Figures are the cells of a row that a run fills.

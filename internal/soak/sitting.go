@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // Sitting is one run of a part, from a start or a resumption to its end or a stop. Its methods are
@@ -107,7 +109,7 @@ func (s *Sitting) Fail(input []byte, format string, args ...any) {
 	defer s.mu.Unlock()
 	if input != nil {
 		path := filepath.Join(s.failures, fmt.Sprintf("%s-%03d", s.name, len(s.state.Failures)+1))
-		if err := errors.Join(os.MkdirAll(s.failures, 0o755), WriteFile(path, input)); err != nil {
+		if err := errors.Join(os.MkdirAll(s.failures, 0o755), filesys.Write(path, input)); err != nil {
 			line += fmt.Sprintf(" (the input could not be kept: %v)", err)
 		} else {
 			line += " (input: " + path + ")"

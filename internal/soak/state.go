@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // state is what a part has done, over all of its sittings. It is kept as JSON.
@@ -73,19 +74,5 @@ func (s *state) write(path string) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(path, append(data, '\n'))
-}
-
-// WriteFile writes a file of mode 0644 by way of a temporary name beside it.
-func WriteFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // not there any more, if all went well
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return filesys.Write(path, append(data, '\n'))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/soak"
 )
 
@@ -30,7 +31,7 @@ func TestDocument(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := soak.WriteFile(path, []byte(text)); err != nil {
+		if err := filesys.Write(path, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		data = []byte(text)

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/kvqbook/kvqbook/internal/bench"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/soak"
 	"github.com/kvqbook/kvqbook/llama"
 )
@@ -92,7 +93,7 @@ func runMemory(ctx context.Context, s *soak.Sitting) error {
 		if err != nil {
 			return err
 		}
-		if err := soak.WriteFile(path, data); err != nil {
+		if err := filesys.Write(path, data); err != nil {
 			return err
 		}
 	}
@@ -106,7 +107,7 @@ func runMemory(ctx context.Context, s *soak.Sitting) error {
 	if err != nil {
 		return err
 	}
-	return soak.WriteFile(filepath.Join(s.Root, memoryPicture), picture)
+	return filesys.Write(filepath.Join(s.Root, memoryPicture), picture)
 }
 
 func finished(done []memoryRun, name string) bool {
