@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package main
 
@@ -19,7 +19,7 @@ const hosts = "KVQ_TEST_KERNELHOST"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(hosts) != "" {
-		look, grace = 50*time.Millisecond, 300*time.Millisecond
+		look, grace, rest = 50*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
 		main()
 		return
 	}
@@ -65,7 +65,11 @@ func TestPassesThrough(t *testing.T) {
 // A kernel ends within seconds of its server's death, also one that does not listen to SIGTERM and
 // has started programs of its own.
 func TestEndsWithItsParent(t *testing.T) {
-	for _, kernel := range []string{`sleep 60 & echo $! >cell; exec sleep 60`, `trap "" TERM; sh -c 'echo $$ >cell; exec sleep 60'`} {
+	for _, kernel := range []string{
+		`sleep 60 & echo $! >cell; exec sleep 60`,
+		`trap "" TERM; sh -c 'echo $$ >cell; exec sleep 60'`,
+		`setsid sh -c 'echo $$ >cell; exec sleep 60' & exec sleep 60`,
+	} {
 		dir := t.TempDir()
 		self, err := os.Executable()
 		if err != nil {
@@ -97,6 +101,65 @@ func TestEndsWithItsParent(t *testing.T) {
 			t.Errorf("%s: a cell's program outlived the server", kernel)
 		}
 		_ = syscall.Kill(pids[1], syscall.SIGKILL)
+	}
+}
+
+// Whatever ends a kernel, what it has started ends too, in whatever session and group that is, also
+// where it does not listen to SIGTERM or has lost its parent. Meanwhile it is left alone.
+func TestNothingOutlivesAKernel(t *testing.T) {
+	// As GoNB starts gopls; what a program of the kernel left; one that ends when it is told.
+	const kernel = `echo $$ >kernel
+setsid sh -c 'trap "" TERM; echo $$ >gopls; while :; do sleep 0.1; done' &
+sh -c 'setsid sh -c "echo \$\$ >left; exec sleep 60" &'
+setsid sh -c 'trap "echo told >told; exit" TERM; echo $$ >polite; while :; do sleep 0.02; done' &
+while [ ! -e end ]; do sleep 0.02; done; exit 7`
+	for name, end := range map[string]func(c *exec.Cmd, kernel int){
+		"it ends by itself":       func(c *exec.Cmd, _ int) { os.WriteFile(filepath.Join(c.Dir, "end"), nil, 0o600) },
+		"it is killed":            func(_ *exec.Cmd, kernel int) { syscall.Kill(kernel, syscall.SIGKILL) },
+		"its group is killed":     func(c *exec.Cmd, _ int) { syscall.Kill(-c.Process.Pid, syscall.SIGKILL) },
+		"its host is killed":      func(c *exec.Cmd, _ int) { c.Process.Kill() },
+		"its host is told to end": func(c *exec.Cmd, _ int) { c.Process.Signal(syscall.SIGTERM) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := command(t, "sh", "-c", kernel)
+			c.Dir, c.SysProcAttr = t.TempDir(), &syscall.SysProcAttr{Setsid: true}
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			pids := map[string]int{}
+			for _, name := range []string{"kernel", "gopls", "left", "polite"} {
+				pids[name] = waitForPid(t, filepath.Join(c.Dir, name))
+			}
+			if group, err := syscall.Getpgid(pids["kernel"]); err != nil || group != c.Process.Pid {
+				t.Errorf("the kernel is in group %d, want the host's, %d (%v)", group, c.Process.Pid, err)
+			}
+			time.Sleep(300 * time.Millisecond)
+			for name, pid := range pids {
+				if !alive(pid) {
+					t.Errorf("%s ended while the kernel lived", name)
+				}
+			}
+			end(c, pids["kernel"])
+			_ = c.Wait()
+			if want := map[string]int{"it ends by itself": 7, "it is killed": 128 + 9, "its host is told to end": 128 + 15}[name]; want != 0 && c.ProcessState.ExitCode() != want {
+				t.Errorf("exit status %d, want %d", c.ProcessState.ExitCode(), want)
+			}
+			for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && len(pids) > 0; time.Sleep(20 * time.Millisecond) {
+				for name, pid := range pids {
+					if !alive(pid) {
+						delete(pids, name)
+					}
+				}
+			}
+			for name, pid := range pids {
+				t.Errorf("%s outlived the kernel", name)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			if _, err := os.Stat(filepath.Join(c.Dir, "told")); err != nil {
+				t.Errorf("nobody told a program to end before it was killed: %v", err)
+			}
+		})
 	}
 }
 
