@@ -32,14 +32,19 @@ const largestFloat8 = 448
 // that are not valid or NaN are 0, infinities ±448 scales.
 func quantizeFloat8(x *Node, axis int, valid *Node, format ScaleFormat) (codes, scale *Node) {
 	units, scale := perHeadUnits(x, axis, valid, format, largestFloat8)
-	// A 256th of an e4m3 number is a float16 with the same mantissa and the exponent in the low
-	// four of its five bits.
-	bits := Bitcast(ConvertDType(gx.MulScalar(roundToFloat8(units), 1.0/256), dtypes.Float16), dtypes.Uint16)
-	bits = BitwiseOr(gx.AndScalar(gx.ShiftRight(bits, 8), 0x80), gx.AndScalar(gx.ShiftRight(bits, 7), 0x7f))
-	return ConvertDType(bits, dtypes.Uint8), scale
+	return float8Codes(units), scale
 }
 
-// float8Numbers gives the numbers that codes of [quantizeFloat8] stand for, without the scale, as
+// float8Codes are the bits of the e4m3 numbers nearest to float32 of at most 448.
+func float8Codes(x *Node) *Node {
+	// A 256th of an e4m3 number is a float16 with the same mantissa and the exponent in the low
+	// four of its five bits.
+	bits := Bitcast(ConvertDType(gx.MulScalar(roundToFloat8(x), 1.0/256), dtypes.Float16), dtypes.Uint16)
+	bits = BitwiseOr(gx.AndScalar(gx.ShiftRight(bits, 8), 0x80), gx.AndScalar(gx.ShiftRight(bits, 7), 0x7f))
+	return ConvertDType(bits, dtypes.Uint8)
+}
+
+// float8Numbers gives the numbers that codes of [float8Codes] stand for, without the scale, as
 // float32.
 func float8Numbers(codes *Node) *Node {
 	bits := ConvertDType(codes, dtypes.Uint16)

@@ -1,0 +1,79 @@
+package numbers
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// Factor is what [Feedback] needs of a metric: of M = L·P·Lᵀ, with a unit lower triangular L and a
+// diagonal P, it is L without its diagonal. M is the metric in units of its mean diagonal, and
+// damping more on the diagonal: the larger it is, the less is fed back.
+//
+//	metric   [B, K, D, D] float32, symmetric and not negative
+//	damping  [B, 1, 1, 1] float32, above 0
+//	factor   [B, K, D, D] float32; 0 where a metric is 0 or not finite
+//
+// It is Cholesky's method, column by column (Golub and Van Loan, Matrix Computations, section 4.2).
+func Factor(metric, damping *Node) *Node {
+	g, d := metric.Graph(), metric.Shape().Dimensions
+	square := shapes.Make(dtypes.Int32, d...)
+	onDiagonal := Equal(Iota(g, square, 2), Iota(g, square, 3))
+	mean := gx.MulScalar(gx.ReduceSumAndKeep(Where(onDiagonal, metric, gx.ZerosLike(metric)), 2, 3), 1/float64(d[2]))
+	usable := And(IsFinite(mean), gx.GreaterThanScalar(mean, 0))
+	m := Div(metric, Where(usable, mean, gx.OnesLike(mean)))
+	m = Where(onDiagonal, Add(m, gx.BroadcastToDims(damping, d...)), m)
+	out := gx.Loop([]*Node{gx.Scalar(g, dtypes.Int32, 0), m},
+		func(st []*Node) *Node { return gx.LessThanScalar(st[0], d[2]) },
+		func(st []*Node) []*Node {
+			at, m := st[0], st[1]
+			zero := gx.Scalar(at.Graph(), dtypes.Int32, 0)
+			column := gx.DynamicSlice(m, []*Node{zero, zero, zero, at}, []int{d[0], d[1], d[2], 1})
+			row := gx.DynamicSlice(m, []*Node{zero, zero, at, zero}, []int{d[0], d[1], 1, d[3]})
+			pivot := gx.DynamicSlice(m, []*Node{zero, zero, at, at}, []int{d[0], d[1], 1, 1})
+			below := GreaterThan(Iota(at.Graph(), shapes.Make(dtypes.Int32, d[0], d[1], d[2], 1), 2), gx.BroadcastToDims(at, d[0], d[1], d[2], 1))
+			column = Where(below, Div(column, gx.MaxScalar(pivot, tiny)), gx.ZerosLike(column))
+			// What is left of the rows and columns behind this one; before it, columns of L stay.
+			behind := GreaterThan(Iota(at.Graph(), shapes.Make(dtypes.Int32, d[0], d[1], 1, d[3]), 3), gx.BroadcastToDims(at, d[0], d[1], 1, d[3]))
+			row = Where(behind, row, gx.ZerosLike(row))
+			m = Sub(m, Mul(gx.BroadcastToDims(column, d...), gx.BroadcastToDims(row, d...)))
+			return []*Node{gx.AddScalar(at, 1), DynamicUpdateSlice(m, column, []*Node{zero, zero, zero, at})}
+		})
+	factor := out[1]
+	good := And(GreaterThan(Iota(g, square, 2), Iota(g, square, 3)), And(IsFinite(factor), gx.BroadcastToDims(usable, d...)))
+	return Where(good, factor, gx.ZerosLike(factor))
+}
+
+// PackFactor stores a factor [B, K, D, D] of [Factor] in a byte an element, float8 e4m3, and
+// without what is 0 in every one: uint8 [B, K, (D+1)/2, D]. Line r holds row D-1-r from the left
+// and row r from the right.
+func PackFactor(factor *Node) *Node {
+	d := factor.Shape().Dimensions
+	half := (d[2] + 1) / 2
+	long := Reverse(Slice(factor, AxisRange(), AxisRange(), AxisRange(d[2]-half)), 2)
+	short := Reverse(Slice(factor, AxisRange(), AxisRange(), AxisRange(0, half)), 3)
+	return float8Codes(gx.ClampScalar(Add(long, shortLines(short)), -largestFloat8, largestFloat8))
+}
+
+// UnpackFactor is the way back, to float32 [B, K, D, D].
+func UnpackFactor(packed *Node) *Node {
+	d := packed.Shape().Dimensions
+	x := float8Numbers(packed)
+	rows := Concatenate([]*Node{
+		Slice(Reverse(x, 3), AxisRange(), AxisRange(), AxisRange(0, d[3]/2)),
+		Reverse(x, 2),
+	}, 2)
+	square := shapes.Make(dtypes.Int32, rows.Shape().Dimensions...)
+	return Where(GreaterThan(Iota(x.Graph(), square, 2), Iota(x.Graph(), square, 3)), rows, gx.ZerosLike(rows))
+}
+
+// shortLines leaves the line out that a row of an odd number shares with itself.
+func shortLines(x *Node) *Node {
+	d := x.Shape().Dimensions
+	if d[3]%2 == 0 {
+		return x
+	}
+	line := Iota(x.Graph(), shapes.Make(dtypes.Int32, d...), 2)
+	return Where(gx.LessThanScalar(line, d[3]/2), x, gx.ZerosLike(x))
+}
