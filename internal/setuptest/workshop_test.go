@@ -94,16 +94,12 @@ RUN c`
 // them, and they are no longer the reader's turn.
 func TestAnswersForTheLoadTest(t *testing.T) {
 	text := `
-import pathlib, re, types
-source = open(sys.argv[1] + "/load.py").read()
-source = re.sub(r"^from tornado.*$", "", source, flags=re.M)
-load = types.ModuleType("load"); load.__file__ = sys.argv[1] + "/load.py"
-exec(compile(source, "load.py", "exec"), load.__dict__)
+import exercises as load
 path = load.ROOT / "notebooks" / "01-kv-cache-quantization.ipynb"
 for solved in (False, True):
     cells = load.cells_of(path, solved)
     print(sum("// your turn" in c["source"] for c in cells), sum(c["metadata"].get("expect_output") == "right" for c in cells))
-print(sum(any(l.startswith(load.GENERATES) for l in c["source"].splitlines()) for c in cells) > 0)`
+print(sum(load.generates(c) for c in cells) > 0)`
 	got := python(t, "scripts/workshop", "exec("+quoted(text)+")")
 	if got != "4 0\n0 4\nTrue" {
 		t.Errorf("cells that are the reader's turn and cells that have to be right: %q", got)
@@ -144,7 +140,8 @@ os.environ["KVQ_HUB_STATE"] = folder
 class Any:
     def __getattr__(self, name): self.__dict__[name] = Any(); return self.__dict__[name]
 spawner = types.ModuleType("jupyterhub.spawner"); spawner.LocalProcessSpawner = object
-sys.modules.update({"jupyterhub": types.ModuleType("jupyterhub"), "jupyterhub.spawner": spawner})
+limits = types.ModuleType("limits"); limits.Groups = types.SimpleNamespace(here=lambda name: None)
+sys.modules.update({"jupyterhub": types.ModuleType("jupyterhub"), "jupyterhub.spawner": spawner, "limits": limits})
 c = Any()
 path = sys.argv[1] + "/jupyterhub_config.py"
 config = {"get_config": lambda: c, "__file__": path, "__name__": "config"}
@@ -168,5 +165,57 @@ print(*made, c.SharedPasswordAuthenticator.user_password, c.Spawner.pre_spawn_ho
 	want := "root out\ndaemon out\ncolleague out\ntrap out\nada in\nnew-one in\n-x out\na b out\nAda out\nxxxxxxxxx out\nnew-one secret-enough account"
 	if got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A participant's group says what is allowed in the files that each version of control groups has,
+// in the hub's own place, and in no hierarchy that is not mounted or holds other things.
+func TestControlGroups(t *testing.T) {
+	text := `
+import pathlib, sys, tempfile
+import limits
+for version, mounts, places in (
+    (1, "35 31 0:32 / {0}/memory rw - cgroup cgroup rw,memory\n32 31 0:29 /outer {0}/cpu rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n"
+        "40 31 0:37 / {0}/systemd rw - cgroup cgroup rw,name=systemd\n1 0 0:1 / / rw - ext4 /dev/vda rw\n",
+        "5:memory:/own\n4:cpu,cpuacct:/outer/own\n3:pids:/\n1:name=systemd:/\n0::/\n"),
+    (2, "30 23 0:26 / {0} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n", "0::/own\n"),
+):
+    root = pathlib.Path(tempfile.mkdtemp())
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/mountinfo").write_text(mounts.format(root))
+    (root / "proc/self/cgroup").write_text(places)
+    for folder in ("own", "memory/own/hub/ada", "cpu/own"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if version == 1:
+        (root / "memory/own/hub/ada/memory.memsw.limit_in_bytes").touch()
+    (root / "own/cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    groups = limits.Groups.here("hub", root / "proc")
+    groups.limit("ada", 4 << 30, 1.5, 4096)
+    groups.enter("ada")
+    print(version, *sorted(groups.controllers))
+    for file in sorted(root.rglob("*")):
+        if file.is_file() and "proc" not in file.relative_to(root).parts and file.name != "cgroup.controllers":
+            print(file.relative_to(root), file.read_text())
+    empty = root / "proc/self/mountinfo"
+    empty.write_text("1 0 0:1 / / rw - ext4 /dev/vda rw\n")
+    print(limits.Groups.here("hub", root / "proc"))`
+	want := `1 cpu memory
+cpu/own/hub/ada/cgroup.procs 0
+cpu/own/hub/ada/cpu.cfs_period_us 100000
+cpu/own/hub/ada/cpu.cfs_quota_us 150000
+memory/own/hub/ada/cgroup.procs 0
+memory/own/hub/ada/memory.limit_in_bytes 4294967296
+memory/own/hub/ada/memory.memsw.limit_in_bytes 4294967296
+None
+2 cpu memory pids
+own/cgroup.subtree_control +memory +cpu +pids
+own/hub/ada/cgroup.procs 0
+own/hub/ada/cpu.max 150000 100000
+own/hub/ada/memory.max 4294967296
+own/hub/ada/pids.max 4096
+own/hub/cgroup.subtree_control +memory +cpu +pids
+None`
+	if got := python(t, "scripts/workshop", "exec("+quoted(text)+")"); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }

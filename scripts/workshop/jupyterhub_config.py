@@ -3,6 +3,8 @@
 Each participant is a user of this machine with a home of their own. The clone is read only for them.
 """
 
+import atexit
+import contextlib
 import grp
 import importlib.util
 import os
@@ -20,6 +22,7 @@ GROUP = "kvq-workshop"
 STATE = pathlib.Path(os.environ["KVQ_HUB_STATE"])
 MEMORY = float(os.environ.get("KVQ_HUB_MEMORY", 4))  # GiB
 CPUS = float(os.environ.get("KVQ_HUB_CPUS", 2))
+TASKS = 4096  # processes and threads of a participant
 IDLE = int(os.environ.get("KVQ_HUB_IDLE", 3600))  # seconds
 
 c.JupyterHub.bind_url = os.environ.get("KVQ_HUB_URL", "http://127.0.0.1:8000")
@@ -80,7 +83,7 @@ c.Spawner.cmd = [str(HERE / "single-user")]
 c.Spawner.start_timeout = 180  # thirty servers at once, on few processors
 c.Spawner.http_timeout = 120
 # A kernel that nobody looks at, and that runs nothing, is ended before the server is.
-c.Spawner.args = [f"--MappingKernelManager.cull_idle_timeout={IDLE // 2}", "--MappingKernelManager.cull_interval=60"]
+c.Spawner.args = [f"--MappingKernelManager.cull_idle_timeout={IDLE // 2}", f"--MappingKernelManager.cull_interval={min(60, max(1, IDLE // 4))}"]
 # Long enough for a server to end its kernels itself.
 c.LocalProcessSpawner.interrupt_timeout = 1
 c.LocalProcessSpawner.term_timeout = 15
@@ -91,13 +94,33 @@ if pathlib.Path("/run/systemd/system").is_dir() and importlib.util.find_spec("sy
     c.SystemdSpawner.mem_limit = f"{MEMORY:g}G"
     c.SystemdSpawner.cpu_limit = CPUS
     c.SystemdSpawner.isolate_tmp = True
+    print(f"hub: systemd holds a participant's processes together to {MEMORY:g} GiB and {CPUS:g} processors", file=sys.stderr)
 else:
-    # Without it a limit is one of each process: a cell that asks for more memory fails alone. Processors are shared by
-    # the system's scheduler, to which each process is one; no limit can be set here.
-    def limits():
-        most = int(MEMORY * 2**30)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    # Without it control groups do, where this process may make them. Else a limit is one of each process: a cell that
+    # asks for more memory fails alone, and processors are shared by the system's scheduler.
+    sys.path.insert(0, str(HERE))
+    import limits
+
+    groups = limits.Groups.here("kvq-hub")
+    together = " and ".join({"memory": f"{MEMORY:g} GiB", "cpu": f"{CPUS:g} processors"}[n] for n in ("memory", "cpu") if groups and n in groups.controllers)
+    if groups:
+        atexit.register(groups.close)
+        print(f"hub: control groups hold a participant's processes together to {together}", file=sys.stderr)
+    else:
+        print(f"hub: no control group can be made here: {MEMORY:g} GiB are the limit of each process, and processors have none", file=sys.stderr)
+
+    def limit(name):
+        """In the participant's first process, still as root."""
         os.nice(5)  # the hub and its proxy answer first
+        # Where the whole machine has no memory left, the system ends a participant's process and not the hub.
+        with contextlib.suppress(OSError):
+            pathlib.Path("/proc/self/oom_score_adj").write_text("500")
+        resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
+        if groups:
+            groups.enter(name)
+        else:
+            most = int(MEMORY * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
     from jupyterhub.spawner import LocalProcessSpawner
 
@@ -105,17 +128,26 @@ else:
         """Local processes with limits, set before the user's own code runs."""
 
         def make_preexec_fn(self, name):
+            if groups:
+                groups.limit(name, int(MEMORY * 2**30), CPUS, TASKS)
             become = super().make_preexec_fn(name)
 
             def preexec():
-                limits()
+                limit(name)
                 become()
 
             return preexec
 
+        async def stop(self, now=False):
+            await super().stop(now)
+            if groups:
+                await groups.end(self.user.name)
+
     c.JupyterHub.spawner_class = Limited
 
 # --- Servers that nobody uses are ended.
+
+c.JupyterHub.last_activity_interval = min(300, max(1, IDLE // 4))
 
 c.JupyterHub.load_roles = [
     {
@@ -125,7 +157,7 @@ c.JupyterHub.load_roles = [
     }
 ]
 c.JupyterHub.services = [
-    {"name": "culler", "command": [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={IDLE}", "--cull-every=120"]}
+    {"name": "culler", "command": [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={IDLE}", f"--cull-every={min(120, max(1, IDLE // 4))}"]}
 ]
 
 # --- scripts/workshop/load asks with a token that it made.
