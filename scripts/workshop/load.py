@@ -218,6 +218,8 @@ def main():
     except Exception as error:
         print(f"failed: {type(error).__name__}: {error}\n" + (state / "log").read_text()[-3000:])
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # asked twice, it still cleans up
         ended(hub)
         for pid in of_session(hub.pid):
             os.kill(pid, signal.SIGKILL)
