@@ -203,6 +203,7 @@ for version, mounts, places in (
 cpu/own/hub/ada/cgroup.procs 0
 cpu/own/hub/ada/cpu.cfs_period_us 100000
 cpu/own/hub/ada/cpu.cfs_quota_us 150000
+cpu/own/hub/cpu.shares 10240
 memory/own/hub/ada/cgroup.procs 0
 memory/own/hub/ada/memory.limit_in_bytes 4294967296
 memory/own/hub/ada/memory.memsw.limit_in_bytes 4294967296
@@ -214,6 +215,7 @@ own/hub/ada/cpu.max 150000 100000
 own/hub/ada/memory.max 4294967296
 own/hub/ada/pids.max 4096
 own/hub/cgroup.subtree_control +memory +cpu +pids
+own/hub/cpu.weight 1000
 None`
 	if got := python(t, "scripts/workshop", "exec("+quoted(text)+")"); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)

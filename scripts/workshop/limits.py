@@ -117,6 +117,10 @@ def prepare(own, version, names, name):
             (own / f"{name}-itself" / "cgroup.procs").write_text("0")
             (own / "cgroup.subtree_control").write_text(on)
         (folder / "cgroup.subtree_control").write_text(on)
+    if "cpu" in names:
+        # Beside others of the machine a group counts as one process, however many are in it: this one holds a room.
+        file, value = {1: ("cpu.shares", "10240"), 2: ("cpu.weight", "1000")}[version]
+        (folder / file).write_text(value)
     return folder
 
 
