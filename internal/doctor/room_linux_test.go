@@ -95,6 +95,66 @@ func TestDisk(t *testing.T) {
 	want(t, "after set-up", m.disk(context.Background()), OK, " free")
 }
 
+// Who cannot write to a clone that is set up for everybody writes to a folder of their own, which is
+// the one that has to have room. Its owner writes to the clone, and other clones have no such folder.
+func TestSomebodyElsesClone(t *testing.T) {
+	m := surroundings(t)
+	ctx := context.Background()
+	setup := filepath.Join(m.Clone, asset.SetupDir)
+	home, data := t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_DATA_HOME", "")
+	if err := os.Mkdir(setup, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 { // who may write anywhere but to a disk that is read only
+		if err := syscall.Mount(setup, setup, "", syscall.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(setup, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	put(t, filepath.Join(setup, "stamps", "go"), "", 0o644)
+	shared := put(t, filepath.Join(setup, "stamps", "shared"), "", 0o644)
+	want(t, "one's own, shared", m.disk(ctx), OK, setup+", ")
+	lock := func(open bool) {
+		t.Helper()
+		err := os.Chmod(setup, map[bool]os.FileMode{true: 0o755, false: 0o555}[open])
+		if os.Getuid() == 0 {
+			err = syscall.Mount("", setup, "", syscall.MS_BIND|syscall.MS_REMOUNT|map[bool]uintptr{false: syscall.MS_RDONLY}[open], "")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock(false)
+	defer lock(true)
+	want(t, "somebody else's", m.disk(ctx), OK, filepath.Join(home, ".local", "share", "kvqbook")+", ")
+	t.Setenv("XDG_DATA_HOME", data)
+	want(t, "data elsewhere", m.disk(ctx), OK, filepath.Join(data, "kvqbook")+", ")
+	if os.Getuid() == 0 {
+		t.Setenv("XDG_DATA_HOME", disk(t, "64", 0, false))
+		want(t, "data on a small disk", m.disk(ctx), Fails, "compiled graphs and notebooks want 200 MiB. Cure: make room there")
+	}
+	t.Setenv("XDG_DATA_HOME", "/proc/none")
+	want(t, "data nowhere", m.disk(ctx), Fails, "Cure: set XDG_DATA_HOME to a folder that you can write to")
+	lock(true)
+	if err := os.Remove(shared); err != nil {
+		t.Fatal(err)
+	}
+	lock(false)
+	t.Setenv("XDG_DATA_HOME", data)
+	want(t, "set up for its owner alone", m.disk(ctx), Fails, "Cure: clone to a folder that you can write to")
+	for _, dir := range []string{home, data} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
 func TestCompiled(t *testing.T) {
 	m := surroundings(t)
 	ctx := context.Background()
