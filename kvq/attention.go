@@ -34,7 +34,8 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	c.asked.check(queries, c.counts)
 	keys, values := c.newKeys[layer], c.newValues[layer]
 	if c.fresh {
-		return c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
+		out := c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
+		return c.codeFirst(layer, out)
 	}
 	g := queries.Graph()
 	device := gpu.Of(g.Backend())

@@ -6,6 +6,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
@@ -147,13 +148,21 @@ func (s Shape) view(window int, position *Node, m Masks) attend.View {
 // prompt is a layer's attention over a prompt that it holds nothing before: queries [B, H, t, D],
 // keys and values [B, K, T, D].
 func (s Shape) prompt(layer int, queries, keys, values, start *Node, m Masks) *Node {
-	zero := gx.Scalar(start.Graph(), dtypes.Int32, 0)
+	g, scores := start.Graph(), s.scores()
+	if scores.Fuses(attend.PromptQuery{
+		Device: gpu.Of(g.Backend()), Devices: g.NumDevices(),
+		Queries: queries.Shape(), Keys: keys.Shape(), Values: values.Shape(),
+		Window: s.window(layer), Other: s.Attention.Cross || m.any(),
+	}) {
+		return scores.FusedPrompt(queries, keys, values, start)
+	}
+	zero := gx.Scalar(g, dtypes.Int32, 0)
 	index := attend.TokenIndex(start, zero, dims(keys)[2])
 	position := index
 	if s.Attention.Cross {
 		position = s.newest(start, zero, nil, dims(keys)[2])
 	}
-	return s.scores().Prompt(queries, keys, values, index, s.view(s.window(layer), position, m))
+	return scores.Prompt(queries, keys, values, index, s.view(s.window(layer), position, m))
 }
 
 // checkSlopes panics where queries have another number of heads than slopes.

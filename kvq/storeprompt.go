@@ -32,6 +32,18 @@ func (c *quantizedCache) storePrompt(layer int) {
 	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)
 }
 
+// codeFirst is out, a layer's attention of a prompt, which on a GPU is not ready before the layer
+// is coded. XLA would put the coding of all layers into one piece of work at the end, as it reads
+// the same small arrays (masks, shifts): keys and values of all layers would be alive until then.
+func (c *quantizedCache) codeFirst(layer int, out *Node) *Node {
+	if !gx.OnGPU(out.Graph()) {
+		return out
+	}
+	nodes := OptimizationBarriers(append([]*Node{out}, c.layers[layer].nodes()...)...)
+	c.layers[layer], _ = c.plan.layers[layer].take(nodes[1:])
+	return nodes[0]
+}
+
 // finishPrompt brings counters and indices up to date after a prompt of t slots.
 func (c *quantizedCache) finishPrompt(t int) {
 	p, g := c.plan, c.start.Graph()

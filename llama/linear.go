@@ -20,7 +20,22 @@ import (
 // linear multiplies x [..., in] by a weight [out..., in]: [..., out...] in the dtype of x. Products
 // are summed in float32 and rounded once.
 func linear(x *Node, weight matrix) *Node {
+	if !weight.packed() && roundsItself(x) {
+		return product(x, weight.plain, x.DType())
+	}
 	return convert(linear32(x, weight), x.DType())
+}
+
+// roundingRows is from how many rows on a product on CUDA writes 16-bit numbers itself.
+const roundingRows = 64
+
+// roundsItself reports whether the product of x rounds its float32 sums as it writes them: on one
+// CUDA device, whose products sum 16-bit numbers in float32 whatever they write, and where the
+// sums are so many that writing them in float32 and reading them again costs time. Several
+// devices add up float32 sums.
+func roundsItself(x *Node) bool {
+	rows := x.Shape().Size() / x.Shape().Dim(-1)
+	return x.DType().IsHalfPrecision() && rows >= roundingRows && x.Graph().NumDevices() == 1 && gx.OnCUDA(x.Graph())
 }
 
 // biased is linear with a bias [out...] that is added to the float32 sums; nil: none.
@@ -38,16 +53,20 @@ func linear32(x *Node, w matrix) *Node {
 		shape := append(x.Shape().Clone().Dimensions[:x.Rank()-1], w.out...)
 		return Reshape(w.mulPacked(Reshape(x, -1, x.Shape().Dim(-1))), shape...)
 	}
-	weight := w.plain
+	return product(x, w.plain, dtypes.Float32)
+}
+
+// product is x [..., in] by weight [out..., in], summed in float32 and written in dtype.
+func product(x, weight *Node, dtype dtypes.DType) *Node {
 	in := weight.Shape().Dim(-1)
 	out := append(x.Shape().Clone().Dimensions[:x.Rank()-1], weight.Shape().Dimensions[:weight.Rank()-1]...)
 	// Two matrices, because XLA transposes a weight of more axes in memory, at every step. The
 	// accumulator is named because GoMLX's default for 16-bit operands adds elementwise operations
 	// on the weight, which a closure cannot have; the output dtype makes XLA sum in float32 all the
 	// same.
-	product := Dot(Reshape(x, -1, in), Reshape(weight, -1, in)).
-		WithAccumulatorDType(weight.DType()).WithOutputDType(dtypes.Float32).General([]int{1}, nil, []int{1}, nil)
-	return Reshape(product, out...)
+	y := Dot(Reshape(x, -1, in), Reshape(weight, -1, in)).
+		WithAccumulatorDType(weight.DType()).WithOutputDType(dtype).General([]int{1}, nil, []int{1}, nil)
+	return Reshape(y, out...)
 }
 
 // convert is ConvertDType that leaves x alone where it has the dtype already.

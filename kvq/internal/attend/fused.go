@@ -1,0 +1,72 @@
+package attend
+
+import (
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
+)
+
+// What the fused attention of a prompt needs of it.
+const (
+	FusedMinTokens = 128 // fewer: the scores are small, and the call has to be compiled
+	FusedMaxDim    = 128 // cuDNN takes more on some GPUs alone
+	fusedDims      = 8   // of which the head dimension is a multiple
+)
+
+// PromptQuery is what decides whether a prompt's attention is fused. Its arrays are those of
+// [Scores.FusedPrompt].
+type PromptQuery struct {
+	Device                gpu.Device
+	Devices               int // that share the graph
+	Queries, Keys, Values shapes.Shape
+	Window                int  // newest tokens that a query sees; 0: no limit
+	Other                 bool // queries see by more than causality and the window: masks, a bias, cross-attention
+}
+
+// Fuses reports whether [Scores.FusedPrompt] can take a prompt: 16-bit numbers on one CUDA device
+// of compute capability 8.0 or newer, plain scores, causality alone.
+func (s Scores) Fuses(q PromptQuery) bool {
+	t, d := q.Queries.Dim(2), q.Queries.Dim(3)
+	return q.Device.CUDA() && q.Device.Compute(KernelMajor, KernelMinor) && q.Devices == 1 &&
+		q.Queries.DType.IsHalfPrecision() && q.Keys.DType == q.Queries.DType && q.Values.DType == q.Queries.DType &&
+		t >= FusedMinTokens && q.Keys.Dim(2) == t && d%fusedDims == 0 && d <= FusedMaxDim && q.Values.Dim(3) == d &&
+		(q.Window == 0 || q.Window >= t) && !q.Other && s.SoftCap == 0 && len(s.Slopes) == 0
+}
+
+// FusedPrompt is [Scores.Prompt] in one call of cuDNN, which keeps no scores in memory and skips
+// what causality hides (FlashAttention, Dao et al. 2022). Rows are padded on the left, which cuDNN
+// does not know: their tokens are moved to the front, where padding comes after all that see it,
+// and back. What it gives for padding is finite and means nothing.
+//
+//	queries [B, H, T, D], keys, values [B, K, T, D] in one 16-bit dtype, start [B] int32: padding of
+//	each row -> [B, H, T, D]
+func (s Scores) FusedPrompt(queries, keys, values, start *Node) *Node {
+	front := func(x *Node) *Node { return moveTokens(TransposeAllAxes(x, 0, 2, 1, 3), start, false) }
+	out, _ := BackendFusedScaledDotProductAttention(front(queries), front(keys), front(values), compute.AttentionAxesLayoutBSHD,
+		&compute.ScaledDotProductAttentionConfig{Causal: true, Scale: s.Scale})
+	return TransposeAllAxes(moveTokens(out, start, true), 0, 2, 1, 3)
+}
+
+// moveTokens moves the tokens of each row of x [B, T, H, D] forward by start [B] int32, or back.
+func moveTokens(x, start *Node, back bool) *Node {
+	g, d := x.Graph(), dims(x)
+	b, t := d[0], d[1]
+	if b == 1 { // a slice, which XLA reads where it is used
+		zero := gx.Scalar(g, dtypes.Int32, 0)
+		from, parts := Reshape(start, 1), []*Node{x, gx.Zeros(g, x.Shape())}
+		if back {
+			from, parts = Sub(gx.Fill(g, from.Shape(), t), from), []*Node{parts[1], x}
+		}
+		return gx.DynamicSlice(Concatenate(parts, 1), []*Node{zero, Reshape(from), zero, zero}, d)
+	}
+	at, by := Iota(g, shapes.Make(dtypes.Int32, b, t), 1), gx.BroadcastToDims(Reshape(start, b, 1), b, t)
+	if back {
+		at = gx.MaxScalar(Sub(at, by), 0)
+	} else {
+		at = gx.MinScalar(Add(at, by), t-1)
+	}
+	return Gather(x, Stack([]*Node{Iota(g, at.Shape(), 0), at}, -1))
+}
