@@ -95,8 +95,8 @@ func TestDisk(t *testing.T) {
 	want(t, "after set-up", m.disk(context.Background()), OK, " free")
 }
 
-// Who cannot write to a clone that is set up for everybody writes to a folder of their own, which is
-// the one that has to have room. Its owner writes to the clone, and other clones have no such folder.
+// Who cannot write to a clone that is set up for everybody writes to a folder of their own, which
+// has to have room. Its owner writes to the clone, and other clones have no such folder.
 func TestSomebodyElsesClone(t *testing.T) {
 	m := surroundings(t)
 	ctx := context.Background()
