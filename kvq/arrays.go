@@ -139,6 +139,11 @@ func (p *Plan) listArrays() []array {
 	return out
 }
 
+// roleOf says what the arrays of blocks are: scales of tokens count as scales.
+var roleOf = map[codes.Kind]role{
+	codes.KindCodes: roleCodes, codes.KindScales: roleScales, codes.KindTokens: roleScales, codes.KindZeros: roleZeros,
+}
+
 // side is keys or values.
 type side struct {
 	name string
@@ -159,13 +164,9 @@ func (p *Plan) layerArrays(layer int) []array {
 		name   string
 		format codes.Format
 	}{{"key", l.key}, {"value", l.value}} {
-		for i, shape := range side.format.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
-			part := []struct {
-				name string
-				role role
-			}{{"codes", roleCodes}, {"scales", roleScales}, {"zeros", roleZeros}}[i]
-			name := fmt.Sprintf("layer%d.%s.%s", layer, side.name, part.name)
-			out = append(out, array{name: name, role: part.role, shape: shape, tokens: 0, heads: 2})
+		for _, a := range side.format.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
+			name := fmt.Sprintf("layer%d.%s.%s", layer, side.name, a.Kind)
+			out = append(out, array{name: name, role: roleOf[a.Kind], shape: a.Shape, tokens: 0, heads: 2})
 		}
 	}
 	return out

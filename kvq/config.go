@@ -62,6 +62,11 @@ type Config struct {
 	// dimension before they are coded. Queries and outputs are rotated along with them, so the
 	// attention is the same.
 	RotateKeys, RotateValues bool
+
+	// TokenScales gives keys a scale for each token, in a byte, beside the scale for each channel:
+	// key = token·(scale·code + zero). A loud token then does not widen the ranges of the others
+	// (KVarN, arXiv 2606.03458). 8/HeadDim bits more a key. Blocks with keys per channel only.
+	TokenScales bool
 }
 
 // Tutorial is the configuration of the tutorial: backend quanto, nbits 4, q_group_size 32,
@@ -113,6 +118,9 @@ func (s settings) String() string {
 	}
 	if s.quantizer != "" && !s.usual && !s.quantizer.HasZeros() {
 		text += " " + string(s.quantizer)
+	}
+	if s.tokenScales {
+		text += " and token"
 	}
 	if s.rotate {
 		text += " rotated"

@@ -93,6 +93,52 @@ func TestPolicyTimesQuantizer(t *testing.T) {
 	}
 }
 
+// Scales of tokens go with keys per channel alone; they have a name, survive JSON, and cost a byte a
+// token and head. A configuration without them is written as it always was.
+func TestTokenScales(t *testing.T) {
+	c := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 64, AxisKey: kvq.PerChannel, Scales: kvq.Scale8}
+	shape := kvq.Shape{Layers: 3, Batch: 2, KVHeads: 5, HeadDim: 64, Capacity: 512, DType: dtypes.Float32}
+	plain, err := kvq.New(c, shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := json.Marshal(c); err != nil || strings.Contains(string(text), "Token") {
+		t.Errorf("without scales of tokens: %s (error %v)", text, err)
+	}
+	c.TokenScales = true
+	with, err := kvq.New(c, shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := with.BitsPerValue(), plain.BitsPerValue()+8./64/2; got != want { // keys alone
+		t.Errorf("%v bits a value, want %v", got, want)
+	}
+	more, less := with.Memory(), plain.Memory()
+	if want := int64(3 * 2 * 5 * with.Inside().CodeSlots); more.Scales-less.Scales != want || more.Total()-less.Total() != want {
+		t.Errorf("%d bytes of scales more, %d in all, want %d", more.Scales-less.Scales, more.Total()-less.Total(), want)
+	}
+	if want := "blocks keys 2 bit g64 per channel and token, values 2 bit g64 scales 8bit r0"; c.String() != want {
+		t.Errorf("called %q, want %q", c, want)
+	}
+	text, err := json.Marshal(c)
+	var again kvq.Config
+	if err != nil || json.Unmarshal(text, &again) != nil || again != c {
+		t.Errorf("%s: read as %+v (error %v), want %+v", text, again, err, c)
+	}
+	for name, change := range map[string]func(c *kvq.Config){
+		`want keys in groups per channel (axis -1), got per token (axis 0)`:            func(c *kvq.Config) { c.AxisKey = kvq.PerToken },
+		`want keys in groups per channel, got int8, which has a scale a token already`: func(c *kvq.Config) { c.QuantizerKey = kvq.Int8 },
+		`scales of tokens need backend "blocks", got "quanto"`:                         func(c *kvq.Config) { c.Backend, c.ResidualLength = kvq.Quanto, 64 },
+		"kvq.Config: a full-precision cache (no Backend) takes no other settings, got": func(c *kvq.Config) { *c = kvq.Config{TokenScales: true} },
+	} {
+		bad := c
+		change(&bad)
+		if err := bad.Validate(64); !errors.Is(err, kvq.ErrInput) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%+v: %v, want %q", bad, err, name)
+		}
+	}
+}
+
 // Every width of codes in the table goes with every quantizer, as presets use them, and a number
 // beside them is refused with all of them named.
 func TestWidths(t *testing.T) {

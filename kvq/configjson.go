@@ -20,6 +20,8 @@ type fileConfig struct {
 	Scales                                     ScaleFormat
 	RotateKeys, RotateValues                   bool
 	RangeKey, RangeValue                       Quantizer
+
+	TokenScales bool `json:",omitempty"`
 }
 
 // MarshalJSON writes the form that saved caches have.
@@ -28,7 +30,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		Backend: c.Backend, NBits: c.NBits, NBitsKey: c.NBitsKey, NBitsValue: c.NBitsValue, LayerBits: c.LayerBits,
 		QGroupSize: c.QGroupSize, QGroupSizeKey: c.QGroupSizeKey, QGroupSizeValue: c.QGroupSizeValue,
 		AxisKey: c.AxisKey, AxisValue: c.AxisValue, ResidualLength: c.ResidualLength, Sinks: c.Sinks, Scales: c.Scales,
-		RotateKeys: c.RotateKeys, RotateValues: c.RotateValues,
+		RotateKeys: c.RotateKeys, RotateValues: c.RotateValues, TokenScales: c.TokenScales,
 	}
 	f.CodeKey, f.RangeKey = codeAndRange(c.QuantizerKey)
 	f.CodeValue, f.RangeValue = codeAndRange(c.QuantizerValue)
@@ -53,7 +55,7 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		Backend: f.Backend, NBits: f.NBits, NBitsKey: f.NBitsKey, NBitsValue: f.NBitsValue, LayerBits: f.LayerBits,
 		QGroupSize: f.QGroupSize, QGroupSizeKey: f.QGroupSizeKey, QGroupSizeValue: f.QGroupSizeValue,
 		AxisKey: f.AxisKey, AxisValue: f.AxisValue, ResidualLength: f.ResidualLength, Sinks: f.Sinks, Scales: f.Scales,
-		RotateKeys: f.RotateKeys, RotateValues: f.RotateValues,
+		RotateKeys: f.RotateKeys, RotateValues: f.RotateValues, TokenScales: f.TokenScales,
 	}
 	for _, side := range []struct {
 		code, rng Quantizer

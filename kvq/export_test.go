@@ -10,7 +10,10 @@ import (
 )
 
 // What the tests outside of the package look at apart.
-const FileVersion = fileVersion
+const (
+	FileVersion       = fileVersion
+	FileVersionTokens = fileVersionTokens
+)
 
 var (
 	ReadCache   = readCache

@@ -18,7 +18,7 @@ import (
 // arrays.go. What makes it a cache is its "__metadata__":
 //
 //	format   "kvq-cache"
-//	version  "2"
+//	version  "2", of a cache with scales of tokens ([Config.TokenScales]) "3"
 //	config   [Config] as JSON
 //	shape    [Shape] as JSON, the dtype by name
 //	sha256   of all bytes after the header, in hexadecimal
@@ -30,6 +30,8 @@ import (
 const (
 	fileFormat  = "kvq-cache"
 	fileVersion = "2"
+	// with scales of tokens, which programs that know version 2 alone do not have
+	fileVersionTokens = "3"
 
 	// maxFileHeader bounds what is read before anything is known of a file: a header takes about
 	// 150 bytes an array.
@@ -166,6 +168,9 @@ func readMetadata(r io.Reader, size int64) (*Plan, fileMetadata, error) {
 	p, err := m.plan(len(header))
 	if err != nil {
 		return nil, m, err
+	}
+	if want := p.fileVersion(); m.Version != want {
+		return nil, m, usererr.New("want version %s of the format for this configuration, got %s", want, m.Version)
 	}
 	return p, m, p.checkEntries(header, data)
 }

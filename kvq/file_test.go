@@ -66,8 +66,16 @@ func bytesOf(t testing.TB, x *tensors.Tensor) (out []byte) {
 // bytes.
 func smallFile(t testing.TB) (path string, p *Plan, state []*tensors.Tensor) {
 	t.Helper()
-	p, err := New(Config{Backend: Blocks, NBits: 3, QGroupSize: 8, ResidualLength: 1, Sinks: 1, Scales: Scale8},
-		Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 8, Capacity: 8, DType: dtypes.Float16})
+	return smallFileOf(t, Config{Backend: Blocks, NBits: 3, QGroupSize: 8, ResidualLength: 1, Sinks: 1, Scales: Scale8})
+}
+
+// withTokenScales is a configuration with all that a file can hold.
+var withTokenScales = Config{Backend: Blocks, NBits: 3, QGroupSizeKey: 32, QGroupSizeValue: 8, AxisKey: PerChannel, ResidualLength: 1, Sinks: 1,
+	Scales: Scale8, TokenScales: true}
+
+func smallFileOf(t testing.TB, config Config) (path string, p *Plan, state []*tensors.Tensor) {
+	t.Helper()
+	p, err := New(config, Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 8, Capacity: 8, DType: dtypes.Float16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +183,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"not JSON", append(binary.LittleEndian.AppendUint64(nil, 4), "{{{{"...), "not JSON"},
 		{"another program's safetensors", append(binary.LittleEndian.AppendUint64(nil, uint64(len(foreign))), foreign...), `format "pt"`},
 		{"no metadata", append(binary.LittleEndian.AppendUint64(nil, 2), "{}"...), "another program"},
-		{"a newer version", replaced(`"version":"`+FileVersion+`"`, `"version":"9"`), `want version ` + FileVersion + ` of the format, got "9"`},
+		{"a newer version", replaced(`"version":"`+FileVersion+`"`, `"version":"9"`), `want version ` + FileVersion + ` or ` + FileVersionTokens + ` of the format, got "9"`},
+		{"a newer version than its settings ask for", replaced(`"version":"`+FileVersion+`"`, `"version":"`+FileVersionTokens+`"`), `want version ` + FileVersion + ` of the format for this configuration, got ` + FileVersionTokens},
 		{"cut off in the header", good[:100], "cut off"},
 		{"cut off in the data", good[:len(good)-1], "cut off"},
 		{"a tail", append(slices.Clone(good), 0), "bytes of data"},
@@ -205,6 +214,46 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	if _, _, err := Load(filepath.Join(t.TempDir(), "absent")); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("an absent file: %v", err)
+	}
+}
+
+// A cache with scales of tokens is of a version of its own, which a program that does not know them
+// refuses by its number. It comes back as it was, and not as another version.
+func TestTokenScalesInFiles(t *testing.T) {
+	path, p, state := smallFileOf(t, withTokenScales)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, loaded, err := Load(path)
+	if err != nil || plan.Config() != p.Config() {
+		t.Fatalf("loaded %+v, error %v", plan, err)
+	}
+	names := 0
+	for i, a := range p.Arrays() {
+		if !bytes.Equal(bytesOf(t, loaded[i]), bytesOf(t, state[i])) {
+			t.Errorf("array %s came back with other bytes", a.Name)
+		}
+		if a.Name == "layer0.key.tokenScales" {
+			names++
+		}
+	}
+	if names != 1 || !bytes.Contains(good, []byte(`"version":"`+FileVersionTokens+`"`)) {
+		t.Errorf("%d arrays of scales of tokens, header %.300q", names, good[8:])
+	}
+	for _, change := range [][2]string{
+		{`"version":"` + FileVersionTokens, `"version":"` + FileVersion}, // the settings ask for the other
+		{`\"TokenScales\":true`, `\"TokenScales\":null`},
+		{`layer0.key.tokenScales`, `layer0.key.tokenscales`},
+		{`"dtype":"U8","shape":[2,1,1,1,32]`, `"dtype":"I8","shape":[2,1,1,1,32]`},
+	} {
+		changed := bytes.Replace(good, []byte(change[0]), []byte(change[1]), 1)
+		if bytes.Equal(changed, good) {
+			t.Errorf("the header has no %q: %.2000q", change[0], good[8:])
+		}
+		if _, _, err := ReadCache(bytes.NewReader(changed), int64(len(changed))); !errors.Is(err, ErrInput) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want one line of ErrInput", change[1], err)
+		}
 	}
 }
 
@@ -416,6 +465,14 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(good[:len(good)/2])
+	path, _, _ = smallFileOf(f, withTokenScales)
+	tokens, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(tokens)
+	f.Add(bytes.ReplaceAll(tokens, []byte(`true`), []byte(`null`)))
+	f.Add(bytes.ReplaceAll(tokens, []byte(`"`+FileVersionTokens+`"`), []byte(`"`+FileVersion+`"`)))
 	for _, change := range [][2]string{{`"` + FileVersion + `"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
 		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
 	}

@@ -56,6 +56,14 @@ var fileDTypes = map[dtypes.DType]string{
 	dtypes.Uint16: "U16", dtypes.Uint32: "U32",
 }
 
+// fileVersion is the version of the format that a file of this plan has: the oldest that can say it.
+func (p *Plan) fileVersion() string {
+	if p.config.TokenScales {
+		return fileVersionTokens
+	}
+	return fileVersion
+}
+
 // fileHeader is the JSON header, padded with spaces so that the data begins at a multiple of 8
 // bytes.
 func (p *Plan) fileHeader(digest, notes string) ([]byte, error) {
@@ -68,7 +76,7 @@ func (p *Plan) fileHeader(digest, notes string) ([]byte, error) {
 		return nil, err
 	}
 	entries := map[string]any{"__metadata__": fileMetadata{
-		Format: fileFormat, Version: fileVersion, Config: string(config), Shape: string(shape), SHA256: digest,
+		Format: fileFormat, Version: p.fileVersion(), Config: string(config), Shape: string(shape), SHA256: digest,
 		Notes: notes, NotesSHA256: notesDigest(notes),
 	}}
 	for name, e := range p.fileEntries() {

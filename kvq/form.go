@@ -56,7 +56,7 @@ func (p *Plan) query(layer int, device gpu.Device, devices, tokens int, queries 
 	q := attend.Query{Device: device, Devices: devices, Tokens: tokens, Key: l.key, Value: l.value, Queries: queries, Asked: p.form}
 	for _, f := range []codes.Format{l.key, l.value} {
 		for _, a := range f.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
-			q.Largest = max(q.Largest, a.Size())
+			q.Largest = max(q.Largest, a.Shape.Size())
 		}
 	}
 	return q

@@ -221,6 +221,10 @@ func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *deco
 	}
 	out := &decodedBlock{}
 	for token := range codes.BlockTokens {
+		loud := 1.0 // the scale of the token
+		if s.TokenScales {
+			loud = hostScale(Scale8, part("tokenScales").at(block, row, head, 0, token))
+		}
 		values, steps, raw := make([]float64, dim), make([]float64, dim), make([]byte, 0, 16*dim)
 		keep := func(x float64) { raw = binary.LittleEndian.AppendUint64(raw, math.Float64bits(x)) }
 		for d := range dim {
@@ -241,6 +245,9 @@ func (h hostState) codedBlock(s codes.Format, layer, row, head, block int) *deco
 				values[d] += hostZero(s, zeros.at(at...), steps[d])
 				keep(zeros.at(at...))
 			}
+			keep(loud)
+			values[d] *= loud
+			steps[d] *= loud
 		}
 		if s.Rotate {
 			values = rotated(values)

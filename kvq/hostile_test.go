@@ -40,6 +40,7 @@ func hostileConfigs() []suiteCase {
 		{name: "hqq", config: Config{Backend: HQQ, NBits: 4, QGroupSize: 32, ResidualLength: 8}, dtype: dtypes.Float32, dim: 32},
 		{name: "blocks", config: blocks(3, perChannelKeys), dtype: dtypes.Float32, dim: 32},
 		{name: "8-bit scales, rotated", config: blocks(4, func(c *Config) { perChannelKeys(c); c.Scales, c.RotateKeys, c.RotateValues = Scale8, true, true }), dtype: dtypes.BFloat16, dim: 32},
+		{name: "keys per channel and token", config: blocks(2, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales, c.QuantizerKey = true, Scale8, Unbiased }), dtype: dtypes.Float32, dim: 32},
 		{name: "symmetric and float8", config: blocks(4, func(c *Config) { c.QuantizerKey, c.QuantizerValue = Symmetric, Float8 }), dtype: dtypes.Float32, dim: 32},
 		{name: "int8", config: blocks(0, func(c *Config) { c.QuantizerKey, c.QuantizerValue = Int8, Int8 }), dtype: dtypes.Float16, dim: 32},
 		{name: "searched", config: blocks(2, func(c *Config) { c.QuantizerKey, c.QuantizerValue = LeastSquares, Unbiased }), dtype: dtypes.Float32, dim: 32},

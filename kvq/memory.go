@@ -8,7 +8,7 @@ import (
 // Memory is the bytes of a cache, by part.
 type Memory struct {
 	Codes  int64 `json:"codes"`
-	Scales int64 `json:"scales"`
+	Scales int64 `json:"scales"` // those of tokens too
 	Zeros  int64 `json:"zeros"`
 	Window int64 `json:"window"` // recent tokens in full precision
 	Sinks  int64 `json:"sinks"`  // first tokens in full precision

@@ -87,6 +87,8 @@ type settings struct {
 	scales    ScaleFormat // empty: the cache's dtype
 	rotate    bool
 	wholeRow  bool
+
+	tokenScales bool // of keys: beside the scales of channels
 }
 
 // settings are those of keys or values of layers without bits of their own. The configuration may
@@ -103,7 +105,7 @@ func (c Config) settings(keys bool) settings {
 	}
 	s := settings{keys: keys, scales: c.Scales}
 	if keys {
-		s.axis, s.quantizer, s.rotate = c.AxisKey, c.QuantizerKey, c.RotateKeys
+		s.axis, s.quantizer, s.rotate, s.tokenScales = c.AxisKey, c.QuantizerKey, c.RotateKeys, c.TokenScales
 		s.bits, s.group = pick(c.NBitsKey, c.NBits, 4), pick(c.QGroupSizeKey, c.QGroupSize, 64)
 	} else {
 		s.axis, s.quantizer, s.rotate = c.AxisValue, c.QuantizerValue, c.RotateValues
@@ -163,6 +165,16 @@ func (s settings) check(b *backend, p policy, headDim int) error {
 	if s.axis == PerChannel && b.perToken {
 		return usererr.New("kvq.Config.Axis%s: backend %s groups per token only (its axis 1), got per channel", side, b.name)
 	}
+	if s.tokenScales {
+		switch {
+		case !b.free:
+			return usererr.New("kvq.Config.TokenScales: scales of tokens need backend %q, got %q", Blocks, b.name)
+		case !s.packed():
+			return usererr.New("kvq.Config.TokenScales: want keys in groups per channel, got %s, which has a scale a token already", s.quantizer)
+		case s.axis != PerChannel:
+			return usererr.New("kvq.Config.TokenScales: want keys in groups per channel (axis %d), got %s (axis %d)", PerChannel, s.axis, s.axis)
+		}
+	}
 	if s.group < 1 {
 		return usererr.New("kvq.Config.QGroupSize%s: want at least 1, got %d", side, s.group)
 	}
@@ -187,5 +199,7 @@ func (s settings) spec() numbers.Spec {
 
 // format is how codes are made and how they lie, for heads of headDim elements.
 func (s settings) format(headDim int) codes.Format {
-	return codes.New(s.spec(), headDim, s.group, s.axis == PerChannel, s.rotate)
+	f := codes.New(s.spec(), headDim, s.group, s.axis == PerChannel, s.rotate)
+	f.TokenScales = s.tokenScales
+	return f
 }

@@ -76,6 +76,8 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "preset balanced", quick: true, config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
 		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
+		{name: "keys per channel and token", config: blocks(3, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales = true, ScaleFloat32 }), dtype: f32, dim: 32},
+		{name: "preset lowest, token scales", config: presetOf(t, "lowest"), dtype: f32, dim: 64, deep: true},
 		// TestEveryHead has more of such
 		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
 	}

@@ -68,7 +68,7 @@ func idealCoder(s codes.Format, p *Plan) oracle.Coder {
 	if round == nil {
 		round = map[string]oracle.Rounder{"Float16": oracle.Float16, "BFloat16": oracle.BFloat16}[p.Shape().DType.String()]
 	}
-	return oracle.Coder{Group: s.Group, PerChannel: s.PerChannel, Quantize: func(x []float32) []float32 {
+	return oracle.Coder{Group: s.Group, PerChannel: s.PerChannel, TokenScales: s.TokenScales, Quantize: func(x []float32) []float32 {
 		made, scale, zero := oracle.MinMax(x, s.Bits, round)
 		// the cache reads its codes in float32
 		return oracle.DequantizeMinMax(made, scale, zero, oracle.Exact)
@@ -147,7 +147,11 @@ func checkBitsUsed(t *testing.T, r *recording) {
 			if s.HasZeros() {
 				scaleBits *= 2 // and a zero point
 			}
-			want += (codeBits + scaleBits/float64(group)) / float64(2*len(r.plan.Inside().Layers))
+			total := codeBits + scaleBits/float64(group)
+			if s.TokenScales {
+				total += 8 / float64(s.HeadDim)
+			}
+			want += total / float64(2*len(r.plan.Inside().Layers))
 			for row := range r.in.rows {
 				for head := range r.plan.Shape().KVHeads {
 					requireCodesVary(t, r, s, last.held[layer][row], head)

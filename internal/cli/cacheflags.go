@@ -23,6 +23,7 @@ type CacheFlags struct {
 	codeKey, codeValue, scales       string
 	rangeKey, rangeValue             string
 	rotateKeys, rotateValues         bool
+	tokenScales                      bool
 
 	quantizedOnly []string // flags that make no sense with a full-precision cache
 }
@@ -57,6 +58,7 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own.StringVar(&f.rangeValue, "range-value", "", "likewise for `values`")
 	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "rotate keys by a Walsh-Hadamard transform first (backend blocks)")
 	own.BoolVar(&f.rotateValues, "rotate-values", false, "rotate values likewise")
+	own.BoolVar(&f.tokenScales, "token-scales", false, "a scale for each token of keys beside that for each channel (backend blocks, keys per channel)")
 	own.VisitAll(func(flag *pflag.Flag) {
 		f.quantizedOnly = append(f.quantizedOnly, flag.Name)
 		if flag.Name != presetFlag {
@@ -164,6 +166,7 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 		"scales":          func() { c.Scales = kvq.ScaleFormat(f.scales) },
 		"rotate-keys":     func() { c.RotateKeys = f.rotateKeys },
 		"rotate-values":   func() { c.RotateValues = f.rotateValues },
+		"token-scales":    func() { c.TokenScales = f.tokenScales },
 	} {
 		if fs.Changed(name) {
 			set()

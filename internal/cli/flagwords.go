@@ -28,6 +28,7 @@ var fieldFlags = map[string][]string{
 	"Scales":          {"scales"},
 	"RotateKeys":      {"rotate-keys"},
 	"RotateValues":    {"rotate-values"},
+	"TokenScales":     {"token-scales"},
 }
 
 // goNames are the names that package kvq uses in its errors.

@@ -1,5 +1,7 @@
 package oracle
 
+import "slices"
+
 // Coder turns a block of tokens into what comes back from their codes.
 type Coder struct {
 	// Group is the number of values that share a scale: neighbouring channels of one token, or with
@@ -7,13 +9,15 @@ type Coder struct {
 	// last group of a block may be smaller.
 	Group      int
 	PerChannel bool
+	// TokenScales: groups along tokens are divided by scales of tokens first, see [TokenScales].
+	TokenScales bool
 	// Quantize returns what comes back of one group.
 	Quantize func(group []float32) []float32
 }
 
 // MinMaxCoder codes with quanto's min-max quantizer in float32.
 func MinMaxCoder(bits, group int, perChannel bool) Coder {
-	return Coder{group, perChannel, func(x []float32) []float32 {
+	return Coder{Group: group, PerChannel: perChannel, Quantize: func(x []float32) []float32 {
 		codes, scale, zero := MinMax(x, bits, Exact)
 		return DequantizeMinMax(codes, scale, zero, Exact)
 	}}
@@ -35,13 +39,22 @@ func (c Coder) Block(tokens [][]float32) [][]float32 {
 	}
 	for first := 0; first < len(tokens); first += c.Group {
 		last := min(first+c.Group, len(tokens))
+		scales := slices.Repeat([]float32{1}, last-first)
+		if c.TokenScales {
+			scales = TokenScales(tokens[first:last])
+		}
 		for channel := range tokens[first] {
 			var group []float32
-			for _, token := range tokens[first:last] {
-				group = append(group, token[channel])
+			for i, token := range tokens[first:last] {
+				if scales[i] > 0 { // others have no vote
+					group = append(group, token[channel]/scales[i])
+				}
 			}
-			for i, v := range c.Quantize(group) {
-				out[first+i][channel] = v
+			back := c.Quantize(group)
+			for i, scale := range scales {
+				if scale > 0 {
+					out[first+i][channel], back = back[0]*scale, back[1:]
+				}
 			}
 		}
 	}

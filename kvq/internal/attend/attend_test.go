@@ -186,18 +186,22 @@ func TestFormsAgree(t *testing.T) {
 		bits       int
 		perChannel bool
 		rotate     bool
+		tokens     bool // scales of tokens
 		all        bool // all that scores can be made of, and a mask for each head
 	}{
-		{"4 bit", numbers.MinMax, 4, false, false, true},
-		{"3 bit, keys per channel, rotated", numbers.MinMax, 3, true, true, false},
-		{"5 bit symmetric", numbers.Symmetric, 5, false, false, false},
-		{"int8", numbers.Int8, 8, false, false, true},
-		{"float8", numbers.Float8, 8, false, false, false},
+		{"4 bit", numbers.MinMax, 4, false, false, false, true},
+		{"3 bit, keys per channel, rotated", numbers.MinMax, 3, true, true, false, false},
+		{"2 bit, keys per channel and token", numbers.Unbiased, 2, true, true, true, true},
+		{"5 bit symmetric", numbers.Symmetric, 5, false, false, false, false},
+		{"int8", numbers.Int8, 8, false, false, false, true},
+		{"float8", numbers.Float8, 8, false, false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			format := func(keys bool) codes.Format {
 				spec := numbers.Spec{Quantizer: c.quantizer, Bits: c.bits, Scales: numbers.ScaleFloat16, Keys: keys}
-				return codes.New(spec, dim, 32, c.perChannel && keys, c.rotate)
+				f := codes.New(spec, dim, 32, c.perChannel && keys, c.rotate)
+				f.TokenScales = c.tokens && keys
+				return f
 			}
 			key, value := format(true), format(false)
 			exec := MustNewExec(testbackend.XLA(t), func(keys, values, q *Node) []*Node {

@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // Blocks are keys or values as codes, N blocks of them:
@@ -16,26 +17,34 @@ import (
 //	Scales  per token   [N, B, K, D/G, 32]
 //	        per channel [N·32/G, B, K, D]
 //	Zeros   as Scales; nil where codes have no zero point
+//	Tokens  [N, B, K, 1, 32] scales of tokens beside those of channels; nil without ([Format.TokenScales])
 //
 // Blocks come before rows and heads, so that threads share the work evenly whatever the number of
 // heads, and a new block is written in one piece.
-type Blocks struct{ Codes, Scales, Zeros *Node }
+type Blocks struct{ Codes, Scales, Zeros, Tokens *Node }
 
 // Nodes lists the arrays there are.
 func (b Blocks) Nodes() []*Node {
-	if b.Zeros == nil {
-		return []*Node{b.Codes, b.Scales}
+	list := []*Node{b.Codes, b.Scales}
+	for _, x := range []*Node{b.Zeros, b.Tokens} {
+		if x != nil {
+			list = append(list, x)
+		}
 	}
-	return []*Node{b.Codes, b.Scales, b.Zeros}
+	return list
 }
 
 // Take reads one Blocks off the front of a flattened state and returns the rest: the way back from
 // [Blocks.Nodes].
 func (f Format) Take(nodes []*Node) (Blocks, []*Node) {
-	if !f.HasZeros() {
-		return Blocks{Codes: nodes[0], Scales: nodes[1]}, nodes[2:]
+	b, rest := Blocks{Codes: nodes[0], Scales: nodes[1]}, nodes[2:]
+	if f.HasZeros() {
+		b.Zeros, rest = rest[0], rest[1:]
 	}
-	return Blocks{nodes[0], nodes[1], nodes[2]}, nodes[3:]
+	if f.TokenScales {
+		b.Tokens, rest = rest[0], rest[1:]
+	}
+	return b, rest
 }
 
 // Each applies change to every array of b.
@@ -49,13 +58,32 @@ func (b Blocks) both(other Blocks, f func(x, y *Node) *Node) Blocks {
 	if b.Zeros != nil {
 		out.Zeros = f(b.Zeros, other.Zeros)
 	}
+	if b.Tokens != nil {
+		out.Tokens = f(b.Tokens, other.Tokens)
+	}
 	return out
 }
 
-// Arrays are the shapes of codes, scales and, where there are any, zero points, in the order of
-// [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype. Axis 0 grows
+// Array is one of the arrays of blocks.
+type Array struct {
+	Kind  Kind
+	Shape shapes.Shape
+}
+
+// Kind says what an array of blocks holds.
+type Kind string
+
+const (
+	KindCodes  Kind = "codes"
+	KindScales Kind = "scales"
+	KindZeros  Kind = "zeros"
+	KindTokens Kind = "tokenScales"
+)
+
+// Arrays are codes, scales and, where there are any, zero points and scales of tokens, in the order
+// of [Blocks.Nodes]: for so many rows, heads and token slots of a cache of this dtype. Axis 0 grows
 // with the tokens, axis 1 is that of rows, axis 2 that of heads.
-func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []shapes.Shape {
+func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []Array {
 	blocks, scaleType := slots/BlockTokens, f.Spec.Scales.DType(cache)
 	matrixRows, lanes := f.Matrix()
 	codes := shapes.Make(f.Spec.Quantizer.Element, blocks, rows, heads, matrixRows, lanes)
@@ -67,10 +95,14 @@ func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []shapes.Shap
 	if f.PerChannel {
 		scales = shapes.Make(scaleType, slots/f.Group, rows, heads, f.HeadDim)
 	}
-	if !f.HasZeros() {
-		return []shapes.Shape{codes, scales}
+	list := []Array{{KindCodes, codes}, {KindScales, scales}}
+	if f.HasZeros() {
+		list = append(list, Array{KindZeros, scales})
 	}
-	return []shapes.Shape{codes, scales, scales}
+	if f.TokenScales {
+		list = append(list, Array{KindTokens, shapes.Make(numbers.TokenScaleType, blocks, rows, heads, 1, BlockTokens)})
+	}
+	return list
 }
 
 // Write puts blocks at (block, row) of to; int32 scalars. Where groups of several blocks share a

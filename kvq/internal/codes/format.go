@@ -12,6 +12,10 @@ type Format struct {
 	Layout
 	Spec   numbers.Spec
 	Rotate bool // keys or values are rotated before they are coded
+
+	// TokenScales has keys of per-channel groups have a scale for each token too: value =
+	// token·(scale·code + zero). It multiplies a score after the sum over channels.
+	TokenScales bool
 }
 
 // New makes the format for heads of headDim elements, in groups of so many values.
@@ -49,7 +53,13 @@ func (f Format) Encode(x, valid *Node) Blocks {
 		}
 		valid = gx.BroadcastToDims(Reshape(valid, split...), grouped...)
 	}
-	codes, scales, zeros := f.Spec.Encode(Reshape(x, grouped...), axis, valid)
+	spec, x := f.Spec, Reshape(x, grouped...)
+	var tokens *Node
+	if f.TokenScales {
+		spec.Scales = spec.Scales.Storage(x.DType())
+		tokens, x, valid = numbers.TokenScales(x, valid)
+	}
+	codes, scales, zeros := spec.Encode(x, axis, valid)
 	n := t / BlockTokens
 	order := []int{2, 0, 1, 4, 3} // [n, B, K, D, 32]
 	if !f.Keys {
@@ -68,7 +78,11 @@ func (f Format) Encode(x, valid *Node) Blocks {
 		}
 		return TransposeAllAxes(Reshape(x, b, k, n, BlockTokens, f.Groups()), 2, 0, 1, 4, 3)
 	}
-	return Blocks{codes, scaleBlocks(scales), scaleBlocks(zeros)}
+	blocks := Blocks{Codes: codes, Scales: scaleBlocks(scales), Zeros: scaleBlocks(zeros)}
+	if tokens != nil {
+		blocks.Tokens = TransposeAllAxes(Reshape(tokens, b, k, n, 1, BlockTokens), 2, 0, 1, 3, 4)
+	}
+	return blocks
 }
 
 // Decode is the way back: blocks -> [B, K, T, D] float32, still rotated.
@@ -93,11 +107,16 @@ func (f Format) Decode(x Blocks) *Node {
 	if zero != nil {
 		y = Add(y, full(zero))
 	}
-	return tokensInARow(Reshape(y, n, b, k, BlockTokens, dim))
+	y = Reshape(y, n, b, k, BlockTokens, dim)
+	if x.Tokens != nil {
+		tokens := swapLast(numbers.DecodeTokenScales(x.Tokens))
+		y = Mul(y, gx.BroadcastToDims(tokens, n, b, k, BlockTokens, dim))
+	}
+	return tokensInARow(y)
 }
 
 // Numbers gives the codes of blocks as what they stand for in units of the scale, before the zero
-// point: float32 [B, K, T, D].
+// point and without scales of tokens: float32 [B, K, T, D].
 func (f Format) Numbers(x Blocks) *Node {
 	return tokensInARow(f.Spec.Numbers(f.apart(x.Codes)))
 }

@@ -33,7 +33,11 @@ func formatsOf(bits int) map[string]codes.Format {
 		out[name+" per token"] = codes.New(spec, 64, 32, false, false)
 		out[name+" per token, small groups"] = codes.New(spec, 80, 8, false, false)
 		out[name+" per channel"] = codes.New(spec, 64, 64, true, false)
-		if keys { // rows of padding
+		if keys {
+			f := codes.New(spec, 64, 64, true, false)
+			f.TokenScales = true
+			out[name+" per channel and token"] = f
+			// rows of padding
 			out[name+" per channel, 100 channels"] = codes.New(spec, 100, 32, true, false)
 			out[name+" per token, a group of 9"] = codes.New(spec, 9, 9, false, false)
 		}
@@ -129,9 +133,13 @@ func roundTrip(t *testing.T, f codes.Format, x, q, w *Node) []*Node {
 // requireShapes compares the arrays that were made with those announced.
 func requireShapes(t *testing.T, f codes.Format, made codes.Blocks) {
 	t.Helper()
-	for i, a := range f.Arrays(rows, heads, tokens, dtypes.Float32) {
-		if !made.Nodes()[i].Shape().Equal(a) {
-			t.Errorf("array %d is %s, announced as %s", i, made.Nodes()[i].Shape(), a)
+	announced := f.Arrays(rows, heads, tokens, dtypes.Float32)
+	if len(made.Nodes()) != len(announced) {
+		t.Fatalf("%d arrays, announced %d", len(made.Nodes()), len(announced))
+	}
+	for i, a := range announced {
+		if !made.Nodes()[i].Shape().Equal(a.Shape) {
+			t.Errorf("array %d (%s) is %s, announced as %s", i, a.Kind, made.Nodes()[i].Shape(), a.Shape)
 		}
 	}
 }
@@ -139,11 +147,18 @@ func requireShapes(t *testing.T, f codes.Format, made codes.Blocks) {
 // plainlyDecoded is x coded and decoded without being packed, in x's shape.
 func plainlyDecoded(f codes.Format, x *Node) *Node {
 	groups, axis := grouped(f, x)
-	plain, scales, zeros := f.Spec.Encode(groups, axis, nil)
+	var token, valid *Node
+	if f.TokenScales {
+		token, groups, valid = numbers.TokenScales(groups, nil)
+	}
+	plain, scales, zeros := f.Spec.Encode(groups, axis, valid)
 	scale, zero := f.Spec.ScaleAndZero(scales, zeros)
 	want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
 	if zero != nil {
 		want = Add(want, gx.BroadcastToDims(zero, groups.Shape().Dimensions...))
+	}
+	if f.TokenScales {
+		want = Mul(want, gx.BroadcastToDims(numbers.DecodeTokenScales(token), groups.Shape().Dimensions...))
 	}
 	return Reshape(want, x.Shape().Dimensions...)
 }

@@ -3,6 +3,7 @@ package codes
 import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // Scores are products of queries q [B, K, Q, D] float32 with the coded keys of a layer: [N, B, K,
@@ -11,7 +12,7 @@ func (f Format) Scores(q *Node, x Blocks, o Sums) *Node {
 	s := f.scoring(q, x)
 	scale, zero := f.Spec.ScaleAndZero(x.Scales, x.Zeros)
 	if f.PerChannel {
-		return s.perChannel(scale, zero, o)
+		return s.perChannel(scale, zero, x.Tokens, o)
 	}
 	return s.perToken(scale, zero, o)
 }
@@ -38,8 +39,9 @@ func (f Format) scoring(q *Node, x Blocks) scoring {
 //
 //	q·(scale·code + zero) = (q·scale)·code + q·zero
 //
-// scale and zero [token groups, B, K, D].
-func (s scoring) perChannel(scale, zero *Node, o Sums) *Node {
+// scale and zero [token groups, B, K, D]; tokens are stored scales of tokens, [N, B, K, 1, 32], or
+// nil: they multiply the score.
+func (s scoring) perChannel(scale, zero, tokens *Node, o Sums) *Node {
 	full := []int{dims(scale)[0], s.b, s.k, s.rows, s.HeadDim}
 	weights := gx.BroadcastToDims(Reshape(s.queries, 1, s.b, s.k, s.rows, s.HeadDim), full...)
 	weights = Mul(weights, gx.BroadcastToDims(Reshape(scale, full[0], s.b, s.k, 1, s.HeadDim), full...))
@@ -47,7 +49,12 @@ func (s scoring) perChannel(scale, zero *Node, o Sums) *Node {
 	sum := o.parts(o.Keep(sums[0]), s.layout.Parts)
 	zeros := DotGeneral(s.queries, []int{3}, []int{0, 1}, zero, []int{3}, []int{1, 2})
 	zeros = perBlock(TransposeAllAxes(zeros, 3, 0, 1, 2), s.n) // [N, B, K, Q]
-	return Add(sum, gx.BroadcastToDims(Reshape(zeros, s.n, s.b, s.k, s.rows, 1), s.n, s.b, s.k, s.rows, BlockTokens))
+	out := []int{s.n, s.b, s.k, s.rows, BlockTokens}
+	scores := Add(sum, gx.BroadcastToDims(Reshape(zeros, s.n, s.b, s.k, s.rows, 1), out...))
+	if tokens != nil {
+		scores = Mul(scores, gx.BroadcastToDims(numbers.DecodeTokenScales(tokens), out...))
+	}
+	return scores
 }
 
 // perToken: scales belong to tokens and multiply the sum over each group of channels. scale and

@@ -85,12 +85,16 @@ type side struct {
 	codes.Format
 	k                    Attention
 	codes, scales, zeros ttir.Value
+	tokens               ttir.Value // scales of tokens
 }
 
 func (k Attention) side(t *ttir.Kernel, f codes.Format) side {
 	s := side{Format: f, k: k, codes: t.Pointer(wordElem(f)), scales: t.Pointer(k.scaleElem())}
 	if f.HasZeros() {
 		s.zeros = t.Pointer(k.scaleElem())
+	}
+	if f.TokenScales {
+		s.tokens = t.Pointer(elemOf(numbers.TokenScaleType))
 	}
 	return s
 }
@@ -134,7 +138,7 @@ func elemOf(dtype dtypes.DType) ttir.Elem {
 //
 //	q [B, K, Q, D]; the same rotated and multiplied by scoreScale, float32, where keys are rotated
 //	position [B] int32, the index of the token under way; used [B], codeIndex [B, C] int32
-//	codes, scales, zeros of keys, then of values (see [codes.Blocks]; no zeros where there are none)
+//	codes, scales, zeros, token scales of keys, then of values (see [codes.Blocks]; those there are)
 //	exactIndex [B, E], exact keys and values [B, K, E, D]
 //	slopes [H] float32, where there are any
 //	max, sum [programs, B, K, Q] float32, out [programs, B, K, Q, width] float32: of rotated values
@@ -245,12 +249,17 @@ func (s side) decode(t *ttir.Kernel, offset ttir.Value) (scale, zero ttir.Value)
 		}
 		return scale, scale.MulFloat(-float32(s.Spec.Middle()))
 	}
-	code := scale.Wide()
-	normal := code.AddInt(numbers.ByteScaleOffset).ShiftLeft(23 - numbers.ByteScaleMantissa).Bitcast(ttir.F32)
-	scale = ttir.Select(ttir.Less(code, t.Int(1<<numbers.ByteScaleMantissa)), code.ToFloat().MulFloat(numbers.ByteScaleUnit), normal)
+	scale = byteScale(t, scale)
 	if s.HasZeros() {
 		ratio := ttir.Load(s.zeros, offset).ToFloat().AddFloat(-numbers.ByteZeroOffset)
 		return scale, ttir.Mul(ratio, scale.MulFloat(float32(numbers.ZeroUnit(s.Bits))))
 	}
 	return scale, scale.MulFloat(-float32(s.Spec.Middle()))
+}
+
+// byteScale is what scales in bytes stand for, as float32.
+func byteScale(t *ttir.Kernel, stored ttir.Value) ttir.Value {
+	code := stored.Wide()
+	normal := code.AddInt(numbers.ByteScaleOffset).ShiftLeft(23 - numbers.ByteScaleMantissa).Bitcast(ttir.F32)
+	return ttir.Select(ttir.Less(code, t.Int(1<<numbers.ByteScaleMantissa)), code.ToFloat().MulFloat(numbers.ByteScaleUnit), normal)
 }

@@ -33,6 +33,7 @@ type coding struct {
 	quantizer   *numbers.Quantizer // nil: MinMax
 	perChannel  bool
 	rotate      bool
+	tokenScales bool
 }
 
 func (c coding) format(keys bool, dim int) codes.Format {
@@ -40,7 +41,9 @@ func (c coding) format(keys bool, dim int) codes.Format {
 	if spec.Quantizer == nil {
 		spec.Quantizer = numbers.MinMax
 	}
-	return codes.New(spec, dim, c.group, c.perChannel, c.rotate)
+	f := codes.New(spec, dim, c.group, c.perChannel, c.rotate)
+	f.TokenScales = c.tokenScales && keys
+	return f
 }
 
 // kernelCase is a layer that has a kernel.
@@ -65,8 +68,9 @@ func kernelCases() []kernelCase {
 	symmetric := perToken
 	symmetric.quantizer = numbers.Symmetric
 	preset := func(bits, group int, scales numbers.ScaleFormat, perChannel bool) coding {
-		return coding{bits, group, scales, numbers.Unbiased, perChannel, true}
+		return coding{bits, group, scales, numbers.Unbiased, perChannel, true, false}
 	}
+	andToken := func(c coding) coding { c.tokenScales = true; return c }
 	same := func(name string, c coding, heads, kvHeads, dim int, dtype dtypes.DType, blocks, exact int) kernelCase {
 		return kernelCase{name, c, c, heads, kvHeads, dim, 0, dtype, blocks, exact}
 	}
@@ -83,6 +87,8 @@ func kernelCases() []kernelCase {
 		same("symmetric", symmetric, 4, 1, 64, bf16, 5, 38),
 		{"preset balanced", preset(5, 64, half, true), preset(4, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
 		{"preset lowest", preset(2, 32, numbers.Scale8, true), preset(2, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 6, 41},
+		{"preset lowest, token scales", andToken(preset(2, 32, numbers.Scale8, true)), preset(2, 64, numbers.Scale8, false), 4, 2, 128, 0, bf16, 6, 41},
+		{"groups of 64 tokens, token scales, sliding", andToken(wide), perToken, 4, 2, 64, 100, f32, 8, 70},
 		{"preset quality", preset(6, 64, half, true), preset(6, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
 		{"preset smallest", preset(3, 64, numbers.Scale8, true), preset(3, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 8, 73},
 		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups
@@ -188,18 +194,25 @@ func newKernelTest(t *testing.T, c scoredCase) kernelTest {
 	exact := shapes.Make(c.dtype, s.Batch, s.Heads, s.Exact, c.dim)
 	x.state = append(x.state, floats(exact, 0), floats(exact, 0))
 	for _, f := range []codes.Format{s.Key, s.Value} {
-		for i, a := range f.Arrays(s.Batch, s.Heads, slots, c.dtype) {
+		for _, array := range f.Arrays(s.Batch, s.Heads, slots, c.dtype) {
+			a := array.Shape
 			d, n := a.Dimensions, a.Size()
 			switch {
-			case i == 0: // codes, of padding too
+			case array.Kind == codes.KindCodes: // of padding too
 				x.state = append(x.state, randomWords(rng, a))
+			case array.Kind == codes.KindTokens: // from 0 to 2
+				list := make([]uint8, n)
+				for i := range list {
+					list[i] = uint8(rng.Uint32N(160))
+				}
+				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
 			case a.DType == dtypes.Uint8: // scales of 0 to 1/8, small ones too
 				list := make([]uint8, n)
 				for i := range list {
 					list[i] = uint8(rng.Uint32N(96))
 				}
 				x.state = append(x.state, tensors.FromFlatDataAndDimensions(list, d...))
-			case i == 2: // zero points
+			case array.Kind == codes.KindZeros:
 				x.state = append(x.state, floats(a, 0.5))
 			default:
 				x.state = append(x.state, floats(a, 0))

@@ -154,5 +154,12 @@ func (s side) scores(t *ttir.Kernel, queries []keyQueries, block, head ttir.Valu
 			sums[r] = ttir.MulAdd(ttir.Mul(sums[r], back), scale, ttir.Mul(zero, q.plain.Sum(2).Expand(2))).Sum(1)
 		}
 	}
+	if s.TokenScales {
+		offset := s.k.blockBase(block, head).MulInt(codes.BlockTokens)
+		tokens := byteScale(t, ttir.Load(s.tokens, ttir.Add(offset, t.Range(codes.BlockTokens, 1, 2))))
+		for r := range sums {
+			sums[r] = ttir.Mul(sums[r], tokens)
+		}
+	}
 	return sums
 }
