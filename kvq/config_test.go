@@ -93,8 +93,8 @@ func TestPolicyTimesQuantizer(t *testing.T) {
 	}
 }
 
-// Scales of tokens go with keys per channel alone; they have a name, survive JSON, and cost a byte a
-// token and head. A configuration without them is written as it always was.
+// Scales of tokens go with keys per channel alone; they have a name, survive JSON, and cost a byte
+// a token and head. A configuration without them is written as it always was.
 func TestTokenScales(t *testing.T) {
 	c := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 64, AxisKey: kvq.PerChannel, Scales: kvq.Scale8}
 	shape := kvq.Shape{Layers: 3, Batch: 2, KVHeads: 5, HeadDim: 64, Capacity: 512, DType: dtypes.Float32}

@@ -56,7 +56,8 @@ var fileDTypes = map[dtypes.DType]string{
 	dtypes.Uint16: "U16", dtypes.Uint32: "U32",
 }
 
-// fileVersion is the version of the format that a file of this plan has: the oldest that can say it.
+// fileVersion is the version of the format that a file of this plan has: the oldest that can say
+// it.
 func (p *Plan) fileVersion() string {
 	if p.config.TokenScales {
 		return fileVersionTokens

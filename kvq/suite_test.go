@@ -186,7 +186,7 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 // likeOthers are cases whose every property another case has too.
 var likeOthers = []string{
 	"quanto 2 bit float16", "quanto 8 bit bfloat16", "blocks 4 bit, sliding", "blocks 5 bit, both per channel, float16",
-	"blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
+	"preset lowest, token scales", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
 }
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by

@@ -4,8 +4,8 @@ import "math"
 
 // TokenScales are the scales of a group's tokens, [G][D] finite numbers, that stand beside the
 // scales of its channels: the root mean square of each token, with channels brought to a root mean
-// square of 1, in three rounds, in float64. The largest is 1. They are rounded to the nearest number
-// of a byte: 4 bits of mantissa, whole multiples of 2^-12 below 2^-8.
+// square of 1, in three rounds, in float64. The largest is 1. They are rounded to the nearest
+// number of a byte: 4 bits of mantissa, whole multiples of 2^-12 below 2^-8.
 func TokenScales(tokens [][]float32) []float32 {
 	sizes := tokenSizes(tokens)
 	largest := 0.0

@@ -34,6 +34,7 @@ func makeSteps() []step {
 	values := with(sinks, func(c *kvq.Config) { c.RotateValues = true })
 	both := with(values, func(c *kvq.Config) { c.RotateKeys = true })
 	bytes := with(both, func(c *kvq.Config) { c.Scales = kvq.Scale8 })
+	tokenScales := func(c *kvq.Config) { c.TokenScales = true }
 	preset := func(name string) kvq.Config {
 		c, err := kvq.Preset(name)
 		if err != nil {
@@ -61,6 +62,8 @@ func makeSteps() []step {
 		{"balanced", preset("balanced"), "preset", ""},
 		{"quality", preset("quality"), "preset", ""},
 		{"lowest", preset("lowest"), "preset", ""},
+		{"smallest + token scales", with(preset("smallest"), tokenScales), "a scale for each token of keys beside that for each channel", ""},
+		{"lowest + token scales", with(preset("lowest"), tokenScales), "", ""},
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
 	}

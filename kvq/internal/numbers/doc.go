@@ -10,7 +10,8 @@
 //     and elements that are not valid get the lowest code (the one of 0 where there is no zero
 //     point), infinities the code of the nearest end: all decode to finite values.
 //   - A group without a voter gets scale 0 and zero point 0.
-//   - A constant group gets scale 0 and codes 0, and decodes to its constant exactly.
+//   - A constant group gets scale 0 and codes 0, and decodes to its constant exactly, but for
+//     rounding where scales of tokens multiply it.
 //   - A group whose range is too wide for the dtype (3e38 and -3e38 in float32, 60000 and -60000 in
 //     float16) is limited to a little less than half of the largest finite number on both sides;
 //     values beyond saturate. quanto gives NaN for the whole group. The same limit holds for every

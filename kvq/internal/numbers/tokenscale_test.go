@@ -24,12 +24,13 @@ func tokenScales(t *testing.T, dtype dtypes.DType, groups ...[][]float32) (store
 }
 
 // Tokens 8, 4 and -1 times one another: the size of each is its factor, whatever the channels are.
-// The largest is 1, so scales are 1, 1/2 and 1/8: exponents 9, 8 and 6 with the bias, 16 times that.
-// A token of zeros has 0, and does not vote.
+// The largest is 1, so scales are 1, 1/2 and 1/8: exponents 9, 8 and 6 with the bias, times 16. A
+// token of zeros has 0, and does not vote.
 //
-// Squares 1 1 / 1 9, by hand. Tokens: means 1, 5. Channels: (1/1 + 1/5)/2 = 0.6, (1/1 + 9/5)/2 = 1.4.
-// Tokens: (1/0.6 + 1/1.4)/2 = 1.1905, (1/0.6 + 9/1.4)/2 = 4.0476. Channels: 0.54353, 1.53176. Tokens:
-// 1.24633, 3.85765. The root of their quotient is 0.5684 = 2^-1·(1 + 2.19/16): byte 8·16 + 2.
+// Squares 1 1 / 1 9, by hand. Tokens: means 1, 5. Channels: (1/1 + 1/5)/2 = 0.6, (1/1 + 9/5)/2 =
+// 1.4. Tokens: (1/0.6 + 1/1.4)/2 = 1.1905, (1/0.6 + 9/1.4)/2 = 4.0476. Channels: 0.54353, 1.53176.
+// Tokens: 1.24633, 3.85765. The root of their quotient is 0.5684 = 2^-1·(1 + 2.19/16): byte 8·16 +
+// 2.
 func TestTokenScalesByHand(t *testing.T) {
 	stored, scales, units, voting := tokenScales(t, dtypes.Float32,
 		[][]float32{{8, -24, 0.5}, {4, -12, 0.25}, {-1, 3, -0.0625}, {0, 0, 0}})
