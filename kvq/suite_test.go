@@ -36,6 +36,11 @@ func blocks(bits int, change func(c *Config)) Config {
 
 func perChannelKeys(c *Config) { c.AxisKey = PerChannel }
 
+func withTokens(c Config) Config {
+	c.TokenScales = true
+	return c
+}
+
 // presetOf is a preset with a window that short tests can fill.
 func presetOf(t testing.TB, name string) Config {
 	t.Helper()
@@ -77,7 +82,7 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
 		{name: "keys per channel and token", config: blocks(3, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales = true, ScaleFloat32 }), dtype: f32, dim: 32},
-		{name: "preset lowest, token scales", config: presetOf(t, "lowest"), dtype: f32, dim: 64, deep: true},
+		{name: "preset smallest, token scales", config: withTokens(presetOf(t, "smallest")), dtype: f32, dim: 64, deep: true},
 		// TestEveryHead has more of such
 		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
 	}
@@ -186,7 +191,7 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 // likeOthers are cases whose every property another case has too.
 var likeOthers = []string{
 	"quanto 2 bit float16", "quanto 8 bit bfloat16", "blocks 4 bit, sliding", "blocks 5 bit, both per channel, float16",
-	"preset lowest, token scales", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
+	"preset smallest, token scales", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
 }
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
