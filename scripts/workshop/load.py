@@ -1,6 +1,6 @@
 """Plays a workshop: users of a JupyterHub on loopback who all run a notebook at once.
 
-usage: load [--users N] [--notebook FILE] [--exercises N] [--seconds S] [--unruly] [--cull S] [--keep]
+usage: load [--users N] [--notebook FILE] [--exercises N] [--seconds S] [--unruly | --cull S] [--keep]
 
 Starts scripts/workshop/hub for itself, logs N (10) users in by its login page, each a user of this machine with an empty
 home, starts their servers, and has all of them run the notebook (the first) at once by the hub's API and their kernels'
@@ -182,8 +182,9 @@ def main():
     parser.add_argument("--notebook", type=pathlib.Path, default=ROOT / "notebooks" / "01-kv-cache-quantization.ipynb")
     parser.add_argument("--exercises", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1200)
-    parser.add_argument("--unruly", action="store_true")
-    parser.add_argument("--cull", type=int, metavar="S")
+    kind = parser.add_mutually_exclusive_group()  # an endless cell that prints nothing is no use of a server
+    kind.add_argument("--unruly", action="store_true")
+    kind.add_argument("--cull", type=int, metavar="S")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which cleans up, as Ctrl-C does
