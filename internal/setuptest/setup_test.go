@@ -137,6 +137,84 @@ func TestMissingOnTheMachine(t *testing.T) {
 	}
 }
 
+// What was packed has packages for some Pythons only, and says for which.
+func TestPackedForOtherPythons(t *testing.T) {
+	for version, list := range map[string]string{"3.15.0": "3.11\n3.12\n3.13\n", "3.1.4": "3.11\n3.12\n", "3.12.1": "3.11\n"} {
+		clone, path := bareMachine(t)
+		wheels := filepath.Join(clone, ".setup", "wheels")
+		if err := os.MkdirAll(wheels, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{
+			filepath.Join(path, "go"):            "#!/bin/sh\necho go version go1.26.0 linux/amd64\n",
+			filepath.Join(path, "gcc"):           "#!/bin/sh\nexit 0\n",
+			filepath.Join(path, "python3"):       "#!/bin/sh\necho " + version + " /usr\n",
+			filepath.Join(wheels, "pythons.txt"): list,
+		} {
+			if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(filepath.Join(clone, "scripts", "setup"))
+		cmd.Env = []string{"PATH=" + path, "HOME=" + t.TempDir()}
+		stdout, stderr, status := call(t, cmd)
+		want := "scripts/setup: missing: Python " + map[string]string{"3.15.0": "3.11, 3.12 or 3.13", "3.1.4": "3.11 or 3.12", "3.12.1": "3.11"}[version] +
+			", for which there are packages here; python3 is Python " + version + "; set PYTHON to one of them\n"
+		if status != 1 || stdout != "" || stderr != want {
+			t.Errorf("exit status %d, %q, %q; want %q", status, stdout, stderr, want)
+		}
+	}
+}
+
+// A file that is another than the one that was packed, or missing, is named in one line.
+func TestDamagedPack(t *testing.T) {
+	clone, path := bareMachine(t)
+	for _, name := range []string{"sha256sum", "wc", "rm", "python3", "gcc"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("this machine lacks %s", name)
+		}
+	}
+	good := "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03" // of "hello\n"
+	sums := good + "  .setup/whole\n" + good + "  .setup/a model\n" + good + "  notebooks/other\n" + good + "  gone\n"
+	for file, text := range map[string]string{
+		filepath.Join(path, "go"):      "#!/bin/sh\necho go version go1.26.0 linux/amd64\n",
+		filepath.Join(path, "gcc"):     "#!/bin/sh\nexit 0\n",
+		filepath.Join(path, "python3"): "#!/bin/sh\necho 3.11.2 /usr\n",
+		".setup/SHA256SUMS":            sums, ".setup/whole": "hello\n", ".setup/a model": "hellx\n", "notebooks/other": "hello\n\n", "gone": "hello\n",
+	} {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(clone, file)
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(want string) {
+		t.Helper()
+		cmd := exec.Command(filepath.Join(clone, "scripts", "setup"))
+		cmd.Env = []string{"PATH=" + path + ":/usr/bin:/bin", "HOME=" + t.TempDir()}
+		_, stderr, status := call(t, cmd)
+		want = "scripts/setup: this is not what was packed: " + want + "; unpack it anew, or copy the archive again: sha256sum -c says whether it is whole\n"
+		if status != 1 || stderr != want {
+			t.Errorf("exit status %d, %q; want %q", status, stderr, want)
+		}
+	}
+	says(".setup/a model and 1 more")
+	if err := os.Remove(filepath.Join(clone, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	says(".setup/a model and 2 more")
+	for _, file := range []string{".setup/a model", "notebooks/other"} {
+		if err := os.WriteFile(filepath.Join(clone, file), []byte("hello\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says("gone")
+}
+
 // The script and package asset must mean the same files.
 func TestAssetsAreWherePackageAssetLooks(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join(root(t), "scripts", "assets.txt"))
