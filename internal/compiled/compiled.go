@@ -3,7 +3,8 @@
 // (https://docs.jax.dev/en/latest/persistent_compilation_cache.html).
 //
 // go-xla v0.4.13 has no call for it. So it gets a copy of the plugin's table of functions in which
-// PJRT_Client_Compile is a function of this package.
+// PJRT_Client_Compile is a function of this package. It asks for a graph's memory figures whenever
+// one is compiled or loaded; those of a graph that is kept are kept with it.
 package compiled
 
 // #include "table.h"
@@ -25,12 +26,13 @@ var keeper struct {
 	taken atomic.Bool
 	files folders
 	of    identity
+	slims bool // XLA takes graphs that were slimmed
 }
 
 // counts are the numbers of graphs that were loaded and kept.
 var counts struct{ loaded, kept atomic.Int64 }
 
-// Table returns a plugin's table of functions (PJRT_Api) with one of them exchanged: compiling
+// Table returns a plugin's table of functions (PJRT_Api) with some of them exchanged: compiling
 // first looks in the folder dir, and keeps there what took long. path is the plugin's file.
 //
 // One plugin of a process can have such a table. It is an error to ask for a second one, or for a
@@ -55,6 +57,7 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 	if table == nil {
 		return nil, errors.New("the plugin's PJRT cannot write down what it compiled")
 	}
+	keeper.slims = C.kvq_minor(api) == slims
 	waitsIn.Store(&files)
 	return table, nil
 }
@@ -65,11 +68,10 @@ func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
 func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	p := args.program
 	name := keeper.of.name(bytesAt(p.format, p.format_size), bytesAt(p.code, p.code_size), bytesAt(args.options, args.options_size))
-	if content, ok := keeper.files.lookup(name); ok {
-		if args.executable = C.kvq_deserialize(args.client, unsafe.Pointer(&content[0]), C.size_t(len(content))); args.executable != nil {
-			counts.loaded.Add(1)
-			return nil
-		}
+	content, kept := keeper.files.lookup(name)
+	if kept && load(args, content) {
+		counts.loaded.Add(1)
+		return nil
 	}
 	start := time.Now()
 	failure := C.kvq_compile(args)
@@ -81,10 +83,34 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 		return nil
 	}
 	defer C.kvq_serialized_free(&written)
-	if keeper.files.keep.write(name, bytesAt(written.bytes, written.size)) == nil {
+	f, ok := ask(args.executable)
+	if !ok {
+		return nil
+	}
+	known.Store(args.executable, f) // go-xla asks for them too
+	whole := bytesAt(written.bytes, written.size)
+	if keeper.slims && !kept { // XLA has taken what it did not write itself, so far
+		whole, _ = slim(whole)
+	}
+	if keeper.files.keep.write(name, withFigures(f, whole)) == nil {
 		counts.kept.Add(1)
 	}
 	return nil
+}
+
+// load sets the executable to what was kept, unless XLA rejects it.
+func load(args *C.kvq_compile_args, content []byte) bool {
+	f, written, ok := figuresOf(content)
+	if !ok {
+		return false
+	}
+	loaded := C.kvq_deserialize(args.client, unsafe.Pointer(&written[0]), C.size_t(len(written)))
+	if loaded == nil {
+		return false
+	}
+	known.Store(loaded, f)
+	args.executable = loaded
+	return true
 }
 
 // bytesAt returns C's memory itself, not a copy.

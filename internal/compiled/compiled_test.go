@@ -77,4 +77,5 @@ func TestCompiled(t *testing.T) {
 	if again := files(); !slices.Equal(again, names) {
 		t.Errorf("the folder holds %q, want %q", again, names)
 	}
+	t.Run("fusions", func(t *testing.T) { keptGraph(t, backend, dir) })
 }

@@ -1,8 +1,11 @@
 package compiled
 
 import (
+	"bytes"
 	"path/filepath"
 	"testing"
+
+	"github.com/kvqbook/kvqbook/internal/trust"
 )
 
 // KeepAll keeps what took no time as well.
@@ -20,4 +23,13 @@ func Put(t *testing.T, path, content string) {
 	if err := (store{dir: filepath.Dir(path), limit: limit}).write(filepath.Base(path), []byte(content)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Emptied counts the loop fusions that were emptied in the file of that path.
+func Emptied(t *testing.T, path string) int {
+	content, ok := store{dir: filepath.Dir(path), owners: trust.Me()}.read(filepath.Base(path))
+	if !ok {
+		t.Fatalf("%s is not read", path)
+	}
+	return bytes.Count(content, []byte(leftOut))
 }

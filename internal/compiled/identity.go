@@ -33,7 +33,7 @@ func identify(path string) (identity, error) {
 	if processor == "" {
 		return nil, fmt.Errorf("%s names no processor", cpuInfo)
 	}
-	return fmt.Appendf(nil, "2\n%d\n%d\n%d\n%s\n%s\n", plugin.Size(), plugin.ModTime().UnixNano(), runtime.NumCPU(), os.Getenv("XLA_FLAGS"), processor), nil
+	return fmt.Appendf(nil, "3\n%d\n%d\n%d\n%s\n%s\n", plugin.Size(), plugin.ModTime().UnixNano(), runtime.NumCPU(), os.Getenv("XLA_FLAGS"), processor), nil
 }
 
 // processorOf returns the model and the features of the first processor in the text of [cpuInfo].
