@@ -27,6 +27,11 @@ type linearBench struct {
 
 const linearBenchSteps = 16
 
+// flat gives the elements of a tensor in host memory.
+func flat[T any](t *tensors.Tensor, use func([]T)) {
+	t.MustMutableFlatData(func(x any) { use(x.([]T)) })
+}
+
 func newLinearBench(b *testing.B, kind string, rows, out, in, count int) *linearBench {
 	r := rand.New(rand.NewPCG(1, 2))
 	halves := func() *tensors.Tensor {

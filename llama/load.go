@@ -105,18 +105,31 @@ func (l *loader) inPlace(w modelfile.Weight) (*tensors.Tensor, error) {
 		}
 		return tensor, nil
 	}
-	// Not tensors.FromShapeForBackend: it writes zeros first, which takes as long as reading does.
-	buffer, flat, err := l.backend.NewSharedBuffer(0, l.shape(w))
+	tensor, elements, err := newInPlace(l.backend, l.shape(w))
 	if err != nil {
 		return nil, l.files.About(w, err)
 	}
-	memory := dtypes.UnsafeByteSliceFromAny(flat)
-	hugePages(memory)
-	if err = l.read(w, memory); err != nil {
-		_ = buffer.Finalize()
+	if err = l.read(w, dtypes.UnsafeByteSliceFromAny(elements)); err != nil {
+		_ = tensor.FinalizeAll()
 		return nil, err
 	}
-	return tensors.FromBuffer(buffer)
+	return tensor, nil
+}
+
+// newInPlace makes a tensor on a device that uses host memory, and gives its elements, a slice of
+// them. They are to be written at once: before that they are whatever lay there.
+func newInPlace(backend compute.Backend, shape shapes.Shape) (t *tensors.Tensor, elements any, err error) {
+	// Not tensors.FromShapeForBackend: it writes zeros first, which takes as long as reading does.
+	buffer, elements, err := backend.NewSharedBuffer(0, shape)
+	if err != nil {
+		return nil, nil, err
+	}
+	hugePages(dtypes.UnsafeByteSliceFromAny(elements))
+	if t, err = tensors.FromBuffer(buffer); err != nil {
+		_ = buffer.Finalize()
+		return nil, nil, err
+	}
+	return t, elements, nil
 }
 
 // uploaded reads into two buffers in alternation: while one is filled, the other goes to the

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -17,20 +18,18 @@ import (
 func (m *Model) loadPacked(f *Files, o LoadOptions) error {
 	l := packedLoader{files: f, model: m, options: o, total: f.StoredBytes()}
 	for _, t := range onDevices(m.config) {
-		var to []*tensors.Tensor
+		var to []any
 		for _, a := range arrays(t, m.dtype, 1, true) {
-			x := tensors.FromShape(a.shape)
-			to = append(to, x)
+			x, elements, err := newInPlace(m.on.backend, a.shape)
+			if err != nil {
+				return err
+			}
+			to = append(to, elements)
 			// the model frees them, whatever comes
 			m.weights = append(m.weights, sharded{parts: []*tensors.Tensor{x}, axis: a.axis})
 		}
 		if err := l.read(t, to); err != nil {
 			return err
-		}
-		for _, x := range to {
-			if err := x.ToDevice(m.on.backend, 0); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -41,10 +40,11 @@ type packedLoader struct {
 	model       *Model
 	options     LoadOptions
 	done, total int64
+	buffer      []byte // for what is read of the file; one weight at a time
 }
 
-// read fills the arrays of a tensor.
-func (l *packedLoader) read(t modelfile.Tensor, to []*tensors.Tensor) error {
+// read fills the arrays of a tensor, whose elements are to.
+func (l *packedLoader) read(t modelfile.Tensor, to []any) error {
 	for i, w := range t.Parts {
 		var err error
 		switch t.Packs {
@@ -53,7 +53,7 @@ func (l *packedLoader) read(t modelfile.Tensor, to []*tensors.Tensor) error {
 		case modelfile.Q8:
 			err = l.embeddings(w, to)
 		default:
-			err = l.vector(t, i, to[0])
+			err = l.vector(t, i, to[0].([]float32))
 		}
 		if err != nil {
 			return err
@@ -65,29 +65,39 @@ func (l *packedLoader) read(t modelfile.Tensor, to []*tensors.Tensor) error {
 }
 
 // vector reads a part of a tensor that is not packed.
-func (l *packedLoader) vector(t modelfile.Tensor, part int, to *tensors.Tensor) error {
+func (l *packedLoader) vector(t modelfile.Tensor, part int, to []float32) error {
 	w := t.Parts[part]
-	values := make([]byte, 4*w.Elements())
-	if err := l.files.Read(l.options.Context, w, l.options.as(), values); err != nil {
+	values := make([]float32, w.Elements())
+	if err := l.files.Read(l.options.Context, w, l.options.as(), dtypes.UnsafeByteSliceFromAny(values)); err != nil {
 		return err
 	}
-	return to.MutableBytes(func(all []byte) {
-		for r := range w.Dims[0] {
-			copy(all[4*t.Row(part, r):], values[4*r:4*r+4])
-		}
-	})
+	for r := range w.Dims[0] {
+		to[t.Row(part, r)] = values[r]
+	}
+	return nil
+}
+
+// packed reads a weight as the file has it, into the buffer that all share.
+func (l *packedLoader) packed(w modelfile.Weight) (raw []byte, err error) {
+	raw, err = l.files.PackedInto(l.options.Context, w, l.buffer)
+	if err == nil {
+		l.buffer = raw
+	}
+	return raw, err
 }
 
 // rows fills words, scales and mins of one part of a tensor in Q4_1: parts over the same input lie
 // one below the other.
-func (l *packedLoader) rows(t modelfile.Tensor, part int, to []*tensors.Tensor) error {
+func (l *packedLoader) rows(t modelfile.Tensor, part int, to []any) error {
 	w := t.Parts[part]
-	raw, err := l.files.Packed(l.options.Context, w)
+	raw, err := l.packed(w)
 	if err != nil {
 		return err
 	}
 	const blockBytes = 20
-	groups, out := to[1].Shape().Dim(0), to[1].Shape().Dim(1)
+	words, scale, low := to[0].([]uint32), to[1].([]float16.Float16), to[2].([]float16.Float16)
+	groups := w.Dims[1] / packedGroup
+	out := len(scale) / groups
 	at := make([]int, w.Dims[0]) // where each row of the file lies
 	order := l.files.Order(w)
 	for r := range at {
@@ -97,66 +107,49 @@ func (l *packedLoader) rows(t modelfile.Tensor, part int, to []*tensors.Tensor) 
 		}
 		at[r] = t.Row(part, row)
 	}
-	flat(to[0], func(words []uint32) {
-		flat(to[1], func(scale []float16.Float16) {
-			flat(to[2], func(low []float16.Float16) {
-				columns(groups, func(g int) {
-					for r, at := range at {
-						b := raw[(r*groups+g)*blockBytes:][:blockBytes]
-						scale[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
-						low[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
-						for i := range 4 {
-							words[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
-						}
-					}
-				})
-			})
-		})
+	columns(groups, func(g int) {
+		for r, at := range at {
+			b := raw[(r*groups+g)*blockBytes:][:blockBytes]
+			scale[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
+			low[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
+			for i := range 4 {
+				words[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
+			}
+		}
 	})
 	return nil
 }
 
 // embeddings fills codes and scales of Q8_0 twice: by rows for looking tokens up, and with the
 // vocabulary last for the output head.
-func (l *packedLoader) embeddings(w modelfile.Weight, to []*tensors.Tensor) error {
-	raw, err := l.files.Packed(l.options.Context, w)
+func (l *packedLoader) embeddings(w modelfile.Weight, to []any) error {
+	raw, err := l.packed(w)
 	if err != nil {
 		return err
 	}
 	const blockBytes = 2 + packedGroup
 	vocab, groups := w.Dims[0], w.Dims[1]/packedGroup
-	flat(to[0], func(q []int8) {
-		flat(to[1], func(d []float16.Float16) {
-			flat(to[2], func(qt []uint32) {
-				flat(to[3], func(dt []float16.Float16) {
-					columns(groups, func(g int) {
-						// So many rows at a time that lines of the processor's cache are filled
-						// while they are there.
-						for first := 0; first < vocab; first += 64 {
-							for r := first; r < min(first+64, vocab); r++ {
-								b := raw[(r*groups+g)*blockBytes:][:blockBytes]
-								scale := float16.FromBits(binary.LittleEndian.Uint16(b))
-								d[r*groups+g], dt[g*vocab+r] = scale, scale
-								to := q[(r*groups+g)*packedGroup:][:packedGroup]
-								for i, code := range b[2:] {
-									to[i] = int8(code)
-								}
-								for w := range packedGroup / 4 {
-									qt[(g*packedGroup/4+w)*vocab+r] = binary.LittleEndian.Uint32(b[2+4*w:]) ^ 0x80808080 // plus signOffset
-								}
-							}
-						}
-					})
-				})
-			})
-		})
+	q, d := to[0].([]int8), to[1].([]float16.Float16)
+	qt, dt := to[2].([]uint32), to[3].([]float16.Float16)
+	columns(groups, func(g int) {
+		// So many rows at a time that lines of the processor's cache are filled while they are
+		// there.
+		for first := 0; first < vocab; first += 64 {
+			for r := first; r < min(first+64, vocab); r++ {
+				b := raw[(r*groups+g)*blockBytes:][:blockBytes]
+				scale := float16.FromBits(binary.LittleEndian.Uint16(b))
+				d[r*groups+g], dt[g*vocab+r] = scale, scale
+				to := q[(r*groups+g)*packedGroup:][:packedGroup]
+				for i, code := range b[2:] {
+					to[i] = int8(code)
+				}
+				for w := range packedGroup / 4 {
+					qt[(g*packedGroup/4+w)*vocab+r] = binary.LittleEndian.Uint32(b[2+4*w:]) ^ 0x80808080 // plus signOffset
+				}
+			}
+		}
 	})
 	return nil
-}
-
-// flat gives the elements of a tensor in host memory.
-func flat[T any](t *tensors.Tensor, use func([]T)) {
-	t.MustMutableFlatData(func(x any) { use(x.([]T)) })
 }
 
 // columns calls work for 0..n-1, on all processors.

@@ -27,6 +27,11 @@ func (f *Files) Packable() error {
 // Packed reads a weight's bytes as the file has them: in blocks of its element type, row by row
 // (see Order).
 func (f *Files) Packed(ctx context.Context, w Weight) ([]byte, error) {
+	return f.PackedInto(ctx, w, nil)
+}
+
+// PackedInto is Packed into the memory of buffer, where that is large enough.
+func (f *Files) PackedInto(ctx context.Context, w Weight, buffer []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -36,7 +41,11 @@ func (f *Files) Packed(ctx context.Context, w Weight) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	raw := make([]byte, s.size)
+	raw := buffer[:0]
+	if int64(cap(raw)) < s.size {
+		raw = make([]byte, s.size)
+	}
+	raw = raw[:s.size]
 	if err := readFull(r, raw, 0); err != nil {
 		return nil, f.About(w, err)
 	}
