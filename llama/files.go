@@ -49,6 +49,10 @@ type LoadOptions struct {
 	// Progress is called after each tensor with the bytes read so far and those of all weights, as
 	// they are stored. Calls do not overlap. nil: nobody is told.
 	Progress func(done, total int64)
+	// Ready is called with the model before its weights are read: generators can be made of it, and
+	// compile meanwhile ([Generator.Prepare]). Nothing else may be done with it before Load has
+	// returned. An error ends the loading. nil: nobody is told.
+	Ready func(*Model) error
 	// Context ends the loading early, with its error, when it is done (Ctrl-C). nil: never.
 	Context context.Context
 }
@@ -138,9 +142,14 @@ func (f *Files) Load(backend compute.Backend, options LoadOptions) (*Model, erro
 		return nil, err
 	}
 	m.packed, m.files = o.Weights == PackedWeights, f
-	if m.packed {
+	if o.Ready != nil {
+		err = o.Ready(m)
+	}
+	switch {
+	case err != nil:
+	case m.packed:
 		err = m.loadPacked(f, o)
-	} else {
+	default:
 		err = m.load(f, o)
 	}
 	if err != nil {

@@ -32,6 +32,18 @@ func (g *Generator) Generate(ctx context.Context, batch tokenizer.Batch, config 
 	return last, nil
 }
 
+// Prepare begins to compile in the background what Generate needs for the same batch and config, or
+// for others of the same sizes. The model's weights need not be there yet (see
+// [LoadOptions.Ready]). Its errors are Generate's errors of the input.
+func (g *Generator) Prepare(batch tokenizer.Batch, config GenerateConfig) error {
+	r, err := g.newRun(batch, config)
+	if err != nil {
+		return err
+	}
+	r.start()
+	return nil
+}
+
 // Block is the new tokens of one call on the device.
 type Block struct {
 	// Tokens are every row's own new tokens; none for rows that have ended before.
@@ -197,9 +209,8 @@ func (r *run) Prepare(capacity int) error {
 
 func (r *run) Grow(ctx context.Context, capacity int) error { return r.cache.grow(ctx, capacity) }
 
-// First takes the prompt in and picks the first token of each row. The graphs of the whole
-// generation are compiled at the same time.
-func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
+// start begins to compile the graphs.
+func (r *run) start() {
 	r.g.startPrefill(r.plan, r.prompt.length)
 	if r.gc.TeacherForced == nil {
 		r.g.startPick(len(r.Rows), r.pick.Kind)
@@ -207,6 +218,12 @@ func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
 	if r.Limit > 1 {
 		r.g.startDecode(r.plan, r.key())
 	}
+}
+
+// First takes the prompt in and picks the first token of each row. The graphs of the whole
+// generation are compiled at the same time.
+func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
+	r.start()
 	cache, logits, err := r.g.prefill(ctx, r.plan, r.prompt, &r.result.Timing)
 	if err != nil {
 		return first, err

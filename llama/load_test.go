@@ -19,6 +19,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/randomllama"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // loadAll reads all weights in the order of the table, onto a backend or into host memory where it
@@ -162,6 +164,54 @@ func TestLoadCancelled(t *testing.T) {
 	}})
 	if !errors.Is(err, context.Canceled) || calls != 3 {
 		t.Errorf("after %d tensors: %v, want context.Canceled after 3", calls, err)
+	}
+}
+
+// A generator that was made and prepared before the weights were read generates as one that was
+// made afterwards, and compiles nothing a second time. An error before them ends the loading.
+func TestLoadReady(t *testing.T) {
+	f, err := Open(fakeFolder(t, fakeConfig(), fakeTensors(t, fakeConfig(), dtypes.Float32, false)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend, batch, config := testbackend.XLA(t), tokenizer.Batch{IDs: [][]tokenizer.Token{{1, 2, 3}}}, GenerateConfig{MaxNewTokens: 4}
+	var early *Generator
+	var before int
+	m, err := f.Load(backend, LoadOptions{DType: dtypes.Float32, Ready: func(m *Model) (err error) {
+		if early, err = NewGenerator(m, kvq.Config{}); err == nil {
+			err = early.Prepare(batch, config)
+		}
+		before = early.programs.all.Len()
+		return err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Finalize()
+	defer early.Finalize()
+	late, err := NewGenerator(m, kvq.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Finalize()
+	var got [2]*Result
+	for i, g := range []*Generator{early, late} {
+		if got[i], err = g.Generate(t.Context(), batch, config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(got[0].Tokens[0], got[1].Tokens[0]) || len(got[0].Tokens[0]) != 4 {
+		t.Errorf("prepared before the weights: %v, after them: %v", got[0].Tokens, got[1].Tokens)
+	}
+	if n := early.programs.all.Len(); before == 0 || n != before {
+		t.Errorf("%d graphs were prepared, %d compiled", before, n)
+	}
+	if err := early.Prepare(batch, GenerateConfig{MaxNewTokens: -1}); !errors.Is(err, ErrInput) {
+		t.Errorf("Prepare for -1 tokens: %v", err)
+	}
+	no := errors.New("no")
+	if _, err := f.Load(backend, LoadOptions{Ready: func(*Model) error { return no }}); !errors.Is(err, no) {
+		t.Errorf("Load: %v, want the error of Ready", err)
 	}
 }
 

@@ -114,6 +114,8 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 	}
 	outcome.OnInterrupt(func() { _ = finish() })
 
+	f.model.Ready = func(m *llama.Model) error { return request.prepare(m, cmp.sides[0].config) }
+	defer request.free(ctx)
 	err = func() error {
 		model, err := f.model.Load(ctx, request.files, errs, request.memoryRequest(kvq.Config{}), request.memoryRequest(request.cache))
 		if err != nil {

@@ -56,6 +56,10 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 		return err
 	}
 	request.only = true
+	if !f.kept.given() {
+		f.model.Ready = func(m *llama.Model) error { return request.prepare(m, request.cache) }
+		defer request.free(ctx)
+	}
 	g := &generation{request: request, texts: startTexts(request.tok, request.batch, request.generate.StopStrings...), display: newDisplay(out, f.before(request.batch))}
 	if f.json {
 		g.display = quiet{}

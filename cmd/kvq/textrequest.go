@@ -39,7 +39,8 @@ type textRequest struct {
 	cache    kvq.Config
 	generate llama.GenerateConfig
 	batch    *batch
-	only     bool // it is run once: nothing after it needs the memory
+	only     bool             // it is run once: nothing after it needs the memory
+	prepared *llama.Generator // that run uses; nil: it makes one
 }
 
 // request checks everything that can be checked without the weights.
@@ -71,12 +72,33 @@ func (r *textRequest) memoryRequest(cache kvq.Config) fit.Request {
 	return fit.Request{Model: r.files.Config(), Cache: cache, Batch: len(r.batch.IDs), Prompt: len(r.batch.IDs[0]), NewTokens: r.generate.MaxNewTokens}
 }
 
+// prepare begins to compile for a model whose weights are not there yet, and the cache that run is
+// called with next.
+func (r *textRequest) prepare(model *llama.Model, cache kvq.Config) error {
+	g, err := llama.NewGenerator(model, cache)
+	if err != nil {
+		return err
+	}
+	r.prepared = g
+	return g.Prepare(r.batch.Batch, r.generate)
+}
+
+// free gives back what was prepared and not run.
+func (r *textRequest) free(ctx context.Context) {
+	if r.prepared != nil {
+		cli.FinalizeLast(ctx, r.prepared.Finalize)
+	}
+}
+
 // run generates with one cache; onBlock gets the new tokens of each block, and an error from it
 // ends the generation.
 func (r *textRequest) run(ctx context.Context, model *cli.LoadedModel, cache kvq.Config, onBlock func([][]tokenizer.Token) error) (*llama.Result, error) {
-	g, err := llama.NewGenerator(model.Model, cache)
-	if err != nil {
-		return nil, err
+	g := r.prepared
+	if r.prepared = nil; g == nil {
+		var err error
+		if g, err = llama.NewGenerator(model.Model, cache); err != nil {
+			return nil, err
+		}
 	}
 	if r.only {
 		defer cli.FinalizeLast(ctx, g.Finalize)

@@ -27,6 +27,8 @@ type ModelFlags struct {
 	maxMemory                      string
 	quiet                          bool
 	status                         *Status
+	// Ready is that of [llama.LoadOptions].
+	Ready func(*llama.Model) error
 }
 
 // Register adds the flags, without --devices.
@@ -242,7 +244,7 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 		return nil, err
 	}
 	options := f.loadOptions(n)
-	options.Context = ctx
+	options.Context, options.Ready = ctx, f.Ready
 	status := f.Status(errs)
 	status.Stage("loading the model")
 	defer status.Clear()
