@@ -85,6 +85,7 @@ var ways = map[string]way{
 	"kvq bench growth":    small("--tokens", "32,64"),
 	"kvq bench memory":    small("--tokens", "64", "--batches", "1"),
 	"kvq bench prefill":   small("--tokens", "64", "--steps", "1"),
+	"kvq bench start":     {test: "TestBenchStart"},
 
 	"kvq presets --measure":                          with("--model", "TINY", "--context", "128", "--steps", "2", "--runs", "1", "--backend", "xla:cpu"),
 	"kvq evaluate --text FILE":                       {args: slices.Concat(tiny, []string{"--prefill", "8"})},

@@ -26,9 +26,9 @@ is: the ratio of the shortest times, and the median ratio of runs that follow ea
 		// Times of compiling are times of compiling.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return os.Setenv(asset.EnvCompiled, asset.Off) },
 		RunE: func(c *cobra.Command, _ []string) error {
-			return usererr.New("want one of: attention, decode, prefill, compile, growth, memory, peers")
+			return usererr.New("want one of: attention, decode, prefill, compile, start, growth, memory, peers")
 		},
 	}
-	c.AddCommand(newAttention(), newDecode(), newPrefill(), newCompile(), newGrowth(), newMemory(), newPeers(), newServe())
+	c.AddCommand(newAttention(), newDecode(), newPrefill(), newCompile(), newStart(), newGrowth(), newMemory(), newPeers(), newServe())
 	return c
 }
