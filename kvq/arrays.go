@@ -23,6 +23,7 @@ const (
 	roleExact              // full precision: the full cache, or sinks and window
 	roleCodes
 	roleScales
+	roleTokenScales // of tokens, beside those of channels
 	roleZeros
 )
 
@@ -46,7 +47,7 @@ func (a array) rows() int {
 	switch a.role {
 	case roleLength:
 		return a.shape.Rank() - 1 // one for all rows, or one a row
-	case roleCodes, roleScales, roleZeros:
+	case roleCodes, roleScales, roleTokenScales, roleZeros:
 		return 1
 	}
 	return 0
@@ -139,9 +140,9 @@ func (p *Plan) listArrays() []array {
 	return out
 }
 
-// roleOf says what the arrays of blocks are: scales of tokens count as scales.
+// roleOf says what the arrays of blocks are.
 var roleOf = map[codes.Kind]role{
-	codes.KindCodes: roleCodes, codes.KindScales: roleScales, codes.KindTokens: roleScales, codes.KindZeros: roleZeros,
+	codes.KindCodes: roleCodes, codes.KindScales: roleScales, codes.KindTokens: roleTokenScales, codes.KindZeros: roleZeros,
 }
 
 // side is keys or values.

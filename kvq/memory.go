@@ -60,7 +60,7 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 	switch a.role {
 	case roleCodes:
 		m.Codes += bytes
-	case roleScales:
+	case roleScales, roleTokenScales:
 		m.Scales += bytes
 	case roleZeros:
 		m.Zeros += bytes

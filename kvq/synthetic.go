@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/kvqhook"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 func init() {
@@ -29,6 +30,8 @@ func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 			nodes = append(nodes, ConvertDType(pattern(g, a.shape), a.shape.DType))
 		case roleScales:
 			nodes = append(nodes, p.layers[0].key.Spec.Scales.Storage(p.shape.DType).EncodeScale(gx.Fill(g, shapes.Make(dtypes.Float32, a.shape.Dimensions...), 1.0/64), 1))
+		case roleTokenScales:
+			nodes = append(nodes, numbers.Scale8.EncodeScale(gx.Fill(g, shapes.Make(dtypes.Float32, a.shape.Dimensions...), 1), 1))
 		case roleZeros:
 			nodes = append(nodes, gx.Zeros(g, a.shape))
 		case roleExact:
