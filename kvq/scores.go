@@ -150,7 +150,7 @@ func (s Shape) view(window int, position *Node, m Masks) attend.View {
 func (s Shape) prompt(layer int, queries, keys, values, start *Node, m Masks) *Node {
 	g, scores := start.Graph(), s.scores()
 	if scores.Fuses(attend.PromptQuery{
-		Device: gpu.Of(g.Backend()), Devices: g.NumDevices(),
+		Device: gpu.Of(g.Backend()), Devices: g.NumDevices(), Backend: gx.FusesAttention(g),
 		Queries: queries.Shape(), Keys: keys.Shape(), Values: values.Shape(),
 		Window: s.window(layer), Other: s.Attention.Cross || m.any(),
 	}) {

@@ -20,7 +20,8 @@ const (
 // [Scores.FusedPrompt].
 type PromptQuery struct {
 	Device                gpu.Device
-	Devices               int // that share the graph
+	Devices               int  // that share the graph
+	Backend               bool // the backend has the call, see [gx.FusesAttention]
 	Queries, Keys, Values shapes.Shape
 	Window                int  // newest tokens that a query sees; 0: no limit
 	Other                 bool // queries see by more than causality and the window: masks, a bias, cross-attention
@@ -30,7 +31,7 @@ type PromptQuery struct {
 // of compute capability 8.0 or newer, plain scores, causality alone.
 func (s Scores) Fuses(q PromptQuery) bool {
 	t, d := q.Queries.Dim(2), q.Queries.Dim(3)
-	return q.Device.CUDA() && q.Device.Compute(KernelMajor, KernelMinor) && q.Devices == 1 &&
+	return q.Backend && q.Device.Compute(KernelMajor, KernelMinor) && q.Devices == 1 &&
 		q.Queries.DType.IsHalfPrecision() && q.Keys.DType == q.Queries.DType && q.Values.DType == q.Queries.DType &&
 		t >= FusedMinTokens && q.Keys.Dim(2) == t && d%fusedDims == 0 && d <= FusedMaxDim && q.Values.Dim(3) == d &&
 		(q.Window == 0 || q.Window >= t) && !q.Other && s.SoftCap == 0 && len(s.Slopes) == 0

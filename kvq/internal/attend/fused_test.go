@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/oracle"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
@@ -24,7 +25,7 @@ func TestFuses(t *testing.T) {
 	}
 	of := func(tokens, dim int) PromptQuery {
 		return PromptQuery{
-			Device: gpu.Device{Platform: "cuda", Major: 9}, Devices: 1,
+			Device: gpu.Device{Platform: "cuda", Major: 9}, Devices: 1, Backend: true,
 			Queries: shape(8, tokens, dim), Keys: shape(2, tokens, dim), Values: shape(2, tokens, dim),
 		}
 	}
@@ -45,6 +46,7 @@ func TestFuses(t *testing.T) {
 		{"the shortest", plain, of(FusedMinTokens, 64), true},
 		{"wide heads", plain, of(512, 136), false},
 		{"an odd head dimension", plain, of(512, 60), false},
+		{"a backend without the call", plain, with(func(q *PromptQuery) { q.Backend = false }), false},
 		{"a CPU", plain, with(func(q *PromptQuery) { q.Device = gpu.Device{Platform: "cpu"} }), false},
 		{"an old GPU", plain, with(func(q *PromptQuery) { q.Device.Major = 7 }), false},
 		{"two devices", plain, with(func(q *PromptQuery) { q.Devices = 2 }), false},
@@ -148,7 +150,7 @@ func TestFusedPromptOnCUDA(t *testing.T) {
 			exec := MustNewExec(backend, func(q, k, v, start *Node) *Node {
 				narrow := func(x *Node) *Node { return ConvertDType(x, c.dtype) }
 				q, k, v = narrow(q), narrow(k), narrow(v)
-				if !scores.Fuses(PromptQuery{Device: gpu.Of(backend), Devices: 1, Queries: q.Shape(), Keys: k.Shape(), Values: v.Shape()}) {
+				if !scores.Fuses(PromptQuery{Device: gpu.Of(backend), Devices: 1, Backend: gx.FusesAttention(q.Graph()), Queries: q.Shape(), Keys: k.Shape(), Values: v.Shape()}) {
 					t.Error("it is not fused")
 				}
 				return ConvertDType(scores.FusedPrompt(q, k, v, start), dtypes.Float32)
