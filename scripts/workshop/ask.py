@@ -1,6 +1,7 @@
 """Has N clients ask one kvq serve at once: ask.py [--clients N] [--tokens T] [KVQ SERVE OPTION...]
 
-Each asks for a greedy continuation of a prompt of its own. First a server answers one client after the other; a fresh one
+Each asks for a greedy continuation of a prompt of its own; where several caches are served (--preset full,lowest), one
+client asks for the first, the next for the second, and so on. First a server answers one client after the other; a fresh one
 then answers all at once. The texts have to be the same, but where the two best tokens' log probabilities lie within 1e-4:
 other rows may change the last bits of a sum. It prints the times to the first token. Exit status 1 if a text is wrong or
 a request failed.
@@ -56,8 +57,9 @@ def serve(folder, options):
         try:
             connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
             connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {token.read_text().strip()}"})
-            if connection.getresponse().status == 200:
-                return server, token.read_text().strip()
+            response = connection.getresponse()
+            if response.status == 200:
+                return server, token.read_text().strip(), [m["id"] for m in json.load(response)["data"]]
         except OSError:
             pass
         time.sleep(0.2)
@@ -65,11 +67,11 @@ def serve(folder, options):
     raise RuntimeError("kvq serve did not answer: " + (folder / "log").read_text()[-2000:])
 
 
-def ask(token, prompt, tokens):
+def ask(token, model, prompt, tokens):
     """Tokens, the gap of the two best log probabilities at each, and the seconds to the first and the last."""
     begin, first = time.monotonic(), None
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=300)
-    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "logprobs": 2, "stream": True}
+    body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "logprobs": 2, "stream": True}
     connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
@@ -125,13 +127,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         answers = {}
         for name in ("alone", "together"):
-            server, token = serve(pathlib.Path(folder), options)
+            server, token, models = serve(pathlib.Path(folder), options)
             try:
-                ask(token, "Zebras", 2)  # compiles what a fresh server compiles at its first request of this kind
+                for model in models:
+                    ask(token, model, "Zebras", 2)  # compiles what a fresh server compiles at its first request of this kind
                 many = 1 if name == "alone" else len(prompts)
                 with concurrent.futures.ThreadPoolExecutor(many) as pool:
                     begin = time.monotonic()
-                    waits = [pool.submit(ask, token, prompt, args.tokens) for prompt in prompts]
+                    waits = [pool.submit(ask, token, models[i % len(models)], prompt, args.tokens) for i, prompt in enumerate(prompts)]
                     answers[name] = []
                     for prompt, wait in zip(prompts, waits):
                         try:
@@ -146,6 +149,7 @@ def main():
                     server.wait(15)
                 except subprocess.TimeoutExpired:
                     server.kill()
+    print(f"caches: {', '.join(models)}")
     if not failures:
         parted = 0
         for prompt, alone, together in zip(prompts, answers["alone"], answers["together"]):
