@@ -25,6 +25,7 @@ const (
 	roleScales
 	roleTokenScales // of tokens, beside those of channels
 	roleZeros
+	roleMetric // what feedback knows of queries and outputs
 )
 
 // codeIndexName is the array that names the token in each code slot.
@@ -49,14 +50,19 @@ func (a array) rows() int {
 		return a.shape.Rank() - 1 // one for all rows, or one a row
 	case roleCodes, roleScales, roleTokenScales, roleZeros:
 		return 1
+	case roleMetric:
+		if a.shape.Rank() == 3 {
+			return -1
+		}
 	}
 	return 0
 }
 
 // rowView is an array of the state with an axis of its own for rows.
 type rowView struct {
-	dims         []int
-	rows, tokens int // axes; tokens is negative where none grows with the capacity
+	dims []int
+	// axes; tokens is negative where none grows with the capacity, rows where all share one array
+	rows, tokens int
 }
 
 // byRow splits rows from heads where the array has one axis for both.
@@ -74,14 +80,18 @@ func (v rowView) at(row *Node) []*Node {
 	for i := range at {
 		at[i] = gx.Scalar(row.Graph(), dtypes.Int32, 0)
 	}
-	at[v.rows] = row
+	if v.rows >= 0 {
+		at[v.rows] = row
+	}
 	return at
 }
 
-// take is one row of x: dims with 1 row.
+// take is one row of x: dims with 1 row, or all of what rows share.
 func (v rowView) take(x, row *Node) *Node {
 	size := slices.Clone(v.dims)
-	size[v.rows] = 1
+	if v.rows >= 0 {
+		size[v.rows] = 1
+	}
 	return gx.DynamicSlice(Reshape(x, v.dims...), v.at(row), size)
 }
 
@@ -169,6 +179,15 @@ func (p *Plan) layerArrays(layer int) []array {
 			name := fmt.Sprintf("layer%d.%s.%s", layer, side.name, a.Kind)
 			out = append(out, array{name: name, role: roleOf[a.Kind], shape: a.Shape, tokens: 0, heads: 2})
 		}
+	}
+	// Packed factors: see numbers.PackFactor.
+	if l.key.Feedback {
+		shape := shapes.Make(dtypes.Uint8, s.Batch, s.KVHeads, (s.HeadDim+1)/2, s.HeadDim)
+		out = append(out, array{name: fmt.Sprintf("layer%d.key.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 1})
+	}
+	if l.value.Feedback { // one for all rows
+		shape := shapes.Make(dtypes.Uint8, s.KVHeads, (s.valueDim()+1)/2, s.valueDim())
+		out = append(out, array{name: fmt.Sprintf("layer%d.value.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 0})
 	}
 	return out
 }

@@ -34,6 +34,10 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	c.asked.check(queries, c.counts)
 	keys, values := c.newKeys[layer], c.newValues[layer]
 	if c.fresh {
+		if !c.stored[layer] {
+			c.learn(layer, queries)
+			c.storePrompt(layer)
+		}
 		out := c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
 		return c.codeFirst(layer, out)
 	}

@@ -57,12 +57,14 @@ func checkPermuted(t *testing.T, r *recording) {
 	}
 }
 
-// checkChunks brings the same tokens in one call, in chunks and one by one. Under transformers'
-// policy the first call is the prompt and is coded whole; what follows may come in any way.
+// checkChunks brings the same tokens in one call, in chunks and one by one. Where the first call is
+// a prompt that differs from others, what follows it may come in any way: transformers' policy
+// codes it whole, and feedback learns from its queries.
 func checkChunks(t *testing.T, r *recording) {
 	single := r.session.fork()
 	single.t = t
-	if r.config.Backend == Blocks || !r.config.Quantized() {
+	wholePrompt := r.config.Quantized() && r.config.Backend != Blocks
+	if !wholePrompt && r.config.FeedbackKey == NoFeedback {
 		single.empty()
 	} else {
 		single.prompt(9) // shorter than the padding of one row, which has no token yet
@@ -71,7 +73,7 @@ func checkChunks(t *testing.T, r *recording) {
 	for single.slots < 41 {
 		single.step(1)
 	}
-	if r.config.Quantized() && r.config.Backend != Blocks {
+	if wholePrompt {
 		requireOwnClock(t, r, single)
 	}
 	if chunked.slots == 0 {

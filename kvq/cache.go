@@ -94,6 +94,15 @@ type LayerCache interface {
 	// step.
 	Append(keys, values *Node)
 
+	// Weigh says how much errors of values matter to the model: values gives a float32
+	// [K, D of values, the same], symmetric and not negative, for each key/value head; an error e
+	// of one of its values costs eᵀ·values·e. Where attention's output is multiplied by a matrix W,
+	// it is the sum of Wᵀ·W over the query heads that read the head.
+	//
+	// It is for [Config].FeedbackValue, in the step that starts a cache, between Append and Attend.
+	// Elsewhere values is not called.
+	Weigh(values func() *Node)
+
 	// Attend lets the queries [B, H, t, D] of the tokens just appended look at everything cached
 	// and, causally, at one another. It returns [B, H, t, D of values] in the dtype of the queries.
 	// H is a multiple of K: query head h reads key/value head h / (H/K). Scores are scaled by

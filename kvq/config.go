@@ -54,6 +54,11 @@ type Config struct {
 	// sinks). Blocks only.
 	Sinks int
 
+	// FeedbackKey and FeedbackValue say what tells how much the errors of a key's or a value's
+	// channels matter beside one another when they are rounded; empty: each code is rounded alone.
+	// Blocks only, for quantizers with zero points.
+	FeedbackKey, FeedbackValue Feedback
+
 	// Scales is how scales and zero points are stored; empty: in the cache's dtype (Quanto, HQQ),
 	// in float16 (Blocks).
 	Scales ScaleFormat
@@ -127,6 +132,9 @@ func (s settings) String() string {
 	}
 	if !s.usual && s.quantizer.HasZeros() {
 		text += " " + string(s.quantizer)
+	}
+	if s.feedback != "" {
+		text += " feedback " + string(s.feedback)
 	}
 	return text
 }

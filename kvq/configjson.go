@@ -21,7 +21,9 @@ type fileConfig struct {
 	RotateKeys, RotateValues                   bool
 	RangeKey, RangeValue                       Quantizer
 
-	TokenScales bool `json:",omitempty"`
+	TokenScales   bool     `json:",omitempty"`
+	FeedbackKey   Feedback `json:",omitempty"`
+	FeedbackValue Feedback `json:",omitempty"`
 }
 
 // MarshalJSON writes the form that saved caches have.
@@ -31,6 +33,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		QGroupSize: c.QGroupSize, QGroupSizeKey: c.QGroupSizeKey, QGroupSizeValue: c.QGroupSizeValue,
 		AxisKey: c.AxisKey, AxisValue: c.AxisValue, ResidualLength: c.ResidualLength, Sinks: c.Sinks, Scales: c.Scales,
 		RotateKeys: c.RotateKeys, RotateValues: c.RotateValues, TokenScales: c.TokenScales,
+		FeedbackKey: c.FeedbackKey, FeedbackValue: c.FeedbackValue,
 	}
 	f.CodeKey, f.RangeKey = codeAndRange(c.QuantizerKey)
 	f.CodeValue, f.RangeValue = codeAndRange(c.QuantizerValue)
@@ -56,6 +59,7 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		QGroupSize: f.QGroupSize, QGroupSizeKey: f.QGroupSizeKey, QGroupSizeValue: f.QGroupSizeValue,
 		AxisKey: f.AxisKey, AxisValue: f.AxisValue, ResidualLength: f.ResidualLength, Sinks: f.Sinks, Scales: f.Scales,
 		RotateKeys: f.RotateKeys, RotateValues: f.RotateValues, TokenScales: f.TokenScales,
+		FeedbackKey: f.FeedbackKey, FeedbackValue: f.FeedbackValue,
 	}
 	for _, side := range []struct {
 		code, rng Quantizer

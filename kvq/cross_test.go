@@ -77,6 +77,9 @@ func (c suiteCase) crosses(t *testing.T) {
 	}
 	attend := func(cache Cache, q []*Node) (out []*Node) {
 		for layer, x := range q {
+			cache.Layer(layer).Weigh(func() *Node {
+				return Add(eyes(x.Graph(), shape.KVHeads, shape.HeadDim), outer(x.Graph(), shape.KVHeads, shape.HeadDim))
+			})
 			out = append(out, ConvertDType(cache.Layer(layer).Attend(x), dtypes.Float32))
 		}
 		cache.Advance()

@@ -59,7 +59,7 @@ var fileDTypes = map[dtypes.DType]string{
 // fileVersion is the version of the format that a file of this plan has: the oldest that can say
 // it.
 func (p *Plan) fileVersion() string {
-	if p.config.TokenScales {
+	if c := p.config; c.TokenScales || c.FeedbackKey != NoFeedback || c.FeedbackValue != NoFeedback {
 		return fileVersionTokens
 	}
 	return fileVersion

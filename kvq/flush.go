@@ -87,16 +87,16 @@ type blockPlace struct {
 func (c *quantizedCache) storeBlocks(b blockPlace) {
 	alike := map[codes.Format][]codedSide{}
 	var order []codes.Format
-	add := func(f codes.Format, exact *Node, to *codes.Blocks) {
+	add := func(f codes.Format, exact *Node, to *codes.Blocks, metric *Node) {
 		if alike[f] == nil {
 			order = append(order, f)
 		}
-		alike[f] = append(alike[f], codedSide{exact, to})
+		alike[f] = append(alike[f], codedSide{exact, to, metric})
 	}
 	for i, l := range c.plan.layers {
 		s := &c.layers[i]
-		add(l.key, s.exactKeys, &s.key)
-		add(l.value, s.exactValues, &s.value)
+		add(l.key, s.exactKeys, &s.key, s.keyMetric)
+		add(l.value, s.exactValues, &s.value, s.valueMetric)
 	}
 	for _, f := range order {
 		c.plan.storeBlock(f, alike[f], b)
@@ -105,15 +105,16 @@ func (c *quantizedCache) storeBlocks(b blockPlace) {
 
 // codedSide is the keys or the values of a layer: the window [B, K, E, D], and where its tokens go.
 type codedSide struct {
-	exact *Node
-	to    *codes.Blocks
+	exact  *Node
+	to     *codes.Blocks
+	metric *Node // nil without feedback
 }
 
 // storeBlock is storeBlocks for layers that are coded alike.
 func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	tokens, olds := p.blockOf(f, layers, b)
 	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), dims(tokens)[0], p.block)
-	blocks := f.Encode(tokens, valid)
+	blocks := f.EncodeFed(tokens, valid, factorsOf(layers, b))
 	if p.unit == 1 {
 		arrays := blocks.Nodes()
 		for i := range arrays {
@@ -161,6 +162,25 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 	d := dims(ring)
 	tokens = gx.DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
 	return tokens, olds
+}
+
+// factorsOf are the factors of a row in layers that are coded alike, [layers, K, D, D] float32; nil
+// without feedback.
+func factorsOf(layers []codedSide, b blockPlace) *Node {
+	var own []*Node
+	for _, l := range layers {
+		if l.metric == nil {
+			return nil
+		}
+		metric, zero := l.metric, gx.Scalar(b.row.Graph(), dtypes.Int32, 0)
+		if d := dims(metric); len(d) == 4 {
+			metric = gx.DynamicSlice(metric, []*Node{b.row, zero, zero, zero}, []int{1, d[1], d[2], d[3]})
+		} else {
+			metric = Reshape(metric, 1, d[0], d[1], d[2])
+		}
+		own = append(own, metric)
+	}
+	return factorOf(concat(own, 0), len(own))
 }
 
 // writeBlocks writes the blocks of layers, which lie side by side as rows, to their places.

@@ -56,6 +56,10 @@ func resetRows(p *Plan, step int, nodes []*Node, rows *Node) []*Node {
 		out := make([]*Node, len(nodes))
 		for i, a := range arrays {
 			view := a.byRow(p.shape)
+			if view.rows < 0 {
+				out[i] = nodes[i]
+				continue
+			}
 			shape := nodes[i].Shape().Clone()
 			shape.Dimensions = slices.Clone(view.dims)
 			shape.Dimensions[view.rows] = 1

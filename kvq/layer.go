@@ -15,6 +15,7 @@ type oneLayer struct {
 	cache interface {
 		appendTo(layer int, keys, values *Node)
 		attendTo(layer int, queries *Node) *Node
+		weigh(layer int, values func() *Node)
 	}
 	layout Layout
 	layer  int
@@ -23,6 +24,8 @@ type oneLayer struct {
 func (l oneLayer) Append(keys, values *Node) {
 	l.cache.appendTo(l.layer, l.layout.swap(keys), l.layout.swap(values))
 }
+
+func (l oneLayer) Weigh(values func() *Node) { l.cache.weigh(l.layer, values) }
 
 func (l oneLayer) Attend(queries *Node) *Node {
 	return l.layout.swap(l.cache.attendTo(l.layer, l.layout.swap(queries)))
@@ -154,7 +157,7 @@ func (c *quantizedCache) part(layer, t int) part {
 	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
-			newKeys: make([]*Node, 1), newValues: make([]*Node, 1)}
+			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), weighed: make([]bool, 1)}
 		if fresh {
 			var arrays []*Node
 			for _, a := range one.layerArrays(0) {
@@ -174,8 +177,14 @@ func (c *quantizedCache) part(layer, t int) part {
 				inner.counts = rest[0]
 			}
 		}
-		return inner, func() []*Node { return inner.layers[0].nodes() }
+		return inner, func() []*Node {
+			inner.checkLearned()
+			return inner.layers[0].nodes()
+		}
 	}
-	p.put = func(nodes []*Node) { c.layers[layer], _ = of.take(nodes) }
+	p.put = func(nodes []*Node) {
+		c.layers[layer], _ = of.take(nodes)
+		c.stored[layer] = true
+	}
 	return p
 }

@@ -14,18 +14,21 @@ type Memory struct {
 	Sinks  int64 `json:"sinks"`  // first tokens in full precision
 	Full   int64 `json:"full"`   // keys and values of a full-precision cache
 	Index  int64 `json:"index"`  // which token lies where, lengths: int32
+	// Metric is what feedback knows: of the queries of each row as much, however long it is, and of
+	// the model's outputs, for all rows. See [Feedback].
+	Metric int64 `json:"metric,omitempty"`
 }
 
 // Total is the sum of the parts: the bytes of all arrays of the state.
 func (m Memory) Total() int64 {
-	return m.Codes + m.Scales + m.Zeros + m.Window + m.Sinks + m.Full + m.Index
+	return m.Codes + m.Scales + m.Zeros + m.Window + m.Sinks + m.Full + m.Index + m.Metric
 }
 
 // Plus adds part by part.
 func (m Memory) Plus(o Memory) Memory {
 	return Memory{
 		Codes: m.Codes + o.Codes, Scales: m.Scales + o.Scales, Zeros: m.Zeros + o.Zeros, Window: m.Window + o.Window,
-		Sinks: m.Sinks + o.Sinks, Full: m.Full + o.Full, Index: m.Index + o.Index,
+		Sinks: m.Sinks + o.Sinks, Full: m.Full + o.Full, Index: m.Index + o.Index, Metric: m.Metric + o.Metric,
 	}
 }
 
@@ -64,6 +67,8 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 		m.Scales += bytes
 	case roleZeros:
 		m.Zeros += bytes
+	case roleMetric:
+		m.Metric += bytes
 	case roleExact:
 		if !p.config.Quantized() {
 			m.Full += bytes
@@ -78,8 +83,8 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 }
 
 // BitsPerValue is what one coded key or value costs, scales and zero points included, keys and
-// values and layers averaged; window, sinks and indices apart. For a full-precision cache it is the
-// width of its dtype.
+// values and layers averaged; window, sinks, indices and metric apart. For a full-precision cache
+// it is the width of its dtype.
 func (p *Plan) BitsPerValue() float64 {
 	if !p.config.Quantized() {
 		return float64(8 * p.shape.DType.Size())

@@ -27,6 +27,7 @@ type quantizedCache struct {
 	layers []layerState
 
 	fresh              bool              // nothing was ever appended
+	stored, weighed    []bool            // layers whose prompt is stored; for which weigh was called
 	step               int               // t of the step under way, 0 between steps
 	counts             *Node             // how many of its columns are tokens, int32 or bool [B]; nil: all
 	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
@@ -40,6 +41,7 @@ type quantizedCache struct {
 type layerState struct {
 	exactKeys, exactValues *Node // [B, K, E, D]
 	key, value             codes.Blocks
+	keyMetric, valueMetric *Node // [B, K, …] and [K, …], see numbers.PackFactor; nil without feedback
 }
 
 // newQuantizedCache takes the state apart in the order of [Plan.arrays].
@@ -56,6 +58,7 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 		c.layers = append(c.layers, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
+	c.stored, c.weighed = make([]bool, p.shape.Layers), make([]bool, p.shape.Layers)
 	return c
 }
 
@@ -77,7 +80,13 @@ func (c *quantizedCache) Nodes() []*Node {
 
 func (s layerState) nodes() []*Node {
 	nodes := append([]*Node{s.exactKeys, s.exactValues}, s.key.Nodes()...)
-	return append(nodes, s.value.Nodes()...)
+	nodes = append(nodes, s.value.Nodes()...)
+	for _, metric := range []*Node{s.keyMetric, s.valueMetric} {
+		if metric != nil {
+			nodes = append(nodes, metric)
+		}
+	}
+	return nodes
 }
 
 // take reads one layer off the front of a flattened state and returns the rest: the way back from
@@ -86,6 +95,12 @@ func (l layerPlan) take(nodes []*Node) (s layerState, rest []*Node) {
 	s.exactKeys, s.exactValues = nodes[0], nodes[1]
 	s.key, nodes = l.key.Take(nodes[2:])
 	s.value, nodes = l.value.Take(nodes)
+	if l.key.Feedback {
+		s.keyMetric, nodes = nodes[0], nodes[1:]
+	}
+	if l.value.Feedback {
+		s.valueMetric, nodes = nodes[0], nodes[1:]
+	}
 	return s, nodes
 }
 
@@ -105,7 +120,9 @@ func (c *quantizedCache) appendTo(layer int, keys, values *Node) {
 	c.begin(t)
 	if c.fresh {
 		c.newKeys[layer], c.newValues[layer] = keys, values
-		c.storePrompt(layer)
+		if !c.plan.layers[layer].learns() { // else what it learns comes first
+			c.storePrompt(layer)
+		}
 		return
 	}
 	c.newKeys[layer], c.newValues[layer] = numbers.NarrowTo(keys, c.plan.shape.DType), numbers.NarrowTo(values, c.plan.shape.DType)
@@ -158,6 +175,7 @@ func (c *quantizedCache) storeToken(layer int, key, value *Node) {
 
 func (c *quantizedCache) Advance() {
 	t, fresh := c.step, c.fresh
+	c.checkLearned()
 	defer func() { c.step, c.counts, c.masks, c.asked, c.fresh = 0, nil, nil, Masks{}, false }()
 	switch {
 	case fresh:

@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -232,10 +233,31 @@ func attendAll(c Cache, qkv []*Node) []*Node {
 	var out []*Node
 	for layer := range len(qkv) / 3 {
 		c.Layer(layer).Append(qkv[3*layer+1], qkv[3*layer+2])
+		c.Layer(layer).Weigh(func() *Node { return weightOf(qkv[3*layer+2]) })
 		out = append(out, ConvertDType(c.Layer(layer).Attend(qkv[3*layer]), dtypes.Float32))
 	}
 	c.Advance()
 	return append(out, c.Nodes()...)
+}
+
+// weightOf is how much errors of values [B, K, t, D] matter in tests: 3·I + w·wᵀ for each head, w
+// being -2, 0, 2, -1, 1 over and over.
+func weightOf(values *Node) *Node {
+	d := values.Shape().Dimensions
+	return Add(gx.MulScalar(eyes(values.Graph(), d[1], d[3]), 3), outer(values.Graph(), d[1], d[3]))
+}
+
+func eyes(g *Graph, heads, dim int) *Node {
+	square := shapes.Make(dtypes.Int32, heads, dim, dim)
+	return ConvertDType(Equal(Iota(g, square, 1), Iota(g, square, 2)), dtypes.Float32)
+}
+
+func outer(g *Graph, heads, dim int) *Node {
+	square := shapes.Make(dtypes.Int32, heads, dim, dim)
+	along := func(axis int) *Node {
+		return gx.SubScalar(ConvertDType(Rem(gx.MulScalar(Iota(g, square, axis), 2), gx.Fill(g, square, 5)), dtypes.Float32), 2)
+	}
+	return Mul(along(1), along(2))
 }
 
 // take keeps what a step returned: outputs, then the state.

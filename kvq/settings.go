@@ -89,6 +89,7 @@ type settings struct {
 	wholeRow  bool
 
 	tokenScales bool // of keys: beside the scales of channels
+	feedback    Feedback
 }
 
 // settings are those of keys or values of layers without bits of their own. The configuration may
@@ -105,10 +106,10 @@ func (c Config) settings(keys bool) settings {
 	}
 	s := settings{keys: keys, scales: c.Scales}
 	if keys {
-		s.axis, s.quantizer, s.rotate, s.tokenScales = c.AxisKey, c.QuantizerKey, c.RotateKeys, c.TokenScales
+		s.axis, s.quantizer, s.rotate, s.tokenScales, s.feedback = c.AxisKey, c.QuantizerKey, c.RotateKeys, c.TokenScales, c.FeedbackKey
 		s.bits, s.group = pick(c.NBitsKey, c.NBits, 4), pick(c.QGroupSizeKey, c.QGroupSize, 64)
 	} else {
-		s.axis, s.quantizer, s.rotate = c.AxisValue, c.QuantizerValue, c.RotateValues
+		s.axis, s.quantizer, s.rotate, s.feedback = c.AxisValue, c.QuantizerValue, c.RotateValues, c.FeedbackValue
 		s.bits, s.group = pick(c.NBitsValue, c.NBits, 4), pick(c.QGroupSizeValue, c.QGroupSize, 64)
 	}
 	if b := c.Backend.find(); b != nil {
@@ -150,6 +151,9 @@ func (s settings) check(b *backend, p policy, headDim int) error {
 	}
 	if !b.free && s.rotate {
 		return usererr.New("kvq.Config.Rotate%ss: rotation needs backend %q, got %q", side, Blocks, b.name)
+	}
+	if err := s.feedback.check(s.keys, quantizer, b); err != nil {
+		return err
 	}
 	if quantizer.Check != nil {
 		if err := quantizer.Check(s.spec()); err != nil {
@@ -201,5 +205,6 @@ func (s settings) spec() numbers.Spec {
 func (s settings) format(headDim int) codes.Format {
 	f := codes.New(s.spec(), headDim, s.group, s.axis == PerChannel, s.rotate)
 	f.TokenScales = s.tokenScales
+	f.Feedback = s.feedback != ""
 	return f
 }

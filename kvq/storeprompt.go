@@ -16,7 +16,7 @@ func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
 	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
-	store := func(f codes.Format, x *Node, to codes.Blocks) (*Node, codes.Blocks) {
+	store := func(f codes.Format, x *Node, to codes.Blocks, metric *Node) (*Node, codes.Blocks) {
 		x = numbers.NarrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
 		n := p.policy.promptSlots(t)
@@ -26,10 +26,11 @@ func (c *quantizedCache) storePrompt(layer int) {
 		b := p.shape.Batch
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		return exact, storeCodes(f, to, tokens, valid, p.block)
+		return exact, storeCodes(f, to, tokens, valid, factorOf(metric, p.shape.Batch), p.block)
 	}
-	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key)
-	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value)
+	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key, s.keyMetric)
+	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value, s.valueMetric)
+	c.stored[layer] = true
 }
 
 // codeFirst is out, a layer's attention of a prompt, which on a GPU is not ready before the layer
@@ -78,29 +79,37 @@ const (
 	searchAtOnce = 1 << 20
 )
 
-// storeCodes codes tokens [B, K, n, D] and writes them to the front of to; n and valid [B, n] as in
-// [codes.Format.Encode], whole multiples of unit.
-func storeCodes(f codes.Format, to codes.Blocks, tokens, valid *Node, unit int) codes.Blocks {
+// storeCodes codes tokens [B, K, n, D] and writes them to the front of to; n, valid [B, n] and
+// factor as in [codes.Format.EncodeFed], whole multiples of unit.
+func storeCodes(f codes.Format, to codes.Blocks, tokens, valid, factor *Node, unit int) codes.Blocks {
 	g, d := tokens.Graph(), dims(tokens)
 	zero := func() *Node { return gx.Scalar(g, dtypes.Int32, 0) }
 	piece := promptPiece(f.Spec.Candidates(), d, unit)
 	if piece == d[2] {
-		return f.Write(to, f.Encode(tokens, valid), zero(), zero())
+		return f.Write(to, f.EncodeFed(tokens, valid, factor), zero(), zero())
 	}
 	n := len(to.Nodes())
-	state := gx.Loop(append(to.Nodes(), zero(), tokens, valid),
+	captured := []*Node{tokens, valid}
+	if factor != nil {
+		captured = append(captured, factor)
+	}
+	state := gx.LoopOver(captured, append(to.Nodes(), zero()),
 		func(st []*Node) *Node { return gx.LessThanScalar(st[n], d[2]) },
-		func(st []*Node) []*Node {
+		func(captured, st []*Node) []*Node {
 			to, _ := f.Take(st[:n])
-			from, tokens, valid := st[n], st[n+1], st[n+2]
+			from, tokens, valid := st[n], captured[0], captured[1]
+			var factor *Node
+			if len(captured) > 2 {
+				factor = captured[2]
+			}
 			// The last piece is shifted back so that it is whole: some tokens get the same codes
 			// twice.
 			first := gx.MinScalar(from, d[2]-piece)
 			x := gx.DynamicSlice(tokens, []*Node{zero(), zero(), first, zero()}, []int{d[0], d[1], piece, d[3]})
 			v := gx.DynamicSlice(valid, []*Node{zero(), first}, []int{d[0], piece})
 			block := Div(first, gx.Scalar(g, dtypes.Int32, codes.BlockTokens))
-			to = f.Write(to, f.Encode(x, v), block, zero())
-			return append(to.Nodes(), gx.AddScalar(from, piece), tokens, valid)
+			to = f.Write(to, f.EncodeFed(x, v, factor), block, zero())
+			return append(to.Nodes(), gx.AddScalar(from, piece))
 		})
 	to, _ = f.Take(state[:n])
 	return to

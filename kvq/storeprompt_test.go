@@ -32,7 +32,7 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 			valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, 1, tokens), 1), gx.Fill(g, shapes.Make(dtypes.Int32, 1, tokens), tokens-40))
 			whole := s.Encode(x, valid)
 			empty := whole.Each(func(x *Node) *Node { return gx.ZerosLike(x) })
-			return append(whole.Nodes(), StoreCodes(s, empty, x, valid, unit).Nodes()...)
+			return append(whole.Nodes(), StoreCodes(s, empty, x, valid, nil, unit).Nodes()...)
 		}).MustExec(float32(0.25))
 		for i := range out[:len(out)/2] {
 			want, got := out[i], out[len(out)/2+i]

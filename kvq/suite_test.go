@@ -83,6 +83,12 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
 		{name: "keys per channel and token", config: blocks(3, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales = true, ScaleFloat32 }), dtype: f32, dim: 32},
 		{name: "preset smallest, token scales", config: withTokens(presetOf(t, "smallest")), dtype: f32, dim: 64, deep: true},
+		{name: "feedback, keys per channel, rotated, sinks", config: blocks(4, func(c *Config) {
+			perChannelKeys(c)
+			c.Sinks, c.RotateKeys, c.RotateValues, c.QuantizerKey = 4, true, true, Unbiased
+			c.FeedbackKey, c.FeedbackValue = FeedbackQueries, FeedbackOutput
+		}), dtype: f32, dim: 32, deep: true},
+		{name: "feedback of keys per token, float16", config: blocks(3, func(c *Config) { c.FeedbackKey, c.QGroupSize = FeedbackQueries, 10 }), dtype: f16, dim: 20},
 		// TestEveryHead has more of such
 		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
 	}
@@ -194,6 +200,9 @@ var likeOthers = []string{
 	"preset smallest, token scales", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
 }
 
+// slowToCompile are cases that other tests of the default lane stand for.
+var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16"}
+
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.
 func TestSuite(t *testing.T) {
@@ -202,6 +211,8 @@ func TestSuite(t *testing.T) {
 			switch {
 			case slices.Contains(likeOthers, c.name):
 				testlane.OnlyAll(t, "other cases have its policy, its quantizer, its groups and its dtype")
+			case slices.Contains(slowToCompile, c.name):
+				testlane.OnlyAll(t, "its graphs take half a minute to compile; TestFeedback looks at what it codes")
 			case !c.quick:
 				testlane.Slow(t, "one case of every form is enough for a quick look")
 			}

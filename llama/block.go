@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -39,9 +40,22 @@ func attention(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerC
 		return TransposeAllAxes(Reshape(x, b, t, n, c.HeadDim), 0, 2, 1, 3)
 	}
 	cache.Append(heads(keys, c.KVHeads), heads(values, c.KVHeads))
+	cache.Weigh(func() *Node { return outputMetric(w[modelfile.Output], c.KVHeads, c.HeadDim) })
 	mixed := cache.Attend(heads(queries, c.Heads)) // [B, H, t, D]
 	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)
 	return linear(mixed, w[modelfile.Output])
+}
+
+// outputMetric is what an error of a value costs in the layer's output, squared: for each key/value
+// head the sum of Wᵀ·W over the query heads that read it, [K, D, D] float32.
+func outputMetric(output matrix, heads, dim int) *Node {
+	if output.packed() {
+		weight := Reshape(output.unpacked(), heads, -1, dim, output.out[0])
+		return Dot(weight, weight).General([]int{1, 3}, []int{0}, []int{1, 3}, []int{0})
+	}
+	hidden := output.plain.Shape().Dim(0)
+	weight := convert(Reshape(gx.Inside(output.plain), hidden, heads, -1, dim), dtypes.Float32)
+	return Dot(weight, weight).General([]int{0, 2}, []int{1}, []int{0, 2}, []int{1})
 }
 
 // headNorms are the weights of the norms over heads: [H/K + 1, D], those of the queries once for

@@ -68,6 +68,16 @@ func (w matrix) mulPacked(x *Node) *Node {
 	return sumCodes(x, codes, scale, min)
 }
 
+// unpacked is the whole of a packed matrix, [in, out] float32.
+func (w matrix) unpacked() *Node {
+	if w.min == nil {
+		return unpackMatrix(gx.Inside(w.codes), gx.Inside(w.scale), nil)
+	}
+	x := unpackMatrix(gx.Inside(w.codes), gx.Inside(w.scale), gx.Inside(w.min))
+	in, out := x.Shape().Dim(0), x.Shape().Dim(1)
+	return Reshape(TransposeAllAxes(Reshape(x, in/packedGroup, 4, 4, 2, out), 0, 3, 1, 2, 4), in, out)
+}
+
 // unpackMatrix is the whole matrix [in, out] float32, the rows in the order of codes.
 func unpackMatrix(codes, scale, min *Node) *Node {
 	g, groups, out := codes.Graph(), scale.Shape().Dim(0), scale.Shape().Dim(1)

@@ -24,6 +24,7 @@ type CacheFlags struct {
 	rangeKey, rangeValue             string
 	rotateKeys, rotateValues         bool
 	tokenScales                      bool
+	feedbackKey, feedbackValue       string
 
 	quantizedOnly []string // flags that make no sense with a full-precision cache
 }
@@ -59,6 +60,8 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "rotate keys by a Walsh-Hadamard transform first (backend blocks)")
 	own.BoolVar(&f.rotateValues, "rotate-values", false, "rotate values likewise")
 	own.BoolVar(&f.tokenScales, "token-scales", false, "a scale for each token of keys beside that for each channel (backend blocks, keys per channel)")
+	own.StringVar(&f.feedbackKey, "feedback-key", "", "what says how much the `errors` of a key's channels matter beside one another, when they are rounded: queries, those of the prompt (backend blocks)")
+	own.StringVar(&f.feedbackValue, "feedback-value", "", "the same for `errors` of a value's channels: output, the model's matrix behind attention (backend blocks)")
 	own.VisitAll(func(flag *pflag.Flag) {
 		f.quantizedOnly = append(f.quantizedOnly, flag.Name)
 		if flag.Name != presetFlag {
@@ -167,6 +170,8 @@ func (f *CacheFlags) Parse(fs *pflag.FlagSet) (kvq.Config, error) {
 		"rotate-keys":     func() { c.RotateKeys = f.rotateKeys },
 		"rotate-values":   func() { c.RotateValues = f.rotateValues },
 		"token-scales":    func() { c.TokenScales = f.tokenScales },
+		"feedback-value":  func() { c.FeedbackValue = kvq.Feedback(f.feedbackValue) },
+		"feedback-key":    func() { c.FeedbackKey = kvq.Feedback(f.feedbackKey) },
 	} {
 		if fs.Changed(name) {
 			set()

@@ -29,6 +29,8 @@ var fieldFlags = map[string][]string{
 	"RotateKeys":      {"rotate-keys"},
 	"RotateValues":    {"rotate-values"},
 	"TokenScales":     {"token-scales"},
+	"FeedbackKey":     {"feedback-key"},
+	"FeedbackValue":   {"feedback-value"},
 }
 
 // goNames are the names that package kvq uses in its errors.

@@ -119,11 +119,9 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 	c := b.model.Config()
 	// Scales in 16 bits, as they would be beside a 16-bit model, where the configuration leaves it
 	// to the dtype of the cache.
-	plan, err := kvq.New(j.step.config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: 8192, DType: dtypes.Float16})
-	if err != nil {
+	if r.Bits, err = bitsOf(j.step.config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: 8192, DType: dtypes.Float16}); err != nil {
 		return r, err
 	}
-	r.Bits = plan.BitsPerValue()
 	g, err := llama.NewGenerator(b.model, j.step.config)
 	if err != nil {
 		return r, err
@@ -140,6 +138,25 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, err
+}
+
+// metricTokens is how many tokens share what a row keeps of its prompt's queries, in the count of
+// bits.
+const metricTokens = 2048
+
+// bitsOf is what a coded value costs in a cache of one row, with what feedback keeps for a row.
+func bitsOf(config kvq.Config, shape kvq.Shape) (float64, error) {
+	one, err := kvq.New(config, shape)
+	if err != nil {
+		return 0, err
+	}
+	two, err := one.WithBatch(2)
+	if err != nil {
+		return 0, err
+	}
+	row := two.Memory().Metric - one.Memory().Metric
+	values := metricTokens * 2 * shape.Layers * shape.KVHeads * shape.HeadDim
+	return one.BitsPerValue() + 8*float64(row)/float64(values), nil
 }
 
 func (b *bench) score(ctx context.Context, g *llama.Generator, r *result) error {

@@ -64,6 +64,12 @@ func makeSteps() []step {
 		{"lowest", preset("lowest"), "preset", ""},
 		{"smallest + token scales", with(preset("smallest"), tokenScales), "a scale for each token of keys beside that for each channel", ""},
 		{"lowest + token scales", with(preset("lowest"), tokenScales), "", ""},
+		{"smallest + feedback", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey = kvq.FeedbackQueries }), "errors of keys weighed by the prompt's queries", ""},
+		{"lowest + feedback", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey = kvq.FeedbackQueries }), "likewise", ""},
+		{"smallest + feedback, token scales", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey, c.TokenScales = kvq.FeedbackQueries, true }), "", ""},
+		{"lowest + feedback, token scales", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.TokenScales = kvq.FeedbackQueries, true }), "", ""},
+		{"smallest + feedback on both", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "and of values by the matrix behind attention", ""},
+		{"lowest + feedback on both", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "likewise", ""},
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
 	}

@@ -164,7 +164,8 @@ scored.
 - **KL** is the mean divergence of the prediction from that with a full-precision cache, in nats.
 - **Top-1** is the share of tokens where both find the same token most likely.
 - **Bits a value** count codes, scales and zero points (16 bits each where the configuration does
-  not say), keys and values averaged, without window and sinks.
+  not say), keys and values averaged, without window and sinks. What feedback keeps of a prompt's
+  queries is spread over 2,048 tokens.
 
 Made by ` + "`./scripts/quality`" + ` on
 %s,

@@ -1,6 +1,7 @@
 package codes
 
 import (
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
@@ -16,6 +17,10 @@ type Format struct {
 	// TokenScales has keys of per-channel groups have a scale for each token too: value =
 	// token·(scale·code + zero). It multiplies a score after the sum over channels.
 	TokenScales bool
+
+	// Feedback rounds with the errors of other channels fed back: see [Format.EncodeFed]. It
+	// changes which codes are made, not how they lie.
+	Feedback bool
 }
 
 // New makes the format for heads of headDim elements, in groups of so many values.
@@ -36,7 +41,13 @@ func (f Format) HasZeros() bool { return f.Spec.Quantizer.Zeros }
 //
 //	x      [B, K, T, D]; T is a multiple of 32, and of the group where groups run along tokens
 //	valid  nil, or bool [B, T]: a token that is not valid has no vote in the range of its group
-func (f Format) Encode(x, valid *Node) Blocks {
+func (f Format) Encode(x, valid *Node) Blocks { return f.EncodeFed(x, valid, nil) }
+
+// EncodeFed is Encode with feedback between the channels of a head: factor [B, K, D, D] float32 is
+// what [numbers.Factor] makes of a metric of x as it is coded, rotated where that is. Heads whose
+// factor is 0, and all where it is nil, are coded as without it. Scales and zero points are the
+// same either way.
+func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	d := dims(x)
 	b, k, t, dim := d[0], d[1], d[2], d[3]
 	if f.Rotate {
@@ -60,6 +71,9 @@ func (f Format) Encode(x, valid *Node) Blocks {
 		tokens, x, valid = numbers.TokenScales(x, valid)
 	}
 	codes, scales, zeros := spec.Encode(x, axis, valid)
+	if factor != nil {
+		codes = f.fed(spec, x, valid, codes, scales, zeros, factor)
+	}
 	n := t / BlockTokens
 	order := []int{2, 0, 1, 4, 3} // [n, B, K, D, 32]
 	if !f.Keys {
@@ -83,6 +97,22 @@ func (f Format) Encode(x, valid *Node) Blocks {
 		blocks.Tokens = TransposeAllAxes(Reshape(tokens, b, k, n, 1, BlockTokens), 2, 0, 1, 3, 4)
 	}
 	return blocks
+}
+
+// fed makes the codes of heads with a factor anew, for the scales and zero points that there are.
+// x, valid and codes are split into groups.
+func (f Format) fed(spec numbers.Spec, x, valid, codes, scales, zeros, factor *Node) *Node {
+	d, t := dims(x), dims(factor)
+	b, k, dim := t[0], t[1], t[3]
+	scale, zero := spec.ScaleAndZero(scales, zeros)
+	flat := func(x *Node) *Node { return Reshape(gx.BroadcastToDims(x, d...), b, k, -1, dim) }
+	made := Reshape(numbers.Feedback(flat(ConvertDType(x, dtypes.Float32)), flat(scale), flat(zero), factor, f.Bits), d...)
+	used := gx.GreaterThanScalar(gx.ReduceMaxAndKeep(Abs(factor), 2, 3), 0)
+	used = gx.BroadcastToDims(Reshape(used, b, k, 1, 1, 1), d...)
+	if valid != nil {
+		used = And(used, valid)
+	}
+	return Where(used, made, codes)
 }
 
 // Decode is the way back: blocks -> [B, K, T, D] float32, still rotated.
