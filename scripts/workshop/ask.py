@@ -52,7 +52,7 @@ def serve(folder, options):
     with open(folder / "log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     atexit.register(server.kill)  # does nothing where it has ended
-    end = time.monotonic() + 240
+    end = time.monotonic() + 600  # several caches are compiled before it answers
     while time.monotonic() < end and server.poll() is None:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
