@@ -24,9 +24,9 @@ type way struct {
 var ways = map[string]way{
 	"./scripts/setup":                     {test: "TestMissingOnTheMachine", not: "as a whole it fetches 600 MB; ./scripts/test begins with it"},
 	"./scripts/setup --cuda":              {not: "fetches 3 GB"},
-	"./scripts/setup --shared":            {test: "TestCloneOfSomebodyElse", not: "as a whole it takes 2 GB; ./scripts/test-bare runs it"},
+	"./scripts/setup --shared":            {test: "TestCloneOfSomebodyElse", not: "as a whole it takes 2 GB; ./scripts/test-bare --hub runs it"},
 	"./scripts/workbook kernel --user":    {test: "TestRegisterKernel"},
-	"./scripts/setup --hub":               {test: "TestCloneOfSomebodyElse", not: "as a whole it fetches 2 GB; scripts/workshop/load plays its room"},
+	"./scripts/setup --hub":               {test: "TestCloneOfSomebodyElse", not: "as a whole it fetches 2 GB; scripts/test-bare --hub runs it, and plays its room"},
 	"./scripts/workbook pack":             {test: "TestPackArguments", not: "as a whole it makes 500 MB"},
 	"./scripts/workbook":                  {not: "stays until JupyterLab is ended"},
 	"./scripts/workbook book":             {test: "TestBook"},
