@@ -80,3 +80,51 @@ func TestCloneOfSomebodyElse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// In a clone for everybody others read all that the set-up made and write nothing, but the tokens
+// of the owner's Jupyter, and a pack that is being made, are not theirs to read.
+func TestWhatOthersRead(t *testing.T) {
+	dir := t.TempDir()
+	modes := map[string][2]os.FileMode{ // before and after
+		".setup/venv/file":            {0o600, 0o644},
+		".setup/venv/program":         {0o700, 0o755},
+		".setup/venv/written":         {0o666, 0o644},
+		".setup/compiled/graph":       {0o640, 0o644},
+		".setup/jupyter/runtime/file": {0o644, 0o644},
+		".setup/pack.aB3dEf/file":     {0o600, 0o600},
+		".setup/packs/file":           {0o600, 0o644},
+		"bin/program":                 {0o711, 0o755},
+		"notebooks/file":              {0o600, 0o600},
+	}
+	for file, mode := range modes {
+		path := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, mode[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/kvq-no-such-file", filepath.Join(dir, "bin", "link")); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("bash", "-ec", `eval "$(sed -n '/^let_others_read()/,/^}/p' "$1")"; KVQ_SETUP=$PWD/.setup stamps=$PWD/.setup/venv; let_others_read`,
+		"bash", filepath.Join(root(t), "scripts", "setup"))
+	c.Dir = dir
+	if stdout, stderr, status := call(t, c); status != 0 || stdout+stderr != "" {
+		t.Fatalf("exit status %d, %q, %q", status, stdout, stderr)
+	}
+	for file, mode := range modes {
+		if info, err := os.Stat(filepath.Join(dir, file)); err != nil || info.Mode().Perm() != mode[1] {
+			t.Errorf("%s: %v, %v; want %v", file, info.Mode(), err, mode[1])
+		}
+	}
+	for folder, mode := range map[string]os.FileMode{".setup": 0o755, ".setup/venv": 0o755, ".setup/jupyter": 0o700, "notebooks": 0o700} {
+		if info, err := os.Stat(filepath.Join(dir, folder)); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v; want %v", folder, info.Mode(), err, mode)
+		}
+	}
+}
