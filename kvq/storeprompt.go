@@ -84,7 +84,7 @@ const (
 func storeCodes(f codes.Format, to codes.Blocks, tokens, valid, factor *Node, unit int) codes.Blocks {
 	g, d := tokens.Graph(), dims(tokens)
 	zero := func() *Node { return gx.Scalar(g, dtypes.Int32, 0) }
-	piece := promptPiece(f.Spec.Candidates(), d, unit)
+	piece := promptPiece(f.Spec.Candidates(g, f.Group), d, unit)
 	if piece == d[2] {
 		return f.Write(to, f.EncodeFed(tokens, valid, factor), zero(), zero())
 	}

@@ -90,6 +90,9 @@ func Less(a, b Value) Value { return compare(2, a, b) }
 // LessOrEqual is a <= b, of int32.
 func LessOrEqual(a, b Value) Value { return compare(3, a, b) }
 
+// LessFloat is a < b, of float32.
+func LessFloat(a, b Value) Value { return elementwise("arith.cmpf", I1, a, b) }
+
 // Select is a where the condition holds, else b.
 func Select(condition, a, b Value) Value {
 	shape := join("select", condition, a, b)
@@ -135,6 +138,15 @@ func (v Value) MulFloat(x float32) Value { return Mul(v, v.k.Float(x)) }
 
 // AtMost is the smaller of v and x, of float32.
 func (v Value) AtMost(x float32) Value { return elementwise("arith.minnumf", F32, v, v.k.Float(x)) }
+
+// AtLeast is the larger of v and x, of float32.
+func (v Value) AtLeast(x float32) Value { return Max(v, v.k.Float(x)) }
+
+// RoundSmall rounds float32 below 2^22 in magnitude to whole numbers, halves to even.
+func (v Value) RoundSmall() Value {
+	const shift = 3 << 22 // from here on, to 2^24, float32 has whole numbers alone
+	return v.AddFloat(shift).AddFloat(-shift)
+}
 
 // Exp2 is 2^v, of float32. A GPU's is approximate: off by a few units in the last place.
 func (v Value) Exp2() Value { return elementwise("math.exp2", F32, v) }

@@ -142,6 +142,12 @@ func (r *run) op(o *op) {
 				to[i] = 1
 			}
 		}
+	case "arith.cmpf":
+		for i := range to {
+			if f32(in[0][i]) < f32(in[1][i]) {
+				to[i] = 1
+			}
+		}
 	case "arith.select":
 		for i := range to {
 			to[i] = in[2][i]
@@ -268,10 +274,13 @@ func (r *run) store(o *op) {
 	addresses, values := r.of(o.operands[0]), r.of(o.operands[1])
 	for i, address := range addresses {
 		array, at := r.place(address)
-		a, ok := array.([]float32)
-		if !ok {
+		switch a := array.(type) {
+		case []float32:
+			a[at] = f32(values[i])
+		case []int32:
+			a[at] = i32(values[i])
+		default:
 			panic(fmt.Sprintf("ttir.Run: cannot write %T", array))
 		}
-		a[at] = f32(values[i])
 	}
 }

@@ -88,6 +88,8 @@ func (w *writer) op(o *op) {
 		w.line("%s %s : %s", o.name, names, list(o.operands, Value.Type))
 	case "arith.cmpi":
 		w.line("%s %s, %s : %s", o.name, predicates[o.ints[0]], names, o.operands[0].Type())
+	case "arith.cmpf":
+		w.line("%s olt, %s : %s", o.name, names, o.operands[0].Type())
 	case "arith.select":
 		if out.Shape == nil {
 			w.line("%s %s : %s", o.name, names, out.Type())

@@ -1,9 +1,7 @@
 package kernel
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -49,7 +47,7 @@ func (k Attention) Attend(in Inputs) attend.Partial {
 			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.Batch, k.Heads, k.Queries, last)...)
 		}
 		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.width())}, outputs)...)
-		return gx.CustomCall(tritonTarget, backendConfig(t, warps, x, y), inputs, results...)
+		return gx.Triton(t, warps, stages, [2]int{x, y}, inputs, results...)
 	}
 	queries := k.Batch * k.Heads * k.Queries
 	parts := call(k.build(), k.warps, queries/k.queriesPerProgram, k.programs(), k.nodes(in), 1, k.programs())
@@ -70,15 +68,4 @@ func (k Attention) withoutPadding(x *Node) *Node {
 	x = Reshape(x, k.Batch, k.Heads, k.Queries, groups, lanes)
 	x = Slice(x, AxisRange(), AxisRange(), AxisRange(), AxisRange(0, k.Value.Groups()), AxisRange(0, k.dim()/k.Value.Groups()))
 	return Reshape(x, k.Batch, k.Heads, k.Queries, k.dim())
-}
-
-// tritonTarget is XLA's name for a kernel in Triton's language.
-const tritonTarget = "__gpu$xla.gpu.triton"
-
-// backendConfig is what XLA wants to know of a kernel and its grid, as text of an MLIR dictionary
-// (openxla/xla, xla/service/gpu/triton_call.cc). XLA compiles kernels of equal text once.
-func backendConfig(t *ttir.Kernel, warps, x, y int) string {
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
-	return fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = %d : i32, num_warps = %d : i32, `+
-		`grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`, t.Name, quote(t.Text()), stages, warps, x, y)
 }

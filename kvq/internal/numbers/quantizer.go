@@ -26,8 +26,9 @@ type Quantizer struct {
 	// Check refuses settings that the quantizer does not have; nil: it takes all.
 	Check func(s Spec) error
 
-	// candidates is how many ranges are tried at once for codes of so many bits; nil: one.
-	candidates func(bits int) int
+	// candidates is how many ranges are tried at once, for codes of so many bits and groups of so
+	// many elements; nil: one.
+	candidates func(g *Graph, bits, group int) int
 
 	// encode is [Spec.Encode].
 	encode func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node)
@@ -105,11 +106,11 @@ func (s Spec) ScaleAndZero(scales, zeros *Node) (scale, zero *Node) {
 // Middle is the code that stands for 0 where packed codes have no zero point.
 func (s Spec) Middle() int { return 1 << (s.Bits - 1) }
 
-// Candidates is how many ranges the quantizer tries at once: of so many arrays like x it makes
-// more.
-func (s Spec) Candidates() int {
+// Candidates is how many ranges the quantizer tries at once, in a graph and for groups of so many
+// elements: of so many arrays like x it makes more.
+func (s Spec) Candidates(g *Graph, group int) int {
 	if s.Quantizer.candidates == nil {
 		return 1
 	}
-	return s.Quantizer.candidates(s.Bits)
+	return s.Quantizer.candidates(g, s.Bits, group)
 }

@@ -14,7 +14,10 @@ import (
 var Unbiased = &Quantizer{
 	Name:  "unbiased",
 	Zeros: true,
-	candidates: func(bits int) int {
+	candidates: func(g *Graph, bits, group int) int {
+		if kernelTakes(g, group) {
+			return 1
+		}
 		n := cutsOf(bits).n
 		return n * n
 	},
@@ -79,7 +82,10 @@ func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 	if cuts.n == 1 {
 		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
 	}
-	if gx.OnGPU(f.x.Graph()) {
+	switch g := f.x.Graph(); {
+	case kernelTakes(g, f.searched().size):
+		return cuts.of(f.byKernel(cuts, keys))
+	case gx.OnGPU(g):
 		return cuts.of(f.atOnce(cuts, keys))
 	}
 	return cuts.of(f.inTurn(cuts, keys))
@@ -93,7 +99,7 @@ func (c cuts) of(index *Node) (cutLow, cutHigh *Node) {
 }
 
 // atOnce finds each group's best candidate with all of them along a new first axis: the fewest
-// kernels of a GPU.
+// kernels of a GPU, where there is none for the search.
 func (f fitting) atOnce(cuts cuts, keys bool) (best *Node) {
 	all := f.nodes()
 	for i, x := range all {
@@ -174,8 +180,12 @@ func (f fitting) inLanes() fitting {
 // laneCount is how many groups lie side by side: vectors of a processor hold up to 16 numbers.
 const laneCount = 32
 
-// tiny keeps a division by nothing finite.
-const tiny = 1e-30
+// tiny keeps a division by nothing finite. A gain beyond its limits is that of a group with one
+// outlier, which it would only make worse.
+const (
+	tiny                = 1e-30
+	leastGain, mostGain = 0.8, 1.6
+)
 
 // fitting is a group under quantization: everything that does not depend on the candidate range.
 // Float32; elements without a vote are 0 in x and centred.
@@ -216,6 +226,6 @@ func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	steps = Mul(steps, f.vote)
 	mean := Div(f.sum(steps), f.count)
 	common := Mul(f.sum(Mul(f.centred, Sub(steps, mean))), fine)
-	gain := gx.ClampScalar(Div(f.spread, gx.MaxScalar(common, tiny)), 0.8, 1.6)
+	gain := gx.ClampScalar(Div(f.spread, gx.MaxScalar(common, tiny)), leastGain, mostGain)
 	return steps, Mul(fine, gain), middle
 }

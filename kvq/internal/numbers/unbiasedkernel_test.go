@@ -1,0 +1,147 @@
+package numbers
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+)
+
+// kernelCase is groups along an axis of an array.
+type kernelCase struct {
+	dims []int
+	axis int
+	bits int
+	keys bool
+}
+
+func (c kernelCase) String() string { return fmt.Sprint(c.dims, c.axis, c.bits, c.keys) }
+
+var kernelCases = []kernelCase{
+	{[]int{2, 3, 32}, 2, 2, true},         // 6 groups of neighbours: less than a program takes
+	{[]int{1, 2, 40, 1, 64}, 4, 3, false}, // 80 groups
+	{[]int{1, 3, 2, 16, 24}, 3, 4, true},  // groups that lie 24 apart
+	{[]int{2, 1, 1, 32, 64}, 3, 3, true},
+	{[]int{5, 128}, 1, 4, false},
+}
+
+// numbersOf are of a normal distribution, with outliers, constant groups and elements that have no
+// vote.
+func (c kernelCase) numbersOf() (x []float32, valid []bool) {
+	rng := rand.New(rand.NewPCG(11, uint64(len(c.dims))))
+	n := shapes.Make(dtypes.Float32, c.dims...).Size()
+	for i := range n {
+		v := float32(rng.NormFloat64())
+		if rng.IntN(40) == 0 {
+			v *= 12
+		}
+		if i < n/8 {
+			v = 3
+		}
+		if rng.IntN(50) == 0 {
+			v = float32(math.NaN())
+		}
+		x, valid = append(x, v), append(valid, rng.IntN(20) > 0)
+	}
+	return x, valid
+}
+
+// run calls what build makes of a fitting, with the numbers of the case.
+func (c kernelCase) run(t *testing.T, backend compute.Backend, build func(f fitting) []*Node) []*tensors.Tensor {
+	t.Helper()
+	x, valid := c.numbersOf()
+	exec := MustNewExec(backend, func(x, valid *Node) []*Node {
+		x, usable := voters(x, valid)
+		f, _ := fittingOf(x, c.axis, c.bits, usable)
+		return build(f)
+	})
+	defer exec.Finalize()
+	return exec.MustCall(tensors.FromFlatDataAndDimensions(x, c.dims...), tensors.FromFlatDataAndDimensions(valid, c.dims...))
+}
+
+// costs are those of every candidate: [candidates, groups...].
+func (c kernelCase) costs(f fitting) *Node {
+	all := f.nodes()
+	cuts := cutsOf(c.bits)
+	for i, x := range all {
+		all[i] = gx.BroadcastToDims(InsertAxes(x, 0), append([]int{cuts.n * cuts.n}, x.Shape().Dimensions...)...)
+	}
+	each := f.with(all)
+	return each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), c.keys)
+}
+
+// requireBest checks that what was chosen for each group costs no more than the best candidate:
+// costs that are equal but for rounding may be taken for one another.
+func requireBest(t *testing.T, chosen []int32, costs []float32) {
+	t.Helper()
+	groups := len(chosen)
+	for i, k := range chosen {
+		least := float32(math.Inf(1))
+		for at := i; at < len(costs); at += groups {
+			least = min(least, costs[at])
+		}
+		if got := costs[int(k)*groups+i]; !(float64(got) <= float64(least)*(1+1e-4)+1e-12) {
+			t.Errorf("group %d: candidate %d costs %v, the best one %v", i, k, got, least)
+		}
+	}
+}
+
+// The kernel, executed on the host, chooses as graph operations do.
+func TestUnbiasedKernel(t *testing.T) {
+	for _, c := range kernelCases {
+		t.Run(c.String(), func(t *testing.T) {
+			var s searched
+			out := c.run(t, testbackend.XLA(t), func(f fitting) []*Node {
+				s = f.searched()
+				x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
+				return []*Node{x, f.low, f.high, c.costs(f)}
+			})
+			var flat [][]float32
+			for _, o := range out {
+				flat = append(flat, tensors.MustCopyFlatData[float32](o))
+			}
+			chosen := make([]int32, s.n)
+			grid := [3]int{(s.n + searchGroups - 1) / searchGroups, 1, 1}
+			s.kernel(c.bits, cutsOf(c.bits), c.keys).Run(grid, ttir.Memory{flat[0], flat[1], flat[2], chosen})
+			requireBest(t, chosen, flat[3])
+			if slices.Max(chosen) == 0 {
+				t.Error("no group takes another candidate than the first")
+			}
+		})
+	}
+}
+
+// And so it does on a GPU.
+func TestUnbiasedKernelOnCUDA(t *testing.T) {
+	if !device.HasNVIDIA() {
+		t.Skip("no NVIDIA GPU")
+	}
+	backend, err := device.Open(device.XLACUDA)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer backend.Finalize()
+	for _, c := range kernelCases {
+		t.Run(c.String(), func(t *testing.T) {
+			out := c.run(t, backend, func(f fitting) []*Node {
+				if !kernelTakes(f.x.Graph(), f.searched().size) {
+					t.Error("the kernel does not run here")
+				}
+				return []*Node{f.byKernel(cutsOf(c.bits), c.keys), c.costs(f)}
+			})
+			requireBest(t, tensors.MustCopyFlatData[int32](out[0]), tensors.MustCopyFlatData[float32](out[1]))
+		})
+	}
+}
