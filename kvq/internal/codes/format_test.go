@@ -34,9 +34,11 @@ func formatsOf(bits int) map[string]codes.Format {
 		out[name+" per token, small groups"] = codes.New(spec, 80, 8, false, false)
 		out[name+" per channel"] = codes.New(spec, 64, 64, true, false)
 		if keys {
-			f := codes.New(spec, 64, 64, true, false)
-			f.TokenScales = true
-			out[name+" per channel and token"] = f
+			if bits == 3 { // scales of tokens know nothing of widths
+				f := codes.New(spec, 64, 64, true, false)
+				f.TokenScales = true
+				out[name+" per channel and token"] = f
+			}
 			// rows of padding
 			out[name+" per channel, 100 channels"] = codes.New(spec, 100, 32, true, false)
 			out[name+" per token, a group of 9"] = codes.New(spec, 9, 9, false, false)
