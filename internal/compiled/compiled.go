@@ -26,7 +26,7 @@ var keeper struct {
 	taken atomic.Bool
 	files folders
 	of    identity
-	slims bool // XLA takes graphs that were slimmed
+	slims bool // XLA on a CPU takes graphs that were slimmed
 }
 
 // counts are the numbers of graphs that were loaded and kept.
@@ -89,7 +89,8 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	}
 	known.Store(args.executable, f) // go-xla asks for them too
 	whole := bytesAt(written.bytes, written.size)
-	if keeper.slims && !kept { // XLA has taken what it did not write itself, so far
+	// Where it was kept already, XLA did not take that back: it may be because it was slimmed.
+	if keeper.slims && !kept && C.kvq_on_cpu(args.client) != 0 {
 		whole, _ = slim(whole)
 	}
 	if keeper.files.keep.write(name, withFigures(f, whole)) == nil {

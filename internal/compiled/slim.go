@@ -16,8 +16,8 @@ import (
 // Other fusions stay. XLA's CPU compiler hands some to a library of kernels (YNNPACK), which builds
 // them anew from the graph.
 
-// slims is the minor version of PJRT (0.x) whose XLA was tried with emptied fusions. Graphs of
-// other versions are kept as they are.
+// slims is the minor version of PJRT (0.x) whose XLA was tried with emptied fusions, on a CPU.
+// Graphs of other versions and for GPUs are kept as they are.
 const slims = 115
 
 // leftOut is the name of the function in an emptied fusion.

@@ -8,6 +8,7 @@
 // Places in PJRT_Api, in words.
 enum {
   error_destroy = 5,
+  platform_name = 17,
   client_compile = 25,
   executable_destroy = 45,
   executable_serialize = 54,
@@ -48,6 +49,14 @@ typedef struct {
   void *executable;
   int64_t figures[KVQ_FIGURES];  // out; the table's version may end earlier
 } stats_args;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  void *client;
+  const char *name;  // out
+  size_t size;       // out
+} name_args;
 
 typedef void *(*entry)(void *);
 
@@ -102,6 +111,11 @@ int kvq_minor(const void *api) {
     int major, minor;
   } *head = api;
   return head->major == 0 ? head->minor : -1;
+}
+
+int kvq_on_cpu(void *client) {
+  name_args a = {.struct_size = sizeof a, .client = client};
+  return call(platform_name, &a) && a.size == 3 && memcmp(a.name, "cpu", 3) == 0;
 }
 
 void *kvq_table(const void *api) {

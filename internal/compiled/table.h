@@ -45,6 +45,9 @@ void *kvq_table(const void *api);
 // kvq_minor is the minor version of the table, 0.x; -1 for another major version.
 int kvq_minor(const void *api);
 
+// kvq_on_cpu returns 1 for XLA on the CPU.
+int kvq_on_cpu(void *client);
+
 // kvq_compile calls the plugin's own function. It returns PJRT's error or NULL.
 void *kvq_compile(kvq_compile_args *args);
 
