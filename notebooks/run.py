@@ -23,6 +23,7 @@ The script scripts/workbook calls this with the Python and the environment of th
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -158,7 +159,8 @@ def execute(path, args):
                 nb.metadata.language_info = dict(LANGUAGE)
     finally:
         end_group(group)
-        os.write(kernels, b"done\n")
+        with contextlib.suppress(BrokenPipeError):  # the guard was ended by somebody
+            os.write(kernels, b"done\n")
         os.close(kernels)
     tidy(nb)
     seconds = time.monotonic() - start
