@@ -35,6 +35,9 @@ func makeSteps() []step {
 	both := with(values, func(c *kvq.Config) { c.RotateKeys = true })
 	bytes := with(both, func(c *kvq.Config) { c.Scales = kvq.Scale8 })
 	tokenScales := func(c *kvq.Config) { c.TokenScales = true }
+	allThree := func(c *kvq.Config) {
+		c.FeedbackKey, c.FeedbackValue, c.TokenScales = kvq.FeedbackQueries, kvq.FeedbackOutput, true
+	}
 	preset := func(name string) kvq.Config {
 		c, err := kvq.Preset(name)
 		if err != nil {
@@ -70,6 +73,8 @@ func makeSteps() []step {
 		{"lowest + feedback and token scales", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.TokenScales = kvq.FeedbackQueries, true }), "", ""},
 		{"smallest + feedback on both", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "and of values by the matrix behind attention", ""},
 		{"lowest + feedback on both", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "likewise", ""},
+		{"smallest + feedback on both and token scales", with(preset("smallest"), allThree), "", ""},
+		{"lowest + feedback on both and token scales", with(preset("lowest"), allThree), "", ""},
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
 	}

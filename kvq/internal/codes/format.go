@@ -70,9 +70,9 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 		spec.Scales = spec.Scales.Storage(x.DType())
 		tokens, x, valid = numbers.TokenScales(x, valid)
 	}
-	codes, scales, zeros := spec.Encode(x, axis, valid)
+	codes, scales, zeros, width := spec.EncodeWidth(x, axis, valid)
 	if factor != nil {
-		codes = f.fed(spec, x, valid, codes, scales, zeros, factor)
+		codes = f.fed(spec, x, valid, codes, scales, zeros, width, factor)
 	}
 	n := t / BlockTokens
 	order := []int{2, 0, 1, 4, 3} // [n, B, K, D, 32]
@@ -100,13 +100,16 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 }
 
 // fed makes the codes of heads with a factor anew, for the scales and zero points that there are.
-// x, valid and codes are split into groups.
-func (f Format) fed(spec numbers.Spec, x, valid, codes, scales, zeros, factor *Node) *Node {
+// x, valid and codes are split into groups; width may be nil.
+func (f Format) fed(spec numbers.Spec, x, valid, codes, scales, zeros, width, factor *Node) *Node {
 	d, t := dims(x), dims(factor)
 	b, k, dim := t[0], t[1], t[3]
 	scale, zero := spec.ScaleAndZero(scales, zeros)
 	flat := func(x *Node) *Node { return Reshape(gx.BroadcastToDims(x, d...), b, k, -1, dim) }
-	made := Reshape(numbers.Feedback(flat(ConvertDType(x, dtypes.Float32)), flat(scale), flat(zero), factor, f.Bits), d...)
+	if width != nil {
+		width = flat(width)
+	}
+	made := Reshape(numbers.Feedback(flat(ConvertDType(x, dtypes.Float32)), flat(scale), flat(zero), width, factor, f.Bits), d...)
 	used := gx.GreaterThanScalar(gx.ReduceMaxAndKeep(Abs(factor), 2, 3), 0)
 	used = gx.BroadcastToDims(Reshape(used, b, k, 1, 1, 1), d...)
 	if valid != nil {

@@ -21,16 +21,21 @@ import (
 //
 //	x            [B, K, T, D] float32
 //	scale, zero  [B, K, T, D] float32, decoded: value = scale·code + zero
+//	width        [B, K, T, D] float32: of the interval that a code stands for, about the same middle
+//	             of the range as its values; nil: scale
 //	factor       [B, K, D, D] float32, L without its diagonal; all 0: each channel is rounded alone
 //	codes        [B, K, T, D] uint8
 //
 // Values that are not finite have no error to make up for, and groups of scale 0 get code 0.
-func Feedback(x, scale, zero, factor *Node, bits int) (codes *Node) {
+func Feedback(x, scale, zero, width, factor *Node, bits int) (codes *Node) {
 	turned := func(x *Node) *Node { return Transpose(x, -1, -2) } // channels before tokens
 	n := channelsAtOnce(x.Shape().Dim(-1))
 	g, d := x.Graph(), []int{x.Shape().Dim(0), x.Shape().Dim(1), x.Shape().Dim(3), x.Shape().Dim(2)} // [B, K, D, T]
 	none := gx.Zeros(g, shapes.Make(dtypes.Float32, d...))
-	captured := []*Node{turned(x), turned(scale), turned(zero), turned(factor)}
+	captured := []*Node{turned(factor), turned(x), turned(scale), turned(zero)}
+	if width != nil {
+		captured = append(captured, turned(width))
+	}
 	// Blocks of channels, the last one first. The errors of all channels behind a block come in one
 	// product; those inside of it, one by one.
 	out := gx.LoopOver(captured, []*Node{gx.Scalar(g, dtypes.Int32, d[2]-n), none, none},
@@ -44,10 +49,14 @@ func Feedback(x, scale, zero, factor *Node, bits int) (codes *Node) {
 			put := func(x, values *Node) *Node {
 				return DynamicUpdateSlice(x, values, []*Node{zeroAt, zeroAt, first, zeroAt})
 			}
-			weights := block(captured[3])
+			weights := block(captured[0])
 			own := gx.DynamicSlice(weights, []*Node{zeroAt, zeroAt, zeroAt, first}, []int{d[0], d[1], n, n})
 			fed := Dot(weights, errors).General([]int{3}, []int{0, 1}, []int{2}, []int{0, 1})
-			made, wrong := feedbackInside(block(captured[0]), block(captured[1]), block(captured[2]), own, fed, bits)
+			var tokens []*Node
+			for _, x := range captured[1:] {
+				tokens = append(tokens, block(x))
+			}
+			made, wrong := feedbackInside(tokens, own, fed, bits)
 			return []*Node{gx.AddScalar(first, -n), put(errors, wrong), put(codes, made)}
 		})
 	return ConvertDType(turned(out[2]), dtypes.Uint8)
@@ -62,27 +71,34 @@ func channelsAtOnce(dim int) int {
 	return n
 }
 
-// feedbackInside is [Feedback] for a block of n channels: x, scale, zero [B, K, n, T], own the
-// weights of its channels for one another [B, K, n, n], the row being the channel that is fed, and
-// fed what the channels behind it add. It returns codes and errors, float32 [B, K, n, T].
-func feedbackInside(x, scale, zero, own, fed *Node, bits int) (codes, errors *Node) {
-	g, d := x.Graph(), x.Shape().Dimensions
-	captured := []*Node{x, scale, zero, own}
-	out := gx.LoopOver(captured, []*Node{gx.Scalar(g, dtypes.Int32, d[2]-1), fed, gx.ZerosLike(x), gx.ZerosLike(x)},
+// feedbackInside is [Feedback] for a block of n channels: tokens are x, scale, zero and perhaps
+// width, [B, K, n, T], own the weights of its channels for one another [B, K, n, n], the row being
+// the channel that is fed, and fed what the channels behind it add. It returns codes and errors,
+// float32 [B, K, n, T].
+func feedbackInside(tokens []*Node, own, fed *Node, bits int) (codes, errors *Node) {
+	g, d := fed.Graph(), fed.Shape().Dimensions
+	captured := append([]*Node{own}, tokens...)
+	none := gx.ZerosLike(fed)
+	out := gx.LoopOver(captured, []*Node{gx.Scalar(g, dtypes.Int32, d[2]-1), fed, none, none},
 		func(st []*Node) *Node { return gx.GreaterOrEqualScalar(st[0], 0) },
 		func(captured, st []*Node) []*Node {
 			at, fed, errors, codes := st[0], st[1], st[2], st[3]
 			zeroAt := gx.Scalar(at.Graph(), dtypes.Int32, 0)
 			place := []*Node{zeroAt, zeroAt, at, zeroAt}
 			channel := func(x *Node) *Node { return gx.DynamicSlice(x, place, []int{d[0], d[1], 1, d[3]}) }
-			x, scale, zero := channel(captured[0]), channel(captured[1]), channel(captured[2])
+			x, scale, zero := channel(captured[1]), channel(captured[2]), channel(captured[3])
 			target := Add(x, channel(fed))
 			target = Where(IsFinite(target), target, x) // the sum left float32
-			code := gx.ClampScalar(Round(inSteps(Sub(target, zero), scale, bits)), 0, float64(int(1)<<bits-1))
+			steps := inSteps(Sub(target, zero), scale, bits)
+			if len(captured) > 4 {
+				half := float64(int(1)<<bits-1) / 2
+				steps = gx.AddScalar(inSteps(Sub(target, Add(zero, gx.MulScalar(scale, half))), channel(captured[4]), bits), half)
+			}
+			code := gx.ClampScalar(Round(steps), 0, float64(int(1)<<bits-1))
 			code = Where(keep(x, scale, nil), code, gx.ZerosLike(code))
 			wrong := Sub(x, Add(Mul(code, scale), zero))
 			wrong = Where(IsFinite(wrong), wrong, gx.ZerosLike(wrong))
-			weights := gx.DynamicSlice(captured[3], []*Node{zeroAt, zeroAt, zeroAt, at}, []int{d[0], d[1], d[2], 1})
+			weights := gx.DynamicSlice(captured[0], []*Node{zeroAt, zeroAt, zeroAt, at}, []int{d[0], d[1], d[2], 1})
 			fed = Add(fed, Mul(gx.BroadcastToDims(weights, d...), gx.BroadcastToDims(wrong, d...)))
 			return []*Node{gx.AddScalar(at, -1), fed, DynamicUpdateSlice(errors, wrong, place), DynamicUpdateSlice(codes, code, place)}
 		})

@@ -26,10 +26,24 @@ func TestFeedbackByHand(t *testing.T) {
 	got := evaluate(t, func(xs []*Node) []*Node {
 		x, metric := Reshape(xs[0], 1, 1, 3, 2), Reshape(xs[1], 1, 1, 2, 2)
 		factor := numbers.Factor(metric, gx.Fill(x.Graph(), shapes.Make(dtypes.Float32, 1, 1, 1, 1), 0.5))
-		return []*Node{factor, numbers.Feedback(x, gx.OnesLike(x), gx.ZerosLike(x), factor, 2)}
+		return []*Node{factor, numbers.Feedback(x, gx.OnesLike(x), gx.ZerosLike(x), nil, factor, 2)}
 	}, [][]float32{{1.4, 1.4}, {2.6, 0.75}, {0.5, 9}}, [][]float32{{1.5, 1}, {1, 0.5}})
 	requireSame(t, "factor", []float32{0, 0, 0.5, 0}, got[0])
 	requireSame(t, "codes", []float32{2, 1, 2, 1, 3, 3}, got[1])
+}
+
+// Codes of an unbiased range stand for intervals that are narrower than their values lie apart,
+// about the same middle, here 1.5: scale 1.2 and zero point -0.3 give the values -0.3 0.9 2.1 3.3,
+// and with width 1 code c stands for what lies nearest to c.
+//
+//	token 2.4 0.4: channel 1 -> 0 (0.9 is nearer), error 0.7; channel 0 at 2.4 + 0.7/2 = 2.75 -> 3
+func TestFeedbackWithWidth(t *testing.T) {
+	got := evaluate(t, func(xs []*Node) []*Node {
+		x := Reshape(xs[0], 1, 1, 1, 2)
+		each := func(v float64) *Node { return gx.Fill(x.Graph(), x.Shape(), v) }
+		return []*Node{numbers.Feedback(x, each(1.2), each(-0.3), each(1), Reshape(xs[1], 1, 1, 2, 2), 2)}
+	}, [][]float32{{2.4, 0.4}}, [][]float32{{0, 0}, {0.5, 0}})
+	requireSame(t, "codes", []float32{3, 0}, got[0])
 }
 
 // correlated are tokens of dim channels and queries that share few directions, from a seed.
@@ -77,7 +91,7 @@ func feedbackOf(t *testing.T, x, metric [][]float32, bits int, damping float64) 
 		codes, scale, zero := quantizeMinMax(xs[0], 0, bits, nil)
 		wide := func(x *Node) *Node { return Reshape(gx.BroadcastToDims(x, n, dim), 1, 1, n, dim) }
 		factor := numbers.Factor(Reshape(xs[1], 1, 1, dim, dim), gx.Fill(scale.Graph(), shapes.Make(dtypes.Float32, 1, 1, 1, 1), damping))
-		return []*Node{codes, numbers.Feedback(wide(xs[0]), wide(scale), wide(zero), factor, bits), scale, zero}
+		return []*Node{codes, numbers.Feedback(wide(xs[0]), wide(scale), wide(zero), nil, factor, bits), scale, zero}
 	}, x, metric)
 	mean := 0.0
 	for i := range dim {
@@ -188,7 +202,7 @@ func TestFeedbackOfOddNumbers(t *testing.T) {
 	made := evaluate(t, func(xs []*Node) []*Node {
 		x := Reshape(xs[0], 1, 1, 3, dim)
 		factor := gx.Fill(x.Graph(), shapes.Make(dtypes.Float32, 1, 1, dim, dim), 100)
-		return []*Node{numbers.Feedback(x, gx.OnesLike(x), gx.ZerosLike(x), factor, 2)}
+		return []*Node{numbers.Feedback(x, gx.OnesLike(x), gx.ZerosLike(x), nil, factor, 2)}
 	}, x)
 	requireSame(t, "codes", []float32{0, 0, 1, 3, 0, 0, 1, 2, 3, 0, 3, 0}, made[0])
 }

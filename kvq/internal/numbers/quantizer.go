@@ -33,6 +33,9 @@ type Quantizer struct {
 	// encode is [Spec.Encode].
 	encode func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node)
 
+	// width is [Spec.EncodeWidth]; nil: the width of a code is the scale.
+	width func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node)
+
 	// number gives codes that are not packed as float32, without the scale; nil: they are
 	// converted.
 	number func(codes *Node) *Node
@@ -80,6 +83,17 @@ type Spec struct {
 //	scales, zeros  as stored, axis of size 1; zeros nil where the quantizer has none
 func (s Spec) Encode(x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
 	return s.Quantizer.encode(s, x, axis, valid)
+}
+
+// EncodeWidth is Encode that also says how wide the interval is that a code stands for, float32 as
+// a decoded scale. It is the scale itself, nil here, but for a quantizer that widens its scale
+// after it has rounded.
+func (s Spec) EncodeWidth(x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node) {
+	if s.Quantizer.width != nil {
+		return s.Quantizer.width(s, x, axis, valid)
+	}
+	codes, scales, zeros = s.Encode(x, axis, valid)
+	return codes, scales, zeros, nil
 }
 
 // Numbers gives codes that are not packed as float32, without the scale.

@@ -22,6 +22,10 @@ var Unbiased = &Quantizer{
 		return n * n
 	},
 	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
+		codes, scales, zeros, _ = quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
+		return codes, scales, zeros
+	},
+	width: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node) {
 		return quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
 	},
 }
@@ -41,7 +45,9 @@ var Unbiased = &Quantizer{
 //	x as in [quantizeMinMax]; scale and zero as stored in format, rounded to nearest: the codes were made with others
 //
 // Errors of keys are compared by their cubes: a key that is far off is what a softmax notices.
-func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero *Node) {
+//
+// width is that of codes before the gain, float32: see [Spec.EncodeWidth].
+func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
 	format = format.Storage(x.DType())
 	x, usable := voters(x, valid)
 	f, unit := fittingOf(x, axis, bits, usable)
@@ -55,7 +61,7 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
 	stored := format.DecodeScale(scale)
 	codes = codesOf(gx.AddScalar(steps, half), stored, bits, valid)
-	return codes, scale, zero
+	return codes, scale, zero, Mul(f.fine(cutLow, cutHigh), unit)
 }
 
 // cuts are the parts of a range that may be cut off at either end: n of them, 0, step, 2·step …
@@ -214,6 +220,13 @@ func fittingOf(x *Node, axis, bits int, usable *Node) (f fitting, unit *Node) {
 
 func (f fitting) sum(x *Node) *Node { return gx.SumHalvesAndKeep(x, f.axis) }
 
+// fine is the width of a code in the range without the parts cutLow and cutHigh at its ends.
+func (f fitting) fine(cutLow, cutHigh *Node) *Node {
+	width := Sub(f.high, f.low)
+	low, high := Add(f.low, Mul(width, cutLow)), Sub(f.high, Mul(width, cutHigh))
+	return divideByConstant(Sub(high, low), float64(int(1)<<f.bits-1))
+}
+
 // try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value =
 // step·steps + middle, where steps lie symmetrically about 0 and step already has the gain.
 func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
@@ -221,7 +234,7 @@ func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	half := float64(int(1)<<f.bits-1) / 2
 	low, high := Add(f.low, Mul(width, cutLow)), Sub(f.high, Mul(width, cutHigh))
 	middle = gx.MulScalar(Add(low, high), 0.5)
-	fine := divideByConstant(Sub(high, low), 2*half)
+	fine := f.fine(cutLow, cutHigh)
 	steps = gx.SubScalar(gx.ClampScalar(Round(gx.AddScalar(Div(Sub(x, middle), positiveOr1(fine)), half)), 0, 2*half), half)
 	steps = Mul(steps, f.vote)
 	mean := Div(f.sum(steps), f.count)
