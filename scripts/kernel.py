@@ -54,7 +54,7 @@ def described(root):
         # GoNB takes a message for the cell's program alone; SIGINT goes to the whole group, also to a go build.
         "interrupt_mode": "signal",
         "env": {
-            "PATH": f"{root}/bin:{toolchain}${{PATH}}",
+            "PATH": f"{root}/scripts/kernel:{root}/bin:{toolchain}${{PATH}}",
             "KVQ_ROOT": root,
             "GOTOOLCHAIN": os.environ["GOTOOLCHAIN"],
             "GOFLAGS": os.environ["GOFLAGS"] + " -ldflags=-w",  # without what a debugger wants, a cell is linked sooner

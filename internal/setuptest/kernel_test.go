@@ -90,7 +90,27 @@ func TestKernelOfAClonesOwnGo(t *testing.T) {
 		t.Errorf("GOCACHEPROG %q, want %q", got, want)
 	}
 	toolchain := modules + "/golang.org/toolchain@v0.0.1-" + k.Env["GOTOOLCHAIN"] + ".linux-amd64/bin"
-	if got := k.Env["PATH"]; got != bin+":"+toolchain+":${PATH}" {
+	if got := k.Env["PATH"]; got != clone+"/scripts/kernel:"+bin+":"+toolchain+":${PATH}" {
 		t.Errorf("PATH %q", got)
+	}
+}
+
+// The kernel's gopls is that of the clone, with a limit of memory that it had not.
+func TestKernelsGopls(t *testing.T) {
+	clone := t.TempDir()
+	if err := os.Mkdir(filepath.Join(clone, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const fake = "#!/bin/sh\necho $GOMEMLIMIT \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(clone, "bin", "gopls"), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path, _, _ := strings.Cut(kernelOf(t, root(t)).Env["PATH"], ":")
+	for limit, want := range map[string]string{"": "600MiB -listen unix;/a b\n", "GOMEMLIMIT=2GiB": "2GiB -listen unix;/a b\n"} {
+		c := exec.Command(filepath.Join(path, "gopls"), "-listen", "unix;/a b")
+		c.Env = []string{"KVQ_ROOT=" + clone, "PATH=/usr/bin:/bin", limit}
+		if stdout, stderr, status := call(t, c); status != 0 || stdout != want {
+			t.Errorf("%q: exit status %d, %q, %q; want %q", limit, status, stdout, stderr, want)
+		}
 	}
 }
