@@ -35,6 +35,7 @@ func (t target) String() string { return t.folder + " " + t.name }
 var targets = []target{
 	{"internal/jinja", "FuzzTemplate"}, // with the fewest imports
 	{"internal/oracle", "FuzzQuantize"},
+	{"internal/compiled", "FuzzSlim"},
 	{"llama/modelfile", "FuzzGGUF"},
 	{"llama/modelfile", "FuzzSafetensors"},
 	{"llama/modelfile", "FuzzIndex"},
