@@ -10,7 +10,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
@@ -24,15 +23,7 @@ func TestThroughEqualsLayers(t *testing.T) { throughEqualsLayers(t, testbackend.
 
 // The same on a GPU, where the kernel runs.
 func TestThroughOnCUDA(t *testing.T) {
-	if !device.HasNVIDIA() {
-		t.Skip("no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer backend.Finalize()
-	throughEqualsLayers(t, backend)
+	throughEqualsLayers(t, testbackend.CUDA(t))
 }
 
 func throughEqualsLayers(t *testing.T, backend compute.Backend) {

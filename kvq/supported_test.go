@@ -9,7 +9,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/kvq"
 )
@@ -72,15 +71,7 @@ func (b lacking) Capabilities() compute.Capabilities {
 }
 
 func TestSupportedOnCUDA(t *testing.T) {
-	if !device.HasNVIDIA() {
-		t.Skip("this machine shows no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skipf("CUDA does not open: %v", err)
-	}
-	defer backend.Finalize()
-	if err := kvq.Supported(backend); err != nil {
+	if err := kvq.Supported(testbackend.CUDA(t)); err != nil {
 		t.Error(err)
 	}
 }

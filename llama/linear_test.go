@@ -8,20 +8,13 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
 // A product that writes 16-bit numbers sums in float32: in float16 a sum of ones ends at 2,048, in
 // bfloat16 at 256.
 func TestProductsSumInFloat32OnCUDA(t *testing.T) {
-	if !device.HasNVIDIA() {
-		t.Skip("no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer backend.Finalize()
+	backend := testbackend.CUDA(t)
 	for _, dtype := range []dtypes.DType{dtypes.Float16, dtypes.BFloat16} {
 		for _, rows := range []int{roundingRows, 2048} {
 			const in, out = 8192, 256

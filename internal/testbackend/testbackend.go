@@ -43,6 +43,21 @@ func Go(t testing.TB) compute.Backend {
 	return backend
 }
 
+// CUDA opens XLA on an NVIDIA GPU for one test. Where there is none, or it does not open, the test
+// is skipped with that reason.
+func CUDA(t testing.TB) compute.Backend {
+	t.Helper()
+	if !device.HasNVIDIA() {
+		t.Skip("no NVIDIA GPU")
+	}
+	backend, err := device.Open(device.XLACUDA)
+	if err != nil {
+		t.Skipf("CUDA does not open: %v", err)
+	}
+	t.Cleanup(backend.Finalize)
+	return backend
+}
+
 var (
 	xla    = sync.OnceValues(func() (compute.Backend, error) { return device.Open(device.XLACPU) })
 	pureGo = sync.OnceValues(func() (compute.Backend, error) { return device.Open(device.PureGo) })

@@ -14,7 +14,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
@@ -322,7 +321,7 @@ func TestKernelWithLargeScales(t *testing.T) {
 }
 
 func TestKernelWithLargeScalesOnCUDA(t *testing.T) {
-	backend := cuda(t)
+	backend := testbackend.CUDA(t)
 	for _, c := range largeCases() {
 		t.Run(c.name, func(t *testing.T) { newLargeTest(t, c).requireOnCUDA(t, backend) })
 	}
@@ -357,25 +356,11 @@ func newLargeTest(t *testing.T, c scoredCase) kernelTest {
 
 // The same on a GPU, as XLA compiles it.
 func TestKernelOnCUDA(t *testing.T) {
-	backend := cuda(t)
+	backend := testbackend.CUDA(t)
 	t.Logf("%+v", gpu.Of(backend))
 	for _, c := range scoredCases() {
 		t.Run(c.name, func(t *testing.T) { newKernelTest(t, c).requireOnCUDA(t, backend) })
 	}
-}
-
-// cuda opens a GPU for a test, which is skipped where there is none.
-func cuda(t *testing.T) compute.Backend {
-	t.Helper()
-	if !device.HasNVIDIA() {
-		t.Skip("no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(backend.Finalize)
-	return backend
 }
 
 // requireOnCUDA compares the kernel with graph operations, both on the GPU.
