@@ -11,8 +11,8 @@ import (
 
 // What the tests outside of the package look at apart.
 const (
-	FileVersion       = fileVersion
-	FileVersionTokens = fileVersionTokens
+	FileVersion  = fileVersion
+	FileVersion3 = fileVersion3
 )
 
 var (

@@ -18,7 +18,7 @@ import (
 // arrays.go. What makes it a cache is its "__metadata__":
 //
 //	format   "kvq-cache"
-//	version  "2", of a cache with scales of tokens ([Config.TokenScales]) "3"
+//	version  "2"; "3" of a cache with scales of tokens or feedback ([Config.TokenScales], [Feedback])
 //	config   [Config] as JSON
 //	shape    [Shape] as JSON, the dtype by name
 //	sha256   of all bytes after the header, in hexadecimal
@@ -30,8 +30,8 @@ import (
 const (
 	fileFormat  = "kvq-cache"
 	fileVersion = "2"
-	// with scales of tokens, which programs that know version 2 alone do not have
-	fileVersionTokens = "3"
+	// with scales of tokens or feedback, which programs that know version 2 alone do not have
+	fileVersion3 = "3"
 
 	// maxFileHeader bounds what is read before anything is known of a file: a header takes about
 	// 150 bytes an array.

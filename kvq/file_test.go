@@ -183,8 +183,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"not JSON", append(binary.LittleEndian.AppendUint64(nil, 4), "{{{{"...), "not JSON"},
 		{"another program's safetensors", append(binary.LittleEndian.AppendUint64(nil, uint64(len(foreign))), foreign...), `format "pt"`},
 		{"no metadata", append(binary.LittleEndian.AppendUint64(nil, 2), "{}"...), "another program"},
-		{"a newer version", replaced(`"version":"`+FileVersion+`"`, `"version":"9"`), `want version ` + FileVersion + ` or ` + FileVersionTokens + ` of the format, got "9"`},
-		{"a newer version than its settings ask for", replaced(`"version":"`+FileVersion+`"`, `"version":"`+FileVersionTokens+`"`), `want version ` + FileVersion + ` of the format for this configuration, got ` + FileVersionTokens},
+		{"a newer version", replaced(`"version":"`+FileVersion+`"`, `"version":"9"`), `want version ` + FileVersion + ` or ` + FileVersion3 + ` of the format, got "9"`},
+		{"a newer version than its settings ask for", replaced(`"version":"`+FileVersion+`"`, `"version":"`+FileVersion3+`"`), `want version ` + FileVersion + ` of the format for this configuration, got ` + FileVersion3},
 		{"cut off in the header", good[:100], "cut off"},
 		{"cut off in the data", good[:len(good)-1], "cut off"},
 		{"a tail", append(slices.Clone(good), 0), "bytes of data"},
@@ -238,11 +238,11 @@ func TestTokenScalesInFiles(t *testing.T) {
 			names++
 		}
 	}
-	if names != 1 || !bytes.Contains(good, []byte(`"version":"`+FileVersionTokens+`"`)) {
+	if names != 1 || !bytes.Contains(good, []byte(`"version":"`+FileVersion3+`"`)) {
 		t.Errorf("%d arrays of scales of tokens, header %.300q", names, good[8:])
 	}
 	for _, change := range [][2]string{
-		{`"version":"` + FileVersionTokens, `"version":"` + FileVersion}, // the settings ask for the other
+		{`"version":"` + FileVersion3, `"version":"` + FileVersion}, // the settings ask for the other
 		{`\"TokenScales\":true`, `\"TokenScales\":null`},
 		{`layer0.key.tokenScales`, `layer0.key.tokenscales`},
 		{`"dtype":"U8","shape":[2,1,1,1,32]`, `"dtype":"I8","shape":[2,1,1,1,32]`},
@@ -472,7 +472,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(tokens)
 	f.Add(bytes.ReplaceAll(tokens, []byte(`true`), []byte(`null`)))
-	f.Add(bytes.ReplaceAll(tokens, []byte(`"`+FileVersionTokens+`"`), []byte(`"`+FileVersion+`"`)))
+	f.Add(bytes.ReplaceAll(tokens, []byte(`"`+FileVersion3+`"`), []byte(`"`+FileVersion+`"`)))
 	for _, change := range [][2]string{{`"` + FileVersion + `"`, `"9"`}, {`8`, `-8`}, {`F16`, `F32`}, {`:1`, `:1e9`}, {`8`, `99999999999`}} {
 		f.Add(bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])))
 	}

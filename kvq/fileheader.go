@@ -60,7 +60,7 @@ var fileDTypes = map[dtypes.DType]string{
 // it.
 func (p *Plan) fileVersion() string {
 	if c := p.config; c.TokenScales || c.FeedbackKey != NoFeedback || c.FeedbackValue != NoFeedback {
-		return fileVersionTokens
+		return fileVersion3
 	}
 	return fileVersion
 }

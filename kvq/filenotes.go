@@ -64,9 +64,9 @@ func metadataOf(header map[string]json.RawMessage) (m fileMetadata, err error) {
 	if raw, ok := header["__metadata__"]; !ok || json.Unmarshal(raw, &m) != nil || m.Format != fileFormat {
 		return m, usererr.New("want a file of format %q, got a safetensors file of another program (format %.40q)", fileFormat, m.Format)
 	}
-	if m.Version != fileVersion && m.Version != fileVersionTokens {
+	if m.Version != fileVersion && m.Version != fileVersion3 {
 		return m, usererr.New("want version %s or %s of the format, got %.40q: another version of this library wrote the file",
-			fileVersion, fileVersionTokens, m.Version)
+			fileVersion, fileVersion3, m.Version)
 	}
 	return m, nil
 }
