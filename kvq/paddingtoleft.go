@@ -18,8 +18,6 @@ func PaddingToLeft(x, lengths *Node) (padded, start *Node) {
 		exceptions.Panicf("kvq.PaddingToLeft: x %s and lengths %s, want [B, T, ...] and int32 [B]", x.Shape(), lengths.Shape())
 	}
 	b, t := dims(x)[0], dims(x)[1]
-	index := shapes.Make(dtypes.Int32, b, t)
-	column := Rem(Add(Iota(g, index, 1), gx.BroadcastToDims(Reshape(lengths, b, 1), b, t)), gx.Scalar(g, dtypes.Int32, t))
-	padded = Gather(x, Stack([]*Node{Iota(g, index, 0), column}, -1))
-	return padded, Sub(gx.Scalar(g, dtypes.Int32, t), lengths)
+	column := Rem(Add(Iota(g, shapes.Make(dtypes.Int32, b, t), 1), gx.BroadcastToDims(Reshape(lengths, b, 1), b, t)), gx.Scalar(g, dtypes.Int32, t))
+	return gx.TakeAt(x, column), Sub(gx.Scalar(g, dtypes.Int32, t), lengths)
 }

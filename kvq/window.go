@@ -147,7 +147,5 @@ func alignRows(x, start *Node, first, n int) *Node {
 	g, b, t := x.Graph(), s.Dim(0), s.Dim(2)
 	column := Add(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(gx.AddScalar(start, first), b, 1), b, n))
 	column = Min(column, gx.Fill(g, column.Shape(), float64(t-1)))
-	row := Iota(g, shapes.Make(dtypes.Int32, b, n), 0)
-	picked := Gather(TransposeAllAxes(x, 0, 2, 1, 3), Stack([]*Node{row, column}, -1)) // [B, n, K, D]
-	return TransposeAllAxes(picked, 0, 2, 1, 3)
+	return TransposeAllAxes(gx.TakeAt(TransposeAllAxes(x, 0, 2, 1, 3), column), 0, 2, 1, 3)
 }

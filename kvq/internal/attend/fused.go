@@ -11,9 +11,10 @@ import (
 
 // What the fused attention of a prompt needs of it.
 const (
-	FusedMinTokens = 128 // fewer: the scores are small, and the call has to be compiled
-	FusedMaxDim    = 128 // cuDNN takes more on some GPUs alone
-	fusedDims      = 8   // of which the head dimension is a multiple
+	fusedMajor, fusedMinor = 8, 0 // CUDA's compute capability
+	FusedMinTokens         = 128  // fewer: the scores are small, and the call has to be compiled
+	FusedMaxDim            = 128  // cuDNN takes more on some GPUs alone
+	fusedDims              = 8    // of which the head dimension is a multiple
 )
 
 // PromptQuery is what decides whether a prompt's attention is fused. Its arrays are those of
@@ -31,7 +32,7 @@ type PromptQuery struct {
 // of compute capability 8.0 or newer, plain scores, causality alone.
 func (s Scores) Fuses(q PromptQuery) bool {
 	t, d := q.Queries.Dim(2), q.Queries.Dim(3)
-	return q.Backend && q.Device.Compute(KernelMajor, KernelMinor) && q.Devices == 1 &&
+	return q.Backend && q.Device.Compute(fusedMajor, fusedMinor) && q.Devices == 1 &&
 		q.Queries.DType.IsHalfPrecision() && q.Keys.DType == q.Queries.DType && q.Values.DType == q.Queries.DType &&
 		t >= FusedMinTokens && q.Keys.Dim(2) == t && d%fusedDims == 0 && d <= FusedMaxDim && q.Values.Dim(3) == d &&
 		(q.Window == 0 || q.Window >= t) && !q.Other && s.SoftCap == 0 && len(s.Slopes) == 0
@@ -53,21 +54,10 @@ func (s Scores) FusedPrompt(queries, keys, values, start *Node) *Node {
 
 // moveTokens moves the tokens of each row of x [B, T, H, D] forward by start [B] int32, or back.
 func moveTokens(x, start *Node, back bool) *Node {
-	g, d := x.Graph(), dims(x)
-	b, t := d[0], d[1]
-	if b == 1 { // a slice, which XLA reads where it is used
-		zero := gx.Scalar(g, dtypes.Int32, 0)
-		from, parts := Reshape(start, 1), []*Node{x, gx.Zeros(g, x.Shape())}
-		if back {
-			from, parts = Sub(gx.Fill(g, from.Shape(), t), from), []*Node{parts[1], x}
-		}
-		return gx.DynamicSlice(Concatenate(parts, 1), []*Node{zero, Reshape(from), zero, zero}, d)
-	}
-	at, by := Iota(g, shapes.Make(dtypes.Int32, b, t), 1), gx.BroadcastToDims(Reshape(start, b, 1), b, t)
+	b, t := dims(x)[0], dims(x)[1]
+	at, by := Iota(x.Graph(), shapes.Make(dtypes.Int32, b, t), 1), gx.BroadcastToDims(Reshape(start, b, 1), b, t)
 	if back {
-		at = gx.MaxScalar(Sub(at, by), 0)
-	} else {
-		at = gx.MinScalar(Add(at, by), t-1)
+		return gx.TakeAt(x, gx.MaxScalar(Sub(at, by), 0))
 	}
-	return Gather(x, Stack([]*Node{Iota(g, at.Shape(), 0), at}, -1))
+	return gx.TakeAt(x, gx.MinScalar(Add(at, by), t-1))
 }

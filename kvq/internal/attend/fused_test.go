@@ -12,7 +12,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/oracle"
@@ -99,14 +98,7 @@ func TestMoveTokens(t *testing.T) {
 
 // cuDNN's attention is what the oracle says, and so finite for padding.
 func TestFusedPromptOnCUDA(t *testing.T) {
-	if !device.HasNVIDIA() {
-		t.Skip("no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer backend.Finalize()
+	backend := testbackend.CUDA(t)
 	for _, c := range []struct {
 		heads, kvHeads, tokens, dim int
 		start                       []int

@@ -2,7 +2,6 @@ package attend
 
 import (
 	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 )
@@ -130,15 +129,13 @@ func inside(index *Node, n int) *Node {
 // takeTokens picks what x [B or 1, H, t, n] has of tokens, by their indices at [B, N] int32:
 // [B, H, t, N]. Indices outside of it give some token's.
 func takeTokens(x, at *Node) *Node {
-	g, d, b, n := x.Graph(), dims(x), dims(at)[0], dims(at)[1]
+	d := dims(x)
 	at = gx.MinScalar(gx.MaxScalar(at, 0), d[3]-1)
 	if d[0] == 1 {
 		x = Reshape(TransposeAllAxes(x, 0, 3, 1, 2), d[3], d[1], d[2])
-		return TransposeAllAxes(Gather(x, Reshape(at, b, n, 1)), 0, 2, 3, 1)
+		return TransposeAllAxes(Gather(x, InsertAxes(at, -1)), 0, 2, 3, 1)
 	}
-	row := Iota(g, shapes.Make(dtypes.Int32, b, n), 0)
-	x = TransposeAllAxes(x, 0, 3, 1, 2)
-	return TransposeAllAxes(Gather(x, Stack([]*Node{row, at}, -1)), 0, 2, 3, 1)
+	return TransposeAllAxes(gx.TakeAt(TransposeAllAxes(x, 0, 3, 1, 2), at), 0, 2, 3, 1)
 }
 
 // arrays are those of v that there are, without a position that is also the index of the keys.
