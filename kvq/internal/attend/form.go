@@ -6,6 +6,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
@@ -48,10 +49,9 @@ type Query struct {
 
 // What the kernel needs.
 const (
-	// CUDA's compute capability: XLA's Triton compiles for no older GPU
-	KernelMajor, KernelMinor = 8, 0
-	KernelMinDim             = 32  // a program of its merge takes so many channels
-	KernelMaxDim             = 256 // more, with padding, do not fit the registers of a warp
+	KernelMajor, KernelMinor = gx.TritonMajor, gx.TritonMinor // CUDA's compute capability
+	KernelMinDim             = 32                             // a program of its merge takes so many channels
+	KernelMaxDim             = 256                            // more, with padding, do not fit the registers of a warp
 )
 
 // KernelLanes is how the kernel holds the channels of values: blocks of a GPU are powers of two, so
