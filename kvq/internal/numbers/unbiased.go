@@ -61,7 +61,8 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	scale, zero = format.encodeNearest(step, Sub(middle, gx.MulScalar(step, half)), bits)
 	stored := format.DecodeScale(scale)
 	codes = codesOf(gx.AddScalar(steps, half), stored, bits, valid)
-	return codes, scale, zero, Mul(f.fine(cutLow, cutHigh), unit)
+	_, fine := f.cut(cutLow, cutHigh)
+	return codes, scale, zero, Mul(fine, unit)
 }
 
 // cuts are the parts of a range that may be cut off at either end: n of them, 0, step, 2·step …
@@ -107,12 +108,17 @@ func (c cuts) of(index *Node) (cutLow, cutHigh *Node) {
 // atOnce finds each group's best candidate with all of them along a new first axis: the fewest
 // kernels of a GPU, where there is none for the search.
 func (f fitting) atOnce(cuts cuts, keys bool) (best *Node) {
+	return leastIndex(f.costs(cuts, keys))
+}
+
+// costs are the errors of each group with every candidate, along a new first axis.
+func (f fitting) costs(cuts cuts, keys bool) *Node {
 	all := f.nodes()
 	for i, x := range all {
 		all[i] = gx.BroadcastToDims(InsertAxes(x, 0), append([]int{cuts.n * cuts.n}, x.Shape().Dimensions...)...)
 	}
 	each := f.with(all)
-	return leastIndex(each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), keys))
+	return each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), keys)
 }
 
 // inTurn tries one candidate after the other, so that what one needs stays in a processor's cache.
@@ -220,21 +226,19 @@ func fittingOf(x *Node, axis, bits int, usable *Node) (f fitting, unit *Node) {
 
 func (f fitting) sum(x *Node) *Node { return gx.SumHalvesAndKeep(x, f.axis) }
 
-// fine is the width of a code in the range without the parts cutLow and cutHigh at its ends.
-func (f fitting) fine(cutLow, cutHigh *Node) *Node {
+// cut is the range without the parts cutLow and cutHigh of it at its ends: its middle, and the
+// width of a code.
+func (f fitting) cut(cutLow, cutHigh *Node) (middle, fine *Node) {
 	width := Sub(f.high, f.low)
 	low, high := Add(f.low, Mul(width, cutLow)), Sub(f.high, Mul(width, cutHigh))
-	return divideByConstant(Sub(high, low), float64(int(1)<<f.bits-1))
+	return gx.MulScalar(Add(low, high), 0.5), divideByConstant(Sub(high, low), float64(int(1)<<f.bits-1))
 }
 
-// try makes codes for the range without the parts cutLow and cutHigh of it at its ends: value =
-// step·steps + middle, where steps lie symmetrically about 0 and step already has the gain.
+// try makes codes for a range that is cut: value = step·steps + middle, where steps lie
+// symmetrically about 0 and step already has the gain.
 func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
-	width := Sub(f.high, f.low)
 	half := float64(int(1)<<f.bits-1) / 2
-	low, high := Add(f.low, Mul(width, cutLow)), Sub(f.high, Mul(width, cutHigh))
-	middle = gx.MulScalar(Add(low, high), 0.5)
-	fine := f.fine(cutLow, cutHigh)
+	middle, fine := f.cut(cutLow, cutHigh)
 	steps = gx.SubScalar(gx.ClampScalar(Round(gx.AddScalar(Div(Sub(x, middle), positiveOr1(fine)), half)), 0, 2*half), half)
 	steps = Mul(steps, f.vote)
 	mean := Div(f.sum(steps), f.count)

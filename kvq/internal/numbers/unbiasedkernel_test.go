@@ -13,7 +13,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/ttir"
@@ -71,17 +70,6 @@ func (c kernelCase) run(t *testing.T, backend compute.Backend, build func(f fitt
 	return exec.MustCall(tensors.FromFlatDataAndDimensions(x, c.dims...), tensors.FromFlatDataAndDimensions(valid, c.dims...))
 }
 
-// costs are those of every candidate: [candidates, groups...].
-func (c kernelCase) costs(f fitting) *Node {
-	all := f.nodes()
-	cuts := cutsOf(c.bits)
-	for i, x := range all {
-		all[i] = gx.BroadcastToDims(InsertAxes(x, 0), append([]int{cuts.n * cuts.n}, x.Shape().Dimensions...)...)
-	}
-	each := f.with(all)
-	return each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), c.keys)
-}
-
 // requireBest checks that what was chosen for each group costs no more than the best candidate:
 // costs that are equal but for rounding may be taken for one another.
 func requireBest(t *testing.T, chosen []int32, costs []float32) {
@@ -106,7 +94,7 @@ func TestUnbiasedKernel(t *testing.T) {
 			out := c.run(t, testbackend.XLA(t), func(f fitting) []*Node {
 				s = f.searched()
 				x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
-				return []*Node{x, f.low, f.high, c.costs(f)}
+				return []*Node{x, f.low, f.high, f.costs(cutsOf(c.bits), c.keys)}
 			})
 			var flat [][]float32
 			for _, o := range out {
@@ -125,21 +113,14 @@ func TestUnbiasedKernel(t *testing.T) {
 
 // And so it does on a GPU.
 func TestUnbiasedKernelOnCUDA(t *testing.T) {
-	if !device.HasNVIDIA() {
-		t.Skip("no NVIDIA GPU")
-	}
-	backend, err := device.Open(device.XLACUDA)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer backend.Finalize()
+	backend := testbackend.CUDA(t)
 	for _, c := range kernelCases {
 		t.Run(c.String(), func(t *testing.T) {
 			out := c.run(t, backend, func(f fitting) []*Node {
 				if !kernelTakes(f.x.Graph(), f.searched().size) {
 					t.Error("the kernel does not run here")
 				}
-				return []*Node{f.byKernel(cutsOf(c.bits), c.keys), c.costs(f)}
+				return []*Node{f.byKernel(cutsOf(c.bits), c.keys), f.costs(cutsOf(c.bits), c.keys)}
 			})
 			requireBest(t, tensors.MustCopyFlatData[int32](out[0]), tensors.MustCopyFlatData[float32](out[1]))
 		})
