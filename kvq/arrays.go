@@ -9,6 +9,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // role says what an array of the state is, for counting bytes and for filling an empty cache.
@@ -180,13 +181,12 @@ func (p *Plan) layerArrays(layer int) []array {
 			out = append(out, array{name: name, role: roleOf[a.Kind], shape: a.Shape, tokens: 0, heads: 2})
 		}
 	}
-	// Packed factors: see numbers.PackFactor.
 	if l.key.Feedback {
-		shape := shapes.Make(dtypes.Uint8, s.Batch, s.KVHeads, (s.HeadDim+1)/2, s.HeadDim)
+		shape := numbers.PackedFactor(s.HeadDim, s.Batch, s.KVHeads)
 		out = append(out, array{name: fmt.Sprintf("layer%d.key.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 1})
 	}
 	if l.value.Feedback { // one for all rows
-		shape := shapes.Make(dtypes.Uint8, s.KVHeads, (s.valueDim()+1)/2, s.valueDim())
+		shape := numbers.PackedFactor(s.valueDim(), s.KVHeads)
 		out = append(out, array{name: fmt.Sprintf("layer%d.value.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 0})
 	}
 	return out

@@ -91,7 +91,7 @@ func (c *quantizedCache) weigh(layer int, values func() *Node) {
 		exceptions.Panicf("kvq.Weigh: %s, want %s: a matrix for each key/value head", metric.Shape(), want)
 	}
 	packed := packedFactor(l.value, Reshape(metric, 1, k, d, d), outputDamping)
-	c.layers[layer].valueMetric = Reshape(packed, k, (d+1)/2, d)
+	c.layers[layer].valueMetric = Reshape(packed, dims(packed)[1:]...)
 	c.weighed[layer] = true
 }
 

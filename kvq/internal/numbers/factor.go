@@ -50,11 +50,19 @@ func Factor(metric, damping *Node) *Node {
 // and row r from the right.
 func PackFactor(factor *Node) *Node {
 	d := factor.Shape().Dimensions
-	half := (d[2] + 1) / 2
+	half := factorLines(d[2])
 	long := Reverse(Slice(factor, AxisRange(), AxisRange(), AxisRange(d[2]-half)), 2)
 	short := Reverse(Slice(factor, AxisRange(), AxisRange(), AxisRange(0, half)), 3)
 	return float8Codes(gx.ClampScalar(Add(long, shortLines(short)), -largestFloat8, largestFloat8))
 }
+
+// PackedFactor is what PackFactor makes for heads of dim elements, with the axes of rows and heads
+// that there are.
+func PackedFactor(dim int, rowsAndHeads ...int) shapes.Shape {
+	return shapes.Make(dtypes.Uint8, append(rowsAndHeads, factorLines(dim), dim)...)
+}
+
+func factorLines(dim int) int { return (dim + 1) / 2 }
 
 // UnpackFactor is the way back, to float32 [B, K, D, D].
 func UnpackFactor(packed *Node) *Node {
