@@ -34,10 +34,6 @@ func makeSteps() []step {
 	values := with(sinks, func(c *kvq.Config) { c.RotateValues = true })
 	both := with(values, func(c *kvq.Config) { c.RotateKeys = true })
 	bytes := with(both, func(c *kvq.Config) { c.Scales = kvq.Scale8 })
-	tokenScales := func(c *kvq.Config) { c.TokenScales = true }
-	allThree := func(c *kvq.Config) {
-		c.FeedbackKey, c.FeedbackValue, c.TokenScales = kvq.FeedbackQueries, kvq.FeedbackOutput, true
-	}
 	preset := func(name string) kvq.Config {
 		c, err := kvq.Preset(name)
 		if err != nil {
@@ -45,7 +41,7 @@ func makeSteps() []step {
 		}
 		return c
 	}
-	return []step{
+	list := []step{
 		{tutorialName, tutorial, "quanto 4 bit, group 32, residual 64", "quanto_b4_g32_r64"},
 		{"quanto 4 bit keys per channel", with(tutorial, func(c *kvq.Config) { c.AxisKey = kvq.PerChannel }), "", "quanto_b4_g32_r64_km1_v0"},
 		{"hqq 4 bit", with(tutorial, func(c *kvq.Config) { c.Backend = kvq.HQQ }), "", "hqq_b4_g32_r64_ax1"},
@@ -65,19 +61,29 @@ func makeSteps() []step {
 		{"balanced", preset("balanced"), "preset", ""},
 		{"quality", preset("quality"), "preset", ""},
 		{"lowest", preset("lowest"), "preset", ""},
-		{"smallest + token scales", with(preset("smallest"), tokenScales), "a scale for each token of keys beside that for each channel", ""},
-		{"lowest + token scales", with(preset("lowest"), tokenScales), "", ""},
-		{"smallest + feedback", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey = kvq.FeedbackQueries }), "errors of keys weighed by the prompt's queries", ""},
-		{"lowest + feedback", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey = kvq.FeedbackQueries }), "likewise", ""},
-		{"smallest + feedback and token scales", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey, c.TokenScales = kvq.FeedbackQueries, true }), "", ""},
-		{"lowest + feedback and token scales", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.TokenScales = kvq.FeedbackQueries, true }), "", ""},
-		{"smallest + feedback on both", with(preset("smallest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "and of values by the matrix behind attention", ""},
-		{"lowest + feedback on both", with(preset("lowest"), func(c *kvq.Config) { c.FeedbackKey, c.FeedbackValue = kvq.FeedbackQueries, kvq.FeedbackOutput }), "likewise", ""},
-		{"smallest + feedback on both and token scales", with(preset("smallest"), allThree), "", ""},
-		{"lowest + feedback on both and token scales", with(preset("lowest"), allThree), "", ""},
+	}
+	for _, idea := range []struct {
+		name, why   string
+		key, value  kvq.Feedback
+		tokenScales bool
+	}{
+		{"token scales", "a scale for each token of keys beside that for each channel", kvq.NoFeedback, kvq.NoFeedback, true},
+		{"feedback", "errors of keys weighed by the prompt's queries", kvq.FeedbackQueries, kvq.NoFeedback, false},
+		{"feedback and token scales", "", kvq.FeedbackQueries, kvq.NoFeedback, true},
+		{"feedback on both", "and of values by the matrix behind attention", kvq.FeedbackQueries, kvq.FeedbackOutput, false},
+		{"feedback on both and token scales", "", kvq.FeedbackQueries, kvq.FeedbackOutput, true},
+	} {
+		for _, name := range []string{"smallest", "lowest"} {
+			c := with(preset(name), func(c *kvq.Config) {
+				c.FeedbackKey, c.FeedbackValue, c.TokenScales = idea.key, idea.value, idea.tokenScales
+			})
+			list = append(list, step{name + " + " + idea.name, c, idea.why, ""})
+		}
+	}
+	return append(list, []step{
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
-	}
+	}...)
 }
 
 // keyCaches are the caches that look for passkeys: full precision first, the tutorial's, the
