@@ -28,20 +28,18 @@ func (f *sideFlags) register(fs *pflag.FlagSet) {
 
 // args are the flags of kvq bench serve for the model, as they were given.
 func (f *sideFlags) args(fs *pflag.FlagSet) (args []string) {
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	new(sideFlags).register(own)
-	return given(fs, own)
+	return given(fs, new(sideFlags).register)
 }
 
 // cacheArgs are the flags that describe a cache, as they were given.
 func cacheArgs(fs *pflag.FlagSet) []string {
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	new(cli.CacheFlags).Register(own)
-	return given(fs, own)
+	return given(fs, new(cli.CacheFlags).Register)
 }
 
-// given are the flags of fs that were set and that own has too.
-func given(fs, own *pflag.FlagSet) (args []string) {
+// given are the flags of fs that were set, of those that register adds.
+func given(fs *pflag.FlagSet, register func(*pflag.FlagSet)) (args []string) {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	register(own)
 	fs.Visit(func(flag *pflag.Flag) {
 		if own.Lookup(flag.Name) != nil {
 			args = append(args, "--"+flag.Name+"="+flag.Value.String())

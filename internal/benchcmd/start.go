@@ -13,7 +13,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/asset"
@@ -121,9 +120,7 @@ func (f *startFlags) run(c *cobra.Command) error {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	new(cli.ModelFlags).Register(own)
-	args := append(given(c.Flags(), own), "--prompt="+f.prompt, fmt.Sprintf("--max-new-tokens=%d", f.steps), fmt.Sprintf("--min-new-tokens=%d", f.steps))
+	args := append(given(c.Flags(), new(cli.ModelFlags).Register), "--prompt="+f.prompt, fmt.Sprintf("--max-new-tokens=%d", f.steps), fmt.Sprintf("--min-new-tokens=%d", f.steps))
 	report := &startReport{reportHead: newReportHead(c, info), Runs: f.runs, Steps: f.steps}
 	sides := []startSide{{append(cacheArgs(c.Flags()), args...), &startRow{Cache: cache.String()}, &startRow{Cache: cache.String()}},
 		{append([]string{"--cache=full"}, args...), &startRow{Cache: "full precision"}, &startRow{Cache: "full precision"}}}
