@@ -2,7 +2,6 @@ package numbers_test
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -205,33 +204,4 @@ func TestFeedbackOfOddNumbers(t *testing.T) {
 		return []*Node{numbers.Feedback(x, gx.OnesLike(x), gx.ZerosLike(x), nil, factor, 2)}
 	}, x)
 	requireSame(t, "codes", []float32{0, 0, 1, 3, 0, 0, 1, 2, 3, 0, 3, 0}, made[0])
-}
-
-// Packing a factor loses what float8 loses, and nothing else: an odd number of rows too.
-func TestPackFactor(t *testing.T) {
-	for _, dim := range []int{1, 2, 5, 8} {
-		var factor []float32
-		for i := range 2 * dim * dim {
-			row, column := i/dim%dim, i%dim
-			value := float32(0)
-			if column < row {
-				value = float32(i%13-6) / 8 // numbers of float8
-			}
-			factor = append(factor, value)
-		}
-		got := evaluate(t, func(xs []*Node) []*Node {
-			packed := numbers.PackFactor(Reshape(xs[0], 1, 2, dim, dim))
-			if want := (dim + 1) / 2; packed.Shape().Dim(2) != want || packed.DType() != dtypes.Uint8 {
-				t.Errorf("%d channels are packed to %s, wanted %d lines of bytes", dim, packed.Shape(), want)
-			}
-			return []*Node{numbers.UnpackFactor(packed)}
-		}, factor)
-		requireSame(t, fmt.Sprintf("%d channels", dim), factor, got[0])
-	}
-	got := evaluate(t, func(xs []*Node) []*Node {
-		return []*Node{numbers.UnpackFactor(numbers.PackFactor(Reshape(xs[0], 1, 1, 2, 2)))}
-	}, []float32{0, 0, 0.3, 0})
-	if math.Abs(float64(got[0][2])/0.3-1) > 1.0/16 {
-		t.Errorf("0.3 became %v, wanted it to a sixteenth", got[0][2])
-	}
 }
