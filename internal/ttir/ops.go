@@ -75,7 +75,7 @@ func Max(a, b Value) Value { return elementwise("arith.maxnumf", F32, a, b) }
 func BitAnd(a, b Value) Value { return elementwise("arith.andi", a.Elem, a, b) }
 
 // predicates are comparisons of int32, by their numbers in MLIR.
-var predicates = map[int]string{2: "slt", 3: "sle"}
+var predicates = map[int]string{0: "eq", 2: "slt", 3: "sle"}
 
 func compare(predicate int, a, b Value) Value {
 	v := elementwise("arith.cmpi", I1, a, b)
@@ -83,6 +83,9 @@ func compare(predicate int, a, b Value) Value {
 	last.ints = []int{predicate}
 	return v
 }
+
+// Equal is a == b, of int32.
+func Equal(a, b Value) Value { return compare(0, a, b) }
 
 // Less is a < b, of int32.
 func Less(a, b Value) Value { return compare(2, a, b) }
@@ -166,6 +169,9 @@ func (v Value) ToFloat() Value {
 
 // Wide gives bytes, or integers of 16 bits, as int32 of 0 or more.
 func (v Value) Wide() Value { return elementwise("arith.extui", I32, v) }
+
+// Byte is the low 8 bits of int32.
+func (v Value) Byte() Value { return elementwise("arith.trunci", I8, v) }
 
 // Bitcast reads the bits as those of another type of the same size.
 func (v Value) Bitcast(e Elem) Value {

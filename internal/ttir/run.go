@@ -138,7 +138,7 @@ func (r *run) op(o *op) {
 	case "arith.cmpi":
 		for i := range to {
 			a, b := i32(in[0][i]), i32(in[1][i])
-			if a < b || a == b && o.ints[0] == 3 {
+			if equal := o.ints[0] != 2; a == b && equal || a < b && o.ints[0] != 0 {
 				to[i] = 1
 			}
 		}
@@ -154,6 +154,10 @@ func (r *run) op(o *op) {
 			if in[0][i] != 0 {
 				to[i] = in[1][i]
 			}
+		}
+	case "arith.trunci":
+		for i := range to {
+			to[i] = in[0][i] & 0xff
 		}
 	case "arith.sitofp":
 		for i := range to {
@@ -279,6 +283,8 @@ func (r *run) store(o *op) {
 			a[at] = f32(values[i])
 		case []int32:
 			a[at] = i32(values[i])
+		case []uint8:
+			a[at] = uint8(values[i])
 		default:
 			panic(fmt.Sprintf("ttir.Run: cannot write %T", array))
 		}

@@ -46,6 +46,9 @@ type Value struct {
 	Elem  Elem
 }
 
+// Kernel is the kernel that the value belongs to.
+func (v Value) Kernel() *Kernel { return v.k }
+
 // Type is the value's type in MLIR's words.
 func (v Value) Type() string { return typeOf(v.Shape, v.Elem) }
 

@@ -105,11 +105,12 @@ func (f Format) fed(spec numbers.Spec, x, valid, codes, scales, zeros, width, fa
 	d, t := dims(x), dims(factor)
 	b, k, dim := t[0], t[1], t[3]
 	scale, zero := spec.ScaleAndZero(scales, zeros)
-	flat := func(x *Node) *Node { return Reshape(gx.BroadcastToDims(x, d...), b, k, -1, dim) }
+	x = Reshape(ConvertDType(x, dtypes.Float32), b, k, -1, dim)
+	ofGroup := func(x *Node) *Node { return Reshape(x, b, k, d[2], -1) }
 	if width != nil {
-		width = flat(width)
+		width = ofGroup(width)
 	}
-	made := Reshape(numbers.Feedback(flat(ConvertDType(x, dtypes.Float32)), flat(scale), flat(zero), width, factor, f.Bits), d...)
+	made := Reshape(numbers.Feedback(x, ofGroup(scale), ofGroup(zero), width, factor, f.Bits), d...)
 	used := gx.GreaterThanScalar(gx.ReduceMaxAndKeep(Abs(factor), 2, 3), 0)
 	used = gx.BroadcastToDims(Reshape(used, b, k, 1, 1, 1), d...)
 	if valid != nil {

@@ -24,7 +24,21 @@ func Factor(metric, damping *Node) *Node {
 	usable := And(IsFinite(mean), gx.GreaterThanScalar(mean, 0))
 	m := Div(metric, Where(usable, mean, gx.OnesLike(mean)))
 	m = Where(onDiagonal, Add(m, gx.BroadcastToDims(damping, d...)), m)
-	out := gx.Loop([]*Node{gx.Scalar(g, dtypes.Int32, 0), m},
+	var factor *Node
+	if factorTaken(g, d[3]) {
+		factor = factorByKernel(m)
+	} else {
+		factor = factorByLoop(m)
+	}
+	good := And(GreaterThan(Iota(g, square, 2), Iota(g, square, 3)), And(IsFinite(factor), gx.BroadcastToDims(usable, d...)))
+	return Where(good, factor, gx.ZerosLike(factor))
+}
+
+// factorByLoop turns m [B, K, D, D] float32 into its factor. What is not below the diagonal is of
+// no meaning.
+func factorByLoop(m *Node) *Node {
+	d := m.Shape().Dimensions
+	out := gx.Loop([]*Node{gx.Scalar(m.Graph(), dtypes.Int32, 0), m},
 		func(st []*Node) *Node { return gx.LessThanScalar(st[0], d[2]) },
 		func(st []*Node) []*Node {
 			at, m := st[0], st[1]
@@ -40,7 +54,5 @@ func Factor(metric, damping *Node) *Node {
 			m = Sub(m, Mul(gx.BroadcastToDims(column, d...), gx.BroadcastToDims(row, d...)))
 			return []*Node{gx.AddScalar(at, 1), DynamicUpdateSlice(m, column, []*Node{zero, zero, zero, at})}
 		})
-	factor := out[1]
-	good := And(GreaterThan(Iota(g, square, 2), Iota(g, square, 3)), And(IsFinite(factor), gx.BroadcastToDims(usable, d...)))
-	return Where(good, factor, gx.ZerosLike(factor))
+	return out[1]
 }

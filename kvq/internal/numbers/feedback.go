@@ -20,14 +20,28 @@ import (
 // decode, as others do.
 //
 //	x            [B, K, T, D] float32
-//	scale, zero  [B, K, T, D] float32, decoded: value = scale·code + zero
-//	width        [B, K, T, D] float32: of the interval that a code stands for, about the same middle
-//	             of the range as its values; nil: scale
+//	scale, zero  [B, K, T/…, D/…] float32, decoded: value = scale·code + zero, each for as many
+//	             tokens and channels in a row as there are too few of them
+//	width        like scale: of the interval that a code stands for, about the same middle of the
+//	             range as its values; nil: scale
 //	factor       [B, K, D, D] float32, L without its diagonal; all 0: each channel is rounded alone
 //	codes        [B, K, T, D] uint8
 //
 // Values that are not finite have no error to make up for, and groups of scale 0 get code 0.
 func Feedback(x, scale, zero, width, factor *Node, bits int) (codes *Node) {
+	if k := fedBackOf(x, scale, width, bits); k.taken(x.Graph()) {
+		return k.call(x, scale, zero, width, factor)
+	}
+	return feedbackByLoops(x, scale, zero, width, factor, bits)
+}
+
+// feedbackByLoops is [Feedback] by graph operations.
+func feedbackByLoops(x, scale, zero, width, factor *Node, bits int) (codes *Node) {
+	full := x.Shape().Dimensions
+	scale, zero = spread(scale, full), spread(zero, full)
+	if width != nil {
+		width = spread(width, full)
+	}
 	turned := func(x *Node) *Node { return Transpose(x, -1, -2) } // channels before tokens
 	n := channelsAtOnce(x.Shape().Dim(-1))
 	g, d := x.Graph(), []int{x.Shape().Dim(0), x.Shape().Dim(1), x.Shape().Dim(3), x.Shape().Dim(2)} // [B, K, D, T]
@@ -60,6 +74,13 @@ func Feedback(x, scale, zero, width, factor *Node, bits int) (codes *Node) {
 			return []*Node{gx.AddScalar(first, -n), put(errors, wrong), put(codes, made)}
 		})
 	return ConvertDType(turned(out[2]), dtypes.Uint8)
+}
+
+// spread gives each token and channel of [B, K, T, D] the number of its group: x [B, K, T/…, D/…].
+func spread(x *Node, full []int) *Node {
+	d := x.Shape().Dimensions
+	x = Reshape(x, d[0], d[1], d[2], 1, d[3], 1)
+	return Reshape(gx.BroadcastToDims(x, d[0], d[1], d[2], full[2]/d[2], d[3], full[3]/d[3]), full...)
 }
 
 // channelsAtOnce is how many channels of dim make a block: a divisor of at most 16.

@@ -1,0 +1,178 @@
+package numbers
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+)
+
+// Feedback as a kernel for CUDA: one call instead of a loop over channels whose every turn is
+// several pieces of work for a GPU. A thread has a token of a head, or two, and goes through its
+// channels as [Feedback] does: blocks of them, the last one first. What it rounded wrong lies in
+// memory that no other thread touches.
+
+// feedbackTokens is how many tokens a program takes at once: a thread each.
+const feedbackTokens = 32
+
+// fedBack is what the kernel is written for.
+type fedBack struct {
+	heads, tokens, channels int    // B·K, T, D
+	groups                  [2]int // tokens and channels that share a scale
+	bits                    int
+	width                   bool // a code's interval has a width of its own
+	each                    int  // tokens a thread
+}
+
+func fedBackOf(x, scale, width *Node, bits int) fedBack {
+	d, s := x.Shape().Dimensions, scale.Shape().Dimensions
+	k := fedBack{heads: d[0] * d[1], tokens: d[2], channels: d[3], groups: [2]int{d[2] / s[2], d[3] / s[3]}, bits: bits, width: width != nil, each: 1}
+	// Two share what they read of the factor, where there are enough of them to fill a GPU.
+	if k.tokens%(2*feedbackTokens) == 0 && k.heads*k.tokens >= 1<<15 {
+		k.each = 2
+	}
+	return k
+}
+
+// taken reports whether the kernel can run in a graph. It counts in int32.
+func (k fedBack) taken(g *Graph) bool {
+	return gx.RunsTriton(g) && k.heads*k.channels*max(k.tokens, k.channels) <= math.MaxInt32
+}
+
+// programs is the kernel's grid.
+func (k fedBack) programs() int { return k.heads * k.programsOfHead() }
+
+func (k fedBack) programsOfHead() int {
+	return (k.tokens + k.each*feedbackTokens - 1) / (k.each * feedbackTokens)
+}
+
+// call is [Feedback] by the kernel.
+func (k fedBack) call(x, scale, zero, width, factor *Node) (codes *Node) {
+	d := x.Shape().Dimensions
+	turned := []int{d[0], d[1], d[3], d[2]}
+	inputs := []*Node{Transpose(x, -1, -2), factor, scale, zero}
+	if k.width {
+		inputs = append(inputs, width)
+	}
+	out := gx.Triton(k.kernel(), 1, 1, [2]int{k.programs(), 1}, inputs, shapes.Make(dtypes.Float32, turned...), shapes.Make(dtypes.Uint8, turned...))
+	return Transpose(out[1], -1, -2)
+}
+
+// kernel writes it.
+//
+//	x [B·K, D, T], factor [B·K, D, D], scale, zero and perhaps width [B·K, T/…, D/…] float32
+//	-> errors [B·K, D, T] float32, codes [B·K, D, T] uint8
+func (k fedBack) kernel() *ttir.Kernel {
+	t := ttir.New("feedback")
+	x, factor, scale, zero := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
+	width := scale
+	if k.width {
+		width = t.Pointer(ttir.F32)
+	}
+	errors, codes := t.Pointer(ttir.F32), t.Pointer(ttir.I8)
+	program, n := t.ProgramID(0), channelsAtOnce(k.channels)
+	head := program.DivInt(k.programsOfHead())
+	part := program
+	if k.heads > 1 {
+		part = program.RemInt(k.programsOfHead())
+	}
+	weights := head.MulInt(k.channels * k.channels)
+	var tokens, ranges []ttir.Value // where a token's first channel and its first range lie
+	for i := range k.each {
+		token := ttir.Add(part.MulInt(k.each*feedbackTokens).AddInt(i*feedbackTokens), t.Range(feedbackTokens, 0, 1))
+		token = ttir.Min(token, t.Int(k.tokens-1))
+		tokens = append(tokens, ttir.Add(token, head.MulInt(k.channels*k.tokens)))
+		perHead := k.tokens / k.groups[0] * (k.channels / k.groups[1])
+		ranges = append(ranges, ttir.Add(token.DivInt(k.groups[0]).MulInt(k.channels/k.groups[1]), head.MulInt(perHead)))
+	}
+	t.For(t.Int(0), t.Int(k.channels/n), 1, 1, []ttir.Value{t.Int(k.channels - n)}, func(_ ttir.Value, carried []ttir.Value) []ttir.Value {
+		first := carried[0]
+		// What the errors of the channels behind the block add to each of its channels.
+		none := make([]ttir.Value, n*k.each)
+		for i := range none {
+			none[i] = t.Fill(t.Float(0), feedbackTokens)
+		}
+		fed := t.For(first.AddInt(n), t.Int(k.channels), 1, 1, none, func(behind ttir.Value, fed []ttir.Value) []ttir.Value {
+			var wrong []ttir.Value
+			for _, token := range tokens {
+				wrong = append(wrong, ttir.Load(errors, ttir.Add(token, behind.MulInt(k.tokens))))
+			}
+			row := ttir.Add(weights, ttir.Add(behind.MulInt(k.channels), first))
+			return k.add(fed, wrong, n, func(channel int) ttir.Value { return ttir.Load(factor, row.AddInt(channel)) })
+		})
+		for channel := n - 1; channel >= 0; channel-- {
+			at := first.AddInt(channel)
+			var wrong []ttir.Value
+			for i, token := range tokens {
+				of := func(pointer ttir.Value) ttir.Value {
+					return ttir.Load(pointer, ttir.Add(ranges[i], at.DivInt(k.groups[1])))
+				}
+				place := ttir.Add(token, at.MulInt(k.tokens))
+				code, e := k.round(ttir.Load(x, place), fed[i*n+channel], of(scale), of(zero), of(width))
+				ttir.Store(errors, place, e)
+				ttir.Store(codes, place, code)
+				wrong = append(wrong, e)
+			}
+			row := ttir.Add(weights, ttir.Add(at.MulInt(k.channels), first))
+			fed = k.add(fed, wrong, channel, func(channel int) ttir.Value { return ttir.Load(factor, row.AddInt(channel)) })
+		}
+		return []ttir.Value{first.AddInt(-n)}
+	})
+	return t
+}
+
+// add adds the errors of a channel to what is fed to the first channels of a block.
+func (k fedBack) add(fed, wrong []ttir.Value, channels int, weight func(channel int) ttir.Value) []ttir.Value {
+	fed = append([]ttir.Value{}, fed...)
+	for channel := range channels {
+		w := weight(channel)
+		for i, e := range wrong {
+			at := i*(len(fed)/len(wrong)) + channel
+			fed[at] = ttir.MulAdd(e, w, fed[at])
+		}
+	}
+	return fed
+}
+
+// round makes the codes of a channel, bytes, and what they have wrong.
+func (k fedBack) round(x, fed, scale, zero, width ttir.Value) (code, wrong ttir.Value) {
+	last := float32(int(1)<<k.bits - 1)
+	target := ttir.Add(x, fed)
+	target = ttir.Select(isFinite(target), target, x)
+	var steps ttir.Value
+	if k.width {
+		middle := ttir.Add(zero, scale.MulFloat(last/2))
+		steps = k.inSteps(ttir.Sub(target, middle), width).AddFloat(last / 2)
+	} else {
+		steps = k.inSteps(ttir.Sub(target, zero), scale)
+	}
+	t := zero.Kernel()
+	number := steps.AtLeast(0).AtMost(last).RoundSmall()
+	kept := ttir.BitAnd(ttir.LessOrEqual(magnitude(x), t.Int(infinity)), ttir.LessFloat(t.Float(0), scale))
+	number = ttir.Select(kept, number, t.Float(0))
+	wrong = ttir.Sub(x, ttir.Add(ttir.Mul(number, scale), zero))
+	wrong = ttir.Select(isFinite(wrong), wrong, t.Float(0))
+	// From 2^23 on, the low bits of a float32 are its whole number.
+	return number.AddFloat(1 << 23).Bitcast(ttir.I32).Byte(), wrong
+}
+
+// inSteps is the graph's function of that name.
+func (k fedBack) inSteps(x, scale ttir.Value) ttir.Value {
+	t := x.Kernel()
+	if k.bits == 2 {
+		size := ttir.Select(ttir.LessFloat(t.Float(largestDivisor), scale), t.Float(0.25), t.Float(1))
+		x, scale = ttir.Mul(x, size), ttir.Mul(scale, size)
+	}
+	return ttir.Div(x, ttir.Select(ttir.LessFloat(t.Float(0), scale), scale, t.Float(1)))
+}
+
+// infinity is the float32's bits; those of NaN are above it.
+const infinity = 0x7f800000
+
+// magnitude is the bits of |x|, as int32.
+func magnitude(x ttir.Value) ttir.Value { return x.Bitcast(ttir.I32).AndInt(math.MaxInt32) }
+
+func isFinite(x ttir.Value) ttir.Value { return ttir.Less(magnitude(x), x.Kernel().Int(infinity)) }
