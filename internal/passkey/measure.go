@@ -19,8 +19,12 @@ import (
 func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int) (found []int, compile time.Duration, err error) {
 	for batch := range slices.Chunk(trials, rows) {
 		var tails [][]tokenizer.Token
+		longest := 0
 		for _, t := range batch {
-			tails = append(tails, t.Tail)
+			longest = max(longest, len(t.Tail))
+		}
+		for _, t := range batch { // what comes after a shorter tail is not looked at
+			tails = append(tails, slices.Concat(t.Tail, make([]tokenizer.Token, longest-len(t.Tail))))
 		}
 		r, err := g.Generate(ctx, pad(batch), llama.GenerateConfig{TeacherForced: tails, KeepLogits: true})
 		if err != nil {
@@ -28,16 +32,20 @@ func Measure(ctx context.Context, g *llama.Generator, trials []Trial, rows int) 
 		}
 		compile += r.Timing.Compile
 		for i, t := range batch {
-			n := 0
-			for j := len(t.Tail) - t.Last; j < len(t.Tail); j++ {
-				if mostLikely(r.Logits[j][i]) == t.Tail[j] {
-					n++
-				}
-			}
-			found = append(found, n)
+			found = append(found, t.hits(func(place int) tokenizer.Token { return mostLikely(r.Logits[place][i]) }))
 		}
 	}
 	return found, compile, nil
+}
+
+// hits counts the tokens of the key that are what would have been written at their place in Tail.
+func (t Trial) hits(written func(place int) tokenizer.Token) (n int) {
+	for place := len(t.Tail) - t.Last; place < len(t.Tail); place++ {
+		if written(place) == t.Tail[place] {
+			n++
+		}
+	}
+	return n
 }
 
 // Count sums up: the trials whose whole key was found.

@@ -21,10 +21,8 @@ type Trial struct {
 	Key    string
 
 	Text []tokenizer.Token // goes in at once
-	// the question, the beginning of the answer and the key: the same number of tokens in every
-	// trial
-	Tail []tokenizer.Token
-	Last int // so many last tokens of Tail are the key
+	Tail []tokenizer.Token // the question, the beginning of the answer and the key
+	Last int               // so many last tokens of Tail are the key
 }
 
 // Depths of the key, as parts of the text. The newest tokens are in no depth: a cache's window
@@ -74,57 +72,68 @@ func Trials(ctx context.Context, tok *tokenizer.Tokenizer, length, count int, se
 }
 
 func newTrial(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64) (Trial, error) {
-	t := Trial{Depth: depth, Key: fmt.Sprint(10000 + r.IntN(90000))}
-	empty, err := t.encode(ctx, tok, nil)
+	key := fmt.Sprint(10000 + r.IntN(90000))
+	t, err := Fill(tok, r, length, func(sentences []string) (Trial, error) {
+		at := int(depth * float64(len(sentences)))
+		sentences = slices.Insert(slices.Clone(sentences), at, strings.ReplaceAll(hidden, "%s", key))
+		return Ask(ctx, tok, opening+"\n\n"+strings.Join(sentences, " "), question, answer, key)
+	})
+	t.Depth, t.Key = depth, key
+	return t, err
+}
+
+// Fill makes the longest trial of at most length tokens that build makes of made-up sentences: it
+// is called with more of them, then with fewer.
+func Fill(tok *tokenizer.Tokenizer, r *rand.Rand, length int, build func(sentences []string) (Trial, error)) (Trial, error) {
+	t, err := build(nil)
 	if err != nil {
 		return t, err
 	}
-	if empty > length {
-		return t, usererr.New("a passkey in %d tokens: the question alone has %d, want more than that", length, empty)
+	if t.Length > length {
+		return t, usererr.New("a question in %d tokens: without filler it has %d, want more than that", length, t.Length)
 	}
 	var sentences []string
 	// Tokens of a sentence hardly depend on its neighbours; what is over is taken back below.
-	for room := length - empty; room > 0; {
+	for room := length - t.Length; room > 0; {
 		s := sentence(r)
 		sentences = append(sentences, s)
 		room -= len(tok.EncodeWith(" "+s, tokenizer.EncodeOptions{WithoutSpecialTokens: true}))
 	}
 	for {
-		if t.Length, err = t.encode(ctx, tok, sentences); err != nil || t.Length <= length {
+		if t, err = build(sentences); err != nil || t.Length <= length {
 			return t, err
 		}
 		sentences = sentences[:len(sentences)-1]
 	}
 }
 
-// encode fills in the tokens of a trial and returns how many there are.
-func (t *Trial) encode(ctx context.Context, tok *tokenizer.Tokenizer, sentences []string) (int, error) {
-	at := int(t.Depth * float64(len(sentences)))
-	sentences = slices.Insert(slices.Clone(sentences), at, strings.ReplaceAll(hidden, "%s", t.Key))
-	text := opening + "\n\n" + strings.Join(sentences, " ")
+// Ask is a trial of a text, a question at its end, the beginning of the answer, and the rest of it,
+// which is what has to be found. Where the model has a chat template, text and question are a
+// user's message.
+func Ask(ctx context.Context, tok *tokenizer.Tokenizer, text, question, begin, answer string) (t Trial, err error) {
 	ask := "\n\n" + question
 	before := ""
-	whole := text + ask + "\n" + answer
+	whole := text + ask + "\n" + begin
 	if tok.ChatTemplate() != "" {
 		prompt, err := tok.ApplyChatTemplate(ctx, []tokenizer.Message{{Role: "user", Content: text + ask}}, true)
 		if err != nil {
-			return 0, err
+			return t, err
 		}
 		var found bool
 		if before, _, found = strings.Cut(prompt, text); !found {
-			return 0, usererr.New("passkey: the model's chat template changes the message: this check cannot tell where the text ends")
+			return t, usererr.New("the model's chat template changes the message: this check cannot tell where the text ends")
 		}
-		whole = prompt + answer
+		whole = prompt + begin
 	}
 	encode := func(s string) []tokenizer.Token {
 		return tok.EncodeWith(s, tokenizer.EncodeOptions{WithoutSpecialTokens: tok.ChatTemplate() != ""})
 	}
-	all, asked, read := encode(whole+t.Key), encode(whole), encode(before+text)
+	all, asked, read := encode(whole+answer), encode(whole), encode(before+text)
 	if !startsWith(all, asked) || !startsWith(asked, read) {
-		return 0, usererr.New("passkey: with this tokenizer the key or the question shares a token with what is before it")
+		return t, usererr.New("with this tokenizer the answer %q or the question shares a token with what is before it", answer)
 	}
-	t.Text, t.Tail, t.Last = read, all[len(read):], len(all)-len(asked)
-	return len(all), nil
+	t.Text, t.Tail, t.Last, t.Length = read, all[len(read):], len(all)-len(asked), len(all)
+	return t, nil
 }
 
 func startsWith(ids, prefix []tokenizer.Token) bool {

@@ -93,6 +93,20 @@ func TestCountWantsTheWholeKey(t *testing.T) {
 	}
 }
 
+// The key of a tail "1 2 3 4" whose last two tokens count is found by 3 4 alone, whatever stands
+// before and after it.
+func TestHitsByHand(t *testing.T) {
+	trial := Trial{Tail: []int32{1, 2, 3, 4}, Last: 2}
+	for _, c := range []struct {
+		written []int32
+		want    int
+	}{{[]int32{1, 2, 3, 4}, 2}, {[]int32{9, 9, 3, 4, 7}, 2}, {[]int32{1, 2, 3, 5}, 1}, {[]int32{1, 2, 5, 4}, 1}, {[]int32{1, 2, 4, 3}, 0}, {[]int32{3, 4, 1, 2}, 0}} {
+		if got := trial.hits(func(place int) int32 { return c.written[place] }); got != c.want {
+			t.Errorf("%v has %d tokens of the key, want %d", c.written, got, c.want)
+		}
+	}
+}
+
 // Rows are padded on the left, where the mask says so.
 func TestPadKeepsTheEnds(t *testing.T) {
 	b := pad([]Trial{{Text: []int32{7, 8, 9}}, {Text: []int32{5}}})

@@ -18,9 +18,15 @@ type Options struct {
 	// predictions each prediction is compared. It runs side by side: both go on a block of tokens
 	// at a time. nil: none.
 	Reference *llama.Generator
+	// Kept are a reference's predictions for the same texts, made before by [Keep], in the place of
+	// Reference: several caches are then compared with it for one run of it. nil: none.
+	Kept *Kept
 	// Prefill is how many tokens of each text go in at once, as a prompt does; the others follow
 	// one a step, so that every token after them is predicted through the cache. 0 means 64.
 	Prefill int
+	// Whole gives the cache its final size from the start, instead of letting it grow with the
+	// texts: a long text is then read by one compiled graph, whose attention may read empty slots.
+	Whole bool
 	// Progress is told how many tokens of the longest text are scored, and how many there are; an
 	// error from it ends the evaluation. nil: nobody is told.
 	Progress func(done, total int) error
@@ -47,12 +53,23 @@ func Score(ctx context.Context, tested *llama.Generator, texts [][]tokenizer.Tok
 	if o.Reference != nil && o.Reference.Model().Config().VocabSize != config.VocabSize {
 		return nil, usererr.New("reference with a vocabulary of %d, the tested model has %d", o.Reference.Model().Config().VocabSize, config.VocabSize)
 	}
-	t, err := newForcedTexts(config, texts, o.Prefill)
+	t, err := newForcedTexts(config, texts, o)
 	if err != nil {
 		return nil, err
 	}
+	if o.Kept != nil {
+		if o.Reference != nil {
+			return nil, usererr.New("both Reference and Kept, want one of them")
+		}
+		if err := o.Kept.fits(t); err != nil {
+			return nil, err
+		}
+	}
 	var under, ref *run
 	k := scoreAlone
+	if o.Kept != nil {
+		k = scoreTested
+	}
 	if o.Reference != nil {
 		k = scoreTested
 		if ref, err = t.start(ctx, o.Reference, scoreReference); err != nil {
@@ -65,28 +82,33 @@ func Score(ctx context.Context, tested *llama.Generator, texts [][]tokenizer.Tok
 	}
 	defer under.free()
 
-	for t.scored < t.total {
+	for i := 0; t.scored < t.total; i++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		var predictions engine.Array
+		if o.Kept != nil {
+			predictions = o.Kept.predictions[i]
 		}
 		if ref != nil {
 			if err := ref.step(ctx, nil); err != nil {
 				return nil, err
 			}
+			predictions = ref.predictions
 		}
-		if err := under.step(ctx, ref); err != nil {
+		if err := under.step(ctx, predictions); err != nil {
 			return nil, err
 		}
-		t.scored += t.next()
-		if o.Progress != nil {
-			if err := o.Progress(t.scored, t.total); err != nil {
-				return nil, err
-			}
+		if err := t.advance(o); err != nil {
+			return nil, err
 		}
 	}
 	out := &Result{Rows: under.rows, Timing: llama.Timing(under.session.Clock())}
 	if ref != nil {
 		out.Reference = ref.rows
+	}
+	if o.Kept != nil {
+		out.Reference = o.Kept.Rows
 	}
 	out.Cache, err = under.session.Memory()
 	return out, err
@@ -96,6 +118,7 @@ func Score(ctx context.Context, tested *llama.Generator, texts [][]tokenizer.Tok
 type forcedTexts struct {
 	texts   [][]tokenizer.Token
 	prefill int
+	whole   bool
 	total   int // tokens of the longest text to score
 	scored  int // of these, how many are
 	padID   tokenizer.Token
@@ -105,7 +128,8 @@ type forcedTexts struct {
 // defaultPrefill is as the command has it.
 const defaultPrefill = 64
 
-func newForcedTexts(c llama.Config, texts [][]tokenizer.Token, prefill int) (*forcedTexts, error) {
+func newForcedTexts(c llama.Config, texts [][]tokenizer.Token, o Options) (*forcedTexts, error) {
+	prefill := o.Prefill
 	if len(texts) == 0 {
 		return nil, usererr.New("no text to score, want at least one")
 	}
@@ -115,7 +139,7 @@ func newForcedTexts(c llama.Config, texts [][]tokenizer.Token, prefill int) (*fo
 	if prefill < 1 {
 		return nil, usererr.New("%d tokens to go in at once, want at least 1", prefill)
 	}
-	f := &forcedTexts{texts: texts, prefill: prefill, padID: tokenizer.Token(c.PadID), vocab: c.VocabSize}
+	f := &forcedTexts{texts: texts, prefill: prefill, whole: o.Whole, padID: tokenizer.Token(c.PadID), vocab: c.VocabSize}
 	for i, text := range texts {
 		if len(text) <= prefill {
 			return nil, usererr.New("text %d has %d tokens, want more than the %d that go in at once", i, len(text), prefill)
@@ -139,6 +163,15 @@ func (f *forcedTexts) next() int {
 		return 1
 	}
 	return min(block, f.total-f.scored)
+}
+
+// advance goes on by one step, and tells how far it is.
+func (f *forcedTexts) advance(o Options) error {
+	f.scored += f.next()
+	if o.Progress == nil {
+		return nil
+	}
+	return o.Progress(f.scored, f.total)
 }
 
 // column gives the tokens at a place counted from the end of the prefilled part; padding past the
@@ -185,8 +218,20 @@ func (f *forcedTexts) start(ctx context.Context, g *llama.Generator, k kind) (*r
 	if r.session, err = engine.NewSession(g, first, f.total); err != nil {
 		return nil, err
 	}
-	startLoop(r.session, k, f.vocab) // compiled while the prompt's graph is
-	r.logits, err = r.session.Prefill(ctx)
+	if !f.whole {
+		startLoop(r.session, k, f.vocab) // compiled while the prompt's graph is
+	}
+	if r.logits, err = r.session.Prefill(ctx); err != nil || !f.whole {
+		return r, err
+	}
+	now := r.session.Plan().Shape().Capacity
+	capacity := now
+	for capacity-now+r.session.Room() < f.total-1 { // the last token is not fed
+		capacity *= 2
+	}
+	if capacity > now {
+		err = r.session.Grow(ctx, capacity)
+	}
 	return r, err
 }
 
@@ -206,11 +251,11 @@ func free(list ...*engine.Array) {
 
 // step scores the next tokens: from the prompt's logits the first time, then by feeding the tokens
 // scored before.
-func (r *run) step(ctx context.Context, reference *run) error {
+func (r *run) step(ctx context.Context, reference engine.Array) error {
 	free(&r.predictions)
 	var inputs []any
 	if reference != nil {
-		inputs = []any{reference.predictions}
+		inputs = []any{reference}
 	}
 	var out []engine.Array
 	var err error

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -15,14 +16,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/gomlx/compute/dtypes"
-
-	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
-	"github.com/kvqbook/kvqbook/llama"
 )
 
 // version of the code that is measured; scripts/quality sets it when it builds.
@@ -35,6 +32,8 @@ type options struct {
 	backend, model, golden, unseen string
 	results, out, only             string
 	list, write                    bool
+	judge, quick                   bool
+	long                           string
 	atOnce, trials, keyBatch       int
 	lengths                        []int
 }
@@ -63,8 +62,11 @@ func parse() options {
 	flag.StringVar(&o.model, "model", "", "model (default: $KVQ_MODEL, else the small model of the set-up)")
 	flag.StringVar(&o.golden, "golden", "", "folder with what transformers measured: ppl.json and texts/ (default: quality in $KVQ_GOLDENS or ../shared/goldens); \"none\" leaves it out")
 	flag.StringVar(&o.unseen, "unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
-	flag.StringVar(&o.results, "results", "docs/quality.jsonl", "file of measured rows, read and added to")
-	flag.StringVar(&o.out, "out", "docs/quality.md", "file to write; a picture of the same name, .svg, goes beside it; presets.svg and presets.json have the presets alone")
+	flag.StringVar(&o.results, "results", "", "file of measured rows, read and added to (default: docs/quality.jsonl; with --judge judged.jsonl beside it)")
+	flag.StringVar(&o.out, "out", "", "file to write; a picture of the same name, .svg, goes beside it; without --judge, presets.svg and presets.json have the presets alone\n(default: docs/quality.md; with --judge judged.md beside it)")
+	flag.BoolVar(&o.judge, "judge", false, "judge the presets by more than short texts: divergence by position, free generation, keys and tasks")
+	flag.BoolVar(&o.quick, "quick", false, "with --judge: sizes that a CPU takes minutes for, to try it; --results and --out have to be given")
+	flag.StringVar(&o.long, "long", longTexts, "with --judge: files that are joined and cut into long texts, split at commas")
 	flag.StringVar(&o.only, "only", "", "names of rows to measure, with * for any part, split at commas (default: all)")
 	flag.BoolVar(&o.list, "list", false, "list the rows and which of them are there, and measure nothing")
 	flag.BoolVar(&o.write, "write", false, "write the document from the stored rows, and measure nothing")
@@ -98,6 +100,10 @@ func execute(ctx context.Context, o options) error {
 	if o.atOnce < 1 || o.trials < 1 || o.keyBatch < 1 || o.trials%o.keyBatch != 0 {
 		return usererr.New("--jobs %d --trials %d --batch %d, want at least 1 of each and trials in whole batches", o.atOnce, o.trials, o.keyBatch)
 	}
+	if o.judge {
+		return judge(ctx, o)
+	}
+	o.results, o.out = cmp.Or(o.results, "docs/quality.jsonl"), cmp.Or(o.out, "docs/quality.md")
 	if o.golden == "" {
 		dir, err := asset.Goldens()
 		if err != nil {
@@ -188,18 +194,8 @@ func write(g run, o options) error {
 
 // measureAll measures what the store lacks, and returns what its rows over texts have in common.
 func measureAll(ctx context.Context, o options, jobs []job, results *store) (key, error) {
-	if o.model == "" {
-		var err error
-		if o.model, err = asset.SmallModel(); err != nil {
-			return key{}, err
-		}
-	}
-	files, err := llama.Open(o.model)
+	b, err := newBench(o, results)
 	if err != nil {
-		return key{}, err
-	}
-	b := &bench{keyBatch: o.keyBatch, trials: map[int][]passkey.Trial{}, store: results, log: os.Stderr}
-	if b.tok, err = files.Tokenizer(); err != nil {
 		return key{}, err
 	}
 	for _, set := range []struct{ name, dir string }{{setGolden, filepath.Join(o.golden, "texts")}, {setUnseen, o.unseen}} {
@@ -217,14 +213,8 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 			return key{}, err
 		}
 	}
-	backend, err := device.Open(o.backend)
-	if err != nil {
+	if err := b.open(o); err != nil {
 		return key{}, err
-	}
-	info := device.Describe(backend)
-	b.base = key{Model: filepath.Base(o.model), Device: info.String(), Version: version}
-	if info.GPU() && len(info.Devices) > 0 {
-		b.base.Device += ", " + info.Devices[0]
 	}
 	common := b.base
 	common.Texts = hashOf(b.rows()...)
@@ -232,13 +222,7 @@ func measureAll(ctx context.Context, o options, jobs []job, results *store) (key
 	if err != nil || len(missing) == 0 {
 		return common, err
 	}
-	fmt.Fprintf(os.Stderr, "%d of %d rows to measure on %s\n", len(missing), len(jobs), b.base.Device)
-	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared
-	// with theirs.
-	if b.model, err = files.Load(backend, llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx}); err != nil {
-		return common, err
-	}
-	if b.full, err = llama.NewGenerator(b.model, kvq.Config{}); err != nil {
+	if err := b.load(ctx, len(missing), len(jobs)); err != nil {
 		return common, err
 	}
 	// Nothing is freed: the program is about to end, and after an interruption calls that nobody

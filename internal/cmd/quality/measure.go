@@ -5,12 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kvqbook/kvqbook/device"
+	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -29,6 +34,54 @@ type bench struct {
 	base     key // model, device and version
 	store    *store
 	log      io.Writer
+	judge    *judgement // nil without --judge
+
+	path    string
+	files   *llama.Files
+	backend compute.Backend
+}
+
+// newBench reads the tokenizer of the model; its weights are not read yet.
+func newBench(o options, results *store) (*bench, error) {
+	b := &bench{keyBatch: o.keyBatch, trials: map[int][]passkey.Trial{}, store: results, log: os.Stderr, path: o.model}
+	var err error
+	if b.path == "" {
+		if b.path, err = asset.SmallModel(); err != nil {
+			return nil, err
+		}
+	}
+	if b.files, err = llama.Open(b.path); err != nil {
+		return nil, err
+	}
+	b.tok, err = b.files.Tokenizer()
+	return b, err
+}
+
+// open opens the device, which the rows are known by.
+func (b *bench) open(o options) error {
+	var err error
+	if b.backend, err = device.Open(o.backend); err != nil {
+		return err
+	}
+	info := device.Describe(b.backend)
+	b.base = key{Model: filepath.Base(b.path), Device: info.String(), Version: version}
+	if info.GPU() && len(info.Devices) > 0 {
+		b.base.Device += ", " + info.Devices[0]
+	}
+	return nil
+}
+
+// load loads the model, to measure so many rows of all.
+func (b *bench) load(ctx context.Context, missing, all int) error {
+	fmt.Fprintf(b.log, "%d of %d rows to measure on %s\n", missing, all, b.base.Device)
+	var err error
+	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared
+	// with theirs.
+	if b.model, err = b.files.Load(b.backend, llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx}); err != nil {
+		return err
+	}
+	b.full, err = llama.NewGenerator(b.model, kvq.Config{})
+	return err
 }
 
 // key is what the result of a job will be known by.
@@ -39,7 +92,9 @@ func (b *bench) key(j job) (key, error) {
 		return k, err
 	}
 	var rows [][]int32
-	if j.length > 0 {
+	if j.part != "" {
+		rows = b.judge.rows(j)
+	} else if j.length > 0 {
 		for _, t := range b.trials[j.length] {
 			rows = append(rows, t.Text, t.Tail)
 		}
@@ -83,7 +138,7 @@ func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
 	var talk sync.Mutex
 	for _, j := range jobs {
 		group.Go(func() error {
-			if j.length > 0 {
+			if j.large() {
 				large <- struct{}{}
 				defer func() { <-large }()
 			}
@@ -131,7 +186,9 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 			g.Finalize()
 		}
 	}()
-	if j.length > 0 {
+	if j.part != "" {
+		err = b.measureJudged(ctx, g, j, &r)
+	} else if j.length > 0 {
 		err = b.findKeys(ctx, g, b.trials[j.length], j.length, &r)
 	} else {
 		err = b.score(ctx, g, &r)
@@ -190,6 +247,9 @@ func (b *bench) findKeys(ctx context.Context, g *llama.Generator, trials []passk
 // String is what a person who waits is told.
 func (r result) String() string {
 	text := fmt.Sprintf("%-36s %.3f bits  %4.0f s (%.0f compiling)", r.Name, r.Bits, r.Seconds, r.Compile)
+	if r.Judged != nil {
+		return text + "  " + r.Judged.String()
+	}
 	if r.Keys != nil {
 		return text + fmt.Sprintf("  %d of %d keys", r.Keys.Found, r.Keys.Trials)
 	}

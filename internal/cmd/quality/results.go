@@ -20,7 +20,7 @@ type key struct {
 	Version string `json:"version"` // of the code that was measured
 }
 
-// result is a measured row. Passkeys have Keys, texts have Scores.
+// result is a measured row. Passkeys have Keys, texts have Scores, rows of --judge have Judged.
 type result struct {
 	key
 	Name    string  `json:"name"` // as --only takes it, for people who read the file
@@ -31,6 +31,7 @@ type result struct {
 
 	Scores []textScore `json:"scores,omitempty"`
 	Keys   *keyScore   `json:"keys,omitempty"`
+	Judged *judged     `json:"judged,omitempty"`
 }
 
 // textScore is one text, all means over Tokens scored ones, in nats.

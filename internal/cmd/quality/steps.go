@@ -98,21 +98,30 @@ func keyCaches() []step {
 	return list
 }
 
-// job is a row to measure: a cache over texts, or over passkeys of one length.
+// job is a row to measure: a cache over texts, over passkeys of one length, or a part of --judge.
 type job struct {
 	step   step
-	length int // of texts with passkeys; 0: the texts
+	length int    // of texts with passkeys or questions; 0: the texts
+	part   string // of --judge; "" else
 }
 
 func (j job) name() string {
-	if j.length > 0 {
+	switch {
+	case j.part != "" && j.length > 0:
+		return fmt.Sprintf("%s %d %s", j.part, j.length, j.step.name)
+	case j.part != "":
+		return j.part + " " + j.step.name
+	case j.length > 0:
 		return fmt.Sprintf("passkey %d %s", j.length, j.step.name)
 	}
 	return j.step.name
 }
 
+// large tells whether a job takes much memory, for the attention of long prompts.
+func (j job) large() bool { return j.length > 0 && (j.part == "" || j.length > 2048) }
+
 // makeJobs lists the rows whose names match one of the patterns, all where there are none. Patterns
-// are those of path.Match, split at commas.
+// are those of path.Match, split at commas, whose * stands for any part.
 func makeJobs(lengths []int, only string) ([]job, error) {
 	var all []job
 	for _, s := range makeSteps() {
@@ -123,6 +132,11 @@ func makeJobs(lengths []int, only string) ([]job, error) {
 			all = append(all, job{step: s, length: n})
 		}
 	}
+	return choose(all, only)
+}
+
+// choose takes the jobs whose names match one of the patterns.
+func choose(all []job, only string) ([]job, error) {
 	if only == "" {
 		return all, nil
 	}
