@@ -38,13 +38,13 @@ type sizes struct {
 	newToken int // of each text
 
 	asked []askedSize
-	batch int // questions at a time
 }
 
-// askedSize is a number of questions of some kinds, at one length in tokens.
+// askedSize is a number of questions of each of some kinds, at one length in tokens; so many go
+// through the model at a time.
 type askedSize struct {
-	length, trials int
-	kinds          []task.Kind
+	length, trials, batch int
+	kinds                 []task.Kind
 }
 
 var (
@@ -53,13 +53,13 @@ var (
 
 	// With a prompt of up to 48 tokens, 976 more fill a cache of 1,024 slots.
 	fullSizes = sizes{texts: 4, edges: []int{64, 512, 1024, 2048, 4096, 7900}, prompts: 32, seeds: 8, newToken: 976,
-		asked: []askedSize{{1000, 40, every}, {4000, 40, atEnd}, {7900, 20, atEnd}}, batch: 10}
-	quickSizes = sizes{texts: 2, edges: []int{64, 128, 192, 256, 384}, prompts: 4, seeds: 2, newToken: 64, asked: []askedSize{{500, 4, every}}, batch: 4}
+		asked: []askedSize{{1000, 40, 10, every}, {4000, 40, 10, atEnd}, {7900, 20, 5, atEnd}}}
+	quickSizes = sizes{texts: 2, edges: []int{64, 128, 192, 256, 384}, prompts: 4, seeds: 2, newToken: 64, asked: []askedSize{{500, 4, 4, every}}}
 )
 
 // numbers are the sizes, for the hash that a row is known by.
 func (s sizes) numbers(part string) []tokenizer.Token {
-	list := []int{len(part), s.batch}
+	list := []int{len(part)}
 	switch part {
 	case partPosition:
 		list = append(list, s.edges...)
@@ -78,13 +78,19 @@ type judgement struct {
 	sizes
 	long    [][]tokenizer.Token
 	prompts [][]tokenizer.Token
-	trials  map[int][]askedTrials // by length
+	trials  map[int]askedTexts // by length
 
 	kept    func() (*evaluate.Kept, error) // what full precision predicts for the long texts
 	written func() (*writing, error)       // what full precision writes
 }
 
-// askedTrials are the questions of one kind.
+// askedTexts are the questions of one length.
+type askedTexts struct {
+	batch int
+	kinds []askedTrials
+}
+
+// askedTrials are those of one kind.
 type askedTrials struct {
 	kind   task.Kind
 	trials []passkey.Trial
@@ -147,17 +153,16 @@ func judge(ctx context.Context, o options) error {
 	return err
 }
 
-// judgeJobs are the rows, those first that compile longest beside what the others share.
+// judgeJobs are the rows, those first that take the device longest: others compile meanwhile.
 func judgeJobs(s sizes) (list []job) {
 	add := func(part string, length int) {
 		for _, c := range keyCaches() {
 			list = append(list, job{step: c, part: part, length: length})
 		}
 	}
-	add(partAsked, s.asked[0].length)
 	add(partPosition, 0)
 	add(partFree, 0)
-	for _, a := range s.asked[1:] {
+	for _, a := range s.asked {
 		add(partAsked, a.length)
 	}
 	return list
@@ -165,7 +170,7 @@ func judgeJobs(s sizes) (list []job) {
 
 // newJudgement makes all texts, before any weight is read.
 func newJudgement(ctx context.Context, tok *tokenizer.Tokenizer, s sizes, files string) (*judgement, error) {
-	j := &judgement{sizes: s, trials: map[int][]askedTrials{}}
+	j := &judgement{sizes: s, trials: map[int]askedTexts{}}
 	var err error
 	if j.long, err = readLong(tok, files, s.texts, s.edges[len(s.edges)-1]); err != nil {
 		return nil, err
@@ -174,13 +179,15 @@ func newJudgement(ctx context.Context, tok *tokenizer.Tokenizer, s sizes, files 
 		return nil, err
 	}
 	for _, a := range s.asked {
+		texts := askedTexts{batch: a.batch}
 		for _, kind := range a.kinds {
 			trials, err := task.Trials(ctx, tok, kind, a.length, a.trials, 0)
 			if err != nil {
 				return nil, err
 			}
-			j.trials[a.length] = append(j.trials[a.length], askedTrials{kind, trials})
+			texts.kinds = append(texts.kinds, askedTrials{kind, trials})
 		}
+		j.trials[a.length] = texts
 	}
 	return j, nil
 }
@@ -215,7 +222,7 @@ func (j *judgement) rows(of job) [][]tokenizer.Token {
 	case partFree:
 		return append(list, j.prompts...)
 	}
-	for _, a := range j.trials[of.length] {
+	for _, a := range j.trials[of.length].kinds {
 		for _, t := range a.trials {
 			list = append(list, t.Text, t.Tail)
 		}

@@ -201,7 +201,7 @@ func TestJudgedRowsAreSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &bench{store: s, base: key{Model: "m", Device: "d", Version: "v"}, judge: &judgement{sizes: quickSizes, long: [][]int32{{1, 2}}, prompts: [][]int32{{3}},
-		trials: map[int][]askedTrials{500: {{task.Keys, []passkey.Trial{{Text: []int32{4}, Tail: []int32{5}}}}}}}}
+		trials: map[int]askedTexts{500: {1, []askedTrials{{task.Keys, []passkey.Trial{{Text: []int32{4}, Tail: []int32{5}}}}}}}}}
 	jobs := judgeJobs(quickSizes)
 	for _, j := range jobs[:len(jobs)-1] {
 		k, err := b.key(j)

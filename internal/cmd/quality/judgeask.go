@@ -22,8 +22,9 @@ func (a askedScore) right() int { return strings.Count(a.Right, "1") }
 
 // ask asks all questions of a length.
 func (b *bench) ask(ctx context.Context, g *llama.Generator, length int, r *result) error {
-	for _, a := range b.judge.trials[length] {
-		found, compile, err := passkey.Measure(ctx, g, a.trials, b.judge.batch)
+	asked := b.judge.trials[length]
+	for _, a := range asked.kinds {
+		found, compile, err := passkey.Measure(ctx, g, a.trials, asked.batch)
 		if err != nil {
 			return err
 		}

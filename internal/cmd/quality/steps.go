@@ -117,8 +117,8 @@ func (j job) name() string {
 	return j.step.name
 }
 
-// large tells whether a job takes much memory, for the attention of long prompts.
-func (j job) large() bool { return j.length > 0 && (j.part == "" || j.length > 2048) }
+// large tells whether a job takes much memory: passkeys do, for the attention of many long prompts.
+func (j job) large() bool { return j.length > 0 && j.part == "" }
 
 // makeJobs lists the rows whose names match one of the patterns, all where there are none. Patterns
 // are those of path.Match, split at commas, whose * stands for any part.
