@@ -26,7 +26,8 @@ const (
 	roleScales
 	roleTokenScales // of tokens, beside those of channels
 	roleZeros
-	roleMetric // what feedback knows of queries and outputs
+	roleMetric       // what feedback knows of the queries of each row
+	roleSharedMetric // of queries and outputs, for all rows
 )
 
 // codeIndexName is the array that names the token in each code slot.
@@ -51,10 +52,8 @@ func (a array) rows() int {
 		return a.shape.Rank() - 1 // one for all rows, or one a row
 	case roleCodes, roleScales, roleTokenScales, roleZeros:
 		return 1
-	case roleMetric:
-		if a.shape.Rank() == 3 {
-			return -1
-		}
+	case roleSharedMetric:
+		return -1
 	}
 	return 0
 }
@@ -181,13 +180,18 @@ func (p *Plan) layerArrays(layer int) []array {
 			out = append(out, array{name: name, role: roleOf[a.Kind], shape: a.Shape, tokens: 0, heads: 2})
 		}
 	}
-	if l.key.Feedback {
-		shape := numbers.PackedFactor(s.HeadDim, s.Batch, s.KVHeads)
-		out = append(out, array{name: fmt.Sprintf("layer%d.key.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 1})
+	metric := func(side string, dim int, ofRow bool) {
+		a := array{name: fmt.Sprintf("layer%d.%s.metric", layer, side), role: roleSharedMetric, shape: numbers.PackedFactor(dim, s.KVHeads), tokens: -1, heads: 0}
+		if ofRow {
+			a.role, a.shape, a.heads = roleMetric, numbers.PackedFactor(dim, s.Batch, s.KVHeads), 1
+		}
+		out = append(out, a)
 	}
-	if l.value.Feedback { // one for all rows
-		shape := numbers.PackedFactor(s.valueDim(), s.KVHeads)
-		out = append(out, array{name: fmt.Sprintf("layer%d.value.metric", layer), role: roleMetric, shape: shape, tokens: -1, heads: 0})
+	if l.key.Feedback {
+		metric("key", s.HeadDim, !p.config.FeedbackKey.shared())
+	}
+	if l.value.Feedback {
+		metric("value", s.valueDim(), false)
 	}
 	return out
 }

@@ -94,6 +94,15 @@ type LayerCache interface {
 	// step.
 	Append(keys, values *Node)
 
+	// WeighKeys says how much errors of keys matter to the model: keys gives a float32 [K, D, D],
+	// symmetric and not negative, for each key/value head; an error e of one of its keys costs
+	// eᵀ·keys·e. That is the mean of q·qᵀ over queries q of the head, see [QueryMetric]. Or keys
+	// gives what [Plan.PackMetrics] made of it, which a model calls once for all prompts.
+	//
+	// It is for [Config].FeedbackKey with a metric from outside, in the step that starts a cache,
+	// between Append and Attend. Elsewhere keys is not called.
+	WeighKeys(keys func() *Node)
+
 	// Weigh says how much errors of values matter to the model: values gives a float32
 	// [K, D of values, the same], symmetric and not negative, for each key/value head; an error e
 	// of one of its values costs eᵀ·values·e. Where attention's output is multiplied by a matrix W,

@@ -39,7 +39,7 @@ func (c *quantizedCache) Reorder(rows *Node) {
 		s.exactKeys, s.exactValues = takeRows(s.exactKeys, rows, 0), takeRows(s.exactValues, rows, 0)
 		reorder := func(x *Node) *Node { return takeRows(x, rows, 1) }
 		s.key, s.value = s.key.Each(reorder), s.value.Each(reorder)
-		if s.keyMetric != nil {
+		if s.keyMetric != nil && !c.plan.config.FeedbackKey.shared() {
 			s.keyMetric = takeRows(s.keyMetric, rows, 0)
 		}
 	}

@@ -1,6 +1,10 @@
 package kvq
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -8,7 +12,6 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
-	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
@@ -26,6 +29,14 @@ const (
 	// a prompt is coded as without feedback. So is one that was emptied, until a prompt is put in
 	// its place.
 	FeedbackQueries Feedback = "queries"
+	// FeedbackCalibrated counts an error of a key by what it does to the scores of queries that
+	// were seen before, in other texts; FeedbackWeights, of queries as the weights that make them
+	// suggest. Both come from outside, by [LayerCache].WeighKeys, which has to be called, and
+	// differ in how far they are trusted. One metric for all rows is kept in the cache, as
+	// [Memory].SharedMetric. A cache that starts without such a step, empty, is coded as without
+	// feedback until Insert brings a row to it.
+	FeedbackCalibrated Feedback = "calibrated"
+	FeedbackWeights    Feedback = "weights"
 	// FeedbackOutput counts an error of a value by what it does to the model's output: see
 	// [LayerCache].Weigh, which has to be called. It is kept in the cache, once for all rows. A
 	// cache that starts without such a step, empty, is coded as without feedback until Insert
@@ -33,16 +44,23 @@ const (
 	FeedbackOutput Feedback = "output"
 )
 
+// damping is what is added to the diagonal of a metric, in units of its mean. Chosen by the
+// goldens' texts (docs/bench-log.md).
+var damping = map[Feedback]float64{FeedbackQueries: 0.3, FeedbackCalibrated: 0.1, FeedbackWeights: 0.1, FeedbackOutput: 0.3}
+
+// shared tells of feedback for keys whether all rows have one metric, which comes from outside.
+func (f Feedback) shared() bool { return f == FeedbackCalibrated || f == FeedbackWeights }
+
 func (f Feedback) check(keys bool, q *numbers.Quantizer, b *backend) error {
-	side, want := "Value", FeedbackOutput
+	side, want := "Value", []Feedback{FeedbackOutput}
 	if keys {
-		side, want = "Key", FeedbackQueries
+		side, want = "Key", []Feedback{FeedbackQueries, FeedbackCalibrated, FeedbackWeights}
 	}
 	switch {
 	case f == NoFeedback:
 		return nil
-	case f != want:
-		return usererr.New("kvq.Config.Feedback%s: want %q or nothing, got %q", side, want, f)
+	case !slices.Contains(want, f):
+		return usererr.New("kvq.Config.Feedback%s: want %s or nothing, got %q", side, strings.ReplaceAll(strings.Trim(fmt.Sprintf("%q", want), "[]"), " ", ", "), f)
 	case !b.free:
 		return usererr.New("kvq.Config.Feedback%s: feedback needs backend %q, got %q", side, Blocks, b.name)
 	case !q.Zeros:
@@ -54,22 +72,19 @@ func (f Feedback) check(keys bool, q *numbers.Quantizer, b *backend) error {
 // learns tells whether what comes in the step of a prompt decides how it is coded.
 func (l layerPlan) learns() bool { return l.key.Feedback || l.value.Feedback }
 
-// What is added to the diagonal of a metric, in units of its mean. Chosen by the goldens' texts
-// (docs/bench-log.md).
-const (
-	queryDamping  = 0.3
-	outputDamping = 0.3
-)
-
 // learn makes what feedback needs of a layer, before its prompt is stored: the factor of its keys
-// from the prompt's queries [B, H, t, D], that of its values was made by weigh.
+// from the prompt's queries [B, H, t, D]. What comes from outside was made by weighKeys and weigh.
 func (c *quantizedCache) learn(layer int, queries *Node) {
-	l, s := c.plan.layers[layer], &c.layers[layer]
+	l, s, config := c.plan.layers[layer], &c.layers[layer], c.plan.config
 	if l.value.Feedback && !c.weighed[layer] {
 		exceptions.Panicf("kvq.Attend: nothing says how much errors of values matter in layer %d, want Weigh between Append and Attend: "+
 			"kvq.Config.FeedbackValue %q learns from it", layer, FeedbackOutput)
 	}
-	if !l.key.Feedback {
+	if l.key.Feedback && config.FeedbackKey.shared() && !c.keyed[layer] {
+		exceptions.Panicf("kvq.Attend: nothing says how much errors of keys matter in layer %d, want WeighKeys between Append and Attend: "+
+			"kvq.Config.FeedbackKey %q learns from it", layer, config.FeedbackKey)
+	}
+	if !l.key.Feedback || config.FeedbackKey.shared() {
 		return
 	}
 	g, d := queries.Graph(), dims(queries)
@@ -77,7 +92,24 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 	if !c.plan.shape.Attention.Cross { // where padding of queries is not known
 		token = gx.GreaterOrEqualScalar(attend.TokenIndex(c.start, gx.Scalar(g, dtypes.Int32, 0), d[2]), 0)
 	}
-	s.keyMetric = packedFactor(l.key, queryMetric(queries, token, c.plan.shape.KVHeads), queryDamping)
+	s.keyMetric = c.plan.packKeys(QueryMetric(queries, token, c.plan.shape.KVHeads))
+}
+
+// weighKeys is [LayerCache.WeighKeys].
+func (c *quantizedCache) weighKeys(layer int, keys func() *Node) {
+	if l := c.plan.layers[layer]; !c.fresh || !l.key.Feedback || !c.plan.config.FeedbackKey.shared() {
+		return
+	}
+	metric, k, d := keys(), c.plan.shape.KVHeads, c.plan.shape.HeadDim
+	plain, packed := shapes.Make(dtypes.Float32, k, d, d), numbers.PackedFactor(d, k)
+	switch {
+	case metric.Shape().Equal(plain):
+		metric = c.plan.packKeys(Reshape(metric, 1, k, d, d))
+		metric = Reshape(metric, packed.Dimensions...)
+	case !metric.Shape().Equal(packed):
+		exceptions.Panicf("kvq.WeighKeys: %s, want %s: a matrix for each key/value head; or %s of kvq.Plan.PackMetrics", metric.Shape(), plain, packed)
+	}
+	c.layers[layer].keyMetric, c.keyed[layer] = metric, true
 }
 
 // weigh is [LayerCache.Weigh].
@@ -90,48 +122,13 @@ func (c *quantizedCache) weigh(layer int, values func() *Node) {
 	if want := shapes.Make(dtypes.Float32, k, d, d); !metric.Shape().Equal(want) {
 		exceptions.Panicf("kvq.Weigh: %s, want %s: a matrix for each key/value head", metric.Shape(), want)
 	}
-	packed := packedFactor(l.value, Reshape(metric, 1, k, d, d), outputDamping)
+	packed := packedFactor(Reshape(metric, 1, k, d, d), c.plan.config.RotateValues, damping[FeedbackOutput])
 	c.layers[layer].valueMetric = Reshape(packed, dims(packed)[1:]...)
 	c.weighed[layer] = true
 }
 
-func (c *fullCache) weigh(int, func() *Node) {}
-
-// packedFactor makes of a metric [B, K, D, D] of keys or values what the cache keeps of it.
-func packedFactor(f codes.Format, metric *Node, damping float64) *Node {
-	if f.Rotate {
-		metric = numbers.Rotate(Transpose(numbers.Rotate(metric), -1, -2))
-	}
-	return numbers.PackFactor(numbers.Factor(metric, gx.Fill(metric.Graph(), shapes.Make(dtypes.Float32, dims(metric)[0], 1, 1, 1), damping)))
-}
-
-// queryMetric is the sum of q·qᵀ over the queries [B, H, t, D] of tokens, bool [B, t], for each
-// key/value head: [B, K, D, D] float32.
-//
-// The sum is made in float64, so that a row has the same codes whatever padding and other rows it
-// is computed with.
-func queryMetric(queries, token *Node, heads int) *Node {
-	d := dims(queries)
-	token = gx.BroadcastToDims(Reshape(token, d[0], 1, d[2], 1), d...)
-	queries = ConvertDType(queries, dtypes.Float32)
-	queries = Where(And(token, IsFinite(queries)), queries, gx.ZerosLike(queries))
-	q := ConvertDType(Reshape(queries, d[0], heads, d[1]/heads*d[2], d[3]), dtypes.Float64)
-	metric := Dot(q, q).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1})
-	return ConvertDType(metric, dtypes.Float32)
-}
-
-// factorOf is what codes are made with: float32 [B, K, D, D] of [B, K, …] or [K, …] packed, nil
-// without feedback.
-func factorOf(packed *Node, rows int) *Node {
-	if packed == nil {
-		return nil
-	}
-	d := dims(packed)
-	if len(d) == 3 {
-		packed = gx.BroadcastToDims(Reshape(packed, 1, d[0], d[1], d[2]), rows, d[0], d[1], d[2])
-	}
-	return numbers.UnpackFactor(packed)
-}
+func (c *fullCache) weighKeys(int, func() *Node) {}
+func (c *fullCache) weigh(int, func() *Node)     {}
 
 // checkLearned panics where the prompt of a layer is still to be stored, since nobody attended to
 // it.

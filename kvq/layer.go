@@ -15,6 +15,7 @@ type oneLayer struct {
 	cache interface {
 		appendTo(layer int, keys, values *Node)
 		attendTo(layer int, queries *Node) *Node
+		weighKeys(layer int, keys func() *Node)
 		weigh(layer int, values func() *Node)
 	}
 	layout Layout
@@ -24,6 +25,8 @@ type oneLayer struct {
 func (l oneLayer) Append(keys, values *Node) {
 	l.cache.appendTo(l.layer, l.layout.swap(keys), l.layout.swap(values))
 }
+
+func (l oneLayer) WeighKeys(keys func() *Node) { l.cache.weighKeys(l.layer, keys) }
 
 func (l oneLayer) Weigh(values func() *Node) { l.cache.weigh(l.layer, values) }
 
@@ -157,7 +160,7 @@ func (c *quantizedCache) part(layer, t int) part {
 	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
-			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), weighed: make([]bool, 1)}
+			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), keyed: make([]bool, 1), weighed: make([]bool, 1)}
 		if fresh {
 			var arrays []*Node
 			for _, a := range one.layerArrays(0) {

@@ -14,14 +14,15 @@ type Memory struct {
 	Sinks  int64 `json:"sinks"`  // first tokens in full precision
 	Full   int64 `json:"full"`   // keys and values of a full-precision cache
 	Index  int64 `json:"index"`  // which token lies where, lengths: int32
-	// Metric is what feedback knows: of the queries of each row as much, however long it is, and of
-	// the model's outputs, for all rows. See [Feedback].
-	Metric int64 `json:"metric,omitempty"`
+	// Metric is what feedback knows of the queries of each row: as much, however long it is.
+	// SharedMetric is what it knows for all rows, as a part of a model would. See [Feedback].
+	Metric       int64 `json:"metric,omitempty"`
+	SharedMetric int64 `json:"shared_metric,omitempty"`
 }
 
 // Total is the sum of the parts: the bytes of all arrays of the state.
 func (m Memory) Total() int64 {
-	return m.Codes + m.Scales + m.Zeros + m.Window + m.Sinks + m.Full + m.Index + m.Metric
+	return m.Codes + m.Scales + m.Zeros + m.Window + m.Sinks + m.Full + m.Index + m.Metric + m.SharedMetric
 }
 
 // Plus adds part by part.
@@ -29,6 +30,7 @@ func (m Memory) Plus(o Memory) Memory {
 	return Memory{
 		Codes: m.Codes + o.Codes, Scales: m.Scales + o.Scales, Zeros: m.Zeros + o.Zeros, Window: m.Window + o.Window,
 		Sinks: m.Sinks + o.Sinks, Full: m.Full + o.Full, Index: m.Index + o.Index, Metric: m.Metric + o.Metric,
+		SharedMetric: m.SharedMetric + o.SharedMetric,
 	}
 }
 
@@ -69,6 +71,8 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 		m.Zeros += bytes
 	case roleMetric:
 		m.Metric += bytes
+	case roleSharedMetric:
+		m.SharedMetric += bytes
 	case roleExact:
 		if !p.config.Quantized() {
 			m.Full += bytes
@@ -83,7 +87,7 @@ func (m *Memory) add(p *Plan, a array, bytes int64) {
 }
 
 // BitsPerValue is what one coded key or value costs, scales and zero points included, keys and
-// values and layers averaged; window, sinks, indices and metric apart. For a full-precision cache
+// values and layers averaged; window, sinks, indices and metrics apart. For a full-precision cache
 // it is the width of its dtype.
 func (p *Plan) BitsPerValue() float64 {
 	if !p.config.Quantized() {

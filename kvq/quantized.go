@@ -27,7 +27,8 @@ type quantizedCache struct {
 	layers []layerState
 
 	fresh              bool              // nothing was ever appended
-	stored, weighed    []bool            // layers whose prompt is stored; for which weigh was called
+	stored             []bool            // layers whose prompt is stored
+	keyed, weighed     []bool            // layers for which weighKeys and weigh were called
 	step               int               // t of the step under way, 0 between steps
 	counts             *Node             // how many of its columns are tokens, int32 or bool [B]; nil: all
 	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
@@ -41,7 +42,7 @@ type quantizedCache struct {
 type layerState struct {
 	exactKeys, exactValues *Node // [B, K, E, D]
 	key, value             codes.Blocks
-	keyMetric, valueMetric *Node // [B, K, …] and [K, …], see numbers.PackFactor; nil without feedback
+	keyMetric, valueMetric *Node // [B, K, …] or [K, …] where rows share it, see numbers.PackFactor; nil without feedback
 }
 
 // newQuantizedCache takes the state apart in the order of [Plan.arrays].
@@ -58,7 +59,7 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 		c.layers = append(c.layers, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
-	c.stored, c.weighed = make([]bool, p.shape.Layers), make([]bool, p.shape.Layers)
+	c.stored, c.keyed, c.weighed = make([]bool, p.shape.Layers), make([]bool, p.shape.Layers), make([]bool, p.shape.Layers)
 	return c
 }
 

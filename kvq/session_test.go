@@ -233,6 +233,7 @@ func attendAll(c Cache, qkv []*Node) []*Node {
 	var out []*Node
 	for layer := range len(qkv) / 3 {
 		c.Layer(layer).Append(qkv[3*layer+1], qkv[3*layer+2])
+		c.Layer(layer).WeighKeys(func() *Node { return weightOf(qkv[3*layer+1]) })
 		c.Layer(layer).Weigh(func() *Node { return weightOf(qkv[3*layer+2]) })
 		out = append(out, ConvertDType(c.Layer(layer).Attend(qkv[3*layer]), dtypes.Float32))
 	}
@@ -240,7 +241,7 @@ func attendAll(c Cache, qkv []*Node) []*Node {
 	return append(out, c.Nodes()...)
 }
 
-// weightOf is how much errors of values [B, K, t, D] matter in tests: 3·I + w·wᵀ for each head, w
+// weightOf is how much errors of keys or values [B, K, t, D] matter in tests: 3·I + w·wᵀ for each head, w
 // being -2, 0, 2, -1, 1 over and over.
 func weightOf(values *Node) *Node {
 	d := values.Shape().Dimensions

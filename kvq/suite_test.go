@@ -89,6 +89,11 @@ func suiteCases(t testing.TB) []suiteCase {
 			c.FeedbackKey, c.FeedbackValue = FeedbackQueries, FeedbackOutput
 		}), dtype: f32, dim: 32, deep: true},
 		{name: "feedback of keys per token, float16", config: blocks(3, func(c *Config) { c.FeedbackKey, c.QGroupSize = FeedbackQueries, 10 }), dtype: f16, dim: 20},
+		{name: "calibrated feedback, keys per channel, rotated, token scales", config: blocks(4, func(c *Config) {
+			perChannelKeys(c)
+			c.Sinks, c.RotateKeys, c.TokenScales, c.QuantizerKey, c.FeedbackKey = 4, true, true, Unbiased, FeedbackCalibrated
+		}), dtype: f32, dim: 32, deep: true},
+		{name: "feedback by weights, of keys per token, bfloat16", config: blocks(4, func(c *Config) { c.FeedbackKey, c.QGroupSize = FeedbackWeights, 10 }), dtype: bf16, dim: 20},
 		// TestEveryHead has more of such
 		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
 	}
@@ -201,7 +206,8 @@ var likeOthers = []string{
 }
 
 // slowToCompile are cases that other tests of the default lane stand for.
-var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16"}
+var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16",
+	"calibrated feedback, keys per channel, rotated, token scales", "feedback by weights, of keys per token, bfloat16"}
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.

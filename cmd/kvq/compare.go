@@ -313,7 +313,7 @@ type part struct {
 func parts(m kvq.Memory) []part {
 	return []part{
 		{"keys and values", m.Full}, {"codes", m.Codes}, {"scales", m.Scales}, {"zero points", m.Zeros},
-		{"window of recent tokens", m.Window}, {"sinks", m.Sinks}, {"indices", m.Index}, {"metric of feedback", m.Metric},
+		{"window of recent tokens", m.Window}, {"sinks", m.Sinks}, {"indices", m.Index}, {"metric of feedback", m.Metric}, {"metric that rows share", m.SharedMetric},
 	}
 }
 

@@ -1,0 +1,77 @@
+package kvq
+
+import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// QueryMetric is the sum of q·qᵀ over the queries [B, H, t, D] of tokens, bool [B, t], for each
+// row and key/value head: [B, heads, D, D] float32. Query head h reads key/value head h / (H/heads).
+// Queries are as [LayerCache].Attend gets them. It builds graph operations; queries that are not
+// finite are left out.
+//
+// The sum is made in float64, so that a row has the same codes whatever padding and other rows it
+// is computed with.
+func QueryMetric(queries, token *Node, heads int) *Node {
+	d := dims(queries)
+	token = gx.BroadcastToDims(Reshape(token, d[0], 1, d[2], 1), d...)
+	queries = ConvertDType(queries, dtypes.Float32)
+	queries = Where(And(token, IsFinite(queries)), queries, gx.ZerosLike(queries))
+	q := ConvertDType(Reshape(queries, d[0], heads, d[1]/heads*d[2], d[3]), dtypes.Float64)
+	metric := Dot(q, q).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1})
+	return ConvertDType(metric, dtypes.Float32)
+}
+
+// PackMetrics makes of the metrics of keys in n layers, float32 [n, K, D, D], what
+// [LayerCache].WeighKeys takes for each of them: uint8 [n, K, ...], in a quarter of a byte an
+// element. It builds graph operations, D steps one after the other, and is for caches of this
+// configuration alone. It is what a model calls once, and not for every prompt.
+func (p *Plan) PackMetrics(metrics *Node) *Node {
+	k, d := p.shape.KVHeads, p.shape.HeadDim
+	if s := metrics.Shape(); metrics.DType() != dtypes.Float32 || s.Rank() != 4 || s.Dim(1) != k || s.Dim(2) != d || s.Dim(3) != d {
+		exceptions.Panicf("kvq.Plan.PackMetrics: %s, want Float32 [n, %d, %d, %d]: a matrix for each layer and key/value head", s, k, d, d)
+	}
+	if !p.SharedMetric().Ok() {
+		exceptions.Panicf("kvq.Plan.PackMetrics: want kvq.Config.FeedbackKey %q or %q, got %q", FeedbackCalibrated, FeedbackWeights, p.config.FeedbackKey)
+	}
+	return p.packKeys(metrics)
+}
+
+// SharedMetric is the shape that PackMetrics gives for one layer, heads first; not Ok where this
+// cache takes no metric of keys from outside.
+func (p *Plan) SharedMetric() shapes.Shape {
+	if !p.config.FeedbackKey.shared() {
+		return shapes.Invalid()
+	}
+	return numbers.PackedFactor(p.shape.HeadDim, p.shape.KVHeads)
+}
+
+// packKeys makes of metrics of keys [B, K, D, D] what the cache keeps of them.
+func (p *Plan) packKeys(metrics *Node) *Node {
+	return packedFactor(metrics, p.config.RotateKeys, damping[p.config.FeedbackKey])
+}
+
+// packedFactor makes of a metric [B, K, D, D] of keys or values what the cache keeps of it.
+func packedFactor(metric *Node, rotated bool, damping float64) *Node {
+	if rotated {
+		metric = numbers.Rotate(Transpose(numbers.Rotate(metric), -1, -2))
+	}
+	return numbers.PackFactor(numbers.Factor(metric, gx.Fill(metric.Graph(), shapes.Make(dtypes.Float32, dims(metric)[0], 1, 1, 1), damping)))
+}
+
+// factorOf is what codes are made with: float32 [B, K, D, D] of [B, K, …] or [K, …] packed, nil
+// without feedback.
+func factorOf(packed *Node, rows int) *Node {
+	if packed == nil {
+		return nil
+	}
+	d := dims(packed)
+	if len(d) == 3 {
+		packed = gx.BroadcastToDims(Reshape(packed, 1, d[0], d[1], d[2]), rows, d[0], d[1], d[2])
+	}
+	return numbers.UnpackFactor(packed)
+}

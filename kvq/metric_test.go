@@ -1,0 +1,191 @@
+package kvq_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/oracle"
+	"github.com/kvqbook/kvqbook/internal/testbackend"
+	"github.com/kvqbook/kvqbook/internal/testlane"
+	. "github.com/kvqbook/kvqbook/kvq"
+)
+
+// metricOf makes a metric whose factor a cache can keep exactly: L has sevenths of 7/8 below its
+// diagonal, and damped = L·P·Lᵀ is the metric in units of its mean diagonal with damping on top.
+func metricOf(random *rand.Rand, dim int, damping float64) (metric []float32, damped [][]float64) {
+	l, p := make([][]float64, dim), make([]float64, dim)
+	for i := range l {
+		l[i] = make([]float64, dim)
+		for j := range i {
+			l[i][j] = float64(random.IntN(15)-7) / 8
+		}
+		l[i][i], p[i] = 1, 0.5+random.Float64()
+	}
+	for j := range dim - 1 {
+		l[dim-1][j] = 7.0 / 8 // each column has its largest
+	}
+	trace := 0.0
+	for i := range dim {
+		damped = append(damped, make([]float64, dim))
+		for j := range dim {
+			for k := range dim {
+				damped[i][j] += l[i][k] * p[k] * l[j][k]
+			}
+		}
+		trace += damped[i][i]
+	}
+	scale := (1 + damping) * float64(dim) / trace
+	for i := range dim {
+		for j := range dim {
+			damped[i][j] *= scale
+			m := damped[i][j]
+			if i == j {
+				m -= damping
+			}
+			metric = append(metric, float32(5*m)) // in units of its own
+		}
+	}
+	return metric, damped
+}
+
+// Keys are coded by the metric that WeighKeys hands over, those of the prompt and those that a
+// flush codes later: codes are the oracle's, for either form of it. All rows share it, as a part of
+// the model and not of a row.
+func TestWeighKeys(t *testing.T) {
+	testlane.Slow(t, "compiles a prompt and a chunk")
+	const bits, dim, heads, prompt, chunk, damping = 2, 10, 2, 76, 40, 0.1
+	config := blocks(bits, func(c *Config) { c.FeedbackKey, c.QGroupSize, c.Scales = FeedbackCalibrated, dim, ScaleFloat32 })
+	plan := newPlan(t, config, Shape{Layers: 1, Batch: 2, KVHeads: heads, HeadDim: dim, Capacity: 128, DType: dtypes.Float32})
+	random := rand.New(rand.NewPCG(1, 2))
+	var metrics []float32
+	damped := make([][][]float64, heads)
+	for head := range damped {
+		var metric []float32
+		metric, damped[head] = metricOf(random, dim, damping)
+		metrics = append(metrics, metric...)
+	}
+	keys := make([]float32, 2*heads*(prompt+chunk)*dim)
+	for i := range keys {
+		keys[i] = float32(random.NormFloat64())
+	}
+
+	out := MustNewExec(testbackend.XLA(t), func(x, metrics *Node) []*Node {
+		x, metrics = Reshape(x, 2, heads, prompt+chunk, dim), Reshape(metrics, heads, dim, dim)
+		packed := Reshape(plan.PackMetrics(Reshape(metrics, 1, heads, dim, dim)), plan.SharedMetric().Dimensions...)
+		start := gx.Zeros(x.Graph(), plan.Shapes()[1])
+		step := func(cache Cache, x, metric *Node) []*Node {
+			layer := cache.Layer(0)
+			layer.Append(x, x)
+			layer.WeighKeys(func() *Node { return metric })
+			layer.Attend(x)
+			cache.Advance()
+			return cache.Nodes()
+		}
+		cache := plan.Init(start)
+		step(cache, Slice(x, AxisRange(), AxisRange(), AxisRange(0, prompt)), packed)
+		nodes := step(cache, Slice(x, AxisRange(), AxisRange(), AxisRange(prompt)), metrics)
+		short := step(plan.Init(start), Slice(x, AxisRange(), AxisRange(), AxisRange(0, 3)), metrics) // all of it in the window
+		return append(nodes, short...)
+	}).MustExec(keys, metrics)
+	state, short := out[:len(out)/2], out[len(out)/2:]
+	if last := len(state) - 1; plan.Arrays()[last].Name != "layer0.key.metric" || !state[last].Equal(short[last]) {
+		t.Errorf("%s of a matrix is another than of PackMetrics", plan.Arrays()[last].Name)
+	}
+
+	held, compared := readState(t, plan, state), 0
+	for row := range 2 {
+		for i, token := range held.tokens(t, 0, row) {
+			for head := range heads {
+				at := ((row*heads+head)*(prompt+chunk) + i) * dim
+				x := keys[at : at+dim]
+				if token.place != inCodes {
+					continue
+				}
+				_, scale, zero := oracle.MinMax(x, bits, oracle.Exact)
+				each := func(v float32) (list []float64) {
+					for range dim {
+						list = append(list, float64(v))
+					}
+					return list
+				}
+				want, near := oracle.Feedback(wide(x), each(scale), each(zero), damped[head], bits)
+				if near < 1e-3 { // rounding of sums decides
+					continue
+				}
+				compared++
+				for d, code := range want {
+					if value := float64(scale)*float64(code) + float64(zero); token.keys[head][d]-value > 1e-5 || value-token.keys[head][d] > 1e-5 {
+						t.Fatalf("row %d, token %d, head %d, channel %d: %v, the oracle has %v", row, i, head, d, token.keys[head][d], value)
+					}
+				}
+			}
+		}
+	}
+	if compared < 2*heads*80 {
+		t.Errorf("%d tokens and heads could be compared, want most of 110 in 2 rows and 2 heads", compared)
+	}
+	if m, bytes := plan.Memory(), int64(heads*(3+1)*dim); m.Metric != 0 || m.SharedMetric != bytes {
+		t.Errorf("metrics of rows take %d bytes and the shared one %d, want 0 and %d", m.Metric, m.SharedMetric, bytes)
+	}
+}
+
+// What is not handed over, or has another shape, is said.
+func TestWeighKeysRefuses(t *testing.T) {
+	config, plain := fedBack()
+	config.FeedbackKey, config.FeedbackValue = FeedbackWeights, NoFeedback
+	shape := Shape{Layers: 1, Batch: 1, KVHeads: 2, HeadDim: 16, Capacity: 64, DType: dtypes.Float32}
+	plan := newPlan(t, config, shape)
+	for _, c := range []struct {
+		name, want string
+		build      func(cache Cache, x *Node)
+	}{
+		{"no WeighKeys", "want WeighKeys between Append and Attend", func(cache Cache, x *Node) {
+			cache.Layer(0).Append(x, x)
+			cache.Layer(0).Attend(x)
+		}},
+		{"another shape", "want (Float32)[2, 16, 16]", func(cache Cache, x *Node) {
+			cache.Layer(0).Append(x, x)
+			cache.Layer(0).WeighKeys(func() *Node { return x })
+		}},
+		{"metrics of another shape", "want Float32 [n, 2, 16, 16]", func(_ Cache, x *Node) { plan.PackMetrics(x) }},
+		{"a cache without", `want kvq.Config.FeedbackKey "calibrated" or "weights", got ""`, func(_ Cache, x *Node) {
+			newPlan(t, plain, shape).PackMetrics(gx.Zeros(x.Graph(), shapes.Make(dtypes.Float32, 3, 2, 16, 16)))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := exceptions.TryCatch[error](func() {
+				MustNewExec(testbackend.XLA(t), func(start *Node) []*Node {
+					cache := plan.Init(start)
+					c.build(cache, gx.Zeros(start.Graph(), shapes.Make(dtypes.Float32, 1, 2, 3, 16)))
+					return cache.Nodes()
+				}).MustExec([]int32{0})
+			})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Two query heads a key/value head, of two tokens, the first of which is padding; what is not
+// finite has no vote.
+func TestQueryMetric(t *testing.T) {
+	nan := float32(0)
+	nan /= nan
+	out := MustNewExec(testbackend.XLA(t), func(q, token *Node) *Node { return QueryMetric(q, token, 1) }).
+		MustExec([][][][]float32{{{{9, 9}, {1, 2}}, {{9, 9}, {3, nan}}}}, [][]bool{{false, true}})
+	got, want := tensors.MustCopyFlatData[float32](out[0]), []float32{1 + 9, 2, 2, 4}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("element %d is %v, want %v", i, got[i], want[i])
+		}
+	}
+}
