@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,9 +23,6 @@ const (
 	partFree     = "free"     // what is written freely
 	partAsked    = "asked"    // questions with one right answer, at one length
 )
-
-// longTexts are English prose of this repository, that no model was trained on.
-const longTexts = "docs/design.md,docs/architectures.md,CONTRIBUTING.md,docs/workshop.md,docs/reliability.md,docs/notation.md,docs/devices.md,docs/llama2.md,docs/serve.md,docs/upstream.md"
 
 // sizes say how much is read and written.
 type sizes struct {
@@ -52,7 +48,7 @@ var (
 	atEnd = []task.Kind{task.Keys, task.Instruction}
 
 	// With a prompt of up to 48 tokens, 976 more fill a cache of 1,024 slots.
-	fullSizes = sizes{texts: 4, edges: []int{64, 512, 1024, 2048, 4096, 7900}, prompts: 32, seeds: 8, newToken: 976,
+	fullSizes = sizes{texts: 3, edges: []int{64, 512, 1024, 2048, 4096, 7900}, prompts: 32, seeds: 8, newToken: 976,
 		asked: []askedSize{{1000, 40, 10, every}, {4000, 40, 10, atEnd}, {7900, 20, 5, atEnd}}}
 	quickSizes = sizes{texts: 2, edges: []int{64, 128, 192, 256, 384}, prompts: 4, seeds: 2, newToken: 64, asked: []askedSize{{500, 4, 4, every}}}
 )
@@ -190,27 +186,6 @@ func newJudgement(ctx context.Context, tok *tokenizer.Tokenizer, s sizes, files 
 		j.trials[a.length] = texts
 	}
 	return j, nil
-}
-
-// readLong joins files and cuts them into texts of n tokens.
-func readLong(tok *tokenizer.Tokenizer, files string, texts, n int) (list [][]tokenizer.Token, err error) {
-	var joined strings.Builder
-	for path := range strings.SplitSeq(files, ",") {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, usererr.New("--long: %w", err)
-		}
-		joined.Write(data)
-		joined.WriteString("\n\n")
-	}
-	ids := tok.Encode(joined.String())
-	if len(ids) < texts*n {
-		return nil, usererr.New("--long %s: %d tokens, want %d texts of %d", files, len(ids), texts, n)
-	}
-	for i := range texts {
-		list = append(list, ids[i*n:(i+1)*n])
-	}
-	return list, nil
 }
 
 // rows are all tokens that a job's result is of.

@@ -224,6 +224,14 @@ func TestJudgedRowsAreSkipped(t *testing.T) {
 	}
 }
 
+// Code, tables and pictures are left out, the rest stays as it is.
+func TestProseByHand(t *testing.T) {
+	got := prose("# Title\n\nOne `word`.\n\n    indented\n| a | b |\n```go\ncode\n| more |\n```\n![picture](x.svg)\n- two\n  lines\nlast")
+	if want := "# Title\n\nOne `word`.\n\n- two\n  lines\nlast"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestLongTexts(t *testing.T) {
 	for _, o := range []options{{judge: true, quick: true}, {judge: true, quick: true, results: "x"}} {
 		if err := judge(context.Background(), o); !usererr.Is(err) || !strings.Contains(err.Error(), "--results and --out") {

@@ -287,8 +287,8 @@ chains of thought lose, it cannot show.
 const positionText = `
 ## Divergence by position
 
-Texts are teacher-forced: 64 tokens go in at once, then one a step. They are this repository's own
-documents, joined and cut. KL divergence from full precision in nats, by how many tokens are before
+Texts are teacher-forced: 64 tokens go in at once, then one a step. They are the prose of this
+repository's own documents, joined and cut; code and tables are left out. KL divergence from full precision in nats, by how many tokens are before
 the predicted one, ± its standard error. The error is over stretches of 64 tokens, since neighbours
 in a text are alike.
 
