@@ -9,6 +9,7 @@
 //
 // Texts are teacher-forced: the model reads each token of the text, whatever it would have written
 // itself. The scores are made on the device, a block of tokens per call, so memory does not grow
-// with the texts. [Cheapest] looks for the cache with the fewest bits whose divergence stays within
-// a budget.
+// with the texts. [Keep] makes the predictions of a reference once, to compare several caches with;
+// they stay on the device. [Cheapest] looks for the cache with the fewest bits whose divergence
+// stays within a budget.
 package evaluate
