@@ -22,7 +22,7 @@ type decodeTimer struct {
 	key     decodeKey
 	program program
 	fill    *computation // makes the cache
-	inputs  []any
+	inputs  []any        // behind the number of steps
 	steps   int
 
 	compile time.Duration // of the decode graph
@@ -59,7 +59,7 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 	for i := range newest {
 		newest[i] = int32(i % g.model.config.VocabSize)
 	}
-	t.inputs = []any{[]int32{int32(steps)}, newest, make([]bool, batch), []int32{0}}
+	t.inputs = []any{newest, make([]bool, batch), []int32{0}}
 	t.inputs = append(t.inputs, pick.Inputs(0, steps, t.key.block())...)
 	return t, nil
 }
@@ -67,33 +67,66 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 // Run makes the steps once and returns the time of one step. Every run starts from the same
 // context.
 func (t *decodeTimer) Run(ctx context.Context) (time.Duration, error) {
-	cache := &session{g: t.g, plan: t.plan}
-	var err error
-	if cache.state, err = t.fill.call(int32(1)); err != nil {
+	cache, err := t.filled()
+	if err != nil {
 		return 0, err
 	}
 	defer cache.free()
+	took, err := t.make(ctx, cache, t.steps)
+	return took / time.Duration(t.steps), err
+}
+
+// Each makes the steps once as Run does, each in a call of its own, and returns the time of each.
+func (t *decodeTimer) Each(ctx context.Context) ([]time.Duration, error) {
+	cache, err := t.filled()
+	if err != nil {
+		return nil, err
+	}
+	defer cache.free()
+	times := make([]time.Duration, t.steps)
+	for i := range times {
+		if times[i], err = t.make(ctx, cache, 1); err != nil {
+			return nil, err
+		}
+	}
+	return times, nil
+}
+
+// filled is a cache of the context.
+func (t *decodeTimer) filled() (*session, error) {
+	cache := &session{g: t.g, plan: t.plan}
+	var err error
+	if cache.state, err = t.fill.call(int32(1)); err != nil {
+		return nil, err
+	}
 	// The first array is small, and reading it waits for the device.
 	if _, err := read[int32](cache.state[0]); err != nil {
-		return 0, err
+		cache.free()
+		return nil, err
 	}
+	return cache, nil
+}
+
+// make makes steps in one call, and returns how long they took.
+func (t *decodeTimer) make(ctx context.Context, cache *session, steps int) (time.Duration, error) {
+	inputs := append([]any{[]int32{int32(steps)}}, t.inputs...)
 	start := time.Now()
-	out, err := t.g.programs.run(ctx, t.program, cache.donate(t.inputs...)...)
+	out, err := t.g.programs.run(ctx, t.program, cache.donate(inputs...)...)
 	if err != nil {
 		return 0, err
 	}
 	out = cache.replace(out)
 	defer free(out...)
 	// Reading a scalar waits for the device.
-	steps, err := read[int32](out[1])
+	made, err := read[int32](out[1])
 	took := time.Since(start)
 	if err != nil {
 		return 0, err
 	}
-	if int(steps[0]) != t.steps {
-		return 0, fmt.Errorf("the decode loop made %d steps, want %d", steps[0], t.steps)
+	if int(made[0]) != steps {
+		return 0, fmt.Errorf("the decode loop made %d steps, want %d", made[0], steps)
 	}
-	return took / time.Duration(t.steps), nil
+	return took, nil
 }
 
 // Compile is how long the decode graph took to compile.

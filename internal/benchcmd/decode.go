@@ -3,6 +3,8 @@ package benchcmd
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -44,6 +46,7 @@ devices, and each is compared with the first.`,
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
 	registerRandom(fs, &f.random)
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
+	fs.BoolVar(&f.slowest, "slowest", false, "time the steps one by one as well: the slowest is one that turns a window's tokens into codes")
 	cli.UnderModel(fs, "devices")
 	return c
 }
@@ -218,6 +221,11 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 		row := newRatioRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
 		row.Compile, row.FullCompile = timer[0].Compile().Seconds(), timer[1].Compile().Seconds()
 		row.Devices = m.model.Devices()
+		if f.slowest {
+			if row.Slowest, row.Usual, err = f.oneByOne(ctx, timer[0]); err != nil {
+				return err
+			}
+		}
 		if i > 0 {
 			row.Scaling = &scaling{Quantized: own[0].Faster(times[0]), Full: own[1].Faster(times[1])}
 		}
@@ -226,4 +234,28 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 		}
 	}
 	return nil
+}
+
+// oneByOne times steps one by one, and of each the shortest of all runs: milliseconds of the
+// slowest step, and of the one in the middle.
+func (f *commonFlags) oneByOne(ctx context.Context, timer engine.DecodeTimer) (slowest, usual float64, err error) {
+	var steps bench.Times
+	for run := range f.runs + 1 {
+		f.status.Stage("timing steps one by one, run %d of %d", run+1, f.runs+1)
+		times, err := timer.Each(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		switch run {
+		case 0: // not counted
+		case 1:
+			steps = times
+		default:
+			for i, t := range times {
+				steps[i] = min(steps[i], t)
+			}
+		}
+	}
+	ms := func(t time.Duration) float64 { return float64(t) / float64(time.Millisecond) }
+	return ms(slices.Max(steps)), ms(steps.Median()), nil
 }

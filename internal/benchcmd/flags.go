@@ -18,6 +18,7 @@ type commonFlags struct {
 	steps    int
 	markdown bool
 	json     bool
+	slowest  bool // bench decode alone
 
 	status *cli.Status // what is told while it runs; closed by who prints the report
 }

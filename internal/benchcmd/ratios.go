@@ -32,6 +32,10 @@ type ratioRow struct {
 	// seconds.
 	Compile     float64 `json:"compile_s,omitempty"`
 	FullCompile float64 `json:"full_compile_s,omitempty"`
+	// Slowest and Usual are the slowest step with the quantized cache and the one in the middle, in
+	// milliseconds, where steps were timed one by one; of each step the shortest of all runs.
+	Slowest float64 `json:"slowest_step_ms,omitempty"`
+	Usual   float64 `json:"usual_step_ms,omitempty"`
 	// Bandwidth is the bytes of the quantized cache that a step reads over the shortest time, as a
 	// fraction of the device's bandwidth; attention alone.
 	Bandwidth float64 `json:"bandwidth_fraction,omitempty"`
@@ -86,6 +90,10 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 	if graphForm {
 		header = append(header, "quantized by graph operations ms")
 	}
+	oneByOne := slices.ContainsFunc(r.Rows, func(row ratioRow) bool { return row.Slowest > 0 })
+	if oneByOne {
+		header = append(header, "one by one: usual step ms", "slowest step ms")
+	}
 	t := cli.NewTable(w, header)
 	for _, row := range r.Rows {
 		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
@@ -98,6 +106,9 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 		}
 		if graphForm {
 			cells = append(cells, orNothing("%.3f", row.GraphForm))
+		}
+		if oneByOne {
+			cells = append(cells, orNothing("%.3f", row.Usual), orNothing("%.3f", row.Slowest))
 		}
 		t.AppendRow(cells)
 	}

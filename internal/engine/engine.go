@@ -59,6 +59,8 @@ type DecodeTimer interface {
 	Compile() time.Duration // of the decode graph
 	// makes the steps once, and returns the time of one
 	Run(ctx context.Context) (time.Duration, error)
+	// makes the steps once, each in a call of its own, and returns the time of each
+	Each(ctx context.Context) ([]time.Duration, error)
 	Memory() kvq.Memory // bytes of the cache
 	// bytes of its arrays, as they are on the first device
 	Live() (kvq.Memory, error)
