@@ -29,9 +29,9 @@ type sizes struct {
 	texts int
 	edges []int // of the bins of positions; the last is the length of a text
 
-	prompts  int // one text each, greedy
-	seeds    int // sampled texts of each of the first prompts/seeds prompts
-	newToken int // of each text
+	prompts   int // one text each, greedy
+	seeds     int // sampled texts of each of the first prompts/seeds prompts
+	newTokens int // of each text
 
 	asked []askedSize
 }
@@ -48,9 +48,9 @@ var (
 	atEnd = []task.Kind{task.Keys, task.Instruction}
 
 	// With a prompt of up to 48 tokens, 976 more fill a cache of 1,024 slots.
-	fullSizes = sizes{texts: 3, edges: []int{64, 512, 1024, 2048, 4096, 7900}, prompts: 32, seeds: 8, newToken: 976,
+	fullSizes = sizes{texts: 3, edges: []int{64, 512, 1024, 2048, 4096, 7900}, prompts: 32, seeds: 8, newTokens: 976,
 		asked: []askedSize{{1000, 40, 10, every}, {4000, 40, 10, atEnd}, {7900, 20, 5, atEnd}}}
-	quickSizes = sizes{texts: 2, edges: []int{64, 128, 192, 256, 384}, prompts: 4, seeds: 2, newToken: 64, asked: []askedSize{{500, 4, 4, every}}}
+	quickSizes = sizes{texts: 2, edges: []int{64, 128, 192, 256, 384}, prompts: 4, seeds: 2, newTokens: 96, asked: []askedSize{{500, 4, 4, every}}}
 )
 
 // numbers are the sizes, for the hash that a row is known by.
@@ -60,7 +60,7 @@ func (s sizes) numbers(part string) []tokenizer.Token {
 	case partPosition:
 		list = append(list, s.edges...)
 	case partFree:
-		list = append(list, s.prompts, s.seeds, s.newToken, int(1000*temperature), topK)
+		list = append(list, s.prompts, s.seeds, s.newTokens, int(1000*temperature), topK)
 	}
 	var out []tokenizer.Token
 	for _, n := range list {

@@ -133,6 +133,9 @@ func made(t *testing.T, path string) *store {
 func TestJudgedDocument(t *testing.T) {
 	dir := t.TempDir()
 	s := made(t, filepath.Join(dir, "judged.jsonl"))
+	// A text that parts at its last token has no divergence after it.
+	last := len(s.list) - 2
+	s.list[last].Judged.Texts[0].Parted, s.list[last].Judged.Texts[0].KLAfter = 9, 100
 	// An older run, and rows over other texts, stand in no table.
 	old := s.list[1]
 	old.Version = "v0"
@@ -151,7 +154,8 @@ func TestJudgedDocument(t *testing.T) {
 		"| tutorial | 16.000 | 0.00100 ± 0.00010 | 0.00200 ± 0.00010 |",
 		"| full precision | 16.000 | (7.389) | (4.482) |",
 		"![KL divergence by position](judged.svg)",
-		"| tutorial | 50.0 ± 25.0 % | 0.0 ± 0.0 | 4 ± 1 | 2.718 ± 0.000 | 1.000 ± 0.000 | 9 ± 0 (median 9) | 0 of 2 | 0.50000 ± 0.00000 | 0.75000 ± 0.00000 | 7.389 ± 0.000 | 2.718 ± 0.000 |",
+		"| smallest | 50.0 ± 25.0 % | 0.0 ± 0.0 | 4 ± 1 | 2.718 ± 0.000 | 1.000 ± 0.000 | 8 ± 0 (median 8) | 0 of 2 | 0.50000 ± 0.00000 | 0.75000 ± 0.00000 | 7.389 ± 0.000 | 2.718 ± 0.000 |",
+		"| lowest | 50.0 ± 25.0 % | 0.0 ± 0.0 | 4 ± 1 | 2.718 ± 0.000 | 1.000 ± 0.000 | 7 ± 2 (median 5) | 0 of 2 | 0.50000 ± 0.00000 | 0.75000 | 7.389 ± 0.000 | 2.718 ± 0.000 |",
 		"| keys | 1000 | 10 of 10 (72 to 100 %) | 9 of 10 (60 to 98 %), -1 +0 |",
 		"Left out, because full precision itself hardly ever finds the answer: sums at 1000 tokens (1 of 11).",
 	} {

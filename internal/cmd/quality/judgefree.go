@@ -57,7 +57,7 @@ func (j *judgement) draft() (list []int) {
 func (b *bench) write(ctx context.Context, g *llama.Generator) (*writing, error) {
 	j := b.judge
 	w := &writing{greedy: len(j.prompts)}
-	config := llama.GenerateConfig{MaxNewTokens: j.newToken, MinNewTokens: j.newToken, DoSample: true, Temperature: temperature}
+	config := llama.GenerateConfig{MaxNewTokens: j.newTokens, MinNewTokens: j.newTokens, DoSample: true, Temperature: temperature}
 	for _, k := range []int{1, topK} {
 		var batch tokenizer.Batch
 		for row := range j.prompts {

@@ -158,14 +158,16 @@ func writtenRow(name string, own, full []writtenText, quantized bool) string {
 	row[7] = fmt.Sprintf("%d of %d", never, len(own))
 	before, beforeError, _ := over(func(i int) (float64, bool) { return own[i].KLBefore, own[i].Parted > 0 })
 	row[8] = plusMinus(before, beforeError, 5)
-	hasParted := func(value func(i int) float64) (mean, e float64, n int) {
-		return over(func(i int) (float64, bool) { return value(i), own[i].Parted < own[i].Tokens })
+	// left: texts with so many tokens from the parting on.
+	left := func(tokens int, value func(i int) float64) (mean, e float64, n int) {
+		return over(func(i int) (float64, bool) { return value(i), own[i].Parted+tokens <= own[i].Tokens })
 	}
-	if after, e, n := hasParted(func(i int) float64 { return own[i].KLAfter }); n > 0 {
+	if after, e, n := left(2, func(i int) float64 { return own[i].KLAfter }); n > 0 {
 		row[9] = plusMinus(after, e, 5)
-		x, e, _ := hasParted(func(i int) float64 { return own[i].NLLAfter })
+	}
+	if x, e, n := left(1, func(i int) float64 { return own[i].NLLAfter }); n > 0 {
 		row[10] = factor(x, e)
-		x, e, _ = hasParted(func(i int) float64 { return own[i].NLLAfter - own[i].FullAfter })
+		x, e, _ = left(1, func(i int) float64 { return own[i].NLLAfter - own[i].FullAfter })
 		row[11] = factor(x, e)
 	}
 	return "| " + strings.Join(row, " | ") + " |"
@@ -288,9 +290,9 @@ const positionText = `
 ## Divergence by position
 
 Texts are teacher-forced: 64 tokens go in at once, then one a step. They are the prose of this
-repository's own documents, joined and cut; code and tables are left out. KL divergence from full precision in nats, by how many tokens are before
-the predicted one, ± its standard error. The error is over stretches of 64 tokens, since neighbours
-in a text are alike.
+repository's own documents, joined and cut; code and tables are left out. KL divergence from full
+precision in nats, by how many tokens are before the predicted one, ± its standard error. The error
+is over stretches of 64 tokens, since neighbours in a text are alike.
 
 `
 
