@@ -135,7 +135,24 @@ func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	large := make(chan struct{}, max(1, atOnce/3))
-	var talk sync.Mutex
+	var talk sync.Mutex // for done and log
+	start, done := time.Now(), 0
+	alive := time.NewTicker(20 * time.Second)
+	defer alive.Stop()
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-alive.C:
+				talk.Lock()
+				fmt.Fprintf(b.log, "%d of %d rows done after %.0f s\n", done, len(jobs), time.Since(start).Seconds())
+				talk.Unlock()
+			}
+		}
+	}()
 	for _, j := range jobs {
 		group.Go(func() error {
 			if j.large() {
@@ -157,6 +174,7 @@ func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
 				fmt.Fprintln(b.log, err)
 				return err
 			}
+			done++
 			fmt.Fprintln(b.log, r)
 			return nil
 		})
