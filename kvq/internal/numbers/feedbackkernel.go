@@ -2,6 +2,7 @@ package numbers
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -11,9 +12,9 @@ import (
 )
 
 // Feedback as a kernel for CUDA: one call instead of a loop over channels whose every turn is
-// several pieces of work for a GPU. A thread has a token of a head, or two, and goes through its
-// channels as [Feedback] does: blocks of them, the last one first. What it rounded wrong lies in
-// memory that no other thread touches.
+// several pieces of work for a GPU. A thread has a token of a head and goes through its channels as
+// [Feedback] does: blocks of them, the last one first. What it rounded wrong lies in memory that no
+// other thread touches.
 
 // feedbackTokens is how many tokens a program takes at once: a thread each.
 const feedbackTokens = 32
@@ -24,17 +25,11 @@ type fedBack struct {
 	groups                  [2]int // tokens and channels that share a scale
 	bits                    int
 	width                   bool // a code's interval has a width of its own
-	each                    int  // tokens a thread
 }
 
 func fedBackOf(x, scale, width *Node, bits int) fedBack {
 	d, s := x.Shape().Dimensions, scale.Shape().Dimensions
-	k := fedBack{heads: d[0] * d[1], tokens: d[2], channels: d[3], groups: [2]int{d[2] / s[2], d[3] / s[3]}, bits: bits, width: width != nil, each: 1}
-	// Two share what they read of the factor, where there are enough of them to fill a GPU.
-	if k.tokens%(2*feedbackTokens) == 0 && k.heads*k.tokens >= 1<<15 {
-		k.each = 2
-	}
-	return k
+	return fedBack{heads: d[0] * d[1], tokens: d[2], channels: d[3], groups: [2]int{d[2] / s[2], d[3] / s[3]}, bits: bits, width: width != nil}
 }
 
 // taken reports whether the kernel can run in a graph. It counts in int32.
@@ -46,7 +41,7 @@ func (k fedBack) taken(g *Graph) bool {
 func (k fedBack) programs() int { return k.heads * k.programsOfHead() }
 
 func (k fedBack) programsOfHead() int {
-	return (k.tokens + k.each*feedbackTokens - 1) / (k.each * feedbackTokens)
+	return (k.tokens + feedbackTokens - 1) / feedbackTokens
 }
 
 // call is [Feedback] by the kernel.
@@ -80,72 +75,84 @@ func (k fedBack) kernel() *ttir.Kernel {
 		part = program.RemInt(k.programsOfHead())
 	}
 	weights := head.MulInt(k.channels * k.channels)
-	var tokens, ranges []ttir.Value // where a token's first channel and its first range lie
-	for i := range k.each {
-		token := ttir.Add(part.MulInt(k.each*feedbackTokens).AddInt(i*feedbackTokens), t.Range(feedbackTokens, 0, 1))
-		token = ttir.Min(token, t.Int(k.tokens-1))
-		tokens = append(tokens, ttir.Add(token, head.MulInt(k.channels*k.tokens)))
-		perHead := k.tokens / k.groups[0] * (k.channels / k.groups[1])
-		ranges = append(ranges, ttir.Add(token.DivInt(k.groups[0]).MulInt(k.channels/k.groups[1]), head.MulInt(perHead)))
-	}
+	token := ttir.Min(ttir.Add(part.MulInt(feedbackTokens), t.Range(feedbackTokens, 0, 1)), t.Int(k.tokens-1))
+	// Where the ranges and the first channel of a token lie.
+	perHead := k.tokens / k.groups[0] * (k.channels / k.groups[1])
+	ranges := ttir.Add(token.DivInt(k.groups[0]).MulInt(k.channels/k.groups[1]), head.MulInt(perHead))
+	token = ttir.Add(token, head.MulInt(k.channels*k.tokens))
 	t.For(t.Int(0), t.Int(k.channels/n), 1, 1, []ttir.Value{t.Int(k.channels - n)}, func(_ ttir.Value, carried []ttir.Value) []ttir.Value {
 		first := carried[0]
+		// All that the block reads is asked for here, so that it comes while sums are made.
+		block := make([]fedChannel, n)
+		for i := range block {
+			channel := first.AddInt(i)
+			of := func(pointer ttir.Value) ttir.Value {
+				return ttir.Load(pointer, ttir.Add(ranges, channel.DivInt(k.groups[1])))
+			}
+			place := ttir.Add(token, channel.MulInt(k.tokens))
+			block[i] = fedChannel{place, ttir.Load(x, place), of(scale), of(zero), of(width)}
+		}
 		// What the errors of the channels behind the block add to each of its channels.
-		none := make([]ttir.Value, n*k.each)
+		none := make([]ttir.Value, n)
 		for i := range none {
 			none[i] = t.Fill(t.Float(0), feedbackTokens)
 		}
-		fed := t.For(first.AddInt(n), t.Int(k.channels), 1, 1, none, func(behind ttir.Value, fed []ttir.Value) []ttir.Value {
-			var wrong []ttir.Value
-			for _, token := range tokens {
-				wrong = append(wrong, ttir.Load(errors, ttir.Add(token, behind.MulInt(k.tokens))))
-			}
-			row := ttir.Add(weights, ttir.Add(behind.MulInt(k.channels), first))
-			return k.add(fed, wrong, n, func(channel int) ttir.Value { return ttir.Load(factor, row.AddInt(channel)) })
-		})
-		for channel := n - 1; channel >= 0; channel-- {
-			at := first.AddInt(channel)
-			var wrong []ttir.Value
-			for i, token := range tokens {
-				of := func(pointer ttir.Value) ttir.Value {
-					return ttir.Load(pointer, ttir.Add(ranges[i], at.DivInt(k.groups[1])))
+		weight := func(channel ttir.Value, fed int) ttir.Value {
+			return ttir.Load(factor, ttir.Add(weights, ttir.Add(channel.MulInt(k.channels), first.AddInt(fed))))
+		}
+		at := rowsAtOnce(n)
+		fed := t.For(first.AddInt(n), t.Int(k.channels), at, 1, none, func(behind ttir.Value, fed []ttir.Value) []ttir.Value {
+			fed = slices.Clone(fed)
+			for row := range at {
+				channel := behind.AddInt(row)
+				wrong := ttir.Load(errors, ttir.Add(token, channel.MulInt(k.tokens)))
+				for i := range fed {
+					fed[i] = ttir.MulAdd(wrong, weight(channel, i), fed[i])
 				}
-				place := ttir.Add(token, at.MulInt(k.tokens))
-				code, e := k.round(ttir.Load(x, place), fed[i*n+channel], of(scale), of(zero), of(width))
-				ttir.Store(errors, place, e)
-				ttir.Store(codes, place, code)
-				wrong = append(wrong, e)
 			}
-			row := ttir.Add(weights, ttir.Add(at.MulInt(k.channels), first))
-			fed = k.add(fed, wrong, channel, func(channel int) ttir.Value { return ttir.Load(factor, row.AddInt(channel)) })
+			return fed
+		})
+		// Nothing is written before all of the block is known: what is read after that would wait.
+		codesOf, wrong := make([]ttir.Value, n), make([]ttir.Value, n)
+		fed = slices.Clone(fed)
+		for channel := n - 1; channel >= 0; channel-- {
+			codesOf[channel], wrong[channel] = k.round(block[channel], fed[channel])
+			for i := range channel {
+				fed[i] = ttir.MulAdd(wrong[channel], weight(first.AddInt(channel), i), fed[i])
+			}
+		}
+		for i, c := range block {
+			ttir.Store(errors, c.place, wrong[i])
+			ttir.Store(codes, c.place, codesOf[i])
 		}
 		return []ttir.Value{first.AddInt(-n)}
 	})
 	return t
 }
 
-// add adds the errors of a channel to what is fed to the first channels of a block.
-func (k fedBack) add(fed, wrong []ttir.Value, channels int, weight func(channel int) ttir.Value) []ttir.Value {
-	fed = append([]ttir.Value{}, fed...)
-	for channel := range channels {
-		w := weight(channel)
-		for i, e := range wrong {
-			at := i*(len(fed)/len(wrong)) + channel
-			fed[at] = ttir.MulAdd(e, w, fed[at])
+// rowsAtOnce is how many of the channels behind a block, a multiple of n, are added in one turn.
+func rowsAtOnce(n int) int {
+	for _, rows := range []int{4, 2} {
+		if n%rows == 0 {
+			return rows
 		}
 	}
-	return fed
+	return 1
 }
 
+// fedChannel is a channel of the program's tokens: where it lies, its numbers and their ranges.
+type fedChannel struct{ place, x, scale, zero, width ttir.Value }
+
 // round makes the codes of a channel, bytes, and what they have wrong.
-func (k fedBack) round(x, fed, scale, zero, width ttir.Value) (code, wrong ttir.Value) {
+func (k fedBack) round(c fedChannel, fed ttir.Value) (code, wrong ttir.Value) {
+	x, scale, zero := c.x, c.scale, c.zero
 	last := float32(int(1)<<k.bits - 1)
 	target := ttir.Add(x, fed)
 	target = ttir.Select(isFinite(target), target, x)
 	var steps ttir.Value
 	if k.width {
 		middle := ttir.Add(zero, scale.MulFloat(last/2))
-		steps = k.inSteps(ttir.Sub(target, middle), width).AddFloat(last / 2)
+		steps = k.inSteps(ttir.Sub(target, middle), c.width).AddFloat(last / 2)
 	} else {
 		steps = k.inSteps(ttir.Sub(target, zero), scale)
 	}

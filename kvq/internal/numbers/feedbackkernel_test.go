@@ -24,20 +24,19 @@ type fedCase struct {
 	groups                  [2]int // tokens and channels of a scale
 	bits                    int
 	width                   bool
-	each                    int // tokens a thread of the kernel
 }
 
 func (c fedCase) String() string {
-	return fmt.Sprint(c.shape(), c.groups, c.bits, c.width, c.each)
+	return fmt.Sprint(c.shape(), c.groups, c.bits, c.width)
 }
 
 var fedCases = []fedCase{
-	{1, 64, 64, [2]int{32, 1}, 2, true, 1},
-	{1, 96, 20, [2]int{32, 1}, 3, true, 1}, // blocks of ten channels
-	{2, 64, 32, [2]int{1, 16}, 4, false, 2},
-	{3, 40, 7, [2]int{1, 7}, 2, false, 1}, // the last program has less than its tokens
-	{1, 32, 1, [2]int{32, 1}, 8, false, 1},
-	{1, 64, 128, [2]int{64, 1}, 3, true, 2},
+	{1, 64, 64, [2]int{32, 1}, 2, true},
+	{1, 96, 20, [2]int{32, 1}, 3, true}, // blocks of ten channels
+	{2, 64, 32, [2]int{1, 16}, 4, false},
+	{3, 40, 7, [2]int{1, 7}, 2, false}, // the last program has less than its tokens
+	{1, 32, 1, [2]int{32, 1}, 8, false},
+	{1, 64, 128, [2]int{64, 1}, 3, true},
 }
 
 func (c fedCase) shape() []int { return []int{1, c.heads, c.tokens, c.channels} }
@@ -88,23 +87,22 @@ func (c fedCase) inputs() (all [5][]float32) {
 	return all
 }
 
-// graph makes codes with graph operations, on a backend where the kernel is not taken, or by the
-// kernel where byKernel is set.
-func (c fedCase) graph(t *testing.T, backend compute.Backend, in [5][]float32, byKernel bool) []uint8 {
+// call makes codes on a backend: by graph operations, or by the kernel.
+func (c fedCase) call(t *testing.T, backend compute.Backend, in [5][]float32, byKernel bool) []uint8 {
 	t.Helper()
 	exec := MustNewExec(backend, func(xs []*Node) *Node {
 		x, scale, zero, width, factor := xs[0], xs[1], xs[2], xs[3], xs[4]
 		if !c.width {
 			width = nil
 		}
-		k := fedBackOf(x, scale, width, c.bits)
-		if k.each = c.each; byKernel {
-			if !k.taken(x.Graph()) {
-				t.Error("the kernel does not run here")
-			}
-			return k.call(x, scale, zero, width, factor)
+		if !byKernel {
+			return feedbackByLoops(x, scale, zero, width, factor, c.bits)
 		}
-		return feedbackByLoops(x, scale, zero, width, factor, c.bits)
+		k := fedBackOf(x, scale, width, c.bits)
+		if !k.taken(x.Graph()) {
+			t.Error("the kernel does not run here")
+		}
+		return k.call(x, scale, zero, width, factor)
 	})
 	defer exec.Finalize()
 	dims := [][]int{c.shape(), c.ranges(), c.ranges(), c.ranges(), c.factors()}
@@ -113,6 +111,29 @@ func (c fedCase) graph(t *testing.T, backend compute.Backend, in [5][]float32, b
 		args = append(args, tensors.FromFlatDataAndDimensions(in[i], d...))
 	}
 	return tensors.MustCopyFlatData[uint8](exec.MustCall(args...)[0])
+}
+
+// onHost makes codes by the kernel, executed on the host.
+func (c fedCase) onHost(in [5][]float32) []uint8 {
+	k := fedBack{heads: c.heads, tokens: c.tokens, channels: c.channels, groups: c.groups, bits: c.bits, width: c.width}
+	n := len(in[0])
+	turned, codes, made := make([]float32, n), make([]uint8, n), make([]uint8, n)
+	place := func(i int) int {
+		head, token, d := i/(c.tokens*c.channels), i/c.channels%c.tokens, i%c.channels
+		return (head*c.channels+d)*c.tokens + token
+	}
+	for i, v := range in[0] {
+		turned[place(i)] = v
+	}
+	memory := ttir.Memory{turned, in[4], in[1], in[2]}
+	if c.width {
+		memory = append(memory, in[3])
+	}
+	k.kernel().Run([3]int{k.programs(), 1, 1}, append(memory, make([]float32, n), codes))
+	for i := range made {
+		made[i] = codes[place(i)]
+	}
+	return made
 }
 
 // requireCodes checks that codes differ from those wanted only where the value that is rounded lies
@@ -164,37 +185,18 @@ func TestFeedbackKernel(t *testing.T) {
 				testlane.OnlyAll(t, "a kernel takes its time on the host; fewer channels are tested")
 			}
 			in := c.inputs()
-			k := fedBack{heads: c.heads, tokens: c.tokens, channels: c.channels, groups: c.groups, bits: c.bits, width: c.width, each: c.each}
-			n := len(in[0])
-			turned, codes := make([]float32, n), make([]uint8, n)
-			place := func(i int) int {
-				head, token, d := i/(c.tokens*c.channels), i/c.channels%c.tokens, i%c.channels
-				return (head*c.channels+d)*c.tokens + token
-			}
-			for i, v := range in[0] {
-				turned[place(i)] = v
-			}
-			memory := ttir.Memory{turned, in[4], in[1], in[2]}
-			if c.width {
-				memory = append(memory, in[3])
-			}
-			k.kernel().Run([3]int{k.programs(), 1, 1}, append(memory, make([]float32, n), codes))
-			got := make([]uint8, n)
-			for i := range got {
-				got[i] = codes[place(i)]
-			}
-			c.requireCodes(t, got, c.graph(t, testbackend.XLA(t), in, false), in)
+			c.requireCodes(t, c.onHost(in), c.call(t, testbackend.XLA(t), in, false), in)
 		})
 	}
 }
 
-// And so it does on a GPU.
+// A GPU makes the codes that the host makes of the same kernel.
 func TestFeedbackKernelOnCUDA(t *testing.T) {
 	backend := testbackend.CUDA(t)
 	for _, c := range fedCases {
 		t.Run(c.String(), func(t *testing.T) {
 			in := c.inputs()
-			c.requireCodes(t, c.graph(t, backend, in, true), c.graph(t, backend, in, false), in)
+			c.requireCodes(t, c.call(t, backend, in, true), c.onHost(in), in)
 		})
 	}
 }
