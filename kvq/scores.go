@@ -6,7 +6,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
-	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
@@ -149,11 +148,7 @@ func (s Shape) view(window int, position *Node, m Masks) attend.View {
 // keys and values [B, K, T, D].
 func (s Shape) prompt(layer int, queries, keys, values, start *Node, m Masks) *Node {
 	g, scores := start.Graph(), s.scores()
-	if scores.Fuses(attend.PromptQuery{
-		Device: gpu.Of(g.Backend()), Devices: g.NumDevices(), Backend: gx.FusesAttention(g),
-		Queries: queries.Shape(), Keys: keys.Shape(), Values: values.Shape(),
-		Window: s.window(layer), Other: s.Attention.Cross || m.any(),
-	}) {
+	if s.fuses(g.Backend(), g.NumDevices(), layer, m.any(), queries.Shape(), keys.Shape(), values.Shape()) {
 		return scores.FusedPrompt(queries, keys, values, start)
 	}
 	zero := gx.Scalar(g, dtypes.Int32, 0)

@@ -149,7 +149,8 @@ func (f *chooseFlags) candidates(config llama.Config) (list []kvq.Config, names 
 
 // fits says whether the context fits with the chosen cache.
 func (f *chooseFlags) fits(out *chosenJSON, model *cli.LoadedModel, files *llama.Files, chosen kvq.Config) error {
-	request := fit.Request{Model: files.Config(), DType: model.DType(), Cache: chosen, Batch: f.batch, Prompt: f.context, Capacity: f.context, Devices: f.model.Devices}
+	request := fit.Request{Model: files.Config(), DType: model.DType(), Cache: chosen, Batch: f.batch, Prompt: f.context, Capacity: f.context, Devices: f.model.Devices,
+		Backend: model.Backend()}
 	var err error
 	if request.Packed, err = f.model.Packs(files, model.GPU, f.model.Devices); err != nil {
 		return err

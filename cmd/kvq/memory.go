@@ -204,14 +204,18 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 	}
 	defer backend.Finalize()
 	cli.NoteNotKept(os.Stderr)
-	if j.Room == nil {
+	room := j.Room
+	if room == nil {
 		there, err := f.model.Room(backend, files.Config().Layers)
 		if err != nil {
 			return err
 		}
 		if there.Bytes > 0 {
-			_ = outcome.Update(func() error { j.Room = &there; j.configure(); return nil })
+			room = &there
 		}
+	}
+	if err := outcome.Update(func() error { return j.on(backend, room) }); err != nil {
+		return err
 	}
 	if !forced && j.Cache.Bytes > measureBelow {
 		return nil
@@ -234,6 +238,16 @@ func (f *memoryFlags) ask(ctx context.Context, j *memoryJSON, outcome *cli.Outco
 		return err
 	}
 	return outcome.Update(func() error { j.Compiled = &compiled; return nil })
+}
+
+// on predicts anew, for a device that is open and has room (nil: not known).
+func (j *memoryJSON) on(backend compute.Backend, room *cli.Room) (err error) {
+	j.request.Backend, j.Room = backend, room
+	if j.Needs, err = j.request.Needs(j.widened); err != nil {
+		return err
+	}
+	j.configure()
+	return nil
 }
 
 // measured allocates an empty cache on the device, as a generation does, and counts its bytes.

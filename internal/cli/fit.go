@@ -86,7 +86,7 @@ func (f *ModelFlags) CheckFit(backend compute.Backend, info device.Info, runs ..
 		if err != nil || there.Bytes == 0 {
 			return err
 		}
-		r.Devices = f.Devices
+		r.Devices, r.Backend = f.Devices, backend
 		if r.DType == dtypes.InvalidDType {
 			r.DType = f.DTypeOn(info.GPU())
 		}

@@ -1,6 +1,7 @@
 package gx
 
 import (
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/kvqbook/kvqbook/internal/gpu"
@@ -13,10 +14,10 @@ func OnGPU(g *graph.Graph) bool { return gpu.Of(g.Backend()).GPU() }
 // OnCUDA reports whether a graph is for a GPU of NVIDIA.
 func OnCUDA(g *graph.Graph) bool { return gpu.Of(g.Backend()).CUDA() }
 
-// FusesAttention reports whether the graph's backend takes cuDNN's fused attention. go-xla goes by
-// the plugin's name (compute/xla/xla.go, IsCUDA), so it may say no where OnCUDA says yes: of a
-// plugin that was opened by its path.
-func FusesAttention(g *graph.Graph) bool {
-	backend, ok := g.Backend().(interface{ IsCUDA() bool })
-	return ok && backend.IsCUDA()
+// FusesAttention reports whether a backend takes cuDNN's fused attention. go-xla goes by the
+// plugin's name (compute/xla/xla.go, IsCUDA), so it may say no where OnCUDA says yes: of a plugin
+// that was opened by its path.
+func FusesAttention(backend compute.Backend) bool {
+	cuda, ok := backend.(interface{ IsCUDA() bool })
+	return ok && cuda.IsCUDA()
 }

@@ -1,7 +1,10 @@
 // Package kvqhook reaches what package kvq keeps from its users and this module's benchmarks need.
 package kvqhook
 
-import "github.com/gomlx/gomlx/core/graph"
+import (
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+)
 
 // Synthetic returns the state of a cache that holds tokens made-up tokens in every row, with as
 // many of them coded as a real one of that length would have: a context of any length without the
@@ -11,6 +14,11 @@ var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
 // Contents shows what a state holds, in one layout for all caches. plan is a *kvq.Plan; package kvq
 // sets the function.
 var Contents func(plan any, state []*graph.Node) Held
+
+// FusesPrompt reports whether attention over a prompt of so many tokens is fused in all layers: no
+// scores of it are in memory. heads are those of queries on one of the devices, which share the
+// graph, as plan is for one of them. plan is a *kvq.Plan; package kvq sets the function.
+var FusesPrompt func(plan any, backend compute.Backend, devices, heads, tokens int) bool
 
 // Held is what a cache holds, as nodes of a graph.
 type Held struct {

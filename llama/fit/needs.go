@@ -4,6 +4,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -52,9 +53,10 @@ func (r Request) Needs(widened bool) (Needs, error) {
 		// the predictions that are compared
 		n.Beside = second.Cache.Total() + one.logits()*engine.ScoreBlock
 	}
+	fused := r.Backend != nil && kvqhook.FusesPrompt(plans[0], r.Backend, r.devices(), c.Heads, one.columns())
 	work := map[string]int64{
 		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet
-		"the prompt": first + one.promptWork(widened) - last.Total(),
+		"the prompt": first + one.promptWork(widened, fused) - last.Total(),
 		"a step":     one.stepWork(widened),
 	}
 	if len(plans) > 1 {
@@ -85,18 +87,24 @@ func joinedElements(c llama.Config) (sum int64) {
 //
 //	feed-forward  tokens · (3·hidden + 3·intermediate)                                x, norm, sum; gate, up and their product
 //	attention     tokens · (2·hidden + 2·(H + 2K)·D + H·D) + 2 · scores [B, H, q, T]  x, norm; heads before and after the rotation; output
+//	fused         tokens · (2·hidden + 3·(H + 2K)·D + 2·H·D)                          the same; heads and output once more, moved past the padding
 //
 // The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a
-// longer prompt never counts less. A quantizer that searches takes the prompt in pieces and stays
-// below that (storeCodes). TestNeedsAgainstXLA and TestPromptWorkIsOfOneLayer compare.
-func (r Request) promptWork(widened bool) int64 {
+// longer prompt never counts less. Fused attention keeps none. A quantizer that searches takes the
+// prompt in pieces and stays below that (storeCodes). TestNeedsAgainstXLA, TestNeedsOnCUDA and
+// TestPromptWorkIsOfOneLayer compare.
+func (r Request) promptWork(widened, fused bool) int64 {
 	c, columns := r.Model, int64(r.columns())
 	tokens := int64(r.Batch) * columns
 	size := int64(r.DType.Size())
 	hidden, width, heads := int64(c.HiddenSize), int64(c.IntermediateSize), int64((c.Heads+2*c.KVHeads)*c.HeadDim)
-	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
+	output := int64(c.Heads * c.HeadDim)
 	feedForward := tokens * (3*hidden + 3*width) * size
-	attention := tokens*(2*hidden+2*heads+int64(c.Heads*c.HeadDim))*size + 2*4*int64(r.Batch*c.Heads)*scores
+	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
+	attention := tokens*(2*hidden+2*heads+output)*size + 2*4*int64(r.Batch*c.Heads)*scores
+	if fused {
+		attention = tokens * (2*hidden + 3*heads + 2*output) * size
+	}
 	// bfloat16 XLA's CPU compiler multiplies as it is where rows are many, as in a prompt.
 	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened && r.DType != dtypes.BFloat16) + r.unpackedBytes()
 }

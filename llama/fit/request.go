@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/generate"
@@ -21,6 +22,10 @@ type Request struct {
 	NewTokens int // at most; 0: the prompt alone
 	Capacity  int // slots of the cache; 0: as many as Generate takes
 	Devices   int // over which the model is sharded; 0 is 1
+
+	// Backend is what it will run on, where that is open already: a prompt may need less there.
+	// Nil: any of them.
+	Backend compute.Backend
 }
 
 func (r Request) devices() int { return max(1, r.Devices) }
