@@ -9,10 +9,10 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// QueryMetric is the sum of q·qᵀ over the queries [B, H, t, D] of tokens, bool [B, t], for each
-// row and key/value head: [B, heads, D, D] float32. Query head h reads key/value head h / (H/heads).
-// Queries are as [LayerCache].Attend gets them. It builds graph operations; queries that are not
-// finite are left out.
+// QueryMetric is the sum of q·qᵀ over the queries [B, H, t, D] of tokens, bool [B, t], for each row
+// and key/value head: [B, heads, D, D] float32. Query head h reads key/value head h / (H/heads).
+// Queries are as [LayerCache].Attend gets them, heads before tokens. It builds graph operations;
+// elements that are not finite count as 0.
 //
 // The sum is made in float64, so that a row has the same codes whatever padding and other rows it
 // is computed with.

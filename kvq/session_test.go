@@ -241,8 +241,8 @@ func attendAll(c Cache, qkv []*Node) []*Node {
 	return append(out, c.Nodes()...)
 }
 
-// weightOf is how much errors of keys or values [B, K, t, D] matter in tests: 3·I + w·wᵀ for each head, w
-// being -2, 0, 2, -1, 1 over and over.
+// weightOf is how much errors of keys or values [B, K, t, D] matter in tests: 3·I + w·wᵀ for each
+// head, w being -2, 0, 2, -1, 1 over and over.
 func weightOf(values *Node) *Node {
 	d := values.Shape().Dimensions
 	return Add(gx.MulScalar(eyes(values.Graph(), d[1], d[3]), 3), outer(values.Graph(), d[1], d[3]))

@@ -46,6 +46,9 @@ type LoadOptions struct {
 	// RoundFloat16 rounds every weight to float16 before it is converted to DType: what a detour
 	// over float16 files does to a GGUF's weights. Weights are plain then.
 	RoundFloat16 bool
+	// Calibration is the file of kvq calibrate that a cache with kvq.FeedbackCalibrated uses; "" is
+	// the one beside the model. It is read when a generator is made.
+	Calibration string
 	// Progress is called after each tensor with the bytes read so far and those of all weights, as
 	// they are stored. Calls do not overlap. nil: nobody is told.
 	Progress func(done, total int64)
@@ -141,7 +144,7 @@ func (f *Files) Load(backend compute.Backend, options LoadOptions) (*Model, erro
 	if err != nil {
 		return nil, err
 	}
-	m.packed, m.files = o.Weights == PackedWeights, f
+	m.packed, m.files, m.calibration = o.Weights == PackedWeights, f, o.Calibration
 	if o.Ready != nil {
 		err = o.Ready(m)
 	}

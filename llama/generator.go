@@ -24,13 +24,22 @@ type Generator struct {
 	cache    kvq.Config
 	dtype    dtypes.DType // of keys and values in full precision
 	programs *programs
+	metrics  keyMetrics
 }
 
 // NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a
 // full-precision cache. Several generators may share a model, to compare caches. Nothing is
-// compiled yet.
+// compiled yet. A cache with kvq.FeedbackCalibrated needs what [Model.Calibrate] measured: see
+// [LoadOptions].Calibration.
 func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
-	return newGenerator(model, cache, model.dtype)
+	g, err := newGenerator(model, cache, model.dtype)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.readCalibration(); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // newGenerator is NewGenerator with another dtype for the full-precision part of the cache than
@@ -87,7 +96,11 @@ func (g *Generator) planOf(shape kvq.Shape) (*kvq.Plan, error) {
 }
 
 // Finalize frees the compiled graphs, after it has waited for what is under way. The model stays.
-func (g *Generator) Finalize() { g.programs.finalize() }
+func (g *Generator) Finalize() {
+	g.programs.finalize()
+	free(g.metrics.made...)
+	g.metrics.made = nil
+}
 
 // session is a batch under way: its cache on the device, and how far it is filled.
 type session struct {
@@ -218,13 +231,14 @@ func rowsText(n int) string {
 	return fmt.Sprintf("%d rows", n)
 }
 
-// startPrefill begins to compile the graph for prompts of a shape: ids [B, T] and start [B] (int32)
-// to the filled cache and the logits [B, V] of the last column.
+// startPrefill begins to compile the graph for prompts of a shape: ids [B, T], start [B] (int32)
+// and what metricLayouts says to the filled cache and the logits [B, V] of the last column.
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
 	b := plan.Shape().Batch
-	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity},
-		wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), plan.HeadAxes(),
+	in := append(wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), metricLayouts(plan)...)
+	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity}, in, plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
+			w.keyMetrics = in[2:]
 			cache := plan.Init(in[1])
 			hidden := g.model.hidden(w, in[0], cache, nil)
 			return append(cache.Nodes(), w.lastLogits(hidden))
@@ -239,11 +253,15 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, sharded{}, err
 	}
+	metrics, err := g.sharedMetrics(ctx, plan, clock)
+	if err != nil {
+		return nil, sharded{}, err
+	}
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
 	var logits sharded
 	stage.Tell(ctx, stage.Stage{Kind: stage.Prompt, Rows: plan.Shape().Batch, Columns: p.length})
-	err := clock.prefilling(func() error {
-		out, err := g.programs.run(ctx, program, p.ids, p.start)
+	err = clock.prefilling(func() error {
+		out, err := g.programs.run(ctx, program, append([]any{p.ids, p.start}, metrics...)...)
 		if err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ func init() {
 			return nil, err
 		}
 		m.packed = packed
-		g, err := NewGenerator(m, cache)
+		g, err := newGenerator(m, cache, m.dtype) // it reads no calibration
 		return innerSketch{g}, err
 	}
 	engine.NewRandom = func(backend compute.Backend, config Config, dtype dtypes.DType, devices int, seed int64) (any, error) {

@@ -24,6 +24,8 @@ type Model struct {
 	rope    []float32 // frequencies
 	packed  bool      // weights are those of a GGUF as they are, see packed.go
 	files   *Files    // that it was loaded from; nil: it was made here
+
+	calibration string // LoadOptions.Calibration
 }
 
 // newModel is a model without weights, for a valid configuration.
@@ -91,9 +93,16 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) 
 	seen.see(x, "hidden_0")
 	rope := newRotation(cache.Positions(ids.Shape().Dim(1)), m.rope)
 	for i, weights := range w.blocks {
-		inputs := append([]*Node{rope.cos, rope.sin}, weights.nodes()...)
-		x = cache.Through(i, x, inputs, func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
-			return block(m.config, weights.with(in[2:]), x, rotation{in[0], in[1]}, layer)
+		inputs := []*Node{rope.cos, rope.sin}
+		if len(w.keyMetrics) > 0 {
+			inputs = append(inputs, w.keyMetrics[i])
+		}
+		n := len(inputs)
+		x = cache.Through(i, x, append(inputs, weights.nodes()...), func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
+			if n > 2 {
+				layer = keyedLayer{layer, in[2]}
+			}
+			return block(m.config, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
 		})
 		if i+1 < len(w.blocks) {
 			seen.see(x, "hidden_%d", i+1)

@@ -108,6 +108,8 @@ func (w *weightNodes) arrays() []**Node {
 type modelNodes struct {
 	top    weightNodes // outside the layers; the head is the embedding where it is tied
 	blocks []weightNodes
+	// of each layer, see keyMetrics; empty where a cache needs none
+	keyMetrics []*Node
 }
 
 // nodes takes the weights off the front of a graph's parameters and returns the rest.

@@ -41,6 +41,7 @@ var targets = []target{
 	{"llama/modelfile", "FuzzIndex"},
 	{"llama/modelfile", "FuzzConfig"},
 	{"llama", "FuzzLoadGGUF"},
+	{"llama/calibration", "FuzzRead"},
 	{"tokenizer", "FuzzTokenizerJSON"},
 	{"tokenizer", "FuzzTokenizerConfig"},
 	{"tokenizer", "FuzzSentencePiece"},
