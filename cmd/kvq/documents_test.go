@@ -60,6 +60,8 @@ var ways = map[string]way{
 	"kvq choose":   with("--model", "TINY", "--text", "FILE", "--prefill", "8", "--max-tokens", "40", "--backend", "xla:cpu"),
 	"kvq generate -f long.txt --save-cache long.cache -n 0":          {test: "TestGenerateSaveAndLoadCache"},
 	`kvq generate "What is it about?" --load-cache long.cache -n 60`: {test: "TestGenerateSaveAndLoadCache"},
+	"kvq calibrate --text mine.txt":                                  with("--model", "TINY", "--backend", "xla:cpu"),
+	"kvq evaluate --preset lowest --feedback-key calibrated":         {test: "TestCalibrate"},
 	"kvq memory":  {args: slices.Concat(tiny, []string{"--measure=false"})},
 	"kvq passkey": {test: "TestPasskey"},
 	"kvq list":    with(),

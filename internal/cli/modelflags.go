@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
 )
@@ -25,11 +26,16 @@ type ModelFlags struct {
 	offline                        bool
 	Devices                        int
 	maxMemory                      string
-	quiet                          bool
-	status                         *Status
+	// Calibration is a file of kvq calibrate; "": the one beside the model
+	Calibration string
+	quiet       bool
+	status      *Status
 	// Ready is that of [llama.LoadOptions].
 	Ready func(*llama.Model) error
 }
+
+// CalibrationFlag names a file that tells how a model's queries lie.
+const CalibrationFlag = "calibration"
 
 // Register adds the flags, without --devices.
 func (f *ModelFlags) Register(fs *pflag.FlagSet) {
@@ -38,6 +44,8 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
+	fs.StringVar(&f.Calibration, CalibrationFlag, "", "`file` of kvq calibrate, for --feedback-key calibrated (default: the one beside the model)")
+	under(fs, cacheHeading, CalibrationFlag)
 	RegisterQuiet(fs, &f.quiet)
 	under(fs, modelHeading, "max-memory", "dtype", "weights")
 }
@@ -223,6 +231,11 @@ func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Write
 	}
 	for i := range runs {
 		runs[i].Packed = packed
+		if runs[i].Cache.FeedbackKey == kvq.FeedbackCalibrated { // so that it is missed before the weights are read
+			if _, err := files.Calibration(f.Calibration); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err := f.CheckFit(backend, info, runs...); err != nil {
 		return nil, err
@@ -244,7 +257,7 @@ func (f *ModelFlags) LoadOn(ctx context.Context, backend compute.Backend, info d
 		return nil, err
 	}
 	options := f.loadOptions(n)
-	options.Context, options.Ready = ctx, f.Ready
+	options.Context, options.Ready, options.Calibration = ctx, f.Ready, f.Calibration
 	status := f.Status(errs)
 	status.Stage("loading the model")
 	defer status.Clear()
