@@ -31,6 +31,9 @@ type bench struct {
 	log      io.Writer
 	judge    *judgement // nil without --judge
 
+	calibrationTexts string // --calibrate
+	calibration      string // the file that is made of them
+
 	path    string
 	files   *llama.Files
 	backend compute.Backend
@@ -38,7 +41,8 @@ type bench struct {
 
 // newBench reads the tokenizer of the model; its weights are not read yet.
 func newBench(o options, results *store) (*bench, error) {
-	b := &bench{keyBatch: o.keyBatch, trials: map[int][]passkey.Trial{}, store: results, log: os.Stderr, path: o.model}
+	b := &bench{keyBatch: o.keyBatch, trials: map[int][]passkey.Trial{}, store: results, log: os.Stderr, path: o.model,
+		calibrationTexts: o.calibrate, calibration: placeForCalibration()}
 	var err error
 	if b.path == "" {
 		if b.path, err = asset.SmallModel(); err != nil {
@@ -72,7 +76,8 @@ func (b *bench) load(ctx context.Context, missing, all int) error {
 	var err error
 	// Rounded as the goldens' weights were, so that the rows for quanto and hqq can be compared
 	// with theirs.
-	if b.model, err = b.files.Load(b.backend, llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx}); err != nil {
+	options := llama.LoadOptions{DType: dtypes.Float32, RoundFloat16: true, Context: ctx, Calibration: b.calibration}
+	if b.model, err = b.files.Load(b.backend, options); err != nil {
 		return err
 	}
 	b.full, err = llama.NewGenerator(b.model, kvq.Config{})

@@ -31,6 +31,7 @@ var tutorialConfig = kvq.Tutorial()
 type options struct {
 	backend, model, golden, unseen string
 	results, out, only             string
+	calibrate                      string
 	list, write                    bool
 	judge, quick                   bool
 	long                           string
@@ -62,6 +63,7 @@ func parse() options {
 	flag.StringVar(&o.model, "model", "", "model (default: $KVQ_MODEL, else the small model of the set-up)")
 	flag.StringVar(&o.golden, "golden", "", "folder with what transformers measured: ppl.json and texts/ (default: quality in $KVQ_GOLDENS or ../shared/goldens); \"none\" leaves it out")
 	flag.StringVar(&o.unseen, "unseen", "docs/texts", "folder with texts that nobody tuned on; \"none\" leaves them out")
+	flag.StringVar(&o.calibrate, "calibrate", calibrationTexts, "files to learn of the model's queries from, split at commas, for rows of calibrated feedback; not those that are judged")
 	flag.StringVar(&o.results, "results", "", "file of measured rows, read and added to (default: docs/quality.jsonl; with --judge judged.jsonl beside it)")
 	flag.StringVar(&o.out, "out", "", "file to write; a picture of the same name, .svg, goes beside it; without --judge, presets.svg and presets.json have the presets alone\n(default: docs/quality.md; with --judge judged.md beside it)")
 	flag.BoolVar(&o.judge, "judge", false, "judge the presets by more than short texts: divergence by position, free generation, keys and tasks")

@@ -64,6 +64,11 @@ func (b *bench) missing(jobs []job) ([]job, error) {
 // passkeys need much more memory than the others: fewer of them run at a time. A row that fails
 // stops no other; the first failure is returned at the end.
 func (b *bench) run(ctx context.Context, jobs []job, atOnce int) error {
+	remove, err := b.calibrate(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	large := make(chan struct{}, max(1, atOnce/3))
