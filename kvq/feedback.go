@@ -24,10 +24,10 @@ const (
 	// NoFeedback rounds each code alone. It is the zero value.
 	NoFeedback Feedback = ""
 	// FeedbackQueries counts an error of a key by what it does to the scores of the prompt's
-	// queries: for each row and key/value head, the mean of q·qᵀ over the tokens of the step that
-	// starts a cache. It is kept in the cache, as [Memory].Metric, and saved with it. A row without
-	// a prompt is coded as without feedback. So is one that was emptied, until a prompt is put in
-	// its place.
+	// queries: for each row and key/value head, the mean of q·qᵀ over tokens of the step that
+	// starts a cache, at most 256 of them, evenly spaced. It is kept in the cache, as
+	// [Memory].Metric, and saved with it. A row without a prompt is coded as without feedback. So
+	// is one that was emptied, until a prompt is put in its place.
 	FeedbackQueries Feedback = "queries"
 	// FeedbackCalibrated counts an error of a key by what it does to the scores of queries that
 	// were seen before, in other texts; FeedbackWeights, of queries as the weights that make them
@@ -88,9 +88,13 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 		return
 	}
 	g, d := queries.Graph(), dims(queries)
-	token := gx.Fill(g, shapes.Make(dtypes.Bool, d[0], d[2]), 1)
-	if !c.plan.shape.Attention.Cross { // where padding of queries is not known
-		token = gx.GreaterOrEqualScalar(attend.TokenIndex(c.start, gx.Scalar(g, dtypes.Int32, 0), d[2]), 0)
+	start := c.start
+	if c.plan.shape.Attention.Cross { // where padding of queries is not known
+		start = gx.ZerosLike(start)
+	}
+	token := gx.GreaterOrEqualScalar(attend.TokenIndex(start, gx.Scalar(g, dtypes.Int32, 0), d[2]), 0)
+	if d[2] > metricTokens {
+		queries, token = evenly(queries, start, metricTokens)
 	}
 	s.keyMetric = c.plan.packKeys(QueryMetric(queries, token, c.plan.shape.KVHeads))
 }

@@ -26,6 +26,26 @@ func QueryMetric(queries, token *Node, heads int) *Node {
 	return ConvertDType(metric, dtypes.Float32)
 }
 
+// metricTokens is how many tokens of a prompt a metric is made of at most, so that it costs the
+// same for every longer one: a sum over 2,048 tokens takes as long as a search for their ranges.
+const metricTokens = 256
+
+// evenly takes queries [B, H, t, D] of most tokens of each row, evenly spaced, and of all tokens of
+// a row that has fewer: [B, H, most, D]. start [B] int32 is where a row begins. token, bool
+// [B, most], is false for what is left over then.
+func evenly(queries, start *Node, most int) (picked, token *Node) {
+	g, d := queries.Graph(), dims(queries)
+	b, h, t := d[0], d[1], d[2]
+	row := func(x *Node) *Node { return gx.BroadcastToDims(Reshape(x, b, 1), b, most) }
+	tokens := gx.MaxScalar(Sub(gx.Scalar(g, dtypes.Int32, t), start), most)
+	at := Iota(g, shapes.Make(dtypes.Int32, b, most), 1)
+	at = Add(row(start), Div(Mul(at, row(tokens)), gx.Fill(g, at.Shape(), float64(most))))
+	token = gx.LessThanScalar(at, t)
+	all := shapes.Make(dtypes.Int32, b, h, most)
+	at = gx.BroadcastToDims(Reshape(gx.MinScalar(at, t-1), b, 1, most), b, h, most)
+	return Gather(queries, Stack([]*Node{Iota(g, all, 0), Iota(g, all, 1), at}, -1)), token
+}
+
 // PackMetrics makes of the metrics of keys in n layers, float32 [n, K, D, D], what
 // [LayerCache].WeighKeys takes for each of them: uint8 [n, K, ...], in a quarter of a byte an
 // element. It builds graph operations, D steps one after the other, and is for caches of this

@@ -68,7 +68,7 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	var tokens *Node
 	if f.TokenScales {
 		spec.Scales = spec.Scales.Storage(x.DType())
-		tokens, x, valid = numbers.TokenScales(x, valid)
+		tokens, x, valid = tokenScales(x, valid)
 	}
 	codes, scales, zeros, width := spec.EncodeWidth(x, axis, valid)
 	if factor != nil {
@@ -97,6 +97,25 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 		blocks.Tokens = TransposeAllAxes(Reshape(tokens, b, k, n, 1, BlockTokens), 2, 0, 1, 3, 4)
 	}
 	return blocks
+}
+
+// tokenScales is [numbers.TokenScales] by itself: XLA's CPU compiler would find the scales of
+// tokens anew for each number that a quantizer takes from what they leave.
+func tokenScales(x, valid *Node) (scales, units, voting *Node) {
+	var alone gx.Functions
+	inputs := []*Node{x}
+	if valid != nil {
+		inputs = append(inputs, valid)
+	}
+	out := alone.Call("token scales", inputs, func(in []*Node) []*Node {
+		var valid *Node
+		if len(in) > 1 {
+			valid = in[1]
+		}
+		scales, units, voting := numbers.TokenScales(in[0], valid)
+		return []*Node{scales, units, voting}
+	})
+	return out[0], out[1], out[2]
 }
 
 // fed makes the codes of heads with a factor anew, for the scales and zero points that there are.
