@@ -99,8 +99,8 @@ type LayerCache interface {
 	// eᵀ·keys·e. That is the mean of q·qᵀ over queries q of the head, see [QueryMetric]. Or keys
 	// gives what [Plan.PackMetrics] made of it, which a model calls once for all prompts.
 	//
-	// It is for [Config].FeedbackKey with a metric from outside, in the step that starts a cache,
-	// between Append and Attend. Elsewhere keys is not called.
+	// It is for [Config].FeedbackKey with a metric from outside, such as [FeedbackCalibrated], in
+	// the step that starts a cache, between Append and Attend. Elsewhere keys is not called.
 	WeighKeys(keys func() *Node)
 
 	// Weigh says how much errors of values matter to the model: values gives a float32

@@ -37,6 +37,12 @@ const (
 	// feedback until Insert brings a row to it.
 	FeedbackCalibrated Feedback = "calibrated"
 	FeedbackWeights    Feedback = "weights"
+	// FeedbackMixed is half of FeedbackQueries and half of FeedbackCalibrated, each in units of its
+	// mean diagonal: a prompt knows its text, and other texts know what a prompt did not ask. What
+	// is kept is as with FeedbackQueries; WeighKeys has to be called. A row without a prompt is
+	// coded as with FeedbackCalibrated in the step that starts a cache, and later as without
+	// feedback, until a prompt is put in its place.
+	FeedbackMixed Feedback = "queries+calibrated"
 	// FeedbackOutput counts an error of a value by what it does to the model's output: see
 	// [LayerCache].Weigh, which has to be called. It is kept in the cache, once for all rows. A
 	// cache that starts without such a step, empty, is coded as without feedback until Insert
@@ -46,15 +52,21 @@ const (
 
 // damping is what is added to the diagonal of a metric, in units of its mean. Chosen by the
 // goldens' texts (docs/bench-log.md).
-var damping = map[Feedback]float64{FeedbackQueries: 0.3, FeedbackCalibrated: 0.1, FeedbackWeights: 0.1, FeedbackOutput: 0.3}
+var damping = map[Feedback]float64{FeedbackQueries: 0.3, FeedbackCalibrated: 0.1, FeedbackWeights: 0.1, FeedbackMixed: 0.3, FeedbackOutput: 0.3}
 
 // shared tells of feedback for keys whether all rows have one metric, which comes from outside.
 func (f Feedback) shared() bool { return f == FeedbackCalibrated || f == FeedbackWeights }
 
+// given tells of feedback for keys whether a metric comes from outside.
+func (f Feedback) given() bool { return f.shared() || f == FeedbackMixed }
+
+// NeedsCalibration tells whether a model has to hand over what queries were like in other texts.
+func (f Feedback) NeedsCalibration() bool { return f == FeedbackCalibrated || f == FeedbackMixed }
+
 func (f Feedback) check(keys bool, q *numbers.Quantizer, b *backend) error {
 	side, want := "Value", []Feedback{FeedbackOutput}
 	if keys {
-		side, want = "Key", []Feedback{FeedbackQueries, FeedbackCalibrated, FeedbackWeights}
+		side, want = "Key", []Feedback{FeedbackQueries, FeedbackMixed, FeedbackCalibrated, FeedbackWeights}
 	}
 	switch {
 	case f == NoFeedback:
@@ -80,7 +92,7 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 		exceptions.Panicf("kvq.Attend: nothing says how much errors of values matter in layer %d, want Weigh between Append and Attend: "+
 			"kvq.Config.FeedbackValue %q learns from it", layer, FeedbackOutput)
 	}
-	if l.key.Feedback && config.FeedbackKey.shared() && !c.keyed[layer] {
+	if l.key.Feedback && config.FeedbackKey.given() && c.keyed[layer] == nil {
 		exceptions.Panicf("kvq.Attend: nothing says how much errors of keys matter in layer %d, want WeighKeys between Append and Attend: "+
 			"kvq.Config.FeedbackKey %q learns from it", layer, config.FeedbackKey)
 	}
@@ -96,24 +108,31 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 	if d[2] > metricTokens {
 		queries, token = evenly(queries, start, metricTokens)
 	}
-	s.keyMetric = c.plan.packKeys(QueryMetric(queries, token, c.plan.shape.KVHeads))
+	metric := QueryMetric(queries, token, c.plan.shape.KVHeads)
+	if given := c.keyed[layer]; given != nil {
+		metric = mixed(metric, given)
+	}
+	s.keyMetric = c.plan.packKeys(metric)
 }
 
 // weighKeys is [LayerCache.WeighKeys].
 func (c *quantizedCache) weighKeys(layer int, keys func() *Node) {
-	if l := c.plan.layers[layer]; !c.fresh || !l.key.Feedback || !c.plan.config.FeedbackKey.shared() {
+	if l := c.plan.layers[layer]; !c.fresh || !l.key.Feedback || !c.plan.config.FeedbackKey.given() {
 		return
 	}
 	metric, k, d := keys(), c.plan.shape.KVHeads, c.plan.shape.HeadDim
-	plain, packed := shapes.Make(dtypes.Float32, k, d, d), numbers.PackedFactor(d, k)
+	plain, packed := shapes.Make(dtypes.Float32, k, d, d), c.plan.KeyMetric()
 	switch {
+	case metric.Shape().Equal(packed):
 	case metric.Shape().Equal(plain):
-		metric = c.plan.packKeys(Reshape(metric, 1, k, d, d))
-		metric = Reshape(metric, packed.Dimensions...)
-	case !metric.Shape().Equal(packed):
+		metric = Reshape(c.plan.PackMetrics(Reshape(metric, 1, k, d, d)), packed.Dimensions...)
+	default:
 		exceptions.Panicf("kvq.WeighKeys: %s, want %s: a matrix for each key/value head; or %s of kvq.Plan.PackMetrics", metric.Shape(), plain, packed)
 	}
-	c.layers[layer].keyMetric, c.keyed[layer] = metric, true
+	c.keyed[layer] = metric
+	if c.plan.config.FeedbackKey.shared() {
+		c.layers[layer].keyMetric = metric
+	}
 }
 
 // weigh is [LayerCache.Weigh].

@@ -175,7 +175,7 @@ func TestFeedbackSettings(t *testing.T) {
 		change func(c *Config)
 		want   string
 	}{
-		{func(c *Config) { c.FeedbackKey = "output" }, `kvq.Config.FeedbackKey: want "queries", "calibrated", "weights" or nothing, got "output"`},
+		{func(c *Config) { c.FeedbackKey = "output" }, `kvq.Config.FeedbackKey: want "queries", "queries+calibrated", "calibrated", "weights" or nothing, got "output"`},
 		{func(c *Config) { c.FeedbackValue = "queries" }, `kvq.Config.FeedbackValue: want "output" or nothing, got "queries"`},
 		{func(c *Config) { c.QuantizerKey = Symmetric }, `kvq.Config.FeedbackKey: want a quantizer with zero points beside it, got "symmetric"`},
 		{func(c *Config) { *c = Tutorial(); c.FeedbackValue = FeedbackOutput }, `kvq.Config.FeedbackValue: feedback needs backend "blocks", got "quanto"`},

@@ -160,7 +160,7 @@ func (c *quantizedCache) part(layer, t int) part {
 	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
 		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
-			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), keyed: make([]bool, 1), weighed: make([]bool, 1)}
+			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), keyed: make([]*Node, 1), weighed: make([]bool, 1)}
 		if fresh {
 			var arrays []*Node
 			for _, a := range one.layerArrays(0) {

@@ -48,26 +48,52 @@ func evenly(queries, start *Node, most int) (picked, token *Node) {
 
 // PackMetrics makes of the metrics of keys in n layers, float32 [n, K, D, D], what
 // [LayerCache].WeighKeys takes for each of them: uint8 [n, K, ...], in a quarter of a byte an
-// element. It builds graph operations, D steps one after the other, and is for caches of this
-// configuration alone. It is what a model calls once, and not for every prompt.
+// element, for caches of this configuration alone. It builds graph operations, D steps one after
+// the other, and is what a model calls once, and not for every prompt. Of [FeedbackMixed], whose
+// half the prompt decides, it is the metrics themselves.
 func (p *Plan) PackMetrics(metrics *Node) *Node {
 	k, d := p.shape.KVHeads, p.shape.HeadDim
 	if s := metrics.Shape(); metrics.DType() != dtypes.Float32 || s.Rank() != 4 || s.Dim(1) != k || s.Dim(2) != d || s.Dim(3) != d {
 		exceptions.Panicf("kvq.Plan.PackMetrics: %s, want Float32 [n, %d, %d, %d]: a matrix for each layer and key/value head", s, k, d, d)
 	}
-	if !p.SharedMetric().Ok() {
-		exceptions.Panicf("kvq.Plan.PackMetrics: want kvq.Config.FeedbackKey %q or %q, got %q", FeedbackCalibrated, FeedbackWeights, p.config.FeedbackKey)
+	switch f := p.config.FeedbackKey; {
+	case f == FeedbackMixed:
+		return metrics
+	case !f.given():
+		exceptions.Panicf("kvq.Plan.PackMetrics: want kvq.Config.FeedbackKey %q, %q or %q, got %q", FeedbackMixed, FeedbackCalibrated, FeedbackWeights, f)
 	}
 	return p.packKeys(metrics)
 }
 
-// SharedMetric is the shape that PackMetrics gives for one layer, heads first; not Ok where this
+// KeyMetric is the shape of what PackMetrics gives for one layer, heads first; not Ok where this
 // cache takes no metric of keys from outside.
-func (p *Plan) SharedMetric() shapes.Shape {
-	if !p.config.FeedbackKey.shared() {
-		return shapes.Invalid()
+func (p *Plan) KeyMetric() shapes.Shape {
+	switch f := p.config.FeedbackKey; {
+	case f == FeedbackMixed:
+		return shapes.Make(dtypes.Float32, p.shape.KVHeads, p.shape.HeadDim, p.shape.HeadDim)
+	case f.given():
+		return numbers.PackedFactor(p.shape.HeadDim, p.shape.KVHeads)
 	}
-	return numbers.PackedFactor(p.shape.HeadDim, p.shape.KVHeads)
+	return shapes.Invalid()
+}
+
+// mixed is half of a metric of each row [B, K, D, D] and half of one for all [K, D, D], each in
+// units of its mean diagonal. Where one of them says nothing, it is the other.
+func mixed(own, all *Node) *Node {
+	d := dims(own)
+	all = gx.BroadcastToDims(Reshape(all, append([]int{1}, d[1:]...)...), d...)
+	unit := func(x *Node) (scaled, usable *Node) {
+		g := x.Graph()
+		square := shapes.Make(dtypes.Int32, d...)
+		diagonal := Where(Equal(Iota(g, square, 2), Iota(g, square, 3)), x, gx.ZerosLike(x))
+		mean := gx.BroadcastToDims(gx.MulScalar(gx.ReduceSumAndKeep(diagonal, 2, 3), 1/float64(d[3])), d...)
+		usable = And(IsFinite(mean), gx.GreaterThanScalar(mean, 0))
+		return Where(usable, Div(x, Where(usable, mean, gx.OnesLike(mean))), gx.ZerosLike(x)), usable
+	}
+	own, ownUsable := unit(own)
+	all, allUsable := unit(all)
+	sum := Add(own, all)
+	return Where(And(ownUsable, allUsable), gx.MulScalar(sum, 0.5), sum)
 }
 
 // packKeys makes of metrics of keys [B, K, D, D] what the cache keeps of them.

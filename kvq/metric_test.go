@@ -1,6 +1,7 @@
 package kvq_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	. "github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // metricOf makes a metric whose factor a cache can keep exactly: L has sevenths of 7/8 below its
@@ -79,7 +81,7 @@ func TestWeighKeys(t *testing.T) {
 
 	out := MustNewExec(testbackend.XLA(t), func(x, metrics *Node) []*Node {
 		x, metrics = Reshape(x, 2, heads, prompt+chunk, dim), Reshape(metrics, heads, dim, dim)
-		packed := Reshape(plan.PackMetrics(Reshape(metrics, 1, heads, dim, dim)), plan.SharedMetric().Dimensions...)
+		packed := Reshape(plan.PackMetrics(Reshape(metrics, 1, heads, dim, dim)), plan.KeyMetric().Dimensions...)
 		start := gx.Zeros(x.Graph(), plan.Shapes()[1])
 		step := func(cache Cache, x, metric *Node) []*Node {
 			layer := cache.Layer(0)
@@ -156,7 +158,7 @@ func TestWeighKeysRefuses(t *testing.T) {
 			cache.Layer(0).WeighKeys(func() *Node { return x })
 		}},
 		{"metrics of another shape", "want Float32 [n, 2, 16, 16]", func(_ Cache, x *Node) { plan.PackMetrics(x) }},
-		{"a cache without", `want kvq.Config.FeedbackKey "calibrated" or "weights", got ""`, func(_ Cache, x *Node) {
+		{"a cache without", `want kvq.Config.FeedbackKey "queries+calibrated", "calibrated" or "weights", got ""`, func(_ Cache, x *Node) {
 			newPlan(t, plain, shape).PackMetrics(gx.Zeros(x.Graph(), shapes.Make(dtypes.Float32, 3, 2, 16, 16)))
 		}},
 	} {
@@ -187,5 +189,107 @@ func TestQueryMetric(t *testing.T) {
 		if got[i] != want[i] {
 			t.Errorf("element %d is %v, want %v", i, got[i], want[i])
 		}
+	}
+}
+
+// factorOnHost is L without its diagonal of metric + damping on the diagonal = L·P·Lᵀ.
+func factorOnHost(metric [][]float64, damping float64) [][]float64 {
+	n := len(metric)
+	l, p := make([][]float64, n), make([]float64, n)
+	for i := range l {
+		l[i] = make([]float64, n)
+	}
+	for j := range n {
+		p[j] = metric[j][j] + damping
+		for k := range j {
+			p[j] -= l[j][k] * l[j][k] * p[k]
+		}
+		for i := j + 1; i < n; i++ {
+			l[i][j] = metric[i][j]
+			for k := range j {
+				l[i][j] -= l[i][k] * l[j][k] * p[k]
+			}
+			l[i][j] /= p[j]
+		}
+	}
+	return l
+}
+
+// A mixed metric is half the prompt's and half the one from outside, each in units of its mean
+// diagonal: what is kept is the factor of that. A row without a prompt has the other half alone.
+func TestMixedMetric(t *testing.T) {
+	const dim, tokens, damping = 4, 3, 0.3
+	config := blocks(2, func(c *Config) { c.FeedbackKey, c.QGroupSize = FeedbackMixed, dim })
+	plan := newPlan(t, config, Shape{Layers: 1, Batch: 2, KVHeads: 1, HeadDim: dim, Capacity: 64, DType: dtypes.Float32})
+	random := rand.New(rand.NewPCG(7, 8))
+	queries, outside := make([]float32, 2*tokens*dim), make([]float32, dim*dim)
+	for i := range queries {
+		queries[i] = float32(3 * random.NormFloat64())
+	}
+	for range 5 {
+		q := make([]float32, dim)
+		for i := range q {
+			q[i] = float32(random.NormFloat64())
+		}
+		for i := range dim {
+			for j := range dim {
+				outside[i*dim+j] += 100 * q[i] * q[j]
+			}
+		}
+	}
+	out := MustNewExec(testbackend.XLA(t), func(start, queries, outside *Node) *Node {
+		x := Reshape(queries, 2, 1, tokens, dim)
+		cache := plan.Init(start)
+		layer := cache.Layer(0)
+		layer.Append(x, x)
+		layer.WeighKeys(func() *Node { return Reshape(outside, 1, dim, dim) })
+		layer.Attend(x)
+		cache.Advance()
+		nodes := cache.Nodes()
+		return numbers.UnpackFactor(nodes[len(nodes)-1])
+	}).MustExec([]int32{0, tokens}, queries, outside)
+	got := tensors.MustCopyFlatData[float32](out[0])
+
+	units := func(metric []float64) []float64 {
+		mean := 0.0
+		for i := range dim {
+			mean += metric[i*dim+i] / dim
+		}
+		for i := range metric {
+			metric[i] /= mean
+		}
+		return metric
+	}
+	own := make([]float64, dim*dim)
+	for token := range tokens {
+		q := queries[token*dim : (token+1)*dim]
+		for i := range dim {
+			for j := range dim {
+				own[i*dim+j] += float64(q[i]) * float64(q[j])
+			}
+		}
+	}
+	units(own)
+	for row, share := range []float64{0.5, 0} {
+		metric := make([][]float64, dim)
+		for i, all := range units(wide(outside)) {
+			metric[i/dim] = append(metric[i/dim], share*own[i]+(1-share)*all)
+		}
+		want := factorOnHost(metric, damping)
+		for column := range dim {
+			largest := 0.0
+			for i := range dim {
+				largest = max(largest, math.Abs(want[i][column]))
+			}
+			for i := range dim {
+				x := float64(got[(row*dim+i)*dim+column])
+				if math.Abs(x-want[i][column]) > largest/14*1.07+math.Abs(want[i][column])/16 { // 4 bits, and a byte for the largest
+					t.Errorf("row %d, element %d %d of the factor is %v, want %v", row, i, column, x, want[i][column])
+				}
+			}
+		}
+	}
+	if m := plan.Memory(); m.Metric != 2*(1+1)*dim || m.SharedMetric != 0 {
+		t.Errorf("metrics of rows take %d bytes and shared ones %d, want %d and 0", m.Metric, m.SharedMetric, 2*(1+1)*dim)
 	}
 }

@@ -28,7 +28,8 @@ type quantizedCache struct {
 
 	fresh              bool              // nothing was ever appended
 	stored             []bool            // layers whose prompt is stored
-	keyed, weighed     []bool            // layers for which weighKeys and weigh were called
+	weighed            []bool            // layers for which weigh was called
+	keyed              []*Node           // what weighKeys was given, by layer; nil: it was not called
 	step               int               // t of the step under way, 0 between steps
 	counts             *Node             // how many of its columns are tokens, int32 or bool [B]; nil: all
 	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
@@ -59,7 +60,7 @@ func newQuantizedCache(p *Plan, nodes []*Node) *quantizedCache {
 		c.layers = append(c.layers, s)
 	}
 	c.newKeys, c.newValues = make([]*Node, p.shape.Layers), make([]*Node, p.shape.Layers)
-	c.stored, c.keyed, c.weighed = make([]bool, p.shape.Layers), make([]bool, p.shape.Layers), make([]bool, p.shape.Layers)
+	c.stored, c.weighed, c.keyed = make([]bool, p.shape.Layers), make([]bool, p.shape.Layers), make([]*Node, p.shape.Layers)
 	return c
 }
 

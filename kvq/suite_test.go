@@ -93,6 +93,10 @@ func suiteCases(t testing.TB) []suiteCase {
 			perChannelKeys(c)
 			c.Sinks, c.RotateKeys, c.TokenScales, c.QuantizerKey, c.FeedbackKey = 4, true, true, Unbiased, FeedbackCalibrated
 		}), dtype: f32, dim: 32, deep: true},
+		{name: "mixed feedback, keys per channel, rotated", config: blocks(4, func(c *Config) {
+			perChannelKeys(c)
+			c.RotateKeys, c.FeedbackKey = true, FeedbackMixed
+		}), dtype: f32, dim: 32, deep: true},
 		{name: "feedback by weights, of keys per token, bfloat16", config: blocks(4, func(c *Config) { c.FeedbackKey, c.QGroupSize = FeedbackWeights, 10 }), dtype: bf16, dim: 20},
 		// TestEveryHead has more of such
 		{name: "blocks 5 bit keys per channel, heads of 20", config: blocks(5, func(c *Config) { perChannelKeys(c); c.Scales = ScaleFloat32 }), dtype: f32, dim: 20},
@@ -207,7 +211,8 @@ var likeOthers = []string{
 
 // slowToCompile are cases that other tests of the default lane stand for.
 var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16",
-	"calibrated feedback, keys per channel, rotated, token scales", "feedback by weights, of keys per token, bfloat16"}
+	"calibrated feedback, keys per channel, rotated, token scales", "feedback by weights, of keys per token, bfloat16",
+	"mixed feedback, keys per channel, rotated"}
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.

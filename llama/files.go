@@ -46,8 +46,8 @@ type LoadOptions struct {
 	// RoundFloat16 rounds every weight to float16 before it is converted to DType: what a detour
 	// over float16 files does to a GGUF's weights. Weights are plain then.
 	RoundFloat16 bool
-	// Calibration is the file of kvq calibrate that a cache with kvq.FeedbackCalibrated uses; "" is
-	// the one beside the model. It is read when a generator is made.
+	// Calibration is the file of kvq calibrate that a cache with kvq.FeedbackCalibrated or
+	// kvq.FeedbackMixed uses; "" is the one beside the model. It is read when a generator is made.
 	Calibration string
 	// Progress is called after each tensor with the bytes read so far and those of all weights, as
 	// they are stored. Calls do not overlap. nil: nobody is told.

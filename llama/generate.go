@@ -212,7 +212,7 @@ func (r *run) Grow(ctx context.Context, capacity int) error { return r.cache.gro
 // start begins to compile the graphs.
 func (r *run) start() {
 	r.g.startPrefill(r.plan, r.prompt.length)
-	if r.plan.SharedMetric().Ok() {
+	if r.plan.KeyMetric().Ok() {
 		r.g.startMetrics(r.plan)
 	}
 	if r.gc.TeacherForced == nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/kvqbook/kvqbook/llama/calibration"
 )
 
-// keyMetrics are what feedback knows of all layers' keys where rows share it: of a calibration, or
+// keyMetrics are what feedback is told of all layers' keys from outside: of a calibration, or
 // of the weights alone. They are made once, when the first prompt is read.
 type keyMetrics struct {
 	calibrated *calibration.Queries // read by NewGenerator; nil: not of a calibration
 
 	mu   sync.Mutex
-	made []sharded // uint8 [K, ...] of each layer, see kvq.Plan.PackMetrics
+	made []sharded // of each layer, see kvq.Plan.PackMetrics
 }
 
 // metricPositions is over how many positions the metric of weights is a mean, fewer where the model
@@ -30,7 +30,7 @@ const metricPositions = 2048
 
 // readCalibration reads what the cache's configuration asks for.
 func (g *Generator) readCalibration() (err error) {
-	if g.cache.FeedbackKey != kvq.FeedbackCalibrated {
+	if !g.cache.FeedbackKey.NeedsCalibration() {
 		return nil
 	}
 	if g.model.files == nil {
@@ -42,7 +42,7 @@ func (g *Generator) readCalibration() (err error) {
 
 // metricLayouts are how the metrics of a plan lie, one for each layer; none where it takes none.
 func metricLayouts(plan *kvq.Plan) []layout {
-	shape := plan.SharedMetric()
+	shape := plan.KeyMetric()
 	if !shape.Ok() {
 		return nil
 	}
@@ -59,7 +59,7 @@ func (metricKey) String() string { return "how much errors of keys matter" }
 func (g *Generator) startMetrics(plan *kvq.Plan) program {
 	c, out := g.model.config, make([]int, plan.Shape().Layers)
 	var in []layout
-	if g.cache.FeedbackKey == kvq.FeedbackCalibrated {
+	if g.cache.FeedbackKey.NeedsCalibration() {
 		in = wholes(shapes.Make(dtypes.Float32, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim))
 	}
 	return g.programs.start(metricKey{}, in, out, func(w modelNodes, in []*Node) []*Node {
@@ -76,7 +76,7 @@ func (g *Generator) startMetrics(plan *kvq.Plan) program {
 		packed := plan.PackMetrics(metrics)
 		layers := make([]*Node, c.Layers)
 		for i := range layers {
-			layers[i] = Reshape(Slice(packed, AxisElem(i)), plan.SharedMetric().Dimensions...)
+			layers[i] = Reshape(Slice(packed, AxisElem(i)), plan.KeyMetric().Dimensions...)
 		}
 		return layers
 	})
@@ -84,7 +84,7 @@ func (g *Generator) startMetrics(plan *kvq.Plan) program {
 
 // sharedMetrics are the inputs of a prompt's graph beside the prompt, made by the first call.
 func (g *Generator) sharedMetrics(ctx context.Context, plan *kvq.Plan, clock *Timing) ([]any, error) {
-	if !plan.SharedMetric().Ok() {
+	if !plan.KeyMetric().Ok() {
 		return nil, nil
 	}
 	m := &g.metrics
@@ -96,7 +96,7 @@ func (g *Generator) sharedMetrics(ctx context.Context, plan *kvq.Plan, clock *Ti
 			return nil, err
 		}
 		var in []any
-		if g.cache.FeedbackKey == kvq.FeedbackCalibrated {
+		if g.cache.FeedbackKey.NeedsCalibration() {
 			c := g.model.config
 			in = append(in, tensors.FromFlatDataAndDimensions(m.calibrated.Means, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim))
 		}

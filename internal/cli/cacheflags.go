@@ -60,7 +60,7 @@ func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	own.BoolVar(&f.rotateKeys, "rotate-keys", false, "rotate keys by a Walsh-Hadamard transform first (backend blocks)")
 	own.BoolVar(&f.rotateValues, "rotate-values", false, "rotate values likewise")
 	own.BoolVar(&f.tokenScales, "token-scales", false, "a scale for each token of keys beside that for each channel (backend blocks, keys per channel)")
-	own.StringVar(&f.feedbackKey, "feedback-key", "", "what says how much the `errors` of a key's channels matter beside one another, when they are rounded: queries, those of the prompt; calibrated, those of kvq calibrate; weights, what the model's weights tell of queries (backend blocks)")
+	own.StringVar(&f.feedbackKey, "feedback-key", "", "what says how much the `errors` of a key's channels matter beside one another, when they are rounded: queries, those of the prompt; calibrated, those of kvq calibrate; queries+calibrated, both; weights, what the model's weights tell of queries (backend blocks)")
 	own.StringVar(&f.feedbackValue, "feedback-value", "", "the same for `errors` of a value's channels: output, the model's matrix behind attention (backend blocks)")
 	own.VisitAll(func(flag *pflag.Flag) {
 		f.quantizedOnly = append(f.quantizedOnly, flag.Name)

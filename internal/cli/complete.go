@@ -25,7 +25,7 @@ func values() map[string][]string {
 		"axis-key": axes, "axis-value": axes,
 		"code-key": codeNames(), "code-value": codeNames(), "range-key": rangeNames(), "range-value": rangeNames(),
 		"scales":         {string(kvq.ScaleFloat32), string(kvq.ScaleFloat16), string(kvq.ScaleBFloat16), string(kvq.Scale8)},
-		"feedback-key":   {string(kvq.FeedbackQueries), string(kvq.FeedbackCalibrated), string(kvq.FeedbackWeights)},
+		"feedback-key":   {string(kvq.FeedbackQueries), string(kvq.FeedbackMixed), string(kvq.FeedbackCalibrated), string(kvq.FeedbackWeights)},
 		"feedback-value": {string(kvq.FeedbackOutput)},
 		"backend":        {device.XLACPU, device.XLACUDA, device.PureGo}, "dtype": {"auto", "float32", "float16", "bfloat16"},
 		"weights": {"auto", "packed", "plain"},

@@ -14,7 +14,6 @@ import (
 
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
 )
@@ -44,7 +43,7 @@ func (f *ModelFlags) Register(fs *pflag.FlagSet) {
 	f.registerMaxMemory(fs)
 	fs.StringVar(&f.dtype, "dtype", "auto", "float32, float16 or bfloat16, of weights and of what the cache keeps exact (auto: float32 on a CPU, float16 on a GPU)")
 	fs.StringVar(&f.Weights, "weights", "auto", "packed as a GGUF file has them (Q4_1), or plain, all of --dtype (auto: packed on a CPU with float32 where the file allows it)")
-	fs.StringVar(&f.Calibration, CalibrationFlag, "", "`file` of kvq calibrate, for --feedback-key calibrated (default: the one beside the model)")
+	fs.StringVar(&f.Calibration, CalibrationFlag, "", "`file` of kvq calibrate, for --feedback-key calibrated and queries+calibrated (default: the one beside the model)")
 	under(fs, cacheHeading, CalibrationFlag)
 	RegisterQuiet(fs, &f.quiet)
 	under(fs, modelHeading, "max-memory", "dtype", "weights")
@@ -231,7 +230,7 @@ func (f *ModelFlags) Load(ctx context.Context, files *llama.Files, errs io.Write
 	}
 	for i := range runs {
 		runs[i].Packed = packed
-		if runs[i].Cache.FeedbackKey == kvq.FeedbackCalibrated { // so that it is missed before the weights are read
+		if runs[i].Cache.FeedbackKey.NeedsCalibration() { // so that it is missed before the weights are read
 			if _, err := files.Calibration(f.Calibration); err != nil {
 				return nil, err
 			}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/calibration"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -25,7 +24,7 @@ const tokensPerCalibration = 4096
 // file that generators read. remove removes it.
 func (b *bench) calibrate(ctx context.Context, jobs []job) (remove func(), err error) {
 	remove = func() {}
-	if !slices.ContainsFunc(jobs, func(j job) bool { return j.step.config.FeedbackKey == kvq.FeedbackCalibrated }) {
+	if !slices.ContainsFunc(jobs, func(j job) bool { return j.step.config.FeedbackKey.NeedsCalibration() }) {
 		return remove, nil
 	}
 	var texts [][]tokenizer.Token

@@ -70,6 +70,7 @@ func makeSteps() []step {
 		{"token scales", "a scale for each token of keys beside that for each channel", kvq.NoFeedback, kvq.NoFeedback, true},
 		{"feedback", "errors of keys weighed by the prompt's queries", kvq.FeedbackQueries, kvq.NoFeedback, false},
 		{"feedback and token scales", "", kvq.FeedbackQueries, kvq.NoFeedback, true},
+		{"mixed feedback and token scales", "half by the prompt's queries, half by queries of other texts", kvq.FeedbackMixed, kvq.NoFeedback, true},
 		{"calibrated feedback and token scales", "errors of keys weighed by queries of other texts", kvq.FeedbackCalibrated, kvq.NoFeedback, true},
 		{"feedback by weights and token scales", "errors of keys weighed by what the weights tell of queries", kvq.FeedbackWeights, kvq.NoFeedback, true},
 		{"feedback on both", "and of values by the matrix behind attention", kvq.FeedbackQueries, kvq.FeedbackOutput, false},
