@@ -98,30 +98,35 @@ func channelsAtOnce(dim int) int {
 // float32 [B, K, n, T].
 func feedbackInside(tokens []*Node, own, fed *Node, bits int) (codes, errors *Node) {
 	g, d := fed.Graph(), fed.Shape().Dimensions
-	captured := append([]*Node{own}, tokens...)
+	captured := append([]*Node{own, fed}, tokens...)
 	none := gx.ZerosLike(fed)
-	out := gx.LoopOver(captured, []*Node{gx.Scalar(g, dtypes.Int32, d[2]-1), fed, none, none},
+	out := gx.LoopOver(captured, []*Node{gx.Scalar(g, dtypes.Int32, d[2]-1), none, none},
 		func(st []*Node) *Node { return gx.GreaterOrEqualScalar(st[0], 0) },
 		func(captured, st []*Node) []*Node {
-			at, fed, errors, codes := st[0], st[1], st[2], st[3]
+			at, errors, codes := st[0], st[1], st[2]
 			zeroAt := gx.Scalar(at.Graph(), dtypes.Int32, 0)
 			place := []*Node{zeroAt, zeroAt, at, zeroAt}
 			channel := func(x *Node) *Node { return gx.DynamicSlice(x, place, []int{d[0], d[1], 1, d[3]}) }
-			x, scale, zero := channel(captured[1]), channel(captured[2]), channel(captured[3])
-			target := Add(x, channel(fed))
+			x, scale, zero := channel(captured[2]), channel(captured[3]), channel(captured[4])
+			// Errors of channels still to come are 0, so all of the block may be added.
+			weights := gx.DynamicSlice(captured[0], place, []int{d[0], d[1], 1, d[2]})
+			sum := channel(captured[1])
+			for behind := d[2] - 1; behind >= 0; behind-- {
+				weight := gx.BroadcastToDims(SliceAxis(weights, 3, AxisElem(behind)), sum.Shape().Dimensions...)
+				sum = Add(sum, Mul(weight, SliceAxis(errors, 2, AxisElem(behind))))
+			}
+			target := Add(x, sum)
 			target = Where(IsFinite(target), target, x) // the sum left float32
 			steps := inSteps(Sub(target, zero), scale, bits)
-			if len(captured) > 4 {
+			if len(captured) > 5 {
 				half := float64(int(1)<<bits-1) / 2
-				steps = gx.AddScalar(inSteps(Sub(target, Add(zero, gx.MulScalar(scale, half))), channel(captured[4]), bits), half)
+				steps = gx.AddScalar(inSteps(Sub(target, Add(zero, gx.MulScalar(scale, half))), channel(captured[5]), bits), half)
 			}
 			code := gx.ClampScalar(Round(steps), 0, float64(int(1)<<bits-1))
 			code = Where(keep(x, scale, nil), code, gx.ZerosLike(code))
 			wrong := Sub(x, Add(Mul(code, scale), zero))
 			wrong = Where(IsFinite(wrong), wrong, gx.ZerosLike(wrong))
-			weights := gx.DynamicSlice(captured[0], []*Node{zeroAt, zeroAt, zeroAt, at}, []int{d[0], d[1], d[2], 1})
-			fed = Add(fed, Mul(gx.BroadcastToDims(weights, d...), gx.BroadcastToDims(wrong, d...)))
-			return []*Node{gx.AddScalar(at, -1), fed, DynamicUpdateSlice(errors, wrong, place), DynamicUpdateSlice(codes, code, place)}
+			return []*Node{gx.AddScalar(at, -1), DynamicUpdateSlice(errors, wrong, place), DynamicUpdateSlice(codes, code, place)}
 		})
-	return out[3], out[2]
+	return out[2], out[1]
 }
