@@ -41,6 +41,7 @@ from then on. Some thousand tokens of texts like those to come are enough. Texts
 	}
 	fs := c.Flags()
 	f.model.Register(fs)
+	f.model.RegisterDevices(fs)
 	fs.Lookup(cli.CalibrationFlag).Usage = "`file` to write (default: the model's path with " + calibration.Suffix + " behind it)"
 	fs.StringArrayVar(&f.texts.paths, "text", nil, "`file` with a text to read, - for standard input; repeat it for more")
 	return c
