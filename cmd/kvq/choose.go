@@ -136,7 +136,7 @@ func (f *chooseFlags) run(c *cobra.Command) error {
 func (f *chooseFlags) candidates(config llama.Config) (list []kvq.Config, names map[kvq.Config]string) {
 	names = map[kvq.Config]string{}
 	for _, name := range kvq.Presets() {
-		preset, err := kvq.PresetFor(name, config.HeadDim)
+		preset, err := llama.PresetFor(name, config)
 		if err != nil {
 			continue
 		}

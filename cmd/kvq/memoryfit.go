@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // configuredJSON is what a configuration would take.
@@ -35,16 +36,15 @@ type named struct {
 	config kvq.Config
 }
 
-// known lists the configurations worth a look for heads of headDim elements: the one asked for
-// among them.
-func known(asked kvq.Config, headDim int) []named {
+// known lists the configurations worth a look for a model: the one asked for among them.
+func known(asked kvq.Config, model llama.Config) []named {
 	var list []named
 	for _, name := range cli.PresetNames() {
-		if c, err := cli.Preset(name); err == nil { // each of them has one
+		if c, err := cli.PresetFor(name, model); err == nil { // each of them has one
 			if name == cli.FullName {
 				name = "full precision"
 			}
-			list = append(list, named{name, c.For(headDim)})
+			list = append(list, named{name, c})
 		}
 	}
 	for _, n := range list {
@@ -58,7 +58,7 @@ func known(asked kvq.Config, headDim int) []named {
 // configure compares the configurations with what there is.
 func (j *memoryJSON) configure() {
 	j.Configurations = nil
-	for _, c := range known(j.asked, j.request.Model.HeadDim) {
+	for _, c := range known(j.asked, j.request.Model) {
 		j.Configurations = append(j.Configurations, j.configured(c.name, c.config))
 	}
 	slices.SortStableFunc(j.Configurations, func(a, b configuredJSON) int { return cmp.Compare(b.BitsPerValue, a.BitsPerValue) })

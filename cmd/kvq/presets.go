@@ -156,11 +156,11 @@ func describePresets(files *llama.Files, dtype dtypes.DType) (*presetsJSON, erro
 	model := files.Config()
 	j := &presetsJSON{Model: files.Path(), DType: strings.ToLower(dtype.String()), Quality: &figures}
 	for _, name := range cli.PresetNames() {
-		config, err := cli.Preset(name)
+		config, err := cli.PresetFor(name, model)
 		if err != nil {
 			return nil, err
 		}
-		p := presetJSON{Name: name, config: config.For(model.HeadDim), Take: cli.TakeIt(name)}
+		p := presetJSON{Name: name, config: config, Take: cli.TakeIt(name)}
 		p.Config = p.config.String()
 		if p.bits, err = cli.BitsOf(p.config, model, dtype); err != nil {
 			p.Error = oneLine(err)

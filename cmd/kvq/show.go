@@ -109,7 +109,7 @@ func describe(files *llama.Files) shownJSON {
 	for _, e := range files.Elements() {
 		s.Weights = append(s.Weights, elementsJSON{e.Type, e.Tensors, e.Bytes})
 	}
-	for _, n := range known(kvq.Config{}, c.HeadDim) {
+	for _, n := range known(kvq.Config{}, c) {
 		entry := perTokenJSON{Name: n.name}
 		plan, err := cli.PlanFor(n.config, c, 1, c.MaxPositions, dtypes.Float16)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // attentionShapes are heads, key/value heads and head dimension of known models.
@@ -125,7 +126,7 @@ func (f *commonFlags) attention(c *cobra.Command, backendName string, models []s
 	}
 	for _, name := range models {
 		shape, _ := attentionShape(name) // checked above
-		config := f.fit(c, config, shape.HeadDim)
+		config := f.fit(c, config, llama.Config{HeadDim: shape.HeadDim})
 		if config.String() != report.Cache {
 			name = fmt.Sprintf("%s, %s", name, config)
 		}

@@ -114,7 +114,7 @@ func (f *compileFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	cache = f.fit(c, cache, files.Config().HeadDim)
+	cache = f.fit(c, cache, files.Config())
 	report := &compileReport{reportHead: newReportHead(c, info), Runs: f.runs}
 	outcome := cli.OutcomeOf(c.Context())
 	outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), &f.commonFlags) })

@@ -95,7 +95,7 @@ func (f *decodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	config = f.fit(c, config, shape.HeadDim)
+	config = f.fit(c, config, shape)
 	if err := f.checkFit(backend, info, shape, config); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // commonFlags are those that all benchmarks share.
@@ -43,10 +44,10 @@ func (f *commonFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 }
 
 // fit fits what parse returned to a model's heads, and says so where that changes it.
-func (f *commonFlags) fit(c *cobra.Command, cache kvq.Config, headDim int) kvq.Config {
+func (f *commonFlags) fit(c *cobra.Command, cache kvq.Config, model llama.Config) kvq.Config {
 	f.status.Clear() // for the note
-	fitted := f.cache.Fit(c.Flags(), cache, headDim)
-	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, headDim)
+	fitted := f.cache.Fit(c.Flags(), cache, model)
+	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, model.HeadDim)
 	return fitted
 }
 

@@ -112,7 +112,7 @@ func (f *commonFlags) growth(c *cobra.Command, flags *cli.ModelFlags, random, pl
 		return err
 	}
 	defer closeModel()
-	config = f.fit(c, config, m.Config().HeadDim)
+	config = f.fit(c, config, m.Config())
 	report := &growthReport{ratioReport: newRatioReport(c, f, info, config), Weights: m.Bytes()}
 	report.outcome.OnInterrupt(func() { _ = report.print(c.OutOrStdout(), f) })
 	size := 1 << 28

@@ -34,7 +34,7 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c, &model, random, func(headDim int) kvq.Config { return cache.Fit(c.Flags(), config, headDim) })
+			return serve(c, &model, random, func(model llama.Config) kvq.Config { return cache.Fit(c.Flags(), config, model) })
 		},
 	}
 	model.Register(c.Flags())
@@ -43,14 +43,14 @@ func newServe() *cobra.Command {
 	return c
 }
 
-// serve has the cache that config gives for the model's heads.
-func serve(c *cobra.Command, flags *cli.ModelFlags, random string, config func(headDim int) kvq.Config) error {
+// serve has the cache that config gives for the model.
+func serve(c *cobra.Command, flags *cli.ModelFlags, random string, config func(model llama.Config) kvq.Config) error {
 	m, info, _, closeModel, err := (&commonFlags{}).benchModel(c, flags, random)
 	if err != nil {
 		return err
 	}
 	defer closeModel()
-	g, err := llama.NewGenerator(m, config(m.Config().HeadDim))
+	g, err := llama.NewGenerator(m, config(m.Config()))
 	if err != nil {
 		return err
 	}

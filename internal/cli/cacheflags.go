@@ -78,7 +78,7 @@ func (f *CacheFlags) Config(fs *pflag.FlagSet, model llama.Config) (kvq.Config, 
 	if err != nil {
 		return kvq.Config{}, err
 	}
-	c = f.Fit(fs, c, model.HeadDim)
+	c = f.Fit(fs, c, model)
 	// A small plan, so that what is wrong shows before any weight is loaded.
 	plan, err := PlanFor(c, model, 1, 1, dtypes.Float32)
 	if err != nil {

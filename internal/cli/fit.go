@@ -119,7 +119,7 @@ func advice(r fit.Request, limit int64, widened bool) string {
 	var list []string
 	for _, name := range kvq.Presets() {
 		other := r
-		if config, err := kvq.Preset(name); err == nil {
+		if config, err := llama.PresetFor(name, r.Model); err == nil {
 			if other.Cache = config; fits(other) {
 				list = append(list, "--preset "+name)
 				break

@@ -3,17 +3,25 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
-// Fit fits the group sizes of what Parse returned to heads of headDim elements, but for those that
-// a flag asks for: these have to fit, or are the library's own names for it (see [kvq.New]).
-func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, headDim int) kvq.Config {
-	fitted := c.For(headDim)
+// Fit fits what Parse returned to a model. A preset that no other flag changes is the model's own
+// ([llama.PresetFor]). Group sizes are fitted to its heads, but for those that a flag asks for:
+// these have to fit, or are the library's own names for it (see [kvq.New]).
+func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kvq.Config {
+	if f.presetAlone(fs) {
+		if own, err := PresetFor(f.preset, model); err == nil {
+			return own
+		}
+	}
+	fitted := c.For(model.HeadDim)
 	key, value := c.GroupSizes()
 	fittedKey, fittedValue := fitted.GroupSizes()
 	both := fs.Changed("q-group-size")
@@ -22,6 +30,11 @@ func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, headDim int) kvq.Confi
 		return c
 	}
 	return fitted
+}
+
+// presetAlone tells whether a preset is all that the flags ask for.
+func (f *CacheFlags) presetAlone(fs *pflag.FlagSet) bool {
+	return f.preset != "" && !slices.ContainsFunc(f.quantizedOnly, func(name string) bool { return name != presetFlag && fs.Changed(name) })
 }
 
 // NoteGroups says in one line on errs which groups the cache has instead of those that were asked

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // Names of --preset besides the library's presets.
@@ -43,4 +44,13 @@ func Preset(name string) (kvq.Config, error) {
 		return kvq.Config{}, usererr.New("want %s, got %q%s", oneOf(PresetNames()), name, Suggest(name, PresetNames()))
 	}
 	return kvq.Preset(name)
+}
+
+// PresetFor is the cache of that name for a model: see [llama.PresetFor].
+func PresetFor(name string, model llama.Config) (kvq.Config, error) {
+	c, err := Preset(name)
+	if err != nil || !slices.Contains(kvq.Presets(), name) {
+		return c.For(model.HeadDim), err
+	}
+	return llama.PresetFor(name, model)
 }

@@ -1,0 +1,49 @@
+package llama
+
+import (
+	"slices"
+
+	"github.com/kvqbook/kvqbook/kvq"
+)
+
+// shapeKey tells models apart whose layers were looked at one by one.
+type shapeKey struct {
+	layers, hidden, heads, vocabulary int
+	theta                             float64
+}
+
+func keyOf(c Config) shapeKey {
+	return shapeKey{c.Layers, c.HiddenSize, c.HiddenSize / max(c.HeadDim, 1), c.VocabSize, c.RopeTheta}
+}
+
+// tunedPreset is what of a preset is other for one model.
+type tunedPreset struct {
+	keyBits, valueBits, keyGroup int
+	layerBits                    string
+}
+
+// tuned are the presets whose bits were spread over the layers of a model, with as many bits a
+// value as the preset has at most. They were searched on texts that docs/quality.md does not
+// score; docs/bench-log.md says how.
+var tuned = map[shapeKey]map[string]tunedPreset{
+	// SmolLM2-135M and SmolLM2-135M-Instruct
+	{30, 576, 9, 49152, 100000}: {},
+}
+
+// PresetFor is [kvq.PresetFor] for a model: where bits were spread over the layers of such a model,
+// the preset has them ([evaluate.Spend] makes them for others); else all layers have the same.
+//
+// [evaluate.Spend]: https://pkg.go.dev/github.com/kvqbook/kvqbook/llama/evaluate#Spend
+func PresetFor(name string, model Config) (kvq.Config, error) {
+	c, err := kvq.PresetFor(name, model.HeadDim)
+	if t, ok := tuned[keyOf(model)][name]; ok && err == nil {
+		c.NBitsKey, c.NBitsValue, c.QGroupSizeKey, c.LayerBits = t.keyBits, t.valueBits, t.keyGroup, t.layerBits
+	}
+	return c, err
+}
+
+// IsTuned tells whether PresetFor gives single layers of the model bits of their own.
+func IsTuned(name string, model Config) bool {
+	_, ok := tuned[keyOf(model)][name]
+	return ok && slices.Contains(kvq.Presets(), name)
+}
