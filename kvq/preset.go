@@ -12,15 +12,17 @@ import (
 // ranges: what each of these is worth is in the table there. Bits a value: those of a code and of
 // scale and zero point, 16 each or 8 each, for a group; keys and values averaged. A scale in a byte
 // is right to 3 % only, which does not show beside codes of 2 or 3 bits but would beside finer
-// ones.
+// ones. With codes of 2 and 3 bits keys have a scale for each token too, and their errors are fed
+// back in the metric of the prompt's queries, kept for each row and counted over 2,048 tokens.
 //
 // Where only a small power of two divides the head dimension, rotation runs over small blocks and
 // gains less (figures: docs/architectures.md, "Head dimensions").
 var presets = map[string]Config{
-	"quality":  preset(6, 64, 6, 64, ScaleFloat16), // 6.5 bits
-	"balanced": preset(5, 64, 4, 64, ScaleFloat16), // 5 bits
-	"smallest": preset(3, 64, 3, 64, Scale8),       // 3.25 bits
-	"lowest":   preset(2, 32, 2, 64, Scale8),       // 2.375 bits
+	"quality":  preset(6, 64, 6, 64, ScaleFloat16),    // 6.5 bits
+	"balanced": preset(5, 64, 4, 64, ScaleFloat16),    // 5 bits
+	"smallest": fedBack(preset(3, 64, 3, 64, Scale8)), // 3.35 bits
+	"lower":    fedBack(preset(3, 64, 2, 64, Scale8)), // 2.85 bits
+	"lowest":   fedBack(preset(2, 32, 2, 64, Scale8)), // 2.47 bits
 }
 
 func preset(keyBits, keyGroup, valueBits, valueGroup int, scales ScaleFormat) Config {
@@ -32,10 +34,16 @@ func preset(keyBits, keyGroup, valueBits, valueGroup int, scales ScaleFormat) Co
 	}
 }
 
+func fedBack(c Config) Config {
+	c.TokenScales, c.FeedbackKey = true, FeedbackQueries
+	return c
+}
+
 // Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a
-// value), "smallest" (at most 3.25) or "lowest" (at most 2.5), in heads of a multiple of 64
-// elements; in others the groups are smaller and cost a little more ([PresetFor]). docs/quality.md
-// has what each of them costs in perplexity, KL divergence and agreement.
+// value), "smallest" (at most 3.35), "lower" (at most 2.85) or "lowest" (at most 2.5), in heads of
+// 64 or 128 elements; in larger ones what is kept of a prompt's queries costs a little more, in
+// those of other sizes the groups are smaller ([PresetFor]). docs/quality.md has what each of them
+// costs in perplexity, KL divergence and agreement.
 func Preset(name string) (Config, error) {
 	c, ok := presets[name]
 	if !ok {

@@ -27,7 +27,11 @@ type tunedPreset struct {
 // score; docs/bench-log.md says how.
 var tuned = map[shapeKey]map[string]tunedPreset{
 	// SmolLM2-135M and SmolLM2-135M-Instruct
-	{30, 576, 9, 49152, 100000}: {},
+	{30, 576, 9, 49152, 100000}: {
+		"smallest": {2, 2, 64, "2=4/2,3-5=4/4,6=4/2,7-8=4/4,9-10=4/2,14-15=4/2,17-18=4/4,20=4/4,22=4/2,23-24=4/4,26=4/4,28=4/2"},
+		"lower":    {2, 2, 64, "3-7=4/2,8=4/4,9=4/2,14=4/2,17-18=4/2,20=4/2,23=4/4,24=4/2"},
+		"lowest":   {2, 2, 64, "3-4=4/2,8=4/2,18=4/2"},
+	},
 }
 
 // PresetFor is [kvq.PresetFor] for a model: where bits were spread over the layers of such a model,

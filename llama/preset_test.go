@@ -11,7 +11,7 @@ import (
 // A preset with bits of single layers takes no more bits than it promises, and is one that the
 // model can have.
 func TestTunedPresetsKeepTheirBits(t *testing.T) {
-	most := map[string]float64{"lowest": 2.5, "compact": 2.85, "smallest": 3.35}
+	most := map[string]float64{"lowest": 2.5, "lower": 2.85, "smallest": 3.35}
 	for key, presets := range tuned {
 		for name, p := range presets {
 			model := Config{Layers: key.layers, HiddenSize: key.hidden, HeadDim: key.hidden / key.heads, VocabSize: key.vocabulary, RopeTheta: key.theta}

@@ -57,7 +57,7 @@ func TestErrorsNameFlags(t *testing.T) {
 		"--preset lowest --token-scales --axis-key 0": `--token-scales: want keys in groups per channel`,
 		"--range-key hqq":                `--range-key: "hqq" needs backend "blocks", got "quanto"`,
 		"--code-value int8":              `--code-value: "int8" needs backend "blocks", got "quanto"`,
-		"--preset best":                  "--preset: want full, tutorial, quality, balanced, smallest or lowest, got \"best\"",
+		"--preset best":                  "--preset: want full, tutorial, quality, balanced, smallest, lower or lowest, got \"best\"",
 		"--preset full --nbits 4":        "--nbits describes a quantized cache",
 		"--preset lowest --nbits-key 99": "--nbits-key: want 2, 3, 4, 5, 6 or 8, got 99",
 	} {

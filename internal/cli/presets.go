@@ -17,7 +17,7 @@ const (
 // PresetNames are the names of --preset: full precision, the tutorial's cache, then the library's
 // presets from the most bits down.
 func PresetNames() []string {
-	return []string{FullName, TutorialName, "quality", "balanced", "smallest", "lowest"}
+	return []string{FullName, TutorialName, "quality", "balanced", "smallest", "lower", "lowest"}
 }
 
 // TakeIt says when to take the cache of that name. docs/choosing.md says it too.
@@ -28,6 +28,7 @@ func TakeIt(name string) string {
 		"quality":    "when nobody may see a difference",
 		"balanced":   "as a rule",
 		"smallest":   "for long contexts, or many rows",
+		"lower":      "when smallest does not fit",
 		"lowest":     "when nothing else fits",
 	}[name]
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // version of the code that is measured; scripts/quality sets it when it builds.
@@ -101,6 +102,13 @@ func execute(ctx context.Context, o options) error {
 	}
 	if o.atOnce < 1 || o.trials < 1 || o.keyBatch < 1 || o.trials%o.keyBatch != 0 {
 		return usererr.New("--jobs %d --trials %d --batch %d, want at least 1 of each and trials in whole batches", o.atOnce, o.trials, o.keyBatch)
+	}
+	if o.model != "" { // its presets may have bits of single layers
+		files, err := llama.Open(o.model)
+		if err != nil {
+			return err
+		}
+		measuredModel = files.Config()
 	}
 	if o.judge {
 		return judge(ctx, o)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 )
 
 // step is a row of the tables: one more idea than the row before, or one that failed.
@@ -18,6 +19,9 @@ type step struct {
 	// the row of the goldens that measured the same cache with transformers; "" where there is none
 	golden string
 }
+
+// measuredModel is the model whose presets are measured: that of the set-up, until another is opened.
+var measuredModel = llama.Config{Layers: 30, HiddenSize: 576, HeadDim: 64, VocabSize: 49152, RopeTheta: 100000}
 
 // tutorialName is the row that the others are compared with.
 const tutorialName = "tutorial"
@@ -35,7 +39,7 @@ func makeSteps() []step {
 	both := with(values, func(c *kvq.Config) { c.RotateKeys = true })
 	bytes := with(both, func(c *kvq.Config) { c.Scales = kvq.Scale8 })
 	preset := func(name string) kvq.Config {
-		c, err := kvq.Preset(name)
+		c, err := llama.PresetFor(name, measuredModel)
 		if err != nil {
 			panic(err)
 		}
@@ -57,32 +61,14 @@ func makeSteps() []step {
 		{"+ 8-bit scales", bytes, "a quarter of a bit saved", ""},
 		{"least-squares ranges", with(bytes, func(c *kvq.Config) { c.QuantizerKey, c.QuantizerValue = kvq.LeastSquares, kvq.LeastSquares }),
 			"smaller errors, and what is cut off is a bias", ""},
-		{"smallest", preset("smallest"), "preset: the same with unbiased ranges", ""},
+		{"unbiased ranges", with(bytes, func(c *kvq.Config) { c.QuantizerKey, c.QuantizerValue = kvq.Unbiased, kvq.Unbiased }), "the same with unbiased ranges", ""},
+		{"smallest", preset("smallest"), "preset", ""},
 		{"balanced", preset("balanced"), "preset", ""},
 		{"quality", preset("quality"), "preset", ""},
+		{"lower", preset("lower"), "preset", ""},
 		{"lowest", preset("lowest"), "preset", ""},
 	}
-	for _, idea := range []struct {
-		name, why   string
-		key, value  kvq.Feedback
-		tokenScales bool
-	}{
-		{"token scales", "a scale for each token of keys beside that for each channel", kvq.NoFeedback, kvq.NoFeedback, true},
-		{"feedback", "errors of keys weighed by the prompt's queries", kvq.FeedbackQueries, kvq.NoFeedback, false},
-		{"feedback and token scales", "", kvq.FeedbackQueries, kvq.NoFeedback, true},
-		{"mixed feedback and token scales", "half by the prompt's queries, half by queries of other texts", kvq.FeedbackMixed, kvq.NoFeedback, true},
-		{"calibrated feedback and token scales", "errors of keys weighed by queries of other texts", kvq.FeedbackCalibrated, kvq.NoFeedback, true},
-		{"feedback by weights and token scales", "errors of keys weighed by what the weights tell of queries", kvq.FeedbackWeights, kvq.NoFeedback, true},
-		{"feedback on both", "and of values by the matrix behind attention", kvq.FeedbackQueries, kvq.FeedbackOutput, false},
-		{"feedback on both and token scales", "", kvq.FeedbackQueries, kvq.FeedbackOutput, true},
-	} {
-		for _, name := range []string{"smallest", "lowest"} {
-			c := with(preset(name), func(c *kvq.Config) {
-				c.FeedbackKey, c.FeedbackValue, c.TokenScales = idea.key, idea.value, idea.tokenScales
-			})
-			list = append(list, step{name + " + " + idea.name, c, idea.why, ""})
-		}
-	}
+	list = append(list, ablations(preset)...)
 	return append(list, []step{
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},
