@@ -41,7 +41,7 @@ func TestPresetForOthersIsPlain(t *testing.T) {
 			t.Errorf("%s of an unknown model is %v (%v), want %v", name, got, err, want)
 		}
 	}
-	if _, err := PresetFor("lower", Config{HeadDim: 64}); err == nil {
+	if _, err := PresetFor("least", Config{HeadDim: 64}); err == nil {
 		t.Error("a preset that is none was found")
 	}
 }
