@@ -87,7 +87,7 @@ func (f *chatFlags) run(c *cobra.Command) error {
 	status.Close()
 	defer model.Close(ctx)
 	if talk.saved == nil || f.cache.Given(c.Flags()) { // else the flags say nothing of the cache
-		f.cache.NoteGroups(errs, c.Flags(), talk.config, files.Config().HeadDim)
+		f.cache.NoteGroups(errs, c.Flags(), talk.config, files.Config())
 	}
 	cli.NoteForm(errs, model.Model, talk.config)
 	g, err := llama.NewGenerator(model.Model, talk.config)

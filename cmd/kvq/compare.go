@@ -122,7 +122,7 @@ func (f *textFlags) runCompare(c *cobra.Command, args []string) error {
 			return err
 		}
 		defer model.Close(ctx)
-		f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
+		f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config())
 		cli.NoteForm(errs, model.Model, request.cache)
 		cmp.device, cmp.devices, cmp.load = model.Device, model.Devices, model.Took
 		for _, s := range cmp.sides {

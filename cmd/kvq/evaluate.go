@@ -99,7 +99,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 		}
 		defer cli.Finalize(ctx, reference.Finalize)
 		for _, cache := range caches {
-			f.cache.NoteGroups(errs, c.Flags(), cache.Config, model.Config().HeadDim)
+			f.cache.NoteGroups(errs, c.Flags(), cache.Config, model.Config())
 			cli.NoteForm(errs, model.Model, cache.Config)
 			r, err := f.score(ctx, model.Model, reference, cache, texts, len(caches) > 1, status)
 			if err != nil {

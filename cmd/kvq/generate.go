@@ -77,7 +77,7 @@ func (f *textFlags) runGenerate(c *cobra.Command, args []string) error {
 		}
 		defer model.Close(ctx)
 		if f.kept.saved == nil || f.cache.Given(c.Flags()) { // else the flags say nothing of the cache
-			f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config().HeadDim)
+			f.cache.NoteGroups(errs, c.Flags(), request.cache, model.Config())
 		}
 		cli.NoteForm(errs, model.Model, request.cache)
 		g.loaded = model

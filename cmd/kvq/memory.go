@@ -81,7 +81,7 @@ func (f *memoryFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), config, files.Config().HeadDim)
+	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), config, files.Config())
 	outcome := cli.OutcomeOf(c.Context())
 	status := f.model.Status(c.ErrOrStderr())
 	defer status.Close()

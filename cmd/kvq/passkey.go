@@ -108,7 +108,7 @@ func (f *passkeyFlags) run(c *cobra.Command) error {
 			return err
 		}
 		defer model.Close(ctx)
-		f.cache.NoteGroups(errs, c.Flags(), config, model.Config().HeadDim)
+		f.cache.NoteGroups(errs, c.Flags(), config, model.Config())
 		cli.NoteForm(errs, model.Model, config)
 		j.Device = model.Device
 		// One generator for all lengths: those of one size share what is compiled.

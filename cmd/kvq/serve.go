@@ -121,7 +121,7 @@ func (f *serveFlags) run(c *cobra.Command) error {
 	var finalize []func()
 	var names []string
 	for _, cache := range caches {
-		f.cache.NoteGroups(errs, c.Flags(), cache.Config, files.Config().HeadDim)
+		f.cache.NoteGroups(errs, c.Flags(), cache.Config, files.Config())
 		cli.NoteForm(errs, model.Model, cache.Config)
 		g, err := llama.NewGenerator(model.Model, cache.Config)
 		if err != nil {

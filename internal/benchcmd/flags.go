@@ -47,7 +47,7 @@ func (f *commonFlags) parse(fs *pflag.FlagSet) (kvq.Config, error) {
 func (f *commonFlags) fit(c *cobra.Command, cache kvq.Config, model llama.Config) kvq.Config {
 	f.status.Clear() // for the note
 	fitted := f.cache.Fit(c.Flags(), cache, model)
-	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, model.HeadDim)
+	f.cache.NoteGroups(c.ErrOrStderr(), c.Flags(), fitted, model)
 	return fitted
 }
 

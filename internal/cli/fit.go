@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -13,7 +14,6 @@ import (
 	"github.com/kvqbook/kvqbook/device"
 	"github.com/kvqbook/kvqbook/internal/bench"
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
 )
@@ -117,9 +117,10 @@ func advice(r fit.Request, limit int64, widened bool) string {
 		return "not even one token would fit: take --devices, a 16-bit --dtype on a GPU, or a smaller model"
 	}
 	var list []string
-	for _, name := range kvq.Presets() {
+	names := PresetNames()
+	for _, name := range names[slices.Index(names, "balanced"):] { // the one to take as a rule, then those of fewer bits
 		other := r
-		if config, err := llama.PresetFor(name, r.Model); err == nil {
+		if config, err := PresetFor(name, r.Model); err == nil {
 			if other.Cache = config; fits(other) {
 				list = append(list, "--preset "+name)
 				break

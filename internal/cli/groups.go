@@ -12,15 +12,16 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// Fit fits what Parse returned to a model. A preset that no other flag changes is the model's own
-// ([llama.PresetFor]). Group sizes are fitted to its heads, but for those that a flag asks for:
-// these have to fit, or are the library's own names for it (see [kvq.New]).
+// ownBits are the flags that say how many bits a layer has, or what these stand for: with one of
+// them a preset is no longer the one whose bits were spread over a model's layers.
+var ownBits = []string{"nbits", "nbits-key", "nbits-value", "layer-bits", "q-group-size", "q-group-size-key", "code-key", "code-value", "cache-backend"}
+
+// Fit fits what Parse returned to a model. A preset has the bits that were spread over the layers
+// of such a model ([llama.PresetFor]), but for flags that ask for other bits. Group sizes are
+// fitted to its heads, but for those that a flag asks for: these have to fit, or are the library's
+// own names for it (see [kvq.New]).
 func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kvq.Config {
-	if f.presetAlone(fs) {
-		if own, err := PresetFor(f.preset, model); err == nil {
-			return own
-		}
-	}
+	c = f.spread(fs, c, model)
 	fitted := c.For(model.HeadDim)
 	key, value := c.GroupSizes()
 	fittedKey, fittedValue := fitted.GroupSizes()
@@ -32,19 +33,25 @@ func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kv
 	return fitted
 }
 
-// presetAlone tells whether a preset is all that the flags ask for.
-func (f *CacheFlags) presetAlone(fs *pflag.FlagSet) bool {
-	return f.preset != "" && !slices.ContainsFunc(f.quantizedOnly, func(name string) bool { return name != presetFlag && fs.Changed(name) })
+// spread is what Parse returned, with the bits that the model's layers have in the preset.
+func (f *CacheFlags) spread(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kvq.Config {
+	if !c.Quantized() || !llama.IsTuned(f.preset, model) || slices.ContainsFunc(ownBits, fs.Changed) {
+		return c
+	}
+	if own, err := llama.PresetFor(f.preset, model); err == nil {
+		c.NBitsKey, c.NBitsValue, c.QGroupSizeKey, c.LayerBits = own.NBitsKey, own.NBitsValue, own.QGroupSizeKey, own.LayerBits
+	}
+	return c
 }
 
 // NoteGroups says in one line on errs which groups the cache has instead of those that were asked
 // for, by a flag, a preset or as the default. There is nothing to say where they fit the heads.
-func (f *CacheFlags) NoteGroups(errs io.Writer, fs *pflag.FlagSet, used kvq.Config, headDim int) {
+func (f *CacheFlags) NoteGroups(errs io.Writer, fs *pflag.FlagSet, used kvq.Config, model llama.Config) {
 	asked, err := f.Parse(fs)
 	if err != nil {
 		return // whoever uses the flags says so
 	}
-	if line := groupsLine(fs, f.preset, asked, used, headDim); line != "" {
+	if line := groupsLine(fs, f.preset, f.spread(fs, asked, model), used, model.HeadDim); line != "" {
 		fmt.Fprintln(errs, line)
 	}
 }

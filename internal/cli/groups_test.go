@@ -50,7 +50,7 @@ func TestGroupsOfFlags(t *testing.T) {
 			continue
 		}
 		var note strings.Builder
-		f.NoteGroups(&note, fs, got, c.dim)
+		f.NoteGroups(&note, fs, got, llama.Config{HeadDim: c.dim})
 		if err != nil || got.String() != c.config {
 			t.Errorf("%q, heads of %d: %q (error %v), want %q", c.args, c.dim, got, err, c.config)
 		}

@@ -23,7 +23,8 @@ type Candidate struct {
 // Cheapest returns the cache with the fewest bits a value whose KL divergence from the
 // full-precision cache, averaged over the given texts [B][n] of token ids, is at most budget nats,
 // and what it measured on the way. It tries candidates from the fewest bits up and stops at the
-// first that passes; nil candidates are kvq's presets. Of o, the Reference is not used.
+// first that passes; nil candidates are the presets of [llama.PresetFor]. Of o, the Reference is
+// not used.
 //
 // Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says
 // little about another kind. Where no candidate passes, the error says so, and the measurements
@@ -34,7 +35,7 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 	}
 	if candidates == nil {
 		for _, name := range kvq.Presets() {
-			c, err := kvq.Preset(name)
+			c, err := llama.PresetFor(name, model.Config())
 			if err != nil {
 				return kvq.Config{}, nil, err
 			}
