@@ -90,7 +90,9 @@ func TestCompletion(t *testing.T) {
 		"bench decode --preset ":   {"balanced"},
 
 		"evaluate --preset full,":   {"full,balanced"},
-		"generate --preset lo":      {"lowest"},
+		"generate --preset lo":      {"lower", "lowest"},
+		"layerb":                    {"layerbits"},
+		"layerbits --preset lo":     {"lower", "lowest"},
 		"memory --preset ":          {"full", "tutorial"},
 		"generate --backend ":       {"xla:cpu", "xla:cuda", "go"},
 		"devices --backend ":        {"xla:cpu"},

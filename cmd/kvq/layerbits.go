@@ -8,6 +8,8 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/evaluate"
 )
 
@@ -27,18 +29,21 @@ func newLayerBits() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "layerbits",
 		Short: "Spread bits over a model's layers, to where they help most",
-		Long: `layerbits lets the model read texts through caches in which one layer's keys, or its values, are coded coarsely and all else
-finely. Then it gives single layers more bits, where that saves most, up to --bits a value. It prints the --layer-bits to take.
-One cache is compiled and read for each layer's keys and values: minutes to an hour. Take texts of several kinds, of which
---max-tokens 320 each are enough: what is coded comes after the newest 64 tokens. Without --text it reads a built-in story.`,
-		Example: `  kvq layerbits --preset smallest --layer-bits "" --bits 3.3 --text mine.txt --text other.txt --max-tokens 320`,
+		Long: `layerbits lets the model read texts through caches in which one layer's keys, or its values, have the bits that the flags
+ask for, and all others 8. Then it gives single layers more bits, where that lowers the KL divergence most, up to --bits a value on
+average. It prints the --layer-bits to take, and the divergence before and after.
+
+A cache is compiled and read for each layer's keys and for its values: minutes to an hour. Take texts of several kinds; 320 tokens of
+each are enough. Begin with few bits: none is taken away. A preset whose bits were spread over the layers of this model already
+(kvq presets marks them) wants --layer-bits "" to begin anew.`,
+		Example: `  kvq layerbits --preset lowest --layer-bits "" --bits 2.8 --text mine.txt --text other.txt --max-tokens 320`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
 	f.texts.register(fs)
 	f.cache.Register(fs)
-	fs.Float64Var(&f.bits, "bits", 0, "bits a value to spend, scales and zero points included")
+	fs.Float64Var(&f.bits, "bits", 0, "`bits` a value to spend on average, scales and zero points included")
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	cli.RegisterJSON(fs, &f.json)
@@ -73,6 +78,9 @@ func (f *layerBitsFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if err := f.check(base, files.Config()); err != nil {
+		return err
+	}
 	tok, err := files.Tokenizer()
 	if err != nil {
 		return err
@@ -99,11 +107,40 @@ func (f *layerBitsFlags) run(c *cobra.Command) error {
 	return f.print(c.OutOrStdout(), out)
 }
 
+// check refuses, before weights are loaded, what has no bits to spread.
+func (f *layerBitsFlags) check(base kvq.Config, model llama.Config) error {
+	switch {
+	case !base.Quantized():
+		return usererr.New("full precision was asked for: it has no bits to spread over layers, want a quantized cache")
+	case llama.IsTuned(f.cache.Preset(), model) && base.LayerBits != "":
+		return usererr.New("--preset %s: its bits were spread over the layers of this model already: add --layer-bits \"\" to spread them anew", f.cache.Preset())
+	case base.LayerBits != "":
+		return usererr.New("--layer-bits %s: want a cache whose layers are alike, to give them bits of their own", base.LayerBits)
+	}
+	for flag, q := range map[string]kvq.Quantizer{"code-key": base.QuantizerKey, "code-value": base.QuantizerValue} {
+		if q == kvq.Int8 || q == kvq.Float8 {
+			return usererr.New("--%s %s: such codes have 8 bits in every layer, want codes whose bits can be chosen", flag, q)
+		}
+	}
+	bits, err := cli.BitsOf(base, model, f.model.DTypeOn(f.model.GPUAhead()))
+	if err != nil {
+		return err
+	}
+	if f.bits < bits.Here {
+		return usererr.New("--bits %g: want at least the %.4g that a value takes while all layers are alike", f.bits, bits.Here)
+	}
+	return nil
+}
+
 func (f *layerBitsFlags) print(w io.Writer, out layerBitsJSON) error {
 	if f.json {
 		return cli.PrintJSON(w, out)
 	}
-	_, err := fmt.Fprintf(w, "KL divergence %.5f with %.4g bits a value, %.5f with %.4g\ntake it with: --layer-bits %s\n",
-		out.Before.KL, out.Before.Bits, out.After.KL, out.After.Bits, out.LayerBits)
+	if out.LayerBits == "" {
+		_, err := fmt.Fprintf(w, "KL divergence %.5f with %.4g bits a value; %g are too few for more bits in any layer\n", out.Before.KL, out.Before.Bits, out.Budget)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "KL divergence %.5f with %.4g bits a value in every layer, %.5f with %.4g as they are spread now\n"+
+		"take it with the same flags and --layer-bits %s\n", out.Before.KL, out.Before.Bits, out.After.KL, out.After.Bits, out.LayerBits)
 	return err
 }
