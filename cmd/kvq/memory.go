@@ -339,8 +339,12 @@ func formula(plan *kvq.Plan, model llama.Config) []string {
 	coded := m.Codes + m.Scales + m.Zeros
 	bits := plan.BitsPerValue()
 	tokens := int64(math.Round(8 * float64(coded) / bits / float64(perValue)))
+	token := ""
+	if plan.Config().TokenScales {
+		token = fmt.Sprintf(", + 8 / %d of a key for its token's scale", model.HeadDim)
+	}
 	return append(lines,
-		"bits of a coded value = bits of its code + (bits of scale + bits of zero point) / values that share them",
+		"bits of a coded value = bits of its code + (bits of scale + bits of zero point) / values that share them"+token,
 		fmt.Sprintf("coded = batch %d x %d tokens x values of a token x %.4g bits / 8 = %s", s.Batch, tokens, bits, humanize.Comma(coded)),
 		fmt.Sprintf("exact = batch %d x %d tokens (window and sinks) x values of a token x %d bytes = %s",
 			s.Batch, exactTokens(plan), size, humanize.Comma(m.Window+m.Sinks)))

@@ -83,6 +83,10 @@ type presetJSON struct {
 	Here   float64 `json:"bits_here"`       // in this dtype
 	Bytes  float64 `json:"bytes_per_token"` // of a token in codes, in this dtype
 	Exact  int     `json:"exact_tokens"`    // of a row that are not in codes, at most: window and sinks
+	// key/value bits of single layers, as --layer-bits takes them, searched for this model
+	LayerBits string `json:"layer_bits,omitempty"`
+	// of a row beside its tokens: what feedback keeps of its prompt
+	Metric int64 `json:"metric_bytes,omitempty"`
 	// measured on another model, see quality; null where it was not
 	KL        *float64     `json:"kl_mean"`
 	Agreement *float64     `json:"top1_agreement"`
@@ -161,7 +165,7 @@ func describePresets(files *llama.Files, dtype dtypes.DType) (*presetsJSON, erro
 			return nil, err
 		}
 		p := presetJSON{Name: name, config: config, Take: cli.TakeIt(name)}
-		p.Config = p.config.String()
+		p.Config, p.LayerBits = p.config.String(), p.config.LayerBits
 		if p.bits, err = cli.BitsOf(p.config, model, dtype); err != nil {
 			p.Error = oneLine(err)
 		}
@@ -173,7 +177,7 @@ func describePresets(files *llama.Files, dtype dtypes.DType) (*presetsJSON, erro
 			p.KL, p.Agreement = new(0.0), new(1.0) // what the others are compared with
 		}
 		if plan, err := cli.PlanFor(p.config, model, 1, model.MaxPositions, dtype); err == nil && p.config.Quantized() {
-			p.Exact = exactTokens(plan)
+			p.Exact, p.Metric = exactTokens(plan), plan.Memory().Metric
 		}
 		j.Presets = append(j.Presets, p)
 	}
@@ -198,7 +202,11 @@ func (j *presetsJSON) print(w io.Writer) error {
 		if !p.config.Quantized() {
 			kl = "0"
 		}
-		t.AppendRow(table.Row{p.Name, p.bits.String(), humanize.Comma(int64(p.Bytes)), kl, speed, p.Take})
+		bits := p.bits.String()
+		if p.LayerBits != "" {
+			bits += " *"
+		}
+		t.AppendRow(table.Row{p.Name, bits, humanize.Comma(int64(p.Bytes)), kl, speed, p.Take})
 	}
 	t.Render()
 	for _, p := range j.Presets {
@@ -206,13 +214,22 @@ func (j *presetsJSON) print(w io.Writer) error {
 			fmt.Fprintln(w, note)
 		}
 	}
-	exact := 0
+	exact, metric, own := 0, int64(0), false
 	for _, p := range j.Presets {
-		exact = max(exact, p.Exact)
+		exact, metric, own = max(exact, p.Exact), max(metric, p.Metric), own || p.LayerBits != ""
+	}
+	if own {
+		fmt.Fprintln(w, "*: on average; they were spread over the layers of this model")
 	}
 	fmt.Fprintf(w, "bytes: of a token in codes; up to %d of a row are exact, see kvq memory\n", exact)
+	if metric > 0 {
+		fmt.Fprintf(w, "feedback keeps up to %s of a row's prompt beside them\n", cli.InUnits(metric))
+	}
 	q := j.Quality
 	fmt.Fprintf(w, "KL: %s's, on texts that nobody tuned on\n(%s, %s tokens); kvq evaluate measures yours\n", q.Model, q.Date, humanize.Comma(int64(q.Tokens)))
+	if !own {
+		fmt.Fprintln(w, "(there with bits spread over layers, where few; kvq layerbits does it for yours)")
+	}
 	if m := j.Measured; m != nil {
 		_, err := fmt.Fprintf(w, "speed: of a step with %s tokens in the cache and batch %d, against full precision\n(%s, %s)\n",
 			humanize.Comma(int64(m.Context)), m.Batch, m.Device, m.CPU)

@@ -5,8 +5,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/testlane"
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // Every name of --preset has a row. In float32 the tutorial's scales have 32 bits, and its bytes
@@ -34,9 +36,14 @@ func TestPresets(t *testing.T) {
 	if balanced, smallest := byName["balanced"], byName["smallest"]; !(*balanced.KL < *smallest.KL) || !(balanced.Bytes > smallest.Bytes) || balanced.Bits != balanced.Here || balanced.Exact <= 64 {
 		t.Errorf("%+v, %+v", balanced, smallest)
 	}
+	for _, p := range j.Presets {
+		if p.LayerBits != "" {
+			t.Errorf("%s has bits of single layers, %s, in a model that nobody searched", p.Name, p.LayerBits)
+		}
+	}
 	out := mustRun(t, "", "presets", model, "--backend", "xla:cpu")
 	for _, want := range []string{"│ balanced │", "as a rule", "tutorial: 5 bits a value with 16-bit scales, 6 here", j.Quality.Model + "'s, on texts that nobody tuned on", j.Quality.Date,
-		"--measure times it on this machine"} {
+		"--measure times it on this machine", "kvq layerbits does it for yours"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("want %q in\n%s", want, out)
 		}
@@ -53,6 +60,58 @@ func TestPresets(t *testing.T) {
 	refused(t, []string{"presets", model, "--runs", "3"}, "--runs is about --measure")
 	refused(t, []string{"presets", model, "--measure", "--context", "5000"}, "--context 5000, want at most 496")
 	refused(t, []string{"presets", model, "--measure", "--steps", "0"}, "--steps 0, want at least 1")
+}
+
+// Where bits were spread over a model's layers, the table marks which, and a line says so; another
+// flag leaves them as they are, one that asks for bits takes them away.
+func TestPresetsOfASearchedModel(t *testing.T) {
+	t.Setenv("COLUMNS", "80")
+	model, err := asset.SmallModel()
+	if err != nil {
+		t.Skip(err)
+	}
+	out := mustRun(t, "", "presets", model, "--backend", "xla:cpu")
+	for _, want := range []string{" * │", "*: on average; they were spread over the layers of this model"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "kvq layerbits") {
+		t.Errorf("it sends to a search that was done:\n%s", out)
+	}
+	for line := range strings.SplitSeq(out, "\n") {
+		if n := utf8.RuneCountInString(line); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	searched := 0
+	for _, p := range parse[presetsJSON](t, mustRun(t, "", "presets", model, "--backend", "xla:cpu", "--json")).Presets {
+		if p.LayerBits == "" {
+			continue
+		}
+		searched++
+		memory := func(flags ...string) string {
+			j := parse[memoryJSON](t, mustRun(t, "", append([]string{"memory", "--model", model, "--measure=false", "--json", "--preset", p.Name}, flags...)...))
+			return j.Cache.Config
+		}
+		if got := memory(); got != p.Config {
+			t.Errorf("--preset %s is %q, want %q", p.Name, got, p.Config)
+		}
+		if got := memory("--residual-length", "32"); got != strings.Replace(p.Config, " r64", " r32", 1) {
+			t.Errorf("--preset %s --residual-length 32 is %q, want %q with another window", p.Name, got, p.Config)
+		}
+		plain, err := kvq.Preset(p.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := memory("--layer-bits", ""); got != plain.String() {
+			t.Errorf(`--preset %s --layer-bits "" is %q, want the preset of other models, %q`, p.Name, got, plain)
+		}
+		refused(t, []string{"layerbits", "--model", model, "--preset", p.Name, "--bits", "4"}, `--preset `+p.Name+`: its bits were spread over the layers of this model already: add --layer-bits ""`)
+	}
+	if searched == 0 {
+		t.Error("no preset has bits of single layers in the model of the set-up")
+	}
 }
 
 // map1 changes one field of a made-up model's config.json.
