@@ -179,7 +179,7 @@ func ExamplePreset() {
 	// quality  at most 8 bits a value: true
 	// balanced at most 8 bits a value: true
 	// smallest at most 8 bits a value: true
-	// kvq.Preset: want one of ["balanced" "lowest" "quality" "smallest"], got "tiny"
+	// kvq.Preset: want one of ["balanced" "lower" "lowest" "quality" "smallest"], got "tiny"
 }
 
 // A configuration that cannot be is refused before any graph is built, in one line.

@@ -40,10 +40,14 @@ func fedBack(c Config) Config {
 }
 
 // Preset returns a named configuration: "quality" (no visible loss), "balanced" (at most 5 bits a
-// value), "smallest" (at most 3.35), "lower" (at most 2.85) or "lowest" (at most 2.5), in heads of
-// 64 or 128 elements; in larger ones what is kept of a prompt's queries costs a little more, in
-// those of other sizes the groups are smaller ([PresetFor]). docs/quality.md has what each of them
-// costs in perplexity, KL divergence and agreement.
+// value), "smallest" (at most 3.35), "lower" (at most 2.85) or "lowest" (at most 2.5). Bits are
+// those of [Plan.BitsPerValue], in heads of a multiple of 64 elements; in others the groups are
+// smaller ([PresetFor]). What the last three keep of a prompt's queries ([Memory].Metric) is not in
+// them: 1/30 bit a value of a row of 2,048 tokens in heads of 64 elements, 1/15 in heads of 128.
+// docs/quality.md has what each of them costs in perplexity, KL divergence and agreement.
+//
+// The last three learn from the queries of the step that starts a cache, which has to attend in
+// every layer ([FeedbackQueries]).
 func Preset(name string) (Config, error) {
 	c, ok := presets[name]
 	if !ok {

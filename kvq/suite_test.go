@@ -36,8 +36,8 @@ func blocks(bits int, change func(c *Config)) Config {
 
 func perChannelKeys(c *Config) { c.AxisKey = PerChannel }
 
-func withTokens(c Config) Config {
-	c.TokenScales = true
+func withoutFeedback(c Config) Config {
+	c.FeedbackKey = NoFeedback
 	return c
 }
 
@@ -79,10 +79,11 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "groups of 64 and 32 tokens", config: blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), dtype: f32, dim: 32},
 		{name: "preset quality", config: presetOf(t, "quality"), dtype: f32, dim: 64},
 		{name: "preset balanced", quick: true, config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
-		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
+		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64, deep: true},
+		{name: "preset lower", config: presetOf(t, "lower"), dtype: f16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
 		{name: "keys per channel and token", config: blocks(3, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales = true, ScaleFloat32 }), dtype: f32, dim: 32},
-		{name: "preset smallest, token scales", config: withTokens(presetOf(t, "smallest")), dtype: f32, dim: 64, deep: true},
+		{name: "preset smallest, no feedback", config: withoutFeedback(presetOf(t, "smallest")), dtype: f32, dim: 64, deep: true},
 		{name: "feedback, keys per channel, rotated, sinks", config: blocks(4, func(c *Config) {
 			perChannelKeys(c)
 			c.Sinks, c.RotateKeys, c.RotateValues, c.QuantizerKey = 4, true, true, Unbiased
@@ -206,13 +207,13 @@ func worstAttention(s *session, t int, got, want oracle.Tensor) (worst float64, 
 // likeOthers are cases whose every property another case has too.
 var likeOthers = []string{
 	"quanto 2 bit float16", "quanto 8 bit bfloat16", "blocks 4 bit, sliding", "blocks 5 bit, both per channel, float16",
-	"preset smallest, token scales", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
+	"preset smallest, no feedback", "blocks 6 bit, no window", "float8 keys, int8 values, float16", "groups of 64 and 32 tokens", "preset quality",
 }
 
 // slowToCompile are cases that other tests of the default lane stand for.
 var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16",
 	"calibrated feedback, keys per channel, rotated, token scales", "feedback by weights, of keys per token, bfloat16",
-	"mixed feedback, keys per channel, rotated"}
+	"mixed feedback, keys per channel, rotated", "preset smallest", "preset lower"}
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.

@@ -75,8 +75,8 @@ func TestSpend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 2 bits and scale and zero point of 16 bits for 16 values: 4. Each bit for the keys or values of
-	// one of two layers is a quarter.
+	// 2 bits and scale and zero point of 16 bits for 16 values: 4. Each bit for the keys or values
+	// of one of two layers is a quarter.
 	if got.Before.Bits != 4 || got.After.Bits != 5 || got.Config.LayerBits == "" {
 		t.Errorf("from %g to %g bits with %q, want 4 to 5", got.Before.Bits, got.After.Bits, got.Config.LayerBits)
 	}

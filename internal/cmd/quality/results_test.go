@@ -107,8 +107,8 @@ func TestOnlyChoosesRows(t *testing.T) {
 	if got := strings.Count(names(""), ";") + 1; got != len(makeSteps())+2*len(keyCaches()) {
 		t.Errorf("%d rows without --only", got)
 	}
-	if len(keyCaches()) != 6 {
-		t.Errorf("%d caches look for passkeys, want full precision, the tutorial's and four presets", len(keyCaches()))
+	if len(keyCaches()) != 7 {
+		t.Errorf("%d caches look for passkeys, want full precision, the tutorial's and five presets", len(keyCaches()))
 	}
 	for _, only := range []string{"nonsense", "tutorial,[", "tutorial,"} {
 		if _, err := makeJobs(nil, only); !usererr.Is(err) {

@@ -20,7 +20,8 @@ type step struct {
 	golden string
 }
 
-// measuredModel is the model whose presets are measured: that of the set-up, until another is opened.
+// measuredModel is the model whose presets are measured: that of the set-up, until another is
+// opened.
 var measuredModel = llama.Config{Layers: 30, HiddenSize: 576, HeadDim: 64, VocabSize: 49152, RopeTheta: 100000}
 
 // tutorialName is the row that the others are compared with.
