@@ -47,7 +47,7 @@ var ways = map[string]way{
 	"kvq compare":                                            asPrinted,
 	"kvq compare -p - -n 100":                                asPrinted,
 	`kvq generate "Once upon a time" -n 40`:                  asPrinted,
-	"kvq memory --context 4096 --measure=false | tail -n 11": asPrinted,
+	"kvq memory --context 4096 --measure=false | tail -n 12": asPrinted,
 
 	"kvq chat":     {test: "TestChatFromAPipe"},
 	"kvq devices":  {test: "TestDevices"},
@@ -88,6 +88,10 @@ var ways = map[string]way{
 	"kvq bench memory":    small("--tokens", "64", "--batches", "1"),
 	"kvq bench prefill":   small("--tokens", "64", "--steps", "1"),
 	"kvq bench start":     {test: "TestBenchStart"},
+
+	"kvq layerbits":          with("--model", "TINY", "--preset", "lowest", "--bits", "6", "--text", "FILE", "--prefill", "8", "--max-tokens", "90", "--backend", "xla:cpu"),
+	"kvq layerbits --bits N": {not: "stands for a search, which kvq layerbits is"},
+	"kvq layerbits --preset lowest --bits 2.8 --text mine.txt --max-tokens 320": with("--model", "TINY", "--bits", "5", "--prefill", "8", "--max-tokens", "90", "--backend", "xla:cpu"),
 
 	"kvq presets --measure":                          with("--model", "TINY", "--context", "128", "--steps", "2", "--runs", "1", "--backend", "xla:cpu"),
 	"kvq evaluate --text FILE":                       {args: slices.Concat(tiny, []string{"--prefill", "8"})},
