@@ -23,6 +23,8 @@ func classroomCaches() map[string]Config {
 		"full precision": {},
 		"quanto":         {Backend: Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 8},
 		"blocks":         {Backend: Blocks, NBits: 8, QGroupSize: 16, QGroupSizeKey: 32, AxisKey: PerChannel, ResidualLength: 4, Sinks: 2},
+		"few bits": {Backend: Blocks, NBitsKey: 3, NBitsValue: 2, QGroupSize: 16, QGroupSizeKey: 32, AxisKey: PerChannel, ResidualLength: 4, Sinks: 2,
+			RotateKeys: true, RotateValues: true, QuantizerKey: Unbiased, QuantizerValue: Unbiased, Scales: Scale8, TokenScales: true, FeedbackKey: FeedbackQueries},
 	}
 }
 

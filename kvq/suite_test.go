@@ -79,10 +79,11 @@ func suiteCases(t testing.TB) []suiteCase {
 		{name: "groups of 64 and 32 tokens", config: blocks(4, func(c *Config) { perChannelKeys(c); c.AxisValue, c.QGroupSizeKey = PerChannel, 64 }), dtype: f32, dim: 32},
 		{name: "preset quality", config: presetOf(t, "quality"), dtype: f32, dim: 64},
 		{name: "preset balanced", quick: true, config: presetOf(t, "balanced"), dtype: f32, dim: 64, deep: true},
-		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64, deep: true},
+		{name: "preset smallest", config: presetOf(t, "smallest"), dtype: bf16, dim: 64},
 		{name: "preset lower", config: presetOf(t, "lower"), dtype: f16, dim: 64},
 		{name: "preset lowest", config: presetOf(t, "lowest"), dtype: f32, dim: 64},
 		{name: "keys per channel and token", config: blocks(3, func(c *Config) { perChannelKeys(c); c.TokenScales, c.Scales = true, ScaleFloat32 }), dtype: f32, dim: 32},
+		{name: "preset smallest, float32", config: presetOf(t, "smallest"), dtype: f32, dim: 64, deep: true},
 		{name: "preset smallest, no feedback", config: withoutFeedback(presetOf(t, "smallest")), dtype: f32, dim: 64, deep: true},
 		{name: "feedback, keys per channel, rotated, sinks", config: blocks(4, func(c *Config) {
 			perChannelKeys(c)
@@ -213,7 +214,7 @@ var likeOthers = []string{
 // slowToCompile are cases that other tests of the default lane stand for.
 var slowToCompile = []string{"feedback, keys per channel, rotated, sinks", "feedback of keys per token, float16",
 	"calibrated feedback, keys per channel, rotated, token scales", "feedback by weights, of keys per token, bfloat16",
-	"mixed feedback, keys per channel, rotated", "preset smallest", "preset lower"}
+	"mixed feedback, keys per channel, rotated", "preset smallest", "preset smallest, float32", "preset lower"}
 
 // TestSuite runs every kind of cache through a prompt and a hundred steps and checks, named by
 // behaviour, all it held on the way.
