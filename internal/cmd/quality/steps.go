@@ -69,7 +69,9 @@ func makeSteps() []step {
 		{"lower", preset("lower"), "preset", ""},
 		{"lowest", preset("lowest"), "preset", ""},
 	}
-	list = append(list, ablations(preset)...)
+	for _, more := range []func(func(string) kvq.Config) []step{ablations, sources, fewest} {
+		list = append(list, more(preset)...)
+	}
 	return append(list, []step{
 		{"int8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Int8, QuantizerValue: kvq.Int8, ResidualLength: 64}, "the fast option", ""},
 		{"float8 per token and head", kvq.Config{Backend: kvq.Blocks, QuantizerKey: kvq.Float8, QuantizerValue: kvq.Float8, ResidualLength: 64}, "", ""},

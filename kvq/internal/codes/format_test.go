@@ -43,8 +43,9 @@ func formatsOf(bits int) map[string]codes.Format {
 			out[name+" per channel, 100 channels"] = codes.New(spec, 100, 32, true, false)
 			out[name+" per token, a group of 9"] = codes.New(spec, 9, 9, false, false)
 		}
-		spec.Quantizer = numbers.Symmetric
-		out[name+" symmetric"] = codes.New(spec, 64, 16, false, false)
+		if spec.Quantizer = numbers.Symmetric; spec.Quantizer.Check(spec) == nil {
+			out[name+" symmetric"] = codes.New(spec, 64, 16, false, false)
+		}
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import "slices"
 // Widths is the table of all widths that codes may have, and of their planes, low bits first. A new
 // width is one entry here.
 var Widths = []Width{
+	{1, []int{1}},
 	{2, []int{2}},
 	{3, []int{2, 1}},
 	{4, []int{4}},

@@ -5,11 +5,18 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/pkg/errors"
 )
 
 // Symmetric covers every value too, with the same range on both sides of 0 and no zero point.
 var Symmetric = &Quantizer{
 	Name: "symmetric",
+	Check: func(s Spec) error {
+		if s.Bits == 1 {
+			return errors.Errorf("NBits: symmetric codes have a middle one for 0, want at least 2 bits, got 1")
+		}
+		return nil
+	},
 	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
 		codes, scales = quantizeSymmetric(x, axis, s.Bits, valid, s.Scales)
 		return codes, scales, nil

@@ -73,7 +73,7 @@ type cuts struct {
 }
 
 // unbiasedCuts has the widths where a cut pays: the fewer the levels, the more there is to gain.
-var unbiasedCuts = map[int]cuts{2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}}
+var unbiasedCuts = map[int]cuts{1: {4, 0.115}, 2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}}
 
 // cutsOf are the cuts for codes of so many bits: none where there is nothing to gain.
 func cutsOf(bits int) cuts {
