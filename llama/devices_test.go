@@ -98,12 +98,20 @@ func TestDevicesShareEachCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	balanced.QGroupSizeValue = 16 // the head dim of the model
+	lower, err := kvq.PresetFor("lower", 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lower.ResidualLength = 2 // so that a block is coded
 	for _, c := range []struct {
 		name     string
 		cache    kvq.Config
 		capacity int // to begin with
-	}{{"full", caches["full"], 128}, {"quanto", caches["quanto"], 68}, {"balanced", balanced, 128}} {
+	}{{"full", caches["full"], 128}, {"quanto", caches["quanto"], 68}, {"balanced", balanced, 128}, {"lower", lower, 128}} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name == "lower" {
+				testlane.OnlyAll(t, "compiles for half a minute; its metric is cut over devices as codes are")
+			}
 			one := mustGenerate(t, tinyGenerator(t, shardedName, c.cache), ids, mask, greedy12())
 			g := shardedGenerator(t, c.cache)
 			r, err := g.newRun(tokenizer.Batch{IDs: ids, Mask: mask}, greedy12())
@@ -132,7 +140,7 @@ func TestDevicesShareEachCache(t *testing.T) {
 			}
 			want := plan.Memory()
 			half := kvq.Memory{Codes: want.Codes / n, Scales: want.Scales / n, Zeros: want.Zeros / n, Window: want.Window / n,
-				Sinks: want.Sinks / n, Full: want.Full / n, Index: want.Index}
+				Sinks: want.Sinks / n, Full: want.Full / n, Index: want.Index, Metric: want.Metric / n}
 			if len(two.DeviceCaches) != n || two.DeviceCaches[0] != half || two.DeviceCaches[1] != half {
 				t.Errorf("the devices hold %+v, want %+v each", two.DeviceCaches, half)
 			}
