@@ -34,7 +34,7 @@ func TestMemory(t *testing.T) {
 	for _, c := range j.Configurations {
 		names[c.Name] = c
 	}
-	for _, name := range []string{"full precision", "tutorial", "as asked", "quality", "balanced", "smallest"} {
+	for _, name := range []string{"full precision", "tutorial", "as asked", "quality", "balanced", "smallest", "lower", "lowest"} {
 		if _, ok := names[name]; !ok {
 			t.Errorf("no configuration %q among %+v", name, j.Configurations)
 		}

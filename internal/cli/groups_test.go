@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 )
 
@@ -59,4 +60,50 @@ func TestGroupsOfFlags(t *testing.T) {
 			t.Errorf("%q, heads of %d: the note is %q, want %q", c.args, c.dim, note.String(), c.note)
 		}
 	}
+}
+
+// A preset has the bits that were spread over a model's layers, whatever its other flags are, but
+// for those that say how many bits there are. No line calls that a matter of groups that divide.
+func TestBitsByLayerOfFlags(t *testing.T) {
+	model := llama.Config{Layers: 30, HiddenSize: 576, Heads: 9, KVHeads: 3, HeadDim: 64, VocabSize: 49152, RopeTheta: 100000}
+	for _, name := range []string{"smallest", "lower", "lowest"} {
+		own, err := llama.PresetFor(name, model)
+		if err != nil || own.LayerBits == "" {
+			t.Fatalf("%s: %q, %v; want one whose layers differ", name, own, err)
+		}
+		plain, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for args, want := range map[string]kvq.Config{
+			"":                                own,
+			"--residual-length 8":             with(own, func(c *kvq.Config) { c.ResidualLength = 8 }),
+			"--feedback-key calibrated":       with(own, func(c *kvq.Config) { c.FeedbackKey = kvq.FeedbackCalibrated }),
+			"--q-group-size-value 32":         with(own, func(c *kvq.Config) { c.QGroupSizeValue = 32 }),
+			"--layer-bits=":                   plain,
+			"--layer-bits 0=8/8":              with(plain, func(c *kvq.Config) { c.LayerBits = "0=8/8" }),
+			"--nbits-value 8":                 with(plain, func(c *kvq.Config) { c.NBitsValue = 8 }),
+			"--q-group-size-key 32 --sinks 1": with(plain, func(c *kvq.Config) { c.QGroupSizeKey, c.Sinks = 32, 1 }),
+		} {
+			var f CacheFlags
+			fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+			f.Register(fs)
+			if err := fs.Parse(append([]string{"--preset", name}, strings.Fields(args)...)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.Config(fs, model)
+			if err != nil || got != want {
+				t.Errorf("--preset %s %s: %q (%v), want %q", name, args, got, err, want)
+			}
+			var note strings.Builder
+			if f.NoteGroups(&note, fs, got, model); note.Len() > 0 {
+				t.Errorf("--preset %s %s: the note is %q, want none", name, args, note.String())
+			}
+		}
+	}
+}
+
+func with(c kvq.Config, change func(c *kvq.Config)) kvq.Config {
+	change(&c)
+	return c
 }
