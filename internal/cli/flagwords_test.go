@@ -40,8 +40,8 @@ func TestFieldFlags(t *testing.T) {
 func TestErrorsNameFlags(t *testing.T) {
 	model := llama.Config{Layers: 4, KVHeads: 2, HeadDim: 64}
 	for args, want := range map[string]string{
-		"--nbits 7":                 "--nbits: want 2, 3, 4, 5, 6 or 8, got 7",
-		"--nbits 4 --nbits-value 7": "--nbits-value: want 2, 3, 4, 5, 6 or 8, got 7",
+		"--nbits 7":                 "--nbits: want 1, 2, 3, 4, 5, 6 or 8, got 7",
+		"--nbits 4 --nbits-value 7": "--nbits-value: want 1, 2, 3, 4, 5, 6 or 8, got 7",
 		"--q-group-size 48":         "--q-group-size: want a divisor of the head dimension 64, got 48: take 32",
 		"--q-group-size-key 48":     "--q-group-size-key: want a divisor of the head dimension 64, got 48: take 32",
 		"--sinks 4":                 `--sinks: want 0 (sinks need backend "blocks"), got 4`,
@@ -59,7 +59,7 @@ func TestErrorsNameFlags(t *testing.T) {
 		"--code-value int8":              `--code-value: "int8" needs backend "blocks", got "quanto"`,
 		"--preset best":                  "--preset: want full, tutorial, quality, balanced, smallest, lower or lowest, got \"best\"",
 		"--preset full --nbits 4":        "--nbits describes a quantized cache",
-		"--preset lowest --nbits-key 99": "--nbits-key: want 2, 3, 4, 5, 6 or 8, got 99",
+		"--preset lowest --nbits-key 99": "--nbits-key: want 1, 2, 3, 4, 5, 6 or 8, got 99",
 	} {
 		var f CacheFlags
 		fs := pflag.NewFlagSet("", pflag.ContinueOnError)

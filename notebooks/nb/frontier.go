@@ -65,9 +65,9 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 		labels.TextStyle[0].Font.Variant, labels.TextStyle[0].Font.Size = "Sans", 9.5
 		p.Add(labels)
 	}
-	low, high := math.Inf(1), math.Inf(-1)
+	low, high, fewest := math.Inf(1), math.Inf(-1), 2.0
 	for _, d := range dots {
-		low, high = min(low, d.KL), max(high, d.KL)
+		low, high, fewest = min(low, d.KL), max(high, d.KL), min(fewest, math.Floor(d.Bits))
 	}
 	for i, s := range lines {
 		points := make(plotter.XYs, len(s.X))
@@ -82,9 +82,9 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 		low, high = min(low, slices.Min(s.Y)), max(high, slices.Max(s.Y))
 	}
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high)))
-	p.X.Min, p.X.Max = 2, 9
+	p.X.Min, p.X.Max = fewest, 9
 	var bits plot.ConstantTicks
-	for n := 2.0; n <= p.X.Max; n++ {
+	for n := fewest; n <= p.X.Max; n++ {
 		bits = append(bits, plot.Tick{Value: n, Label: strconv.Itoa(int(n))})
 	}
 	p.X.Tick.Marker = bits

@@ -75,8 +75,8 @@ func sources(preset func(string) kvq.Config) (list []step) {
 	return list
 }
 
-// fewest show how far fewer bits get: layers of 1 and 2 bits, and 3 where they help most, by the measurements that
-// spread the presets' bits.
+// fewest show how far fewer bits get: layers of 1 and 2 bits, and 3 where they help most, by the
+// measurements that spread the presets' bits.
 func fewest(preset func(string) kvq.Config) (list []step) {
 	for _, f := range []struct{ name, layers string }{
 		{"2.0 bits", "0-1=1/1,2=2/1,3-5=3/2,6=2/1,7-8=3/2,9-10=2/1,11-13=1/1,15=2/1,16=1/1,18=3/2,19=1/1,20=3/2,21=1/1,22=2/1,23=3/2,25=1/1,27=1/1,28=2/1,29=1/1"},
