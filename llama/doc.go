@@ -11,7 +11,8 @@
 //	}
 //
 // [Generator.Stream] yields tokens of several rows in blocks, [Generator.Generate] returns all at
-// the end. Package evaluate scores given texts, package fit says what memory a run takes.
+// the end. [PresetFor] is a preset of kvq for a model, in place of [kvq.Tutorial]. Package evaluate
+// scores given texts, package fit says what memory a run takes.
 //
 // The prompt goes through the model in one call, which fills the cache and gives the first logits.
 // Then come calls of a loop inside one graph. An iteration appends to the cache, attends, makes

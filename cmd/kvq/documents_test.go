@@ -89,8 +89,8 @@ var ways = map[string]way{
 	"kvq bench prefill":   small("--tokens", "64", "--steps", "1"),
 	"kvq bench start":     {test: "TestBenchStart"},
 
-	"kvq layerbits":          with("--model", "TINY", "--preset", "lowest", "--bits", "6", "--text", "FILE", "--prefill", "8", "--max-tokens", "90", "--backend", "xla:cpu"),
-	"kvq layerbits --bits N": {not: "stands for a search, which kvq layerbits is"},
+	"kvq layerbits":          {not: "stands for the line with a text, below"},
+	"kvq layerbits --bits N": {not: "stands for the line with a text, below"},
 	"kvq layerbits --preset lowest --bits 2.8 --text mine.txt --max-tokens 320": with("--model", "TINY", "--bits", "5", "--prefill", "8", "--max-tokens", "90", "--backend", "xla:cpu"),
 
 	"kvq presets --measure":                          with("--model", "TINY", "--context", "128", "--steps", "2", "--runs", "1", "--backend", "xla:cpu"),
