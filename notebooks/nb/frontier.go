@@ -18,17 +18,52 @@ type Dot struct {
 	Bits, KL float64 // bits a value; nats, above 0
 }
 
-// passesBelow tells whether a line goes through the place of a name below and right of a dot.
-func passesBelow(s Series, dot plotter.XY) bool {
-	x := dot.X + 0.25
-	for i := 1; i < len(s.X); i++ {
-		if s.X[i-1] <= x && x <= s.X[i] {
-			part := (x - s.X[i-1]) / (s.X[i] - s.X[i-1])
-			drop := math.Log10(dot.Y) - (1-part)*math.Log10(s.Y[i-1]) - part*math.Log10(s.Y[i])
-			return 0 < drop && drop < 0.5
+// spot is where a name may stand beside its dot.
+type spot struct{ right, above bool }
+
+// spots are tried in this order.
+var spots = []spot{{true, false}, {false, false}, {true, true}, {false, true}}
+
+// Sizes of a name in the units of the axes: bits a letter, and factors of ten above and below.
+const letterBits, nameTens = 0.085, 0.3
+
+// covers tells whether a name of so many letters at that spot beside a dot lies over a point.
+func (s spot) covers(dot plotter.XY, letters int, x, kl float64) bool {
+	from, to := dot.X, dot.X+0.1+letterBits*float64(letters)
+	if !s.right {
+		from, to = dot.X-0.1-letterBits*float64(letters), dot.X
+	}
+	up := math.Log10(kl) - math.Log10(dot.Y)
+	if !s.above {
+		up = -up
+	}
+	return from <= x && x <= to && 0 < up && up < nameTens
+}
+
+// spotOf finds where a name lies over no other dot and over no line; the first spot where there is
+// none.
+func spotOf(dot plotter.XY, letters int, dots []Dot, lines []Series) spot {
+	for _, s := range spots {
+		dotBelow := func(d Dot) bool {
+			return (d.Bits != dot.X || d.KL != dot.Y) && s.covers(dot, letters, d.Bits, d.KL)
+		}
+		lineBelow := func(line Series) bool {
+			for i := 1; i < len(line.X); i++ {
+				for step := range 17 { // points of the line, close to each other
+					part := float64(step) / 16
+					kl := math.Pow(line.Y[i-1], 1-part) * math.Pow(line.Y[i], part)
+					if s.covers(dot, letters, (1-part)*line.X[i-1]+part*line.X[i], kl) {
+						return true
+					}
+				}
+			}
+			return false
+		}
+		if !slices.ContainsFunc(dots, dotBelow) && !slices.ContainsFunc(lines, lineBelow) {
+			return s
 		}
 	}
-	return false
+	return spots[0]
 }
 
 // Frontier plots caches: bits on the one axis, divergence on the other, which grows by factors of
@@ -59,8 +94,12 @@ func Frontier(title string, dots []Dot, lines ...Series) Picture {
 	for i, at := range named {
 		labels := Must(plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{at}, Labels: names[i : i+1]}))
 		labels.Offset = vg.Point{X: 5, Y: -11}
-		if slices.ContainsFunc(lines, func(s Series) bool { return passesBelow(s, at) }) {
+		spot := spotOf(at, len(names[i]), dots, lines)
+		if spot.above {
 			labels.Offset.Y = 4
+		}
+		if !spot.right {
+			labels.Offset.X, labels.TextStyle[0].XAlign = -5, draw.XRight
 		}
 		labels.TextStyle[0].Font.Variant, labels.TextStyle[0].Font.Size = "Sans", 9.5
 		p.Add(labels)
