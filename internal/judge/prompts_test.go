@@ -5,27 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/smallmodel"
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Prompts are of one length that fits a cache with the text behind it, no two alike, the same at
 // every call, and in the model's chat template.
 func TestPromptsAreOfOneLength(t *testing.T) {
-	path, err := asset.SmallModel()
-	if err != nil {
-		t.Skipf("no model: %v", err)
-	}
-	files, err := llama.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, tok := smallmodel.Open(t)
 	list, err := Prompts(t.Context(), tok, 32)
 	if err != nil || len(list) != 32 || len(list[0]) > 48 {
 		t.Fatalf("%d prompts of %d tokens, %v; want 32 of at most 48", len(list), len(list[0]), err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 
-	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/smallmodel"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -17,24 +17,6 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// smallModel opens the small model; its weights are not read yet.
-func smallModel(t testing.TB) (*llama.Files, *tokenizer.Tokenizer) {
-	t.Helper()
-	path, err := asset.SmallModel()
-	if err != nil {
-		t.Skipf("no model: %v", err)
-	}
-	files, err := llama.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files, tok
-}
-
 func words(tok *tokenizer.Tokenizer, ids []tokenizer.Token) string {
 	return tok.Decode(ids, false)
 }
@@ -42,7 +24,7 @@ func words(tok *tokenizer.Tokenizer, ids []tokenizer.Token) string {
 // A trial is as long as it may be, has its key once in a sentence at its depth, and the question,
 // without the key, where it ends.
 func TestTrialHidesItsKeyAtItsDepth(t *testing.T) {
-	_, tok := smallModel(t)
+	_, tok := smallmodel.Open(t)
 	const length = 600
 	trials, err := Trials(t.Context(), tok, length, 2*len(Depths), 3)
 	if err != nil {
@@ -121,7 +103,7 @@ func TestPadKeepsTheEnds(t *testing.T) {
 func TestPasskeyFoundWithPresetBalanced(t *testing.T) {
 	testlane.Slow(t, "the small model, with two caches")
 	backend := testbackend.XLA(t)
-	files, tok := smallModel(t)
+	files, tok := smallmodel.Open(t)
 	trials, err := Trials(t.Context(), tok, 192, 3, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -11,14 +11,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/judge/task"
 	"github.com/kvqbook/kvqbook/internal/passkey"
+	"github.com/kvqbook/kvqbook/internal/smallmodel"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
-	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/evaluate"
-	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
 // Every preset, the tutorial's cache and full precision have a row in each part, and rows are
@@ -242,7 +240,7 @@ func TestLongTexts(t *testing.T) {
 			t.Errorf("%+v gave %v", o, err)
 		}
 	}
-	tok := smallTokenizer(t)
+	_, tok := smallmodel.Open(t)
 	var files []string
 	for path := range strings.SplitSeq(longTexts, ",") {
 		files = append(files, "../../../"+path)
@@ -259,21 +257,4 @@ func TestLongTexts(t *testing.T) {
 	if _, err := readLong(tok, "nowhere.md", 1, n); !usererr.Is(err) {
 		t.Errorf("no file gave %v", err)
 	}
-}
-
-func smallTokenizer(t *testing.T) *tokenizer.Tokenizer {
-	t.Helper()
-	path, err := asset.SmallModel()
-	if err != nil {
-		t.Skipf("no model: %v", err)
-	}
-	files, err := llama.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
 }

@@ -9,29 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvqbook/kvqbook/internal/asset"
 	"github.com/kvqbook/kvqbook/internal/passkey"
+	"github.com/kvqbook/kvqbook/internal/smallmodel"
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/llama"
-	"github.com/kvqbook/kvqbook/tokenizer"
 )
-
-func smallTokenizer(t *testing.T) *tokenizer.Tokenizer {
-	t.Helper()
-	path, err := asset.SmallModel()
-	if err != nil {
-		t.Skipf("no model: %v", err)
-	}
-	files, err := llama.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
-}
 
 // solve answers a question from the text alone, without what the makers know.
 var solve = map[Kind]func(t *testing.T, text, question string) string{
@@ -91,7 +72,7 @@ var solve = map[Kind]func(t *testing.T, text, question string) string{
 // Every kind's answer is what another reading of its text gives; it is the end of the tail, the
 // texts are as long as they may be, all different, and the same for the same seed.
 func TestAnswersAreRight(t *testing.T) {
-	tok := smallTokenizer(t)
+	_, tok := smallmodel.Open(t)
 	const length, count = 500, 10
 	for _, k := range Kinds {
 		trials, err := Trials(t.Context(), tok, k.Kind, length, count, 7)
