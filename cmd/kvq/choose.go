@@ -89,11 +89,7 @@ func (f *chooseFlags) run(c *cobra.Command) error {
 	if f.context == 0 {
 		f.context = config.MaxPositions
 	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		return err
-	}
-	texts, err := f.texts.read(c.InOrStdin(), tok, config)
+	texts, err := f.texts.read(c.InOrStdin(), files)
 	if err != nil {
 		return err
 	}

@@ -64,11 +64,7 @@ func (f *evaluateFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		return err
-	}
-	texts, err := f.texts.read(c.InOrStdin(), tok, files.Config())
+	texts, err := f.texts.read(c.InOrStdin(), files)
 	if err != nil {
 		return err
 	}

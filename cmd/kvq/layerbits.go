@@ -81,11 +81,7 @@ func (f *layerBitsFlags) run(c *cobra.Command) error {
 	if err := f.check(base, files.Config()); err != nil {
 		return err
 	}
-	tok, err := files.Tokenizer()
-	if err != nil {
-		return err
-	}
-	texts, err := f.texts.read(c.InOrStdin(), tok, files.Config())
+	texts, err := f.texts.read(c.InOrStdin(), files)
 	if err != nil {
 		return err
 	}

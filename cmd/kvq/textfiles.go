@@ -36,13 +36,18 @@ func (f *textFiles) names() []string {
 	return f.paths
 }
 
-// read returns the tokens of each text.
-func (f *textFiles) read(in io.Reader, tok *tokenizer.Tokenizer, model llama.Config) ([][]tokenizer.Token, error) {
+// read returns the tokens of each text, as the model has them.
+func (f *textFiles) read(in io.Reader, files *llama.Files) ([][]tokenizer.Token, error) {
+	model := files.Config()
 	if f.prefill < 1 {
 		return nil, usererr.New("--prefill %d, want at least 1", f.prefill)
 	}
 	if f.maxTokens != 0 && f.maxTokens <= f.prefill {
 		return nil, usererr.New("--max-tokens %d, want more than the %d tokens of --prefill, or 0 for all", f.maxTokens, f.prefill)
+	}
+	tok, err := files.Tokenizer()
+	if err != nil {
+		return nil, err
 	}
 	var list [][]tokenizer.Token
 	for _, path := range f.names() {
