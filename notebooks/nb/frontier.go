@@ -29,9 +29,10 @@ const letterBits, nameTens = 0.085, 0.3
 
 // covers tells whether a name of so many letters at that spot beside a dot lies over a point.
 func (s spot) covers(dot plotter.XY, letters int, x, kl float64) bool {
-	from, to := dot.X, dot.X+0.1+letterBits*float64(letters)
+	const gap = 0.06 // bits between a dot and its name
+	from, to := dot.X+gap, dot.X+gap+letterBits*float64(letters)
 	if !s.right {
-		from, to = dot.X-0.1-letterBits*float64(letters), dot.X
+		from, to = 2*dot.X-to, 2*dot.X-from
 	}
 	up := math.Log10(kl) - math.Log10(dot.Y)
 	if !s.above {

@@ -20,6 +20,7 @@ func TestNamesHideNothing(t *testing.T) {
 		"a dot below it on the right": {[]Dot{right}, nil, spot{false, false}},
 		"dots on both sides":          {[]Dot{right, left}, nil, spot{true, true}},
 		"a line below":                {nil, []Series{line}, spot{true, true}},
+		"another on top of it":        {[]Dot{{"", 3, 0.0102}, {"", 3, 0.0098}}, nil, spot{true, false}},
 		"far below":                   {[]Dot{{"", 3.2, 0.001}}, nil, spot{true, false}},
 	} {
 		if got := spotOf(plotter.XY{X: dot.Bits, Y: dot.KL}, len(dot.Name), append(c.dots, dot), c.lines); got != c.want {
