@@ -48,6 +48,7 @@ devices, and each is compared with the first.`,
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
 	fs.BoolVar(&f.slowest, "slowest", false, "time the steps one by one as well: the slowest is one that turns a window's tokens into codes")
 	cli.UnderModel(fs, "devices")
+	cli.UnderMore(fs, "slowest")
 	return c
 }
 

@@ -73,7 +73,7 @@ func Trials(ctx context.Context, tok *tokenizer.Tokenizer, length, count int, se
 
 func newTrial(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, length int, depth float64) (Trial, error) {
 	key := fmt.Sprint(10000 + r.IntN(90000))
-	t, err := Fill(tok, r, length, func(sentences []string) (Trial, error) {
+	t, err := Fill(tok, r, "a passkey", length, func(sentences []string) (Trial, error) {
 		at := int(depth * float64(len(sentences)))
 		sentences = slices.Insert(slices.Clone(sentences), at, strings.ReplaceAll(hidden, "%s", key))
 		return Ask(ctx, tok, opening+"\n\n"+strings.Join(sentences, " "), question, answer, key)
@@ -83,14 +83,14 @@ func newTrial(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, lengt
 }
 
 // Fill makes the longest trial of at most length tokens that build makes of made-up sentences: it
-// is called with more of them, then with fewer.
-func Fill(tok *tokenizer.Tokenizer, r *rand.Rand, length int, build func(sentences []string) (Trial, error)) (Trial, error) {
+// is called with more of them, then with fewer. what is named where length is too short for it.
+func Fill(tok *tokenizer.Tokenizer, r *rand.Rand, what string, length int, build func(sentences []string) (Trial, error)) (Trial, error) {
 	t, err := build(nil)
 	if err != nil {
 		return t, err
 	}
 	if t.Length > length {
-		return t, usererr.New("a question in %d tokens: without filler it has %d, want more than that", length, t.Length)
+		return t, usererr.New("%s in %d tokens: the question alone has %d, want more than that", what, length, t.Length)
 	}
 	var sentences []string
 	// Tokens of a sentence hardly depend on its neighbours; what is over is taken back below.

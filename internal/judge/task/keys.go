@@ -49,7 +49,7 @@ func namedKeys(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, leng
 		depths = append(depths, 0.9*r.Float64())
 	}
 	asked := keys[0]
-	t, err := passkey.Fill(tok, r, length, func(sentences []string) (passkey.Trial, error) {
+	t, err := passkey.Fill(tok, r, "a question", length, func(sentences []string) (passkey.Trial, error) {
 		text := hide(sentences, keys, depths)
 		return passkey.Ask(ctx, tok, "Some keys are hidden in this text. Remember them.\n\n"+text,
 			fmt.Sprintf("What is the key of the %s %s?", asked.colour, asked.thing), fmt.Sprintf("The key of the %s %s is ", asked.colour, asked.thing), asked.digits+".")

@@ -24,7 +24,7 @@ func copyList(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, lengt
 		list = append(list, words[i])
 	}
 	all := strings.Join(list, ", ")
-	return passkey.Fill(tok, r, length, func(sentences []string) (passkey.Trial, error) {
+	return passkey.Fill(tok, r, "a question", length, func(sentences []string) (passkey.Trial, error) {
 		return passkey.Ask(ctx, tok, "The list of words is: "+all+".\n\n"+strings.Join(append(sentences, "That is all."), " "), "Write the list of words again.", "The list of words is:", " "+all)
 	})
 }
@@ -39,7 +39,7 @@ func sums(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, length in
 		worked = append(worked, fmt.Sprintf("%d + %d = %d.", a, b, a+b))
 	}
 	a, b := number(), number()
-	return passkey.Fill(tok, r, length, func(sentences []string) (passkey.Trial, error) {
+	return passkey.Fill(tok, r, "a question", length, func(sentences []string) (passkey.Trial, error) {
 		return passkey.Ask(ctx, tok, strings.Join(worked, " ")+"\n\n"+strings.Join(append(sentences, "That is all."), " "),
 			fmt.Sprintf("What is %d + %d?", a, b), fmt.Sprintf("%d + %d = ", a, b), fmt.Sprintf("%d.", a+b))
 	})
@@ -63,7 +63,7 @@ func instruction(ctx context.Context, tok *tokenizer.Tokenizer, r *rand.Rand, le
 		ask, begin = fmt.Sprintf("Write these words: %s.", strings.Join(list, ", ")), list[0]+","
 		answer = ", " + strings.Join(list[1:], ", ")
 	}
-	return passkey.Fill(tok, r, length, func(sentences []string) (passkey.Trial, error) {
+	return passkey.Fill(tok, r, "a question", length, func(sentences []string) (passkey.Trial, error) {
 		return passkey.Ask(ctx, tok, strings.Join(append(sentences, "That is all."), " "), "Now forget this text. "+ask, begin, strings.TrimPrefix(answer, ","))
 	})
 }

@@ -216,7 +216,7 @@ func TestPlanesHoldAllBits(t *testing.T) {
 				t.Errorf("%d bits: a plane of %d, want 1, 2, 4 or 8", w.Bits, plane)
 			}
 		}
-		if sum != w.Bits || w.Bits < 2 || w.Bits > 8 {
+		if sum != w.Bits || w.Bits < 1 || w.Bits > 8 {
 			t.Errorf("%d bits: planes %v", w.Bits, w.Planes)
 		}
 	}
