@@ -83,10 +83,7 @@ func mixed(own, all *Node) *Node {
 	d := dims(own)
 	all = gx.BroadcastToDims(Reshape(all, append([]int{1}, d[1:]...)...), d...)
 	unit := func(x *Node) (scaled, usable *Node) {
-		g := x.Graph()
-		square := shapes.Make(dtypes.Int32, d...)
-		diagonal := Where(Equal(Iota(g, square, 2), Iota(g, square, 3)), x, gx.ZerosLike(x))
-		mean := gx.BroadcastToDims(gx.MulScalar(gx.ReduceSumAndKeep(diagonal, 2, 3), 1/float64(d[3])), d...)
+		mean := gx.BroadcastToDims(gx.DiagonalMean(x), d...)
 		usable = And(IsFinite(mean), gx.GreaterThanScalar(mean, 0))
 		return Where(usable, Div(x, Where(usable, mean, gx.OnesLike(mean))), gx.ZerosLike(x)), usable
 	}

@@ -35,8 +35,7 @@ func queryMetric(c Config, w weightNodes, frequencies []float32, positions int) 
 		metric = Add(metric, outer(convert(Slice(bias, part...), dtypes.Float32)))
 	}
 	if w.has(modelfile.QNorm) { // each head has a mean square of 1, about, and then its weights
-		size := gx.MulScalar(diagonalSum(metric), 1/float64(c.HeadDim))
-		metric = Div(metric, gx.BroadcastToDims(gx.MaxScalar(size, tinySquare), dims...))
+		metric = Div(metric, gx.BroadcastToDims(gx.MaxScalar(gx.DiagonalMean(metric), tinySquare), dims...))
 		own := convert(w.vector(modelfile.QNorm), dtypes.Float32)
 		metric = Mul(metric, outer(gx.BroadcastToDims(Reshape(own, 1, 1, -1), dims[:3]...)))
 	}
@@ -46,17 +45,6 @@ func queryMetric(c Config, w weightNodes, frequencies []float32, positions int) 
 
 // tinySquare keeps a head of no weights from being divided by 0.
 const tinySquare = 1e-30
-
-// diagonalSum is the trace of matrices [..., D, D], [..., 1, 1].
-func diagonalSum(x *Node) *Node {
-	d := x.Shape().Dim(-1)
-	eye := make([]float32, d*d)
-	for i := range d {
-		eye[i*d+i] = 1
-	}
-	ones := gx.BroadcastToDims(ExpandLeftToRank(Reshape(Const(x.Graph(), eye), d, d), x.Rank()), x.Shape().Dimensions...)
-	return gx.ReduceSumAndKeep(Mul(x, ones), -2, -1)
-}
 
 // rotatedMean is the mean of R·metric·Rᵀ over the rotations R of positions 0 to positions-1, metric
 // [K, D, D] of vectors before them.

@@ -19,11 +19,10 @@ import (
 func Factor(metric, damping *Node) *Node {
 	g, d := metric.Graph(), metric.Shape().Dimensions
 	square := shapes.Make(dtypes.Int32, d...)
-	onDiagonal := Equal(Iota(g, square, 2), Iota(g, square, 3))
-	mean := gx.MulScalar(gx.ReduceSumAndKeep(Where(onDiagonal, metric, gx.ZerosLike(metric)), 2, 3), 1/float64(d[2]))
+	mean := gx.DiagonalMean(metric)
 	usable := And(IsFinite(mean), gx.GreaterThanScalar(mean, 0))
 	m := Div(metric, Where(usable, mean, gx.OnesLike(mean)))
-	m = Where(onDiagonal, Add(m, gx.BroadcastToDims(damping, d...)), m)
+	m = Where(gx.OnDiagonal(m), Add(m, gx.BroadcastToDims(damping, d...)), m)
 	var factor *Node
 	if factorTaken(g, d[3]) {
 		factor = factorByKernel(m)
