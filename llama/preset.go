@@ -4,12 +4,12 @@ import "github.com/kvqbook/kvqbook/kvq"
 
 // shapeKey tells models apart whose layers were looked at one by one.
 type shapeKey struct {
-	layers, hidden, heads, vocabulary int
-	theta                             float64
+	layers, hidden, headDim, vocabulary int
+	theta                               float64
 }
 
 func keyOf(c Config) shapeKey {
-	return shapeKey{c.Layers, c.HiddenSize, c.HiddenSize / max(c.HeadDim, 1), c.VocabSize, c.RopeTheta}
+	return shapeKey{c.Layers, c.HiddenSize, c.HeadDim, c.VocabSize, c.RopeTheta}
 }
 
 // tunedPreset is what of a preset is other for one model.
@@ -22,7 +22,7 @@ type tunedPreset struct {
 // value as the preset has at most. docs/bench-log.md says how, and on which texts.
 var tuned = map[shapeKey]map[string]tunedPreset{
 	// SmolLM2-135M and SmolLM2-135M-Instruct
-	{30, 576, 9, 49152, 100000}: {
+	{30, 576, 64, 49152, 100000}: {
 		"smallest": {2, 2, 64, "3-10=4/4,14=4/4,17-18=4/4,20=4/4,23-24=4/4,28=4/4"},
 		"lower":    {2, 2, 64, "3-7=4/2,8=4/4,9=4/2,14=4/2,17-18=4/2,20=4/2,23=4/4,24=4/2"},
 		"lowest":   {2, 2, 64, "3-5=3/2,7-9=3/2,18=3/2,20=3/2,23=3/2"},
@@ -35,10 +35,19 @@ var tuned = map[shapeKey]map[string]tunedPreset{
 // [evaluate.Spend]: https://pkg.go.dev/github.com/kvqbook/kvqbook/llama/evaluate#Spend
 func PresetFor(name string, model Config) (kvq.Config, error) {
 	c, err := kvq.PresetFor(name, model.HeadDim)
-	if t, ok := tuned[keyOf(model)][name]; ok && err == nil {
+	if err != nil {
+		return c, err
+	}
+	return WithTunedBits(c, name, model), nil
+}
+
+// WithTunedBits is a cache, made of the preset of that name by other settings, with the bits that
+// PresetFor gives the model's layers: as it is where no bits were spread.
+func WithTunedBits(c kvq.Config, name string, model Config) kvq.Config {
+	if t, ok := tuned[keyOf(model)][name]; ok {
 		c.NBitsKey, c.NBitsValue, c.QGroupSizeKey, c.LayerBits = t.keyBits, t.valueBits, t.keyGroup, t.layerBits
 	}
-	return c, err
+	return c
 }
 
 // IsTuned tells whether PresetFor gives single layers of the model bits of their own.

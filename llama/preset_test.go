@@ -14,7 +14,7 @@ func TestTunedPresetsKeepTheirBits(t *testing.T) {
 	most := map[string]float64{"lowest": 2.5, "lower": 2.85, "smallest": 3.35}
 	for key, presets := range tuned {
 		for name, p := range presets {
-			model := Config{Layers: key.layers, HiddenSize: key.hidden, HeadDim: key.hidden / key.heads, VocabSize: key.vocabulary, RopeTheta: key.theta}
+			model := Config{Layers: key.layers, HiddenSize: key.hidden, HeadDim: key.headDim, VocabSize: key.vocabulary, RopeTheta: key.theta}
 			c, err := PresetFor(name, model)
 			if err != nil || !IsTuned(name, model) {
 				t.Fatalf("%s: %v", name, err)

@@ -35,13 +35,10 @@ func (f *CacheFlags) Fit(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kv
 
 // spread is what Parse returned, with the bits that the model's layers have in the preset.
 func (f *CacheFlags) spread(fs *pflag.FlagSet, c kvq.Config, model llama.Config) kvq.Config {
-	if !c.Quantized() || !llama.IsTuned(f.preset, model) || slices.ContainsFunc(ownBits, fs.Changed) {
+	if !c.Quantized() || slices.ContainsFunc(ownBits, fs.Changed) {
 		return c
 	}
-	if own, err := llama.PresetFor(f.preset, model); err == nil {
-		c.NBitsKey, c.NBitsValue, c.QGroupSizeKey, c.LayerBits = own.NBitsKey, own.NBitsValue, own.QGroupSizeKey, own.LayerBits
-	}
-	return c
+	return llama.WithTunedBits(c, f.preset, model)
 }
 
 // NoteGroups says in one line on errs which groups the cache has instead of those that were asked
