@@ -20,10 +20,6 @@ import (
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
-// calibrationColumns is how many tokens of a text are read at once, fewer where the model reads no
-// more: later ones begin anew at position 0.
-const calibrationColumns = 2048
-
 // Calibration reads the file that kvq calibrate wrote for this model; path "" is the one beside it
 // ([calibration.Path]). Its errors are [ErrInput]: what is missing and how it is made, or what is
 // wrong with it.
@@ -73,7 +69,7 @@ func (m *Model) Calibrate(ctx context.Context, texts [][]tokenizer.Token, progre
 	defer r.free()
 	for _, text := range texts {
 		for len(text) > 0 {
-			n := min(len(text), calibrationColumns, c.MaxPositions)
+			n := min(len(text), calibration.PieceTokens, c.MaxPositions)
 			p, err := newPrompt(tokenizer.Batch{IDs: [][]tokenizer.Token{text[:n]}}, c)
 			if err != nil {
 				return nil, err

@@ -84,7 +84,7 @@ func (f *calibrateFlags) run(c *cobra.Command) error {
 	for _, t := range texts {
 		longest = max(longest, len(t))
 	}
-	request := fit.Request{Model: files.Config(), Cache: kvq.Config{}, Batch: 1, Prompt: min(longest, 2048, files.Config().MaxPositions), NewTokens: 1}
+	request := fit.Request{Model: files.Config(), Cache: kvq.Config{}, Batch: 1, Prompt: min(longest, calibration.PieceTokens, files.Config().MaxPositions), NewTokens: 1}
 	model, err := f.model.Load(ctx, files, errs, request)
 	if err != nil {
 		return err

@@ -30,6 +30,10 @@ type Queries struct {
 	Means []float32
 }
 
+// PieceTokens is how many tokens of a text are read at once, fewer where the model reads no more:
+// later ones begin anew at position 0.
+const PieceTokens = 2048
+
 // Suffix is what a model's own file adds to the model's path.
 const Suffix = ".kvq-queries"
 

@@ -50,11 +50,9 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 	o.Reference = full
 	var queue []Candidate
 	for _, c := range candidates {
-		config := model.Config()
-		plan, err := kvq.New(c, kvq.Shape{Layers: config.Layers, Batch: 1, KVHeads: config.KVHeads, HeadDim: config.HeadDim,
-			Capacity: config.MaxPositions, DType: model.DType()})
+		plan, err := planOf(model, c)
 		if err != nil {
-			return kvq.Config{}, nil, usererr.New("cache: %w", err)
+			return kvq.Config{}, nil, err
 		}
 		queue = append(queue, Candidate{Config: plan.Config(), Bits: plan.BitsPerValue()})
 	}
@@ -71,6 +69,16 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 	}
 	return kvq.Config{}, seen, usererr.New("no cache with a KL divergence of at most %g among %d candidates: the best has %g; raise the budget or use the full-precision cache",
 		budget, len(seen), slices.MinFunc(seen, func(a, b Candidate) int { return cmp.Compare(a.KL, b.KL) }).KL)
+}
+
+// planOf lays out a cache for one row of the model.
+func planOf(model *llama.Model, config kvq.Config) (*kvq.Plan, error) {
+	c := model.Config()
+	plan, err := kvq.New(config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: c.MaxPositions, DType: model.DType()})
+	if err != nil {
+		return nil, usererr.New("cache: %w", err)
+	}
+	return plan, nil
 }
 
 func (c *Candidate) measure(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, o Options) error {

@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -30,8 +31,9 @@ const finestBits = 8
 // are any. KVTuner (arXiv 2502.04420) searches for mixed bits too, by other means.
 //
 // It measures twice as many caches as there are layers, and the two with and without what it found,
-// and compiles a graph for each. Of o, the Reference is not used; o.Progress is told of measured
-// caches.
+// and compiles a graph for each. Full precision's predictions stay on the device meanwhile, 4 bytes
+// for each scored token and word of the vocabulary. Of o, the Reference is not used; o.Progress is
+// told of measured caches.
 func Spend(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, base kvq.Config, bits float64, o Options) (Spent, error) {
 	if base.LayerBits != "" {
 		return Spent{}, usererr.New("a cache with LayerBits %q: want one whose layers are alike, to give them bits of their own", base.LayerBits)
@@ -84,28 +86,19 @@ func Spend(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, b
 
 // widthsOf are a configuration's bits of keys and values.
 func widthsOf(c kvq.Config) (key, value int, err error) {
-	first := func(list ...int) int {
-		for _, n := range list {
-			if n > 0 {
-				return n
-			}
-		}
-		return 4
-	}
 	for _, q := range []kvq.Quantizer{c.QuantizerKey, c.QuantizerValue} {
 		if q == kvq.Int8 || q == kvq.Float8 {
 			return 0, 0, usererr.New("quantizer %q has 8 bits in every layer: want one whose bits can be chosen", q)
 		}
 	}
-	return first(c.NBitsKey, c.NBits), first(c.NBitsValue, c.NBits), nil
+	return cmp.Or(c.NBitsKey, c.NBits, 4), cmp.Or(c.NBitsValue, c.NBits, 4), nil
 }
 
 // bitsOf is what a value costs in that cache.
 func bitsOf(model *llama.Model, config kvq.Config) (float64, error) {
-	c := model.Config()
-	plan, err := kvq.New(config, kvq.Shape{Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: c.MaxPositions, DType: model.DType()})
+	plan, err := planOf(model, config)
 	if err != nil {
-		return 0, usererr.New("cache: %w", err)
+		return 0, err
 	}
 	return plan.BitsPerValue(), nil
 }
