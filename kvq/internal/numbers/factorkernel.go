@@ -1,6 +1,8 @@
 package numbers
 
 import (
+	"math/bits"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -18,13 +20,7 @@ const largestFactor = 256
 func factorTaken(g *Graph, dim int) bool { return gx.RunsTriton(g) && dim <= largestFactor }
 
 // wholeBlock is the power of two that dim channels take.
-func wholeBlock(dim int) int {
-	n := 1
-	for n < dim {
-		n *= 2
-	}
-	return n
-}
+func wholeBlock(dim int) int { return 1 << bits.Len(uint(dim-1)) }
 
 // factorByKernel turns m [B, K, D, D] float32 into its factor. What is not below the diagonal is of
 // no meaning.
