@@ -10,17 +10,18 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
-// mostFlushSlots bounds what an iteration of a flush works on, for large models on a GPU: all layers
-// are coded at once, in float32.
+// mostFlushSlots bounds what an iteration of a flush works on, for large models on a GPU: all
+// layers are coded at once, in float32.
 const mostFlushSlots = 128
 
 // flush moves the oldest tokens from the window to codes, row by row and block by block, as far as
 // the policy wants it.
 //
 // It is a While that mostly runs zero times. An iteration is some hundred small operations on a
-// CPU, so it takes the whole window of a row where it can. Rows of a batch reach the threshold at their own steps
-// where blocks have to start at the row's own token (per-channel groups), all at the same step
-// under transformers' policy. Each token is coded here, once, and its codes are never made anew.
+// CPU, so it takes the whole window of a row where it can. Rows of a batch reach the threshold at
+// their own steps where blocks have to start at the row's own token (per-channel groups), all at
+// the same step under transformers' policy. Each token is coded here, once, and its codes are never
+// made anew.
 func (c *quantizedCache) flush() {
 	n := len(c.Nodes())
 	state := gx.Loop(append(c.Nodes(), c.flushTarget()),
@@ -55,8 +56,8 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	row := gx.ArgMax(Sub(target, c.next), 0)
 	of := func(x *Node) *Node { return Reshape(gx.DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
-	// Slots from the first block on: those before filled hold older tokens (only where no group runs
-	// along tokens), then come new ones. At the array's end they begin with a block before.
+	// Slots from the first block on: those before filled hold older tokens (only where no group
+	// runs along tokens), then come new ones. At the array's end they begin with a block before.
 	first := Sub(used, Rem(used, gx.Scalar(g, dtypes.Int32, p.block)))
 	if p.flushSlots > p.block {
 		first = gx.MinScalar(first, p.codeSlots-p.flushSlots)

@@ -24,8 +24,8 @@ type policy interface {
 
 	// flushed is how many of the waiting tokens [B] (int32) of a full window are coded now.
 	flushed(waiting *Node) *Node
-	// flushSlots is how many code slots, in whole blocks, a flush of a window that was filled token by
-	// token touches at most, where no group runs along tokens.
+	// flushSlots is how many code slots, in whole blocks, a flush of a window that was filled token
+	// by token touches at most, where no group runs along tokens.
 	flushSlots() int
 	// ofPrompt is how many of a prompt's tokens [B] (int32) are coded.
 	ofPrompt(tokens *Node) *Node
