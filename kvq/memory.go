@@ -97,3 +97,21 @@ func (p *Plan) BitsPerValue() float64 {
 	values := int64(p.shape.Layers) * int64(p.shape.Batch) * int64(p.shape.KVHeads) * int64(p.codeSlots) * int64(p.shape.HeadDim+p.shape.valueDim())
 	return 8 * float64(m.Codes+m.Scales+m.Zeros) / float64(values)
 }
+
+// BitsPerValueIn is BitsPerValue and, beside it, what a row keeps of its prompt ([Memory].Metric),
+// spread over a row of so many tokens. What all rows share is not in it.
+func (p *Plan) BitsPerValueIn(tokens int) float64 {
+	s := p.shape
+	values := int64(tokens) * int64(s.Batch) * int64(s.Layers) * int64(s.KVHeads) * int64(s.HeadDim+s.valueDim())
+	return p.BitsPerValue() + 8*float64(p.Memory().Metric)/float64(values)
+}
+
+// LayerBits are the bits of a code of a layer's keys and of its values; 0 in a full-precision
+// cache.
+func (p *Plan) LayerBits(layer int) (key, value int) {
+	if !p.config.Quantized() {
+		return 0, 0
+	}
+	l := p.layers[layer]
+	return l.key.Bits, l.value.Bits
+}

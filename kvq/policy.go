@@ -5,7 +5,6 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
-	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // policy decides when tokens become codes, and which of them.
@@ -24,15 +23,14 @@ type policy interface {
 
 	// flushed is how many of the waiting tokens [B] (int32) of a full window are coded now.
 	flushed(waiting *Node) *Node
-	// flushSlots is how many code slots, in whole blocks, a flush of a window that was filled token
-	// by token touches at most, where no group runs along tokens.
-	flushSlots() int
 	// ofPrompt is how many of a prompt's tokens [B] (int32) are coded.
 	ofPrompt(tokens *Node) *Node
 	// promptSlots is ofPrompt of a row of so many tokens, rounded up to whole blocks.
 	promptSlots(tokens int) int
 	// coded is how many of a row's tokens are codes when they came one by one.
 	coded(tokens int) int
+	// codedAfter is how many are codes after a prompt and so many more tokens, when the next comes.
+	codedAfter(prompt, more int) int
 }
 
 // wholeWindow is transformers' policy: a prompt is coded whole, and later the window is flushed
@@ -72,15 +70,11 @@ func (p wholeWindow) threshold() int { return max(p.residual, 2) }
 
 func (p wholeWindow) kept() int                   { return 0 }
 func (p wholeWindow) flushed(waiting *Node) *Node { return waiting }
-
-// A prompt may have left a block with room for 31 tokens.
-func (p wholeWindow) flushSlots() int {
-	return (p.threshold() + 2*(codes.BlockTokens-1)) / codes.BlockTokens * codes.BlockTokens
-}
-
 func (p wholeWindow) ofPrompt(tokens *Node) *Node { return tokens }
 func (p wholeWindow) promptSlots(tokens int) int  { return (tokens + p.block - 1) / p.block * p.block }
 func (p wholeWindow) coded(tokens int) int        { return tokens / p.threshold() * p.threshold() }
+
+func (p wholeWindow) codedAfter(prompt, more int) int { return prompt + p.coded(more) }
 
 // newestExact is this library's policy: the first tokens (sinks) and the newest residual ones are
 // always exact, and what is older is coded in whole blocks. It codes a prompt as if it had come
@@ -110,7 +104,6 @@ func (p newestExact) threshold() int       { return p.residual + p.block }
 func (p newestExact) kept() int            { return p.first + p.residual }
 
 func (p newestExact) flushed(waiting *Node) *Node { return p.whole(waiting, p.residual) }
-func (p newestExact) flushSlots() int             { return p.block }
 func (p newestExact) ofPrompt(tokens *Node) *Node { return p.whole(tokens, p.first+p.residual) }
 
 // whole is the tokens beyond the exact ones, in whole blocks.
@@ -123,3 +116,5 @@ func (p newestExact) promptSlots(tokens int) int { return p.coded(tokens) }
 func (p newestExact) coded(tokens int) int {
 	return max(0, tokens-p.first-p.residual) / p.block * p.block
 }
+
+func (p newestExact) codedAfter(prompt, more int) int { return p.coded(prompt + more) }

@@ -16,7 +16,6 @@ import (
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/calibration"
-	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
@@ -65,7 +64,7 @@ func (m *Model) Calibrate(ctx context.Context, texts [][]tokenizer.Token, progre
 		return nil, err
 	}
 	c := m.config
-	r := &calibrationRun{model: m, ctx: ctx, graphs: map[string]*computation{}, progress: progress}
+	r := &calibrationRun{layerGraphs: newLayerGraphs(m), ctx: ctx, progress: progress}
 	defer r.free()
 	for _, text := range texts {
 		for len(text) > 0 {
@@ -94,19 +93,12 @@ func (m *Model) Calibrate(ctx context.Context, texts [][]tokenizer.Token, progre
 
 // calibrationRun is one Calibrate under way.
 type calibrationRun struct {
-	model       *Model
+	layerGraphs
 	ctx         context.Context
 	pieces      []*prompt
-	graphs      map[string]*computation // by what tells them apart
-	sums        []float64               // [layers, K, D, D], over tokens and query heads
-	done, total int                     // tokens
+	sums        []float64 // [layers, K, D, D], over tokens and query heads
+	done, total int       // tokens
 	progress    func(done, total int)
-}
-
-func (r *calibrationRun) free() {
-	for _, g := range r.graphs {
-		g.Free()
-	}
 }
 
 // read adds the queries of one piece to the sums.
@@ -180,57 +172,6 @@ type queriesSeen struct {
 func (l *queriesSeen) Attend(queries *Node) *Node {
 	l.queries = queries
 	return l.LayerCache.Attend(queries)
-}
-
-// layerTensors are the weights of one layer, or those outside all layers.
-type layerTensors struct {
-	list    []modelfile.Tensor
-	layouts []layout
-	weights []sharded
-}
-
-// tensorsOf are those of a layer, of -1 those outside the layers.
-func (m *Model) tensorsOf(layer int) (t layerTensors) {
-	at := 0
-	for _, tensor := range onDevices(m.config) {
-		n := len(arrays(tensor, m.dtype, m.on.n, m.packed))
-		if tensor.Role.OfLayer() && tensor.Layer == layer || !tensor.Role.OfLayer() && layer < 0 {
-			t.list = append(t.list, tensor)
-			t.layouts = append(t.layouts, arrays(tensor, m.dtype, m.on.n, m.packed)...)
-			t.weights = append(t.weights, m.weights[at:at+n]...)
-		}
-		at += n
-	}
-	return t
-}
-
-// call runs a graph on some of the weights and on inputs; it is compiled once.
-func (r *calibrationRun) call(name string, t layerTensors, in []layout, graphOf func(w weightNodes, in []*Node) []*Node, inputs ...any) ([]sharded, error) {
-	g := r.graphs[name]
-	if g == nil {
-		var err error
-		g, err = r.model.on.compile("llama.calibration", append(append([]layout{}, t.layouts...), in...), nil, func(nodes []*Node) []*Node {
-			next := func() *Node {
-				n := nodes[0]
-				nodes = nodes[1:]
-				return n
-			}
-			var w weightNodes
-			for _, tensor := range t.list {
-				w.take(tensor, r.model.packed, next)
-			}
-			return graphOf(w, nodes)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("compiling a layer for calibration: %w", err)
-		}
-		r.graphs[name] = g
-	}
-	args := make([]any, 0, len(t.weights)+len(inputs))
-	for _, w := range t.weights {
-		args = append(args, w)
-	}
-	return g.call(append(args, inputs...)...)
 }
 
 // means are those of the sums, alike on both sides of the diagonal.

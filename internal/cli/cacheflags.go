@@ -39,7 +39,7 @@ const presetFlag = "preset"
 func (f *CacheFlags) Register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.Kind, KindFlag, "quantized", "`kind` of the key/value cache: quantized or full")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	own.StringVar(&f.preset, presetFlag, "", "`name` of the cache to start from: "+strings.Join(PresetNames(), ", ")+"; kvq presets tells them apart (default tutorial)")
+	own.StringVar(&f.preset, presetFlag, "", "`name` of the cache to start from: "+strings.Join(PresetNames(), ", ")+"; kvq presets tells them apart; or a file that kvq layerbits --write made (default tutorial)")
 	own.StringVar(&f.backend, "cache-backend", "quanto", "who makes the codes: quanto, hqq (both as in transformers) or blocks (this library's own)")
 	own.IntVar(&f.nbits, "nbits", 4, "bits of a code: "+usererr.OneOf(kvq.Widths()))
 	own.IntVar(&f.nbitsKey, "nbits-key", 0, "bits of a key's code alone")

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -33,8 +36,15 @@ func TakeIt(name string) string {
 	}[name]
 }
 
-// Preset is the cache of that name.
+// IsPresetFile tells whether a --preset is a file's name: what kvq layerbits --write made, or a
+// [kvq.Config] as JSON.
+func IsPresetFile(name string) bool { return strings.HasSuffix(name, ".json") }
+
+// Preset is the cache of that name, or of that file.
 func Preset(name string) (kvq.Config, error) {
+	if IsPresetFile(name) {
+		return presetOf(name)
+	}
 	switch name {
 	case FullName:
 		return kvq.Config{}, nil
@@ -54,4 +64,16 @@ func PresetFor(name string, model llama.Config) (kvq.Config, error) {
 		return c.For(model.HeadDim), err
 	}
 	return llama.PresetFor(name, model)
+}
+
+// presetOf reads a file of [IsPresetFile].
+func presetOf(path string) (c kvq.Config, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return c, usererr.New("%w", err)
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, usererr.New("%s: want a cache as kvq layerbits --write has it: %w", path, err)
+	}
+	return c, nil
 }

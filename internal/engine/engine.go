@@ -67,6 +67,34 @@ type DecodeTimer interface {
 	Finalize()
 }
 
+// NewReader prepares to read texts [B][n], filled up to the longest one with padding behind them, a
+// layer at a time; the first prompt tokens go in at once. generator is a *llama.Generator, whose
+// cache says how codes are made.
+var NewReader func(generator any, texts [][]tokenizer.Token, prompt int) (Reader, error)
+
+// Reader runs the layers of a model over whole texts, one after the other. A token attends to what
+// a cache would hold when the tokens come one by one. Each layer is a graph of its own, which equal
+// layers share: little is compiled, whatever the layers are told. Not safe for concurrent use.
+type Reader interface {
+	// Embed is what the first layer reads: [B, T, hidden].
+	Embed(ctx context.Context) (Array, error)
+	// Layer runs a layer over x, which it leaves as it is.
+	Layer(ctx context.Context, layer int, coded LayerCodes, x Array) (Array, error)
+	// Top runs a graph over what comes out of the last layer, after the last norm: build gets head,
+	// which makes logits [..., V] (float32) of hidden states [..., hidden], those of x [B, T,
+	// hidden], and inputs. key is comparable and tells apart all graphs of the reader, beside the
+	// shapes.
+	Top(ctx context.Context, key any, x Array, inputs []any, shapes []shapes.Shape, build func(head func(*graph.Node) *graph.Node, x *graph.Node, in []*graph.Node) []*graph.Node) ([]Array, error)
+	// Free drops the compiled graphs.
+	Free()
+}
+
+// LayerCodes is what of a layer is read as codes, and how many bits these have; the rest is exact.
+type LayerCodes struct {
+	Keys, Values       bool
+	KeyBits, ValueBits int
+}
+
 // ScoreBlock is how many tokens one call of llama/evaluate's scoring loop feeds. It bounds the
 // predictions that a reference keeps, [N, B, V] float32, which llama/fit counts.
 const ScoreBlock = 32

@@ -20,6 +20,16 @@ var Contents func(plan any, state []*graph.Node) Held
 // graph, as plan is for one of them. plan is a *kvq.Plan; package kvq sets the function.
 var FusesPrompt func(plan any, backend compute.Backend, devices, heads, tokens int) bool
 
+// WholeText is a layer, a kvq.LayerCache, that reads texts of one length at once, each token seeing
+// as codes of those before it what a cache would hold as codes when the tokens behind a prompt of
+// so many come one by one. Keys and values that are not to be codes are exact. It attends once;
+// plan, a *kvq.Plan of one layer, gives how it is coded. CheckWholeText refuses what cannot be read
+// at once. Package kvq sets the functions.
+var (
+	WholeText      func(plan any, g *graph.Graph, prompt int, keys, values bool) any
+	CheckWholeText func(plan any, prompt int) error
+)
+
 // Held is what a cache holds, as nodes of a graph.
 type Held struct {
 	// CodeIndex int32 [B, C] and ExactIndex int32 [B, E] name the token in each slot, counted from

@@ -23,8 +23,9 @@ type Candidate struct {
 // Cheapest returns the cache with the fewest bits a value whose KL divergence from the
 // full-precision cache, averaged over the given texts [B][n] of token ids, is at most budget nats,
 // and what it measured on the way. It tries candidates from the fewest bits up and stops at the
-// first that passes; nil candidates are the presets of [llama.PresetFor]. Of o, the Reference is
-// not used.
+// first that passes; nil candidates are the presets of [llama.PresetFor], and [Harms.Spread] makes
+// some with bits by layer. Of o, Reference and Kept are not used: full precision runs once, unless
+// its predictions would take more than 1 GiB.
 //
 // Quality is a matter of model and text: a budget met on a few hundred tokens of one kind says
 // little about another kind. Where no candidate passes, the error says so, and the measurements
@@ -47,7 +48,7 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 		return kvq.Config{}, nil, err
 	}
 	defer full.Finalize()
-	o.Reference = full
+	o.Reference, o.Kept = full, nil
 	var queue []Candidate
 	for _, c := range candidates {
 		plan, err := planOf(model, c)
@@ -57,6 +58,16 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 		queue = append(queue, Candidate{Config: plan.Config(), Bits: plan.BitsPerValue()})
 	}
 	slices.SortStableFunc(queue, func(a, b Candidate) int { return cmp.Compare(a.Bits, b.Bits) })
+	if keptBytes(model.Config(), texts) <= keptAtMost {
+		alone := o
+		alone.Reference, alone.Progress = nil, nil
+		kept, err := Keep(ctx, full, texts, alone)
+		if err != nil {
+			return kvq.Config{}, nil, err
+		}
+		defer kept.Free()
+		o.Reference, o.Kept = nil, kept
+	}
 	var seen []Candidate
 	for _, c := range queue {
 		if err := c.measure(ctx, model, texts, o); err != nil {
@@ -69,6 +80,19 @@ func Cheapest(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token
 	}
 	return kvq.Config{}, seen, usererr.New("no cache with a KL divergence of at most %g among %d candidates: the best has %g; raise the budget or use the full-precision cache",
 		budget, len(seen), slices.MinFunc(seen, func(a, b Candidate) int { return cmp.Compare(a.KL, b.KL) }).KL)
+}
+
+// keptAtMost are the bytes of full precision's predictions up to which Cheapest keeps them. Of
+// longer texts they are made anew for each candidate, a block of tokens at a time.
+const keptAtMost = 1 << 30
+
+// keptBytes are those of the predictions for texts, at most.
+func keptBytes(model llama.Config, texts [][]tokenizer.Token) int64 {
+	longest := 0
+	for _, text := range texts {
+		longest = max(longest, len(text))
+	}
+	return 4 * int64(len(texts)) * int64(longest) * int64(model.VocabSize)
 }
 
 // planOf lays out a cache for one row of the model.

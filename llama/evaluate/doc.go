@@ -11,5 +11,6 @@
 // itself. The scores are made on the device, a block of tokens per call, so memory does not grow
 // with the texts. [Keep] makes the predictions of a reference once, to compare several caches with;
 // they stay on the device. [Cheapest] looks for the cache with the fewest bits whose divergence
-// stays within a budget.
+// stays within a budget. [Spend] spreads bits over layers so that the divergence becomes small, by
+// reading whole texts at once, as [Read] does.
 package evaluate

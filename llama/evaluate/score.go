@@ -51,14 +51,22 @@ func score(logits, target, reference *Node) stepScores {
 	return out
 }
 
-// nodes lists the scores that a kind has, as buffers [1, B] and, for a reference, [1, B, V].
-func (s stepScores) nodes(k kind) []*Node {
-	list := []*Node{ExpandLeftToRank(s.nll, 2)}
+// list has the scores of a kind, [B], and, for a reference, [B, V].
+func (s stepScores) list(k kind) []*Node {
 	switch k {
 	case scoreTested:
-		list = append(list, ExpandLeftToRank(s.kl, 2), ExpandLeftToRank(s.top1, 2))
+		return []*Node{s.nll, s.kl, s.top1}
 	case scoreReference:
-		list = append(list, ExpandLeftToRank(s.prediction, 3))
+		return []*Node{s.nll, s.prediction}
+	}
+	return []*Node{s.nll}
+}
+
+// nodes is list as buffers of one step: [1, B] and [1, B, V].
+func (s stepScores) nodes(k kind) []*Node {
+	list := s.list(k)
+	for i, x := range list {
+		list[i] = ExpandLeftToRank(x, x.Rank()+1)
 	}
 	return list
 }

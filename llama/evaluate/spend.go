@@ -4,49 +4,175 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
 
+// Spread is base with LayerBits, of at most so many bits a value, scales and all included: bits go
+// where they save most, errors of layers taken to add up. At most kinds different pairs of bits for
+// keys and values occur, so that XLA compiles few loops; 0: any number. Each bit more than were
+// tried is taken to quarter an error, and no layer gets more than three widths above base's.
+//
+// Harms of all layers have to be there. Configurations of several budgets are candidates for
+// [Cheapest].
+func (h *Harms) Spread(model *llama.Model, bits float64, kinds int) (kvq.Config, error) {
+	layers := model.Config().Layers
+	if len(h.Keys) != layers || len(h.Values) != layers {
+		return kvq.Config{}, usererr.New("harms of %d layers, the model has %d", len(h.Keys), layers)
+	}
+	key, value, err := widthsOf(h.Base)
+	if err != nil {
+		return kvq.Config{}, err
+	}
+	plain, err := bitsOf(model, h.Base)
+	if err != nil {
+		return kvq.Config{}, err
+	}
+	if plain > bits {
+		return kvq.Config{}, usererr.New("%g bits a value: want at least the %g that the cache has without bits of single layers", bits, plain)
+	}
+	// A bit more for the keys or the values of one layer.
+	budget := int((bits-plain)*float64(2*layers) + 1e-9)
+	s := spending{keys: widthsFrom(key, mostWidths), values: widthsFrom(value, mostWidths), kinds: kinds}
+	for layer := range layers {
+		s.costs = append(s.costs, func(k, v int) float64 { return h.Keys[layer].at(k, s.keys) + h.Values[layer].at(v, s.values) })
+	}
+	config := h.Base
+	config.LayerBits = layerBits(s.best(budget), pair{key, value})
+	return config, nil
+}
+
+// mostWidths are how many widths a layer's keys or values may get.
+const mostWidths = 4
+
+// pair are bits of a layer's keys and values.
+type pair struct{ key, value int }
+
+// spending chooses a pair of bits for each layer.
+type spending struct {
+	keys, values []int // widths that there are, the base's first
+	kinds        int
+	costs        []func(key, value int) float64 // of each layer, by the places of widths
+}
+
+// choice is a pair by the places of its widths.
+type choice struct{ key, value int }
+
+func (s spending) pair(c choice) pair { return pair{s.keys[c.key], s.values[c.value]} }
+
+// more is how many bits a choice has above the fewest.
+func (s spending) more(c choice) int {
+	return s.keys[c.key] - s.keys[0] + s.values[c.value] - s.values[0]
+}
+
+// best has the least cost with at most budget bits more than the fewest, summed over keys and
+// values of all layers.
+func (s spending) best(budget int) []pair {
+	var all []choice
+	for k := range s.keys {
+		for v := range s.values {
+			all = append(all, choice{k, v})
+		}
+	}
+	if s.kinds <= 0 || s.kinds >= len(all) {
+		out, _ := s.among(all, budget)
+		return out
+	}
+	var out []pair
+	least := math.Inf(1)
+	var choose func(from int, chosen []choice)
+	choose = func(from int, chosen []choice) {
+		if len(chosen) > 0 {
+			if list, cost := s.among(chosen, budget); list != nil && cost < least {
+				out, least = list, cost
+			}
+		}
+		if len(chosen) == s.kinds {
+			return
+		}
+		for i := from; i < len(all); i++ {
+			choose(i+1, append(chosen[:len(chosen):len(chosen)], all[i]))
+		}
+	}
+	choose(0, nil)
+	return out
+}
+
+// among is best with these pairs alone, and its cost; nil where they need more bits.
+func (s spending) among(choices []choice, budget int) ([]pair, float64) {
+	layers := len(s.costs)
+	// least[b] is the least cost of the layers so far with b bits more in all; from[layer][b] is
+	// what the layer has then.
+	least, from := make([]float64, budget+1), make([][]int, layers)
+	for layer, cost := range s.costs {
+		next, chosen := make([]float64, budget+1), make([]int, budget+1)
+		for b := range next {
+			next[b], chosen[b] = math.Inf(1), -1
+		}
+		for i, p := range choices {
+			more, c := s.more(p), cost(p.key, p.value)
+			for b := more; b <= budget; b++ {
+				if sum := least[b-more] + c; sum < next[b] {
+					next[b], chosen[b] = sum, i
+				}
+			}
+		}
+		least, from[layer] = next, chosen
+	}
+	if math.IsInf(least[budget], 1) {
+		return nil, 0
+	}
+	out := make([]pair, layers)
+	for layer, b := layers-1, budget; layer >= 0; layer-- {
+		c := choices[from[layer][b]]
+		out[layer] = s.pair(c)
+		b -= s.more(c)
+	}
+	return out, least[budget]
+}
+
+// layerBits names the layers whose bits are not those of base, as short as it gets.
+func layerBits(list []pair, base pair) string {
+	var parts []string
+	for first := 0; first < len(list); {
+		last := first
+		for last+1 < len(list) && list[last+1] == list[first] {
+			last++
+		}
+		if p := list[first]; p != base {
+			name := fmt.Sprint(first)
+			if last > first {
+				name = fmt.Sprintf("%d-%d", first, last)
+			}
+			parts = append(parts, fmt.Sprintf("%s=%d/%d", name, p.key, p.value))
+		}
+		first = last + 1
+	}
+	return strings.Join(parts, ",")
+}
+
 // Spent is what [Spend] gave.
 type Spent struct {
 	Config        kvq.Config // with LayerBits
 	Before, After Candidate  // the cache that it began with, and the one that it found
+	Harms         *Harms
 }
 
-// finestBits stand for full precision where one layer alone is coded coarsely.
-const finestBits = 8
-
 // Spend spreads bits over the layers of a cache, keys and values apart, so that the texts [B][n] of
-// token ids are predicted as well as its estimate can tell: it returns base with LayerBits, of at
-// most so many bits a value, scales and all included.
+// token ids are predicted as well as its estimate can tell: [MeasureHarms], then [Harms.Spread]. It
+// measures the caches before and after the same way, on the same texts: take others to confirm.
 //
-// For each layer's keys, and for its values, it measures the KL divergence from full precision of a
-// cache in which they alone have base's bits, and all others 8. Errors of layers are taken to add
-// up, and each bit more to quarter one. Then single bits go where they save most, as long as there
-// are any. KVTuner (arXiv 2502.04420) searches for mixed bits too, by other means.
-//
-// It measures twice as many caches as there are layers, and the two with and without what it found,
-// and compiles a graph for each. Full precision's predictions stay on the device meanwhile, 4 bytes
-// for each scored token and word of the vocabulary. Of o, the Reference is not used; o.Progress is
-// told of measured caches.
-func Spend(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, base kvq.Config, bits float64, o Options) (Spent, error) {
-	if base.LayerBits != "" {
-		return Spent{}, usererr.New("a cache with LayerBits %q: want one whose layers are alike, to give them bits of their own", base.LayerBits)
-	}
-	if !base.Quantized() {
-		return Spent{}, usererr.New("a full-precision cache has no bits to spread over layers: want a quantized one")
-	}
-	key, value, err := widthsOf(base)
-	if err != nil {
+// KVTuner (arXiv 2502.04420) searches for mixed bits too, by other means.
+func Spend(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, base kvq.Config, bits float64, kinds int, o HarmOptions) (Spent, error) {
+	if err := checkBase(base); err != nil {
 		return Spent{}, err
 	}
-	layers := model.Config().Layers
-	spent := newSpending(layers, key, value)
 	plain, err := bitsOf(model, base)
 	if err != nil {
 		return Spent{}, err
@@ -54,34 +180,53 @@ func Spend(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, b
 	if plain > bits {
 		return Spent{}, usererr.New("%g bits a value: want at least the %g that the cache has without bits of single layers", bits, plain)
 	}
-	m, err := newMeasuring(ctx, model, texts, len(spent.bits)+2, o)
+	harms, err := MeasureHarms(ctx, model, texts, base, o)
 	if err != nil {
 		return Spent{}, err
 	}
-	defer m.free()
-	if spent.harm, err = m.harms(base, spent); err != nil {
+	out := Spent{Harms: harms, Before: Candidate{Config: base}}
+	if out.Config, err = harms.Spread(model, bits, kinds); err != nil {
 		return Spent{}, err
 	}
-	total := plain
-	for spent.next() {
-		have, err := bitsOf(model, spent.config(base))
+	out.After.Config = out.Config
+	return out, Read(ctx, model, texts, []*Candidate{&out.Before, &out.After}, Options{Prefill: o.Prefill})
+}
+
+// Read measures caches that differ in their bits alone, by layer too, on texts [B][n] that are read
+// at once, of at most 2,048 tokens each: it finds what [Score] finds token by token, up to
+// rounding, and compiles a graph for each pair of bits. It fills in what each candidate's Config
+// costs.
+func Read(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, candidates []*Candidate, o Options) error {
+	var r *reading
+	var common kvq.Config
+	for i, c := range candidates {
+		base := c.Config
+		base.LayerBits, base.NBits, base.NBitsKey, base.NBitsValue = "", 0, 0, 0
+		if i == 0 {
+			var err error
+			if r, err = newReading(ctx, model, texts, base, o); err != nil {
+				return err
+			}
+			defer r.free()
+			common = base
+		} else if base != common {
+			return usererr.New("caches %s and %s, want some that differ in bits alone", common, base)
+		}
+		plan, err := planOf(model, c.Config)
 		if err != nil {
-			return Spent{}, err
+			return err
 		}
-		if have > bits {
-			spent.undo()
-			break
+		c.Bits = plan.BitsPerValue()
+		var coded []engine.LayerCodes
+		for layer := range model.Config().Layers {
+			key, value := plan.LayerBits(layer)
+			coded = append(coded, engine.LayerCodes{Keys: true, Values: true, KeyBits: key, ValueBits: value})
 		}
-		total = have
-	}
-	out := Spent{Config: spent.config(base), Before: Candidate{Config: base, Bits: plain}}
-	out.After = Candidate{Config: out.Config, Bits: total}
-	for _, c := range []*Candidate{&out.Before, &out.After} {
-		if err := m.measure(c); err != nil {
-			return Spent{}, err
+		if err := r.candidate(ctx, coded, c); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // widthsOf are a configuration's bits of keys and values.
@@ -101,158 +246,4 @@ func bitsOf(model *llama.Model, config kvq.Config) (float64, error) {
 		return 0, err
 	}
 	return plan.BitsPerValue(), nil
-}
-
-// measuring compares caches with full precision, whose predictions are made once.
-type measuring struct {
-	ctx         context.Context
-	model       *llama.Model
-	texts       [][]tokenizer.Token
-	o           Options
-	told        func(done, total int) error
-	done, total int
-}
-
-func newMeasuring(ctx context.Context, model *llama.Model, texts [][]tokenizer.Token, caches int, o Options) (*measuring, error) {
-	m := &measuring{ctx: ctx, model: model, texts: texts, told: o.Progress, total: caches}
-	o.Progress = nil
-	full, err := llama.NewGenerator(model, kvq.Config{})
-	if err != nil {
-		return nil, err
-	}
-	defer full.Finalize()
-	kept, err := Keep(ctx, full, texts, o)
-	if err != nil {
-		return nil, err
-	}
-	o.Reference, o.Kept = nil, kept
-	m.o = o
-	return m, nil
-}
-
-func (m *measuring) free() { m.o.Kept.Free() }
-
-func (m *measuring) measure(c *Candidate) error {
-	if err := c.measure(m.ctx, m.model, m.texts, m.o); err != nil {
-		return err
-	}
-	m.done++
-	if m.told == nil {
-		return nil
-	}
-	return m.told(m.done, m.total)
-}
-
-// harms measures the divergence that each layer's keys, then each layer's values, bring alone.
-func (m *measuring) harms(base kvq.Config, s *spending) ([]float64, error) {
-	harm := make([]float64, len(s.bits))
-	for i := range harm {
-		alone := newSpending(s.layers, finestBits, finestBits)
-		alone.bits[i] = s.bits[i]
-		c := Candidate{Config: alone.config(base)}
-		if err := m.measure(&c); err != nil {
-			return nil, err
-		}
-		harm[i] = max(c.KL, 0)
-	}
-	return harm, nil
-}
-
-// spending has the bits of each layer's keys, then of each layer's values, and the divergence that
-// each brings with the bits that it began with.
-type spending struct {
-	layers      int
-	bits, began []int
-	harm        []float64
-	last        int
-}
-
-func newSpending(layers, key, value int) *spending {
-	s := &spending{layers: layers}
-	for i := range 2 * layers {
-		if i < layers {
-			s.bits = append(s.bits, key)
-		} else {
-			s.bits = append(s.bits, value)
-		}
-	}
-	s.began = append(s.began, s.bits...)
-	return s
-}
-
-// next gives one bit more to where it saves the most, and tells whether there was such a place.
-func (s *spending) next() bool {
-	best, at := 0.0, -1
-	for i, bits := range s.bits {
-		to := s.wider(i)
-		if to == 0 {
-			continue
-		}
-		// A bit quarters an error; where a width is missing, two bits share what they save.
-		saved := (s.left(i, bits) - s.left(i, to)) / float64(to-bits)
-		if saved > best {
-			best, at = saved, i
-		}
-	}
-	if at < 0 {
-		return false
-	}
-	s.last = at
-	s.bits[at] = s.wider(at)
-	return true
-}
-
-// left is what a place brings with other bits than it began with.
-func (s *spending) left(i, bits int) float64 {
-	harm := s.harm[i]
-	for range bits - s.began[i] {
-		harm /= 4
-	}
-	return harm
-}
-
-// undo takes back what next gave.
-func (s *spending) undo() { s.bits[s.last] = s.narrower(s.last) }
-
-// wider is the next number of bits that there is, 0 where there is none.
-func (s *spending) wider(i int) int {
-	for _, n := range kvq.Widths() {
-		if n > s.bits[i] {
-			return n
-		}
-	}
-	return 0
-}
-
-func (s *spending) narrower(i int) (n int) {
-	for _, w := range kvq.Widths() {
-		if w < s.bits[i] {
-			n = w
-		}
-	}
-	return n
-}
-
-// config is base with the bits of s, LayerBits as short as it gets: layers whose bits are those of
-// base are not named.
-func (s *spending) config(base kvq.Config) kvq.Config {
-	var parts []string
-	same := func(a, b int) bool { return s.bits[a] == s.bits[b] && s.bits[s.layers+a] == s.bits[s.layers+b] }
-	key, value, _ := widthsOf(base)
-	for first := 0; first < s.layers; {
-		last := first
-		for last+1 < s.layers && same(first, last+1) {
-			last++
-		}
-		if k, v := s.bits[first], s.bits[s.layers+first]; k != key || v != value {
-			name := fmt.Sprint(first)
-			if last > first {
-				name = fmt.Sprintf("%d-%d", first, last)
-			}
-			parts = append(parts, fmt.Sprintf("%s=%d/%d", name, k, v))
-		}
-		first = last + 1
-	}
-	base.LayerBits = strings.Join(parts, ",")
-	return base
 }
