@@ -79,10 +79,12 @@ type measuredSpeed struct {
 type presetJSON struct {
 	Name   string  `json:"name"`
 	Config string  `json:"config"`
-	Bits   float64 `json:"bits_per_value"`  // with scales of 16 bits where the cache does not say
-	Here   float64 `json:"bits_here"`       // in this dtype
-	Bytes  float64 `json:"bytes_per_token"` // of a token in codes, in this dtype
-	Exact  int     `json:"exact_tokens"`    // of a row that are not in codes, at most: window and sinks
+	Bits   float64 `json:"bits_per_value"` // with scales of 16 bits where the cache does not say
+	Here   float64 `json:"bits_here"`      // in this dtype
+	// bits_per_value, and metric_bytes spread over a row of 2,048 tokens, as docs/quality.md counts
+	InRow float64 `json:"bits_in_row"`
+	Bytes float64 `json:"bytes_per_token"` // of a token in codes, in this dtype
+	Exact int     `json:"exact_tokens"`    // of a row that are not in codes, at most: window and sinks
 	// key/value bits of single layers, as --layer-bits takes them, searched for this model
 	LayerBits string `json:"layer_bits,omitempty"`
 	// of a row beside its tokens: what feedback keeps of its prompt
@@ -169,7 +171,7 @@ func describePresets(files *llama.Files, dtype dtypes.DType) (*presetsJSON, erro
 		if p.bits, err = cli.BitsOf(p.config, model, dtype); err != nil {
 			p.Error = oneLine(err)
 		}
-		p.Bits, p.Here = p.bits.Named, p.bits.Here
+		p.Bits, p.Here, p.InRow = p.bits.Named, p.bits.Here, p.bits.InRow
 		p.Bytes = p.Here / 8 * float64(2*model.Layers*model.KVHeads*model.HeadDim)
 		if measured, ok := figures.Of(name); ok {
 			p.KL, p.Agreement = &measured.KL, &measured.Agreement
@@ -214,9 +216,12 @@ func (j *presetsJSON) print(w io.Writer) error {
 			fmt.Fprintln(w, note)
 		}
 	}
-	exact, metric, own := 0, int64(0), false
+	exact, metric, own, more := 0, int64(0), false, []string{}
 	for _, p := range j.Presets {
 		exact, metric, own = max(exact, p.Exact), max(metric, p.Metric), own || p.LayerBits != ""
+		if p.Metric > 0 && p.Error == "" {
+			more = append(more, fmt.Sprintf("%s %.4g", p.Name, p.InRow))
+		}
 	}
 	if own {
 		fmt.Fprintln(w, "*: on average; they were spread over the layers of this model")
@@ -224,6 +229,7 @@ func (j *presetsJSON) print(w io.Writer) error {
 	fmt.Fprintf(w, "bytes: of a token in codes; up to %d of a row are exact, see kvq memory\n", exact)
 	if metric > 0 {
 		fmt.Fprintf(w, "feedback keeps up to %s of a row's prompt beside them\n", cli.InUnits(metric))
+		fmt.Fprintf(w, "(bits with it over %s tokens: %s)\n", humanize.Comma(cli.RowTokens), strings.Join(more, ", "))
 	}
 	q := j.Quality
 	fmt.Fprintf(w, "KL: %s's, on texts that nobody tuned on\n(%s, %s tokens); kvq evaluate measures yours\n", q.Model, q.Date, humanize.Comma(int64(q.Tokens)))

@@ -15,7 +15,13 @@ type Bits struct {
 	// a cache has wherever it runs. Of full precision it is Here
 	Named float64
 	Here  float64 // in this dtype
+	// Named, and what a row keeps of its prompt, spread over RowTokens
+	InRow float64
 }
+
+// RowTokens is how many tokens share what a row keeps of its prompt's queries, wherever it is
+// counted in bits a value.
+const RowTokens = 2048
 
 // BitsOf returns those of a cache for a model that computes in dtype.
 func BitsOf(config kvq.Config, model llama.Config, dtype dtypes.DType) (Bits, error) {
@@ -23,14 +29,14 @@ func BitsOf(config kvq.Config, model llama.Config, dtype dtypes.DType) (Bits, er
 	if err != nil {
 		return Bits{}, err
 	}
-	b := Bits{plan.BitsPerValue(), plan.BitsPerValue()}
+	b := Bits{plan.BitsPerValue(), plan.BitsPerValue(), plan.BitsPerValueIn(RowTokens)}
 	if !config.Quantized() {
 		return b, nil
 	}
 	if plan, err = PlanFor(config, model, 1, 1, dtypes.Float16); err != nil {
 		return Bits{}, err
 	}
-	b.Named = plan.BitsPerValue()
+	b.Named, b.InRow = plan.BitsPerValue(), plan.BitsPerValueIn(RowTokens)
 	return b, nil
 }
 

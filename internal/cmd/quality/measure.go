@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kvqbook/kvqbook/internal/cli"
 	"github.com/kvqbook/kvqbook/internal/passkey"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -152,23 +153,13 @@ func (b *bench) measure(ctx context.Context, j job) (result, error) {
 	return r, err
 }
 
-// metricTokens is how many tokens share what a row keeps of its prompt's queries, in the count of
-// bits.
-const metricTokens = 2048
-
 // bitsOf is what a coded value costs in a cache of one row, with what feedback keeps for a row.
 func bitsOf(config kvq.Config, shape kvq.Shape) (float64, error) {
-	one, err := kvq.New(config, shape)
+	plan, err := kvq.New(config, shape)
 	if err != nil {
 		return 0, err
 	}
-	two, err := one.WithBatch(2)
-	if err != nil {
-		return 0, err
-	}
-	row := two.Memory().Metric - one.Memory().Metric
-	values := metricTokens * 2 * shape.Layers * shape.KVHeads * shape.HeadDim
-	return one.BitsPerValue() + 8*float64(row)/float64(values), nil
+	return plan.BitsPerValueIn(cli.RowTokens), nil
 }
 
 func (b *bench) score(ctx context.Context, g *llama.Generator, r *result) error {
