@@ -53,8 +53,8 @@ func (p *Plan) Arrays() []StateArray {
 
 // Inside is what a plan has worked out, in tokens.
 type Inside struct {
-	Sinks, Block, Unit, CodeSlots, ExactSlots int
-	Layers                                    []LayerFormats
+	Sinks, Block, Unit, FlushSlots, CodeSlots, ExactSlots int
+	Layers                                                []LayerFormats
 }
 
 // LayerFormats is how a layer is coded.
@@ -62,7 +62,7 @@ type LayerFormats struct{ Key, Value codes.Format }
 
 // Inside tells it for a quantized cache.
 func (p *Plan) Inside() Inside {
-	in := Inside{Sinks: p.sinks, Block: p.block, Unit: p.unit, CodeSlots: p.codeSlots, ExactSlots: p.exactSlots()}
+	in := Inside{Sinks: p.sinks, Block: p.block, Unit: p.unit, FlushSlots: p.flushSlots, CodeSlots: p.codeSlots, ExactSlots: p.exactSlots()}
 	for _, l := range p.layers {
 		in.Layers = append(in.Layers, LayerFormats{l.key, l.value})
 	}

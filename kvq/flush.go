@@ -10,12 +10,18 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
+// mostFlushSlots bounds what an iteration of a flush works on, for large models on a GPU: all
+// layers are coded at once, in float32.
+const mostFlushSlots = 128
+
 // flush moves the oldest tokens from the window to codes, row by row and block by block, as far as
 // the policy wants it.
 //
-// It is a While that mostly runs zero times. Rows of a batch reach the threshold at their own steps
-// where blocks have to start at the row's own token (per-channel groups), all at the same step
-// under transformers' policy. Each token is coded here, once, and its codes are never made anew.
+// It is a While that mostly runs zero times. An iteration is some hundred small operations on a
+// CPU, so it takes the whole window of a row where it can. Rows of a batch reach the threshold at
+// their own steps where blocks have to start at the row's own token (per-channel groups), all at
+// the same step under transformers' policy. Each token is coded here, once, and its codes are never
+// made anew.
 func (c *quantizedCache) flush() {
 	n := len(c.Nodes())
 	state := gx.Loop(append(c.Nodes(), c.flushTarget()),
@@ -43,28 +49,32 @@ func (c *quantizedCache) flushTarget() *Node {
 	return Add(c.next, Where(full, give, gx.ZerosLike(give)))
 }
 
-// flushBlock codes the oldest tokens of the row that is furthest from its target [B]: p.block of
-// them, or as many as there are or as the block begun before has room for.
+// flushBlock codes the oldest tokens of the row that is furthest from its target [B]: as many as
+// there are, or as there is room for in p.flushSlots code slots from the block begun before on.
 func (c *quantizedCache) flushBlock(target *Node) {
 	p, g := c.plan, c.length.Graph()
 	row := gx.ArgMax(Sub(target, c.next), 0)
 	of := func(x *Node) *Node { return Reshape(gx.DynamicSlice(x, []*Node{row}, []int{1})) }
 	next, used := of(c.next), of(c.used)
-	// Slots of the block in hand: those before filled hold older tokens (only where no group runs
-	// along tokens), then come new ones.
-	filled := Rem(used, gx.Scalar(g, dtypes.Int32, p.block))
-	count := Min(Sub(of(target), next), Sub(gx.Scalar(g, dtypes.Int32, p.block), filled))
-	slot := Iota(g, shapes.Make(dtypes.Int32, p.block), 0)
+	// Slots from the first block on: those before filled hold older tokens (only where no group
+	// runs along tokens), then come new ones. At the array's end they begin with a block before.
+	first := Sub(used, Rem(used, gx.Scalar(g, dtypes.Int32, p.block)))
+	if p.flushSlots > p.block {
+		first = gx.MinScalar(first, p.codeSlots-p.flushSlots)
+	}
+	filled := Sub(used, first)
+	count := Min(Sub(of(target), next), Sub(gx.Scalar(g, dtypes.Int32, p.flushSlots), filled))
+	slot := Iota(g, shapes.Make(dtypes.Int32, p.flushSlots), 0)
 	fresh := And(GreaterOrEqual(slot, filled), LessThan(slot, Add(filled, count)))
-	block := Div(Sub(used, filled), gx.Scalar(g, dtypes.Int32, codes.BlockTokens))
+	block := Div(first, gx.Scalar(g, dtypes.Int32, codes.BlockTokens))
 
 	// Token next is to come to slot filled.
 	w := gx.Scalar(g, dtypes.Int32, p.windowSlots)
-	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.block)), w)
+	offset := Rem(Add(Sub(Add(of(c.start), next), filled), gx.Scalar(g, dtypes.Int32, p.windowSlots*p.flushSlots)), w)
 	c.storeBlocks(blockPlace{row, block, offset, fresh})
 	index := Add(Sub(slot, filled), next)
-	old := Reshape(gx.DynamicSlice(c.codeIndex, []*Node{row, Sub(used, filled)}, []int{1, p.block}), p.block)
-	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(Where(fresh, index, old), 1, p.block), []*Node{row, Sub(used, filled)})
+	old := Reshape(gx.DynamicSlice(c.codeIndex, []*Node{row, first}, []int{1, p.flushSlots}), p.flushSlots)
+	c.codeIndex = DynamicUpdateSlice(c.codeIndex, Reshape(Where(fresh, index, old), 1, p.flushSlots), []*Node{row, first})
 
 	here := Equal(Iota(g, c.next.Shape(), 0), row)
 	c.next = Where(here, Add(c.next, count), c.next)
@@ -74,14 +84,14 @@ func (c *quantizedCache) flushBlock(target *Node) {
 	c.exactIndex = p.forgetCoded(c.exactIndex, c.next)
 }
 
-// blockPlace is a block of one row that tokens move to.
+// blockPlace is the blocks of one row that tokens move to, p.flushSlots slots.
 type blockPlace struct {
-	row, block *Node // int32 scalars
+	row, block *Node // int32 scalars; the first block
 	offset     *Node // int32 scalar: where in the ring the token for slot 0 lies
-	fresh      *Node // bool [p.block]: the slots that get a token
+	fresh      *Node // bool [p.flushSlots]: the slots that get a token
 }
 
-// storeBlocks codes tokens of the window of all layers into a block of each. Layers that are coded
+// storeBlocks codes tokens of the window of all layers into blocks of each. Layers that are coded
 // alike are coded as if they were rows of one batch, since a quantizer for each would be most of
 // what XLA has to compile.
 func (c *quantizedCache) storeBlocks(b blockPlace) {
@@ -113,7 +123,7 @@ type codedSide struct {
 // storeBlock is storeBlocks for layers that are coded alike.
 func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	tokens, olds := p.blockOf(f, layers, b)
-	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.block), dims(tokens)[0], p.block)
+	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.flushSlots), dims(tokens)[0], p.flushSlots)
 	blocks := f.EncodeFed(tokens, valid, factorsOf(layers, b))
 	if p.unit == 1 {
 		arrays := blocks.Nodes()
@@ -130,9 +140,9 @@ func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	writeBlocks(f, layers, blocks, b)
 }
 
-// blockOf takes the tokens of a block from the windows of layers, as if these were rows:
-// [layers, K, U, D]. olds are the arrays of each layer that hold older tokens of the block, where
-// groups do not run along tokens.
+// blockOf takes the tokens for p.flushSlots slots from the windows of layers, as if these were
+// rows: [layers, K, p.flushSlots, D]. olds are the arrays of each layer that hold older tokens of
+// these slots, where groups do not run along tokens.
 func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens *Node, olds []*Node) {
 	g := b.row.Graph()
 	zero := gx.Scalar(g, dtypes.Int32, 0)
@@ -150,17 +160,17 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 		at := []*Node{b.row, zero, gx.Scalar(g, dtypes.Int32, p.sinks), zero}
 		rings = append(rings, gx.DynamicSlice(window, at, []int{1, d[1], p.windowSlots, d[3]}))
 		if p.unit == 1 {
-			olds = append(olds, f.Read(*l.to, 1, b.block, b.row).Nodes()...)
+			olds = append(olds, f.Read(*l.to, p.flushSlots/codes.BlockTokens, b.block, b.row).Nodes()...)
 		}
 	}
 	ring := concat(rings, 0)
 	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
-	copies := make([]*Node, 1+(p.block+p.windowSlots-1)/p.windowSlots)
+	copies := make([]*Node, 1+(p.flushSlots+p.windowSlots-1)/p.windowSlots)
 	for i := range copies {
 		copies[i] = ring
 	}
 	d := dims(ring)
-	tokens = gx.DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.block, d[3]})
+	tokens = gx.DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.flushSlots, d[3]})
 	return tokens, olds
 }
 

@@ -22,6 +22,8 @@ type Plan struct {
 	sinks       int // S, exact first tokens
 	windowSlots int // W, slots of the ring
 	block       int // U, tokens given up at once
+	// code slots that an iteration of a flush fills, whole blocks: see mostFlushSlots
+	flushSlots int
 	// tokens are coded in whole multiples of it: the largest per-channel group, else 1
 	unit      int
 	codeSlots int // C, room for coded tokens
@@ -76,6 +78,10 @@ func New(config Config, shape Shape) (*Plan, error) {
 	p.sinks, p.windowSlots = p.policy.sinks(), p.policy.threshold()
 	// One unit more where groups run along tokens: a prompt or a crop may leave one partly filled.
 	p.codeSlots = (max(shape.Capacity-p.policy.kept(), 1) + p.unit - 1 + p.block - 1) / p.block * p.block
+	p.flushSlots = p.block
+	if p.unit == 1 {
+		p.flushSlots = min(p.policy.flushSlots(), mostFlushSlots, p.codeSlots)
+	}
 	p.listState()
 	return p, nil
 }

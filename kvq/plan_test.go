@@ -42,3 +42,30 @@ func TestHeadAxes(t *testing.T) {
 		}
 	}
 }
+
+// An iteration of a flush has room for a row's whole window, wherever its block begins, as far as
+// there are slots and the bound allows it.
+func TestFlushSlots(t *testing.T) {
+	perChannel := func(c Config) Config { c.AxisKey, c.AxisValue = PerChannel, PerChannel; return c }
+	quanto := func(residual int) Config {
+		return Config{Backend: Quanto, NBits: 4, QGroupSize: 32, ResidualLength: residual}
+	}
+	for _, c := range []struct {
+		name           string
+		config         Config
+		capacity, want int
+	}{
+		{"31 tokens of a block and 64 more", quanto(64), 300, 96},
+		{"a window of 2 may cross into the next block", quanto(2), 300, 64},
+		{"a window of 1 is one of 2", quanto(1), 300, 64},
+		{"three blocks of codes", quanto(128), 90, 96},
+		{"the bound", quanto(128), 300, 128},
+		{"whole blocks alone", Config{Backend: Blocks, NBits: 4, QGroupSize: 32, ResidualLength: 64}, 300, 32},
+		{"groups of tokens", perChannel(quanto(64)), 300, 32},
+	} {
+		shape := Shape{Layers: 1, Batch: 1, KVHeads: 1, HeadDim: 32, Capacity: c.capacity, DType: dtypes.Float32}
+		if got := newPlan(t, c.config, shape).Inside().FlushSlots; got != c.want {
+			t.Errorf("%s: %d slots, want %d", c.name, got, c.want)
+		}
+	}
+}

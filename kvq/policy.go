@@ -5,6 +5,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 )
 
 // policy decides when tokens become codes, and which of them.
@@ -23,6 +24,9 @@ type policy interface {
 
 	// flushed is how many of the waiting tokens [B] (int32) of a full window are coded now.
 	flushed(waiting *Node) *Node
+	// flushSlots is how many code slots, in whole blocks, a flush of a window that was filled token
+	// by token touches at most, where no group runs along tokens.
+	flushSlots() int
 	// ofPrompt is how many of a prompt's tokens [B] (int32) are coded.
 	ofPrompt(tokens *Node) *Node
 	// promptSlots is ofPrompt of a row of so many tokens, rounded up to whole blocks.
@@ -70,6 +74,12 @@ func (p wholeWindow) threshold() int { return max(p.residual, 2) }
 
 func (p wholeWindow) kept() int                   { return 0 }
 func (p wholeWindow) flushed(waiting *Node) *Node { return waiting }
+
+// A prompt may have left a block with room for 31 tokens.
+func (p wholeWindow) flushSlots() int {
+	return (p.threshold() + 2*(codes.BlockTokens-1)) / codes.BlockTokens * codes.BlockTokens
+}
+
 func (p wholeWindow) ofPrompt(tokens *Node) *Node { return tokens }
 func (p wholeWindow) promptSlots(tokens int) int  { return (tokens + p.block - 1) / p.block * p.block }
 func (p wholeWindow) coded(tokens int) int        { return tokens / p.threshold() * p.threshold() }
@@ -104,6 +114,7 @@ func (p newestExact) threshold() int       { return p.residual + p.block }
 func (p newestExact) kept() int            { return p.first + p.residual }
 
 func (p newestExact) flushed(waiting *Node) *Node { return p.whole(waiting, p.residual) }
+func (p newestExact) flushSlots() int             { return p.block }
 func (p newestExact) ofPrompt(tokens *Node) *Node { return p.whole(tokens, p.first+p.residual) }
 
 // whole is the tokens beyond the exact ones, in whole blocks.

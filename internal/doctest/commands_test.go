@@ -63,6 +63,7 @@ var ways = map[string]way{
 	"go test ./kvq -run XXX -bench Attend -benchtime 1x":                                                    {not: "a minute of timing"},
 	"go test ./kvq -run xxx -bench BenchmarkAttend":                                                         {not: "minutes of timing"},
 	"go test ./llama -run XXX -bench LoadWeights -benchtime 7x":                                             {not: "writes and reads gigabytes"},
+	"./scripts/quality --judge --backend xla:cuda --jobs 6":                                                 {test: "TestJudgeOnRandomModel", not: "wants a GPU"},
 	"./scripts/quality --backend xla:cuda --jobs 14":                                                        {not: "wants a GPU"},
 	"./scripts/test --all --only internal/guardtest":                                                        {not: "is a part of --all"},
 	"./scripts/test --only kvq --only notebooks/01-kv-cache-quantization":                                   {not: "is a part of every lane"},

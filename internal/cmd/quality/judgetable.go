@@ -16,7 +16,7 @@ func (g judgedRun) document(picture string) []byte {
 	g.written(&b)
 	g.asked(&b)
 	g.missing(&b)
-	return b.Bytes()
+	return wrapProse(b.Bytes())
 }
 
 // positions is the table of divergence by position.

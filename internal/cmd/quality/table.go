@@ -26,7 +26,7 @@ func (g run) document(goldens map[string]goldenRow, picture string) (text []byte
 	g.presetsByText(&b)
 	g.passkeys(&b)
 	g.missing(&b)
-	return b.Bytes(), outside
+	return wrapProse(b.Bytes()), outside
 }
 
 func (g run) againstGoldens(b *bytes.Buffer, goldens map[string]goldenRow) (outside []string) {

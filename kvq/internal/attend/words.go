@@ -24,13 +24,31 @@ func (c Coded) words(q *Node) Partial {
 	})[0]
 	d := dims(scores)
 	column := func(x *Node) *Node { return Reshape(x, d[1], d[2], d[3], 1) }
-	top := gx.ReduceMaxAndKeep(scores, 0, 4)
-	weights := Exp(Sub(scores, top))
+	top := gx.ReduceMax(scores, 0, 4)
+	weights := c.weights(scores, top)
 	return Partial{
 		Max: column(top),
 		Sum: column(gx.ReduceSum(sums.Blocks(weights), 3)),
 		Out: c.Value.WeightedSum(weights, c.Values, sums),
 	}
+}
+
+// weightsOfCodes is the key of a function.
+type weightsOfCodes struct{}
+
+// weights are exp(scores - top): scores [N, B, K, Q, 32], top [B, K, Q].
+//
+// A function, over blocks whose other axes are one: a loop over 32 tokens is short enough for XLA's
+// CPU compiler to write it out, and what is written out is not vectorized. That took as long as
+// half of the products with the keys.
+func (c Coded) weights(scores, top *Node) *Node {
+	d := dims(scores)
+	wide := gx.BroadcastToDims(Reshape(top, d[1], d[2], d[3], 1), d[1:]...)
+	flat := c.Functions.Call(weightsOfCodes{}, []*Node{scores, wide}, func(in []*Node) []*Node {
+		rows := Reshape(in[0], d[0], -1)
+		return []*Node{Exp(Sub(rows, gx.BroadcastToDims(Reshape(in[1], 1, -1), dims(rows)...)))}
+	})[0]
+	return Reshape(flat, d...)
 }
 
 // ofBlocks makes scores of products of single queries with blocks of keys, [N, B, K, Q, 32].

@@ -136,7 +136,7 @@ func (f Format) Tile(from Blocks, block *Node, n int) Blocks {
 	})
 }
 
-// Merge takes the tokens where fresh (bool [32]) from blocks and the others from old, codes and
+// Merge takes the tokens where fresh (bool [N*32]) from N blocks and the others from old, codes and
 // scales alike. Groups must not run along tokens.
 func (f Format) Merge(blocks, old Blocks, fresh *Node) Blocks {
 	pick := func(x, y *Node, tokenAxis int) *Node {
@@ -144,7 +144,7 @@ func (f Format) Merge(blocks, old Blocks, fresh *Node) Blocks {
 		for i := range d {
 			d[i] = 1
 		}
-		d[tokenAxis] = BlockTokens
+		d[0], d[tokenAxis] = dims(x)[0], BlockTokens
 		return Where(gx.BroadcastToDims(Reshape(fresh, d...), dims(x)...), x, y)
 	}
 	return blocks.both(old, func(x, y *Node) *Node {

@@ -87,7 +87,7 @@ func (s scoring) sums(weights *Node, groups int, o Sums) []*Node {
 	weights = s.parts(weights)
 	m, rows := dims(weights)[0], s.layout.Rows
 	sums := make([]*Node, groups)
-	for _, p := range s.planesOf(s.codes, func(words *Node) *Node { return words }) {
+	for _, p := range s.planesOf(s.codes, 3, func(words *Node) *Node { return words }) {
 		full := []int{s.n, s.b, s.heads, s.rows, p.count, BlockTokens}
 		w := Mul(weights, gx.BroadcastToDims(Reshape(p.factors, 1, 1, 1, 1, rows), m, s.b, s.heads, s.rows, rows))
 		w = Reshape(w, m, s.b, s.heads, s.rows, p.count, rows/p.count)

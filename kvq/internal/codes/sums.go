@@ -66,21 +66,26 @@ type plane struct {
 }
 
 // planesOf are the planes of codes that are packed; codes that are not are a plane of rows of one
-// field. lay brings the words of a plane into the order of the sum.
-func (f Format) planesOf(codes *Node, lay func(words *Node) *Node) []plane {
+// field. lay brings words into the order of the sum, where they are an axis.
+//
+// A plane is cut out of numbers, not out of words: XLA's CPU compiler stores what a loop evaluates
+// often (see [gx.MaxUses]), so a cut of words, which all fields use, would be a copy of them.
+func (f Format) planesOf(codes *Node, axis int, lay func(words *Node) *Node) []plane {
 	g := codes.Graph()
 	if !f.Packed {
 		rows, _ := f.Matrix()
 		return []plane{{[]*Node{f.Spec.Numbers(lay(codes))}, rows, gx.Fill(g, shapes.Make(dtypes.Float32, rows), 1)}}
 	}
-	layout := f.Words()
+	layout, words := f.Words(), lay(codes)
 	var out []plane
 	for _, p := range f.Planes() {
-		words := codes
+		fields := layout.fields(p.Width).Numbers(words)
 		if p.Count < dims(codes)[3] {
-			words = SliceAxis(codes, 3, AxisRange(p.First, p.First+p.Count))
+			for i := range fields {
+				fields[i] = SliceAxis(fields[i], axis, AxisRange(p.First, p.First+p.Count))
+			}
 		}
-		out = append(out, plane{layout.fields(p.Width).Numbers(lay(words)), p.Count, layout.factors(g, p.Width, p.Low)})
+		out = append(out, plane{fields, p.Count, layout.factors(g, p.Width, p.Low)})
 	}
 	return out
 }

@@ -46,7 +46,7 @@ func (f Format) sumBlocks(weights, codes *Node, atOnce int, o Sums) *Node {
 	w, lanes := dims(weights), dims(codes)[4]
 	n, b, k, rows, runs := w[0]/atOnce, w[1], w[2], w[3], w[4]
 	var sum *Node
-	for _, p := range f.planesOf(codes, func(x *Node) *Node {
+	for _, p := range f.planesOf(codes, 5, func(x *Node) *Node {
 		x = Reshape(x, n, atOnce, b, k, dims(x)[3], runs, lanes/runs)
 		if runs == 1 {
 			return Reshape(x, n, atOnce, b, k, runs, dims(x)[4], lanes)
