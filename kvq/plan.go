@@ -31,6 +31,8 @@ type Plan struct {
 	form   Form // see WithForm
 	layers []layerPlan
 
+	flushedApart bool // steps do not flush, see kvqhook.Layer
+
 	// state and stateShapes are what arrays and Shapes give, made once: a session asks in every
 	// step. nil in plans that were changed.
 	state       []array

@@ -139,7 +139,9 @@ func (c *quantizedCache) begin(t int) {
 	first := c.step == 0
 	c.step = t
 	if first && t == 1 && !c.fresh {
-		c.flush()
+		if !c.plan.flushedApart {
+			c.flush()
+		}
 		c.exactIndex = c.plan.appendIndex(c.exactIndex, c.plan.ringSlot(c.length), c.newIndex(), c.counts)
 	}
 }

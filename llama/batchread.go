@@ -50,7 +50,7 @@ func (b *Batch) Read(ctx context.Context, row int, prompt []tokenizer.Token, gc 
 		return kept, first, err
 	}
 	defer free(logits)
-	tokens, sound, err := b.g.pickFirst(ctx, &b.clock, made.pick, 1, logits)
+	tokens, sound, err := b.g.pickOne(ctx, &b.clock, made.pick, 1, 0, logits)
 	if err != nil {
 		return kept, first, err
 	}

@@ -105,7 +105,7 @@ type calibrationRun struct {
 func (r *calibrationRun) read(p *prompt) error {
 	c := r.model.config
 	columns := p.length
-	top := r.model.tensorsOf(-1)
+	top, shares := r.model.shares()
 	out, err := r.call(fmt.Sprint("embedding ", columns), top, wholes(shapes.Make(dtypes.Int32, 1, columns)),
 		func(w weightNodes, in []*Node) []*Node { return []*Node{modelNodes{top: w}.embedded(in[0])} }, p.ids)
 	if err != nil {
@@ -118,9 +118,8 @@ func (r *calibrationRun) read(p *prompt) error {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		tensors := r.model.tensorsOf(layer)
 		in := append(wholes(shapes.Make(dtypes.Int32, 1)), x.layout())
-		out, err := r.call(fmt.Sprint("layer ", columns, tensors.layouts), tensors, in, func(w weightNodes, in []*Node) []*Node {
+		out, err := r.call(fmt.Sprint("layer ", columns), shares[layer], in, func(w weightNodes, in []*Node) []*Node {
 			return r.model.calibrationLayer(w, in[1], in[0])
 		}, p.start, x)
 		if err != nil {

@@ -58,8 +58,8 @@ type GenerateConfig struct {
 	PadID *tokenizer.Token
 
 	// BlockSize fixes how many tokens a call on the device generates, after the first token, which
-	// comes alone. 0 lets the generator choose, so that a call takes about a quarter of a second;
-	// at most 128.
+	// comes alone. 0 lets the generator choose: one where that saves compiling (on a CPU, for up to
+	// 64 new tokens), else so many that a call takes about a quarter of a second; at most 128.
 	BlockSize int
 	// KeepLogits returns the logits before any processing, for every new token.
 	KeepLogits bool

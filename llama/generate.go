@@ -110,6 +110,7 @@ type run struct {
 	plan   *kvq.Plan
 	seen   func(*session) error // is shown the cache at the end; nil: nobody is
 	cache  *session             // nil before prefill
+	steps  *steps               // nil once it goes on in the loop
 	result *Result
 }
 
@@ -201,7 +202,7 @@ func (r *run) Room() int     { return r.cache.room() }
 
 func (r *run) Prepare(capacity int) error {
 	larger, err := r.cache.plan.WithCapacity(capacity)
-	if err == nil {
+	if err == nil && (r.steps == nil || r.Limit > stepTokens) {
 		r.g.startDecode(larger, r.key())
 	}
 	return err
@@ -211,14 +212,17 @@ func (r *run) Grow(ctx context.Context, capacity int) error { return r.cache.gro
 
 // start begins to compile the graphs.
 func (r *run) start() {
-	r.g.startPrefill(r.plan, r.prompt.length)
+	if r.Limit > 1 && r.mayStep() { // the larger ones first
+		r.steps = r.g.startSteps(r.plan)
+	}
+	r.g.startPrompt(r.plan, r.prompt.length)
 	if r.plan.KeyMetric().Ok() {
 		r.g.startMetrics(r.plan)
 	}
 	if r.gc.TeacherForced == nil {
 		r.g.startPick(len(r.Rows), r.pick.Kind)
 	}
-	if r.Limit > 1 {
+	if r.Limit > 1 && r.steps == nil {
 		r.g.startDecode(r.plan, r.key())
 	}
 }
@@ -240,29 +244,30 @@ func (r *run) First(ctx context.Context) (first generate.Decoded, err error) {
 	}
 	tokens := r.forced(1)
 	if r.gc.TeacherForced == nil {
-		if tokens, err = r.pickFirst(ctx, logits); err != nil {
+		if tokens, err = r.pickOne(ctx, logits); err != nil {
 			return first, err
 		}
 	}
 	return generate.Decoded{Steps: 1, Tokens: tokens}, nil
 }
 
-func (r *run) pickFirst(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
-	tokens, sound, err := r.g.pickFirst(ctx, &r.result.Timing, r.pick, len(r.Rows), logits)
+// pickOne picks the next token of each row from logits [B, V].
+func (r *run) pickOne(ctx context.Context, logits sharded) ([]tokenizer.Token, error) {
+	tokens, sound, err := r.g.pickOne(ctx, &r.result.Timing, r.pick, len(r.Rows), len(r.Rows[0]), logits)
 	if err != nil {
 		return nil, err
 	}
 	return tokens, r.checkNumbers(sound)
 }
 
-// pickFirst picks the first token of rows from the logits [B, V] of their prompts, and says whether
-// these were numbers.
-func (g *Generator) pickFirst(ctx context.Context, clock *Timing, picker *pick.Picker, rows int, logits sharded) (tokens []tokenizer.Token, sound []bool, err error) {
+// pickOne picks a token for each of so many rows from logits [B, V], and says whether these were
+// numbers. made is how many new tokens the rows have.
+func (g *Generator) pickOne(ctx context.Context, clock *Timing, picker *pick.Picker, rows, made int, logits sharded) (tokens []tokenizer.Token, sound []bool, err error) {
 	program := g.startPick(rows, picker.Kind)
 	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, nil, err
 	}
-	inputs := append([]any{logits}, picker.Inputs(0, 1, 1)...)
+	inputs := append([]any{logits}, picker.Inputs(made, 1, 1)...)
 	out, err := g.programs.run(context.WithoutCancel(ctx), program, inputs...)
 	if err != nil {
 		return nil, nil, err
@@ -289,8 +294,14 @@ func (g *Generator) notNumbers(row, made int) error {
 		row, made, g.model.dtype)
 }
 
-// Decode runs the decode loop once.
+// Decode runs the decode loop once, or makes one step.
 func (r *run) Decode(ctx context.Context, n int) (made generate.Decoded, err error) {
+	if steps, err := r.stepsNext(); err != nil {
+		return made, err
+	} else if steps {
+		return r.decodeStep(ctx)
+	}
+	r.steps = nil
 	key := r.key()
 	inputs := []any{[]int32{int32(n)}, r.Newest(), r.Done, []tokenizer.Token{*r.gc.PadID}}
 	if key.forced {

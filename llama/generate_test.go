@@ -136,7 +136,7 @@ func TestSizesChangeNothing(t *testing.T) {
 func TestSettingsDoNotCompileAnew(t *testing.T) {
 	g := tinyGenerator(t, "tiny-llama2", kvq.Config{})
 	ids, mask := raggedBatch()
-	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1}
+	gc := GenerateConfig{DoSample: true, Temperature: 1, TopP: 0.9, TopK: 50, MaxNewTokens: 8, Seed: 1, BlockSize: 3}
 	mustGenerate(t, g, ids, mask, gc)
 	compiled := g.programs.all.Len()
 	gc = GenerateConfig{DoSample: true, Temperature: 0.5, TopP: 0.8, TopK: 5, MaxNewTokens: 21, MinNewTokens: 3, Seed: 2, EOS: []tokenizer.Token{7, 8}, PadID: new(tokenizer.Token(9)), BlockSize: 5}

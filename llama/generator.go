@@ -10,6 +10,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/engine"
 	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -231,6 +232,37 @@ func rowsText(n int) string {
 	return fmt.Sprintf("%d rows", n)
 }
 
+// reading is what reads prompts of a shape, compiled or not.
+type reading interface {
+	engine.Program
+	// read takes ids [B, T], start [B] and what metricLayouts says to the filled cache and the
+	// logits [B, V] of the last column.
+	read(ctx context.Context, ids, start any, metrics []any) (state []sharded, logits sharded, err error)
+}
+
+// startPrompt begins to compile it.
+func (g *Generator) startPrompt(plan *kvq.Plan, columns int) reading {
+	if g.model.byLayers() {
+		return g.startLayers(plan, columns, true)
+	}
+	return wholePrompt{g.startPrefill(plan, columns), g}
+}
+
+// wholePrompt reads prompts in one graph of all layers.
+type wholePrompt struct {
+	program
+	g *Generator
+}
+
+func (w wholePrompt) read(ctx context.Context, ids, start any, metrics []any) (state []sharded, logits sharded, err error) {
+	out, err := w.g.programs.run(ctx, w.program, append([]any{ids, start}, metrics...)...)
+	if err != nil {
+		return nil, logits, err
+	}
+	n := len(out) - 1
+	return out[:n:n], out[n], nil
+}
+
 // startPrefill begins to compile the graph for prompts of a shape: ids [B, T], start [B] (int32)
 // and what metricLayouts says to the filled cache and the logits [B, V] of the last column.
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
@@ -249,7 +281,7 @@ func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
 // the cache takes it in by its own rules. It returns the logits [B, V] of the last column, to be
 // freed by the caller.
 func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, clock *Timing) (*session, sharded, error) {
-	program := g.startPrefill(plan, p.length)
+	program := g.startPrompt(plan, p.length)
 	if err := clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, sharded{}, err
 	}
@@ -260,13 +292,9 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 	s := &session{g: g, plan: plan, used: p.length, clock: clock}
 	var logits sharded
 	stage.Tell(ctx, stage.Stage{Kind: stage.Prompt, Rows: plan.Shape().Batch, Columns: p.length})
-	err = clock.prefilling(func() error {
-		out, err := g.programs.run(ctx, program, append([]any{p.ids, p.start}, metrics...)...)
-		if err != nil {
-			return err
-		}
-		s.state, logits = out[:len(out)-1:len(out)-1], out[len(out)-1]
-		return nil
+	err = clock.prefilling(func() (err error) {
+		s.state, logits, err = program.read(ctx, p.ids, p.start, metrics)
+		return err
 	})
 	if err != nil {
 		return nil, sharded{}, err

@@ -64,7 +64,7 @@ func init() {
 type innerSketch struct{ *Generator }
 
 func (s innerSketch) Prompt(plan *kvq.Plan, columns int) engine.Program {
-	return s.startPrefill(plan, columns)
+	return s.startPrompt(plan, columns)
 }
 
 func (s innerSketch) Step(plan *kvq.Plan) engine.Program {

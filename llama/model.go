@@ -93,17 +93,11 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) 
 	seen.see(x, "hidden_0")
 	rope := newRotation(cache.Positions(ids.Shape().Dim(1)), m.rope)
 	for i, weights := range w.blocks {
-		inputs := []*Node{rope.cos, rope.sin}
+		var metric *Node
 		if len(w.keyMetrics) > 0 {
-			inputs = append(inputs, w.keyMetrics[i])
+			metric = w.keyMetrics[i]
 		}
-		n := len(inputs)
-		x = cache.Through(i, x, append(inputs, weights.nodes()...), func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
-			if n > 2 {
-				layer = keyedLayer{layer, in[2]}
-			}
-			return block(m.config, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
-		})
+		x = m.layer(cache, i, weights, metric, rope, x)
 		if i+1 < len(w.blocks) {
 			seen.see(x, "hidden_%d", i+1)
 		}
@@ -112,6 +106,22 @@ func (m *Model) hidden(w modelNodes, ids *Node, cache kvq.Cache, seen observer) 
 	x = rmsNorm(x, w.top.vector(modelfile.FinalNorm), m.config.RMSNormEps)
 	seen.see(x, "hidden_%d", len(w.blocks))
 	return x
+}
+
+// layer runs x [B, t, hidden] through one layer. metric is what its keys' errors cost, see
+// keyMetrics; nil where the cache needs none.
+func (m *Model) layer(cache kvq.Cache, i int, weights weightNodes, metric *Node, rope rotation, x *Node) *Node {
+	inputs := []*Node{rope.cos, rope.sin}
+	if metric != nil {
+		inputs = append(inputs, metric)
+	}
+	n := len(inputs)
+	return cache.Through(i, x, append(inputs, weights.nodes()...), func(layer kvq.LayerCache, x *Node, in []*Node) *Node {
+		if n > 2 {
+			layer = keyedLayer{layer, in[2]}
+		}
+		return block(m.config, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
+	})
 }
 
 // embedded are the embeddings of tokens [B, t]: [B, t, hidden].

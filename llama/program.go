@@ -29,11 +29,16 @@ type build func(w modelNodes, inputs []*graph.Node) []*graph.Node
 // axes along which the first outputs are cut.
 func (ps *programs) start(key any, inputs []layout, outputs []int, graphOf build) program {
 	all := append(ps.model.weightLayouts(), inputs...)
+	return ps.startPlain(key, all, outputs, func(nodes []*graph.Node) []*graph.Node {
+		w, rest := ps.model.nodes(nodes)
+		return graphOf(w, rest)
+	})
+}
+
+// startPlain is start for a graph that gets inputs alone.
+func (ps *programs) startPlain(key any, inputs []layout, outputs []int, graphOf func(inputs []*graph.Node) []*graph.Node) program {
 	return program{ps.all.Start(key, func() (*computation, error) {
-		c, err := ps.model.on.compile(fmt.Sprintf("llama.%T", key), all, outputs, func(nodes []*graph.Node) []*graph.Node {
-			w, rest := ps.model.nodes(nodes)
-			return graphOf(w, rest)
-		})
+		c, err := ps.model.on.compile(fmt.Sprintf("llama.%T", key), inputs, outputs, graphOf)
 		if err != nil {
 			return nil, fmt.Errorf("compiling %v: %w", key, err)
 		}
@@ -52,7 +57,11 @@ func (ps *programs) run(ctx context.Context, p program, inputs ...any) ([]sharde
 	for _, s := range ps.model.weights {
 		args = append(args, s)
 	}
-	args = append(args, inputs...)
+	return ps.runPlain(ctx, p, append(args, inputs...)...)
+}
+
+// runPlain is run for a graph that gets inputs alone.
+func (ps *programs) runPlain(ctx context.Context, p program, args ...any) ([]sharded, error) {
 	return generate.Call(ctx, &ps.all, func() ([]sharded, error) { return p.Of.call(args...) }, func(out []sharded) { free(out...) })
 }
 

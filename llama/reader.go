@@ -74,19 +74,14 @@ func (r *reader) Embed(ctx context.Context) (engine.Array, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	out, err := r.call("embedding", r.model.tensorsOf(-1), wholes(shapes.Make(dtypes.Int32, r.b, r.t)), func(w weightNodes, in []*Node) []*Node {
+	top, _ := r.model.shares()
+	out, err := r.call("embedding", top, wholes(shapes.Make(dtypes.Int32, r.b, r.t)), func(w weightNodes, in []*Node) []*Node {
 		return []*Node{modelNodes{top: w}.embedded(in[0])}
 	}, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
 	if err != nil {
 		return nil, err
 	}
 	return out[0], nil
-}
-
-// layerKey tells graphs of layers apart.
-type layerKey struct {
-	coded   engine.LayerCodes
-	weights string
 }
 
 func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, x engine.Array) (engine.Array, error) {
@@ -108,12 +103,13 @@ func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, 
 			return nil, err
 		}
 	}
-	tensors, hidden := r.model.tensorsOf(layer), x.(sharded)
+	_, shares := r.model.shares()
+	hidden := x.(sharded)
 	in, args := []layout{hidden.layout()}, []any{hidden}
 	if coded.Keys && len(r.metrics) > 0 {
 		in, args = append(in, layout{plan.KeyMetric(), whole}), append(args, r.metrics[layer])
 	}
-	out, err := r.call(layerKey{coded, fmt.Sprint(tensors.layouts)}, tensors, in, func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call(coded, shares[layer], in, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{r.layer(w, plan, coded, in)}
 	}, args...)
 	if err != nil {
@@ -145,10 +141,8 @@ func (r *reader) Top(ctx context.Context, key any, x engine.Array, inputs []any,
 		return nil, err
 	}
 	hidden := x.(sharded)
-	out, err := r.call(topKey{key, fmt.Sprint(of)}, r.model.tensorsOf(-1), append([]layout{hidden.layout()}, wholes(of...)...), func(w weightNodes, in []*Node) []*Node {
-		if !w.has(modelfile.Head) {
-			w[modelfile.Head] = w[modelfile.Embed]
-		}
+	top, _ := r.model.shares()
+	out, err := r.call(topKey{key, fmt.Sprint(of)}, top, append([]layout{hidden.layout()}, wholes(of...)...), func(w weightNodes, in []*Node) []*Node {
 		head := func(x *Node) *Node {
 			return modelNodes{top: w}.logits(rmsNorm(x, w.vector(modelfile.FinalNorm), r.model.config.RMSNormEps))
 		}

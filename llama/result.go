@@ -58,8 +58,8 @@ const (
 type Timing struct {
 	Compile time.Duration // waiting for graphs to be compiled; what is compiled already takes none
 	Prefill time.Duration // the prompt, up to its last logits
-	Decode  time.Duration // calls of the decode loop
-	Steps   int           // iterations of the decode loop, each of which makes a token of every row
+	Decode  time.Duration // calls of the decode loop, or of single steps
+	Steps   int           // iterations of the loop, or steps, each of which makes a token of every row
 }
 
 // StepsPerSecond is the speed of decoding; times the rows it is tokens a second. 0 when nothing was

@@ -51,8 +51,13 @@ func arrays(t modelfile.Tensor, dtype dtypes.DType, n int, packed bool) []layout
 // is zero.
 type weightNodes [modelfile.Roles]matrix
 
-// take takes a tensor's arrays off a graph's parameters.
-func (w *weightNodes) take(t modelfile.Tensor, packed bool, next func() *Node) {
+// take takes a tensor's arrays off the front of a graph's parameters and returns the rest.
+func (w *weightNodes) take(t modelfile.Tensor, packed bool, parameters []*Node) (rest []*Node) {
+	next := func() *Node {
+		n := parameters[0]
+		parameters = parameters[1:]
+		return n
+	}
 	dims := t.Dims(1)
 	out := dims[:len(dims)-1]
 	switch {
@@ -63,6 +68,14 @@ func (w *weightNodes) take(t modelfile.Tensor, packed bool, next func() *Node) {
 	default:
 		w[t.Role] = matrix{codes: next(), scale: next()}
 		w[modelfile.Head] = matrix{codes: next(), scale: next(), out: out}
+	}
+	return parameters
+}
+
+// tie makes the embedding the head where the model has it and no head of its own.
+func (w *weightNodes) tie() {
+	if !w.has(modelfile.Head) {
+		w[modelfile.Head] = w[modelfile.Embed]
 	}
 }
 
@@ -114,23 +127,69 @@ type modelNodes struct {
 
 // nodes takes the weights off the front of a graph's parameters and returns the rest.
 func (m *Model) nodes(parameters []*Node) (w modelNodes, rest []*Node) {
-	next := func() *Node {
-		n := parameters[0]
-		parameters = parameters[1:]
-		return n
-	}
 	w.blocks = make([]weightNodes, m.config.Layers)
 	for _, t := range onDevices(m.config) {
 		to := &w.top
 		if t.Role.OfLayer() {
 			to = &w.blocks[t.Layer]
 		}
-		to.take(t, m.packed, next)
+		parameters = to.take(t, m.packed, parameters)
 	}
-	if !w.top.has(modelfile.Head) {
-		w.top[modelfile.Head] = w.top[modelfile.Embed]
-	}
+	w.top.tie()
 	return w, parameters
+}
+
+// share is a part of a model's weights, for graphs that take no others.
+type share struct {
+	model   *Model
+	tensors []modelfile.Tensor
+	at      []int // the places of their arrays in Model.weights
+}
+
+// shares are the weights outside of the layers, and those of each layer. Those of all layers have
+// the same shapes.
+func (m *Model) shares() (top share, layers []share) {
+	top, layers = share{model: m}, make([]share, m.config.Layers)
+	at := 0
+	for _, t := range onDevices(m.config) {
+		to := &top
+		if t.Role.OfLayer() {
+			to = &layers[t.Layer]
+			to.model = m
+		}
+		to.tensors = append(to.tensors, t)
+		for range arrays(t, m.dtype, m.on.n, m.packed) {
+			to.at = append(to.at, at)
+			at++
+		}
+	}
+	return top, layers
+}
+
+// layouts say how the arrays lie, in the order in which a graph takes them.
+func (s share) layouts() (list []layout) {
+	for _, t := range s.tensors {
+		list = append(list, arrays(t, s.model.dtype, s.model.on.n, s.model.packed)...)
+	}
+	return list
+}
+
+// nodes takes the arrays off the front of a graph's parameters and returns the rest.
+func (s share) nodes(parameters []*Node) (w weightNodes, rest []*Node) {
+	for _, t := range s.tensors {
+		parameters = w.take(t, s.model.packed, parameters)
+	}
+	w.tie()
+	return w, parameters
+}
+
+// arguments are the arrays, followed by others.
+func (s share) arguments(more ...any) []any {
+	list := make([]any, 0, len(s.at)+len(more))
+	for _, i := range s.at {
+		list = append(list, s.model.weights[i])
+	}
+	return append(list, more...)
 }
 
 // weightLayouts lists how the arrays of all weights lie on the devices, in the order in which

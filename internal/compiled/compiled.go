@@ -19,7 +19,7 @@ import (
 
 // worth is how long XLA has to take for what it compiled to be kept: most graphs are compiled
 // faster than a file is read.
-var worth = 300 * time.Millisecond
+var worth = 50 * time.Millisecond
 
 // keeper is set once, before the table is in use.
 var keeper struct {

@@ -30,6 +30,31 @@ var (
 	CheckWholeText func(plan any, prompt int) error
 )
 
+// OneLayer is a layer of a cache as a cache of its own, for graphs of one layer each. plan is a
+// *kvq.Plan; package kvq sets the function.
+var OneLayer func(plan any, layer int) Layer
+
+// Layer is one layer of a cache. Its window gives up no blocks in a step by itself: Flush is called
+// before.
+type Layer struct {
+	Plan any // *kvq.Plan
+	// Kind is comparable: graphs of layers of equal kind are the same.
+	Kind any
+	// Shared is how many arrays of the state all layers have in common. They come first in the
+	// state of the whole cache too, the arrays of the layers follow one after the other. Every
+	// layer of a step makes the same new ones of them. The first are the slots filled so far, int32
+	// (of each row, where rows have lengths of their own), and the padding of each row, int32 [B];
+	// in a quantized cache then the index of the oldest token that is neither sink nor coded, int32
+	// [B].
+	Shared int
+	// Full is how many tokens from that one on a row's window holds when it is flushed; 0 in a
+	// full-precision cache.
+	Full int
+	// Flush is a graph that moves the oldest tokens from windows to codes, where these are full:
+	// the state before to the state after. nil in a full-precision cache.
+	Flush func(state []*graph.Node) []*graph.Node
+}
+
 // Held is what a cache holds, as nodes of a graph.
 type Held struct {
 	// CodeIndex int32 [B, C] and ExactIndex int32 [B, E] name the token in each slot, counted from

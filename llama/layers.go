@@ -1,0 +1,338 @@
+package llama
+
+import (
+	"context"
+	"slices"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+
+	"github.com/kvqbook/kvqbook/internal/gpu"
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
+	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/modelfile"
+)
+
+// A model as graphs of one layer each, which are called one after the other. XLA compiles a graph
+// once for all layers that are alike, and so in a fraction of the time that it takes for a graph of
+// all layers; a call costs about a tenth of a millisecond. So a prompt is read, and so short
+// generations go on, see stepTokens.
+//
+// Every layer has a cache of its own here. What all layers of a cache have in common (lengths,
+// indices) goes into each of them, and each makes the same of it.
+
+// byLayers reports whether the model runs layer by layer: on XLA's CPU backend. On GPUs and on
+// several devices nothing was measured. 16-bit weights stay in one graph with their loop, out of
+// which XLA takes their conversion.
+func (m *Model) byLayers() bool {
+	return m.on.n == 1 && m.dtype == dtypes.Float32 && gpu.Of(m.on.backend).Platform == "cpu"
+}
+
+// stepGraphs are the graphs of a step of t tokens of each row.
+type stepGraphs struct {
+	g      *Generator
+	plan   *kvq.Plan
+	key    layerStep
+	top    share
+	shares []share         // of each layer
+	ones   []kvqhook.Layer // likewise
+
+	embed  program   // ids [B, t] int32 to x [B, t, hidden]
+	layers []program // of each layer; layers that are alike have one
+	last   program   // x to that of the newest tokens, [B, 1, hidden]
+	head   program   // that to logits [B, V]; prompts and further tokens share it
+}
+
+// layerStep tells apart steps of tokens through a cache.
+type layerStep struct {
+	batch, tokens, capacity int
+	fresh                   bool // of a prompt: the cache is made
+}
+
+func (s layerStep) String() string {
+	if s.fresh {
+		return prefillKey{s.batch, s.tokens, s.capacity}.String()
+	}
+	return decodeKey{batch: s.batch, capacity: s.capacity}.String()
+}
+
+// embedKey, layerKey, flushKey, lastKey and headKey name the graphs. first is the first of the
+// layers that are alike.
+type (
+	embedKey struct{ layerStep }
+	layerKey struct {
+		layerStep
+		first int
+	}
+	flushKey layerKey
+	lastKey  struct{ layerStep }
+	headKey  struct{ batch int }
+)
+
+func (k flushKey) String() string { return k.layerStep.String() }
+func (k headKey) String() string  { return "scoring the vocabulary, " + rowsText(k.batch) }
+
+// startLayers begins to compile the graphs of a step: of a prompt, from which the cache is made, or
+// of further tokens.
+func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGraphs {
+	c, b := g.model.config, plan.Shape().Batch
+	l := &stepGraphs{g: g, plan: plan, key: layerStep{b, tokens, plan.Shape().Capacity, fresh}}
+	l.top, l.shares = g.model.shares()
+	for i := range l.shares {
+		l.ones = append(l.ones, kvqhook.OneLayer(plan, i))
+	}
+	for i := range l.shares {
+		l.layers = append(l.layers, l.startLayer(layerKey{l.key, l.firstAlike(i)}))
+	}
+	ids := wholes(shapes.Make(dtypes.Int32, b, tokens))
+	l.embed = g.programs.startPlain(embedKey{l.key}, slices.Concat(l.top.layouts(), ids), nil, func(in []*Node) []*Node {
+		w, in := l.top.nodes(in)
+		return []*Node{modelNodes{top: w}.embedded(in[0])}
+	})
+	l.last = g.programs.startPlain(lastKey{l.key}, l.hidden(tokens), nil, func(in []*Node) []*Node {
+		return []*Node{Slice(in[0], AxisRange(), AxisRange(-1))}
+	})
+	l.head = g.programs.startPlain(headKey{b}, slices.Concat(l.top.layouts(), l.hidden(1)), nil, func(in []*Node) []*Node {
+		w, in := l.top.nodes(in)
+		return []*Node{modelNodes{top: w}.lastLogits(rmsNorm(in[0], w.vector(modelfile.FinalNorm), c.RMSNormEps))}
+	})
+	return l
+}
+
+// firstAlike is the first layer whose graph is that of a layer.
+func (l *stepGraphs) firstAlike(layer int) int {
+	return slices.IndexFunc(l.ones, func(one kvqhook.Layer) bool { return one.Kind == l.ones[layer].Kind })
+}
+
+// hidden is how x of so many tokens a row lies.
+func (l *stepGraphs) hidden(tokens int) []layout {
+	return wholes(shapes.Make(l.g.model.dtype, l.key.batch, tokens, l.g.model.config.HiddenSize))
+}
+
+// programs are all graphs of a step; some layers have the same.
+func (l *stepGraphs) programs() []program {
+	return append(slices.Clone(l.layers), l.embed, l.last, l.head)
+}
+
+// planOf is the cache of a layer; own are its own arrays, shared those that all layers share.
+func (l *stepGraphs) planOf(layer int) (plan *kvq.Plan, own, shared []layout) {
+	plan = l.ones[layer].Plan.(*kvq.Plan)
+	state := layouts(plan)
+	return plan, state[l.ones[layer].Shared:], state[:l.ones[layer].Shared]
+}
+
+// startLayer begins to compile the graph of a layer. It takes the layer's own arrays of the cache,
+// what layers share of it, x and the layer's weights; of a prompt the padding [B] int32 of rows, x,
+// the weights, and the layer's part of what metricLayouts says. It returns the own arrays, x, and
+// what layers share.
+func (l *stepGraphs) startLayer(key layerKey) program {
+	g := l.g
+	plan, own, shared := l.planOf(key.first)
+	in := slices.Concat(own, shared)
+	if key.fresh {
+		in = wholes(shapes.Make(dtypes.Int32, key.batch))
+	}
+	in = slices.Concat(in, l.hidden(key.tokens), l.shares[key.first].layouts())
+	if metrics := metricLayouts(l.plan); key.fresh && metrics != nil {
+		in = append(in, metrics[key.first])
+	}
+	return g.programs.startPlain(key, in, nil, func(in []*Node) []*Node {
+		var cache kvq.Cache
+		if key.fresh {
+			cache, in = plan.Init(in[0]), in[1:]
+		} else {
+			cache, in = l.takeCache(key.first, in)
+		}
+		x := in[0]
+		w, in := l.shares[key.first].nodes(in[1:])
+		var metric *Node
+		if len(in) > 0 {
+			metric = in[0]
+		}
+		x = g.model.layer(cache, 0, w, metric, newRotation(cache.Positions(key.tokens), g.model.rope), x)
+		cache.Advance()
+		after := cache.Nodes()
+		return slices.Concat(after[len(shared):], []*Node{x}, after[:len(shared)])
+	})
+}
+
+// takeCache takes a layer's cache off the front of a graph's parameters, to be updated in its
+// place.
+func (l *stepGraphs) takeCache(layer int, in []*Node) (cache kvq.Cache, rest []*Node) {
+	plan, own, shared := l.planOf(layer)
+	gx.Reuse(in[:len(own)])
+	n := len(own) + len(shared)
+	return plan.From(slices.Concat(in[len(own):n], in[:len(own)])), in[n:]
+}
+
+// startFlush begins to compile the graphs that move tokens from full windows to codes: a layer's
+// own arrays and what layers share, to the same.
+func (l *stepGraphs) startFlush() (programs []program) {
+	for i := range l.ones {
+		key := flushKey{l.key, l.firstAlike(i)}
+		_, own, shared := l.planOf(i)
+		programs = append(programs, l.g.programs.startPlain(key, slices.Concat(own, shared), nil, func(in []*Node) []*Node {
+			cache, _ := l.takeCache(key.first, in)
+			after := l.ones[key.first].Flush(cache.Nodes())
+			return slices.Concat(after[len(shared):], after[:len(shared)])
+		}))
+	}
+	return programs
+}
+
+// Wait returns when all are compiled, or early with the context's error.
+func (l *stepGraphs) Wait(ctx context.Context) error {
+	return waitAll(ctx, l.programs())
+}
+
+func waitAll(ctx context.Context, programs []program) error {
+	for _, p := range programs {
+		if err := p.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ready reports whether all are compiled.
+func (l *stepGraphs) ready() bool {
+	return !slices.ContainsFunc(l.programs(), func(p program) bool { return !p.Ready() })
+}
+
+// Needs is what the graphs of a prompt take of the device's memory by XLA's figures: the weights,
+// the cache and logits that they make, and the most that one of them takes in between, x included.
+func (l *stepGraphs) Needs() (sum gx.Compiled, err error) {
+	size := func(list []layout) (bytes int64) {
+		for _, a := range list {
+			bytes += int64(a.shape.ByteSize())
+		}
+		return bytes
+	}
+	sum.Inputs = size(l.top.layouts())
+	for _, s := range l.shares {
+		sum.Inputs += size(s.layouts())
+	}
+	sum.Outputs = size(layouts(l.plan)) + int64(l.key.batch*l.g.model.config.VocabSize)*4
+	between := 2 * size(l.hidden(l.key.tokens))
+	seen := map[program]bool{}
+	for _, p := range l.programs() {
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		needs, err := p.Needs()
+		if err != nil {
+			return gx.Compiled{}, err
+		}
+		sum.Temporary = max(sum.Temporary, needs.Temporary+between)
+		sum.Code += needs.Code
+	}
+	return sum, nil
+}
+
+// read makes the graphs of a prompt a [reading].
+func (l *stepGraphs) read(ctx context.Context, ids, start any, metrics []any) (state []sharded, logits sharded, err error) {
+	return l.through(ctx, ids, func(i int, x sharded) []any {
+		args := append([]any{start, x}, l.shares[i].arguments()...)
+		if len(metrics) > 0 {
+			args = append(args, metrics[i])
+		}
+		return args
+	})
+}
+
+// step feeds the newest token of each row, ids [B, 1], with a cache that it takes over.
+func (l *stepGraphs) step(ctx context.Context, ids any, state []sharded) (after []sharded, logits sharded, err error) {
+	take, done := l.taking(state)
+	defer done()
+	return l.through(ctx, ids, func(i int, x sharded) []any {
+		return append(append(take(i), x), l.shares[i].arguments()...)
+	})
+}
+
+// flush moves tokens from full windows to codes in a cache that it takes over.
+func (l *stepGraphs) flush(ctx context.Context, programs []program, state []sharded) (after []sharded, err error) {
+	take, done := l.taking(state)
+	defer done()
+	made := &layerResults{}
+	for i := range l.ones {
+		out, err := l.g.programs.runPlain(ctx, programs[i], take(i)...)
+		if err != nil {
+			made.free()
+			return nil, err
+		}
+		made.add(out, l.ones[i].Shared)
+	}
+	return made.state(), nil
+}
+
+// taking takes a cache apart. take is called for one layer after the other and gives its own
+// arrays, donated, and those that all share; done frees what is left.
+func (l *stepGraphs) taking(state []sharded) (take func(layer int) []any, done func()) {
+	shared, rest := state[:l.ones[0].Shared], state[l.ones[0].Shared:]
+	take = func(layer int) (args []any) {
+		_, own, _ := l.planOf(layer)
+		for _, s := range rest[:len(own)] {
+			args = append(args, donated(s))
+		}
+		rest = rest[len(own):]
+		for _, s := range shared {
+			args = append(args, s)
+		}
+		return args
+	}
+	return take, func() { free(shared...); free(rest...) }
+}
+
+// through calls all graphs of a step in order; arguments are those of a layer. When ctx ends it
+// returns after the layer that is under way.
+func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer int, x sharded) []any) (state []sharded, logits sharded, err error) {
+	run := func(p program, args []any) ([]sharded, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return l.g.programs.runPlain(context.WithoutCancel(ctx), p, args...)
+	}
+	out, err := run(l.embed, l.top.arguments(ids))
+	if err != nil {
+		return nil, logits, err
+	}
+	x, made := out[0], &layerResults{}
+	defer func() { free(x) }()
+	for i := range l.layers {
+		out, err := run(l.layers[i], arguments(i, x))
+		if err != nil {
+			made.free()
+			return nil, logits, err
+		}
+		free(x)
+		at := len(out) - 1 - l.ones[i].Shared
+		x = out[at]
+		made.add(slices.Delete(out, at, at+1), l.ones[i].Shared)
+	}
+	if out, err = run(l.last, []any{x}); err == nil {
+		free(x)
+		x = out[0]
+		out, err = run(l.head, l.top.arguments(x))
+	}
+	if err != nil {
+		made.free()
+		return nil, logits, err
+	}
+	return made.state(), out[0], nil
+}
+
+// layerResults collects what layers make of a cache.
+type layerResults struct{ own, shared []sharded }
+
+// add takes a layer's own arrays and those that all share, of which the last layer's are kept.
+func (r *layerResults) add(out []sharded, shared int) {
+	free(r.shared...)
+	at := len(out) - shared
+	r.own, r.shared = append(r.own, out[:at]...), out[at:]
+}
+
+func (r *layerResults) state() []sharded { return slices.Concat(r.shared, r.own) }
+func (r *layerResults) free()            { free(r.own...); free(r.shared...) }
