@@ -1,0 +1,253 @@
+package ptx
+
+import "github.com/gomlx/gomlx/support/exceptions"
+
+// words checks operands of 32 bits.
+func (k *Kernel) words(name string, from ...Value) Value {
+	want(name, word, from...)
+	return k.op(name, word, from...)
+}
+
+// Add is a + b, of int32.
+func (k *Kernel) Add(a, b Value) Value { return k.words("add.s32", a, b) }
+
+// Sub is a - b, of int32.
+func (k *Kernel) Sub(a, b Value) Value { return k.words("sub.s32", a, b) }
+
+// Mul is the low half of a·b, of int32.
+func (k *Kernel) Mul(a, b Value) Value { return k.words("mul.lo.s32", a, b) }
+
+// Div is a/b, of uint32.
+func (k *Kernel) Div(a, b Value) Value { return k.words("div.u32", a, b) }
+
+// Rem is what Div leaves over.
+func (k *Kernel) Rem(a, b Value) Value { return k.words("rem.u32", a, b) }
+
+// Min is the smaller int32.
+func (k *Kernel) Min(a, b Value) Value { return k.words("min.s32", a, b) }
+
+// And is a & b.
+func (k *Kernel) And(a, b Value) Value { return k.words("and.b32", a, b) }
+
+// Or is a | b.
+func (k *Kernel) Or(a, b Value) Value { return k.words("or.b32", a, b) }
+
+// Xor is a ^ b.
+func (k *Kernel) Xor(a, b Value) Value { return k.words("xor.b32", a, b) }
+
+// ShiftRight is a >> b, of uint32.
+func (k *Kernel) ShiftRight(a, b Value) Value { return k.words("shr.u32", a, b) }
+
+// ShiftLeft is a << b.
+func (k *Kernel) ShiftLeft(a, b Value) Value { return k.words("shl.b32", a, b) }
+
+// HighHalves are the high 16 bits of a, below those of b.
+func (k *Kernel) HighHalves(a, b Value) Value { return k.words("prmt.b32", a, b, k.Bits(0x7632)) }
+
+// Halves are a and b, float32, rounded to bfloat16: a is the low half.
+func (k *Kernel) Halves(a, b Value) Value { return k.words("cvt.rn.bf16x2.f32", b, a) }
+
+// FAdd is a + b, of float32.
+func (k *Kernel) FAdd(a, b Value) Value { return k.words("add.rn.f32", a, b) }
+
+// FSub is a - b, of float32.
+func (k *Kernel) FSub(a, b Value) Value { return k.words("sub.rn.f32", a, b) }
+
+// FMul is a·b, of float32.
+func (k *Kernel) FMul(a, b Value) Value { return k.words("mul.rn.f32", a, b) }
+
+// FMulAdd is a·b + c of float32, rounded once.
+func (k *Kernel) FMulAdd(a, b, c Value) Value { return k.words("fma.rn.f32", a, b, c) }
+
+// FMax is the larger float32.
+func (k *Kernel) FMax(a, b Value) Value { return k.words("max.f32", a, b) }
+
+// FMin is the smaller float32.
+func (k *Kernel) FMin(a, b Value) Value { return k.words("min.f32", a, b) }
+
+// FDiv is a/b of float32, off by two units in the last place on a GPU.
+func (k *Kernel) FDiv(a, b Value) Value { return k.words("div.full.f32", a, b) }
+
+// Exp2 is 2^a of float32, on a GPU off by a few units in the last place; 0 below 2^-126.
+func (k *Kernel) Exp2(a Value) Value { return k.words("ex2.approx.ftz.f32", a) }
+
+// FromInt is an int32 as float32.
+func (k *Kernel) FromInt(a Value) Value { return k.words("cvt.rn.f32.s32", a) }
+
+// Elem is the type of numbers in memory.
+type Elem int
+
+const (
+	F32 Elem = iota
+	F16
+	BF16
+)
+
+// Bytes is the size of an element.
+func (e Elem) Bytes() int {
+	if e == F32 {
+		return 4
+	}
+	return 2
+}
+
+// Low is the low 16 bits of a, a number of 16 bits, as float32.
+func (k *Kernel) Low(e Elem, a Value) Value {
+	if e == BF16 {
+		return k.ShiftLeft(a, k.Int(16))
+	}
+	return k.words("half.low", a)
+}
+
+// High is the high 16 bits of a, a number of 16 bits, as float32.
+func (k *Kernel) High(e Elem, a Value) Value {
+	if e == BF16 {
+		return k.And(a, k.Bits(0xffff0000))
+	}
+	return k.words("half.high", a)
+}
+
+// Equal is a == b, of 32 bits.
+func (k *Kernel) Equal(a, b Value) Value { return k.compare("setp.eq.s32", a, b) }
+
+// Less is a < b, of int32.
+func (k *Kernel) Less(a, b Value) Value { return k.compare("setp.lt.s32", a, b) }
+
+// AtMostUnsigned is a <= b, of uint32.
+func (k *Kernel) AtMostUnsigned(a, b Value) Value { return k.compare("setp.le.u32", a, b) }
+
+// LessUnsigned is a < b, of uint32.
+func (k *Kernel) LessUnsigned(a, b Value) Value { return k.compare("setp.lt.u32", a, b) }
+
+// FAtMost is a <= b, of float32.
+func (k *Kernel) FAtMost(a, b Value) Value { return k.compare("setp.le.f32", a, b) }
+
+func (k *Kernel) compare(name string, a, b Value) Value {
+	want(name, word, a, b)
+	return k.op(name, predicate, a, b)
+}
+
+// Both holds where both conditions do.
+func (k *Kernel) Both(a, b Value) Value {
+	want("and.pred", predicate, a, b)
+	return k.op("and.pred", predicate, a, b)
+}
+
+// All holds where the condition holds in all lanes.
+func (k *Kernel) All(condition Value) Value {
+	want("vote", predicate, condition)
+	return k.op("vote.sync.all.pred", predicate, condition)
+}
+
+// Select is a where the condition holds, else b: of 32 bits, or addresses.
+func (k *Kernel) Select(condition, a, b Value) Value {
+	want("select", predicate, condition)
+	if a.class == address {
+		want("select", address, b)
+		return k.op("selp.b64", address, a, b, condition)
+	}
+	want("select", word, a, b)
+	return k.op("selp.b32", word, a, b, condition)
+}
+
+// FromLane is a of another lane.
+func (k *Kernel) FromLane(a, lane Value) Value { return k.words("shfl.sync.idx.b32", a, lane) }
+
+// Across is a of the lane whose number differs in the bits of mask.
+func (k *Kernel) Across(a Value, mask int) Value {
+	return k.words("shfl.sync.bfly.b32", a, k.Int(mask))
+}
+
+// At is an address index·bytes behind another; index is uint32.
+func (k *Kernel) At(base, index Value, bytes int) Value {
+	return k.AtBy(base, index, k.Int(bytes))
+}
+
+// AtBy is an address index·bytes behind another; both are uint32.
+func (k *Kernel) AtBy(base, index, bytes Value) Value {
+	want("address", address, base)
+	want("address", word, index, bytes)
+	return k.op("mad.wide.u32", address, index, bytes, base)
+}
+
+// Load reads a number of memory, as float32, at an address and so many bytes behind it.
+func (k *Kernel) Load(e Elem, at Value, offset int) Value {
+	if e == F32 {
+		return k.LoadWord(at, offset)
+	}
+	return k.Low(e, k.load("ld.global.nc.u16", 1, at, offset)[0])
+}
+
+// LoadWord reads 32 bits.
+func (k *Kernel) LoadWord(at Value, offset int) Value {
+	return k.load("ld.global.nc.b32", 1, at, offset)[0]
+}
+
+func (k *Kernel) load(name string, n int, at Value, offset int) []Value {
+	want(name, address, at)
+	to := k.registers(n)
+	k.emit(instruction{op: name, to: to, from: []Value{at}, offset: offset})
+	return to
+}
+
+// LoadShared reads 1, 2 or 4 words of shared memory at a place and so many bytes behind it, together
+// a multiple of their size.
+func (k *Kernel) LoadShared(n int, at Value, offset int) []Value {
+	want("ld.shared", word, at)
+	name, ok := map[int]string{1: "ld.shared.b32", 2: "ld.shared.v2.b32", 4: "ld.shared.v4.b32"}[n]
+	if !ok {
+		exceptions.Panicf("ptx: %d words at once", n)
+	}
+	to := k.registers(n)
+	k.emit(instruction{op: name, to: to, from: []Value{at}, offset: offset})
+	return to
+}
+
+// Store writes 1, 2 or 4 words to memory, in lanes where the condition holds.
+func (k *Kernel) Store(condition, at Value, offset int, values ...Value) {
+	want("store", predicate, condition)
+	want("store", address, at)
+	want("store", word, values...)
+	name, ok := map[int]string{1: "st.global.b32", 2: "st.global.v2.b32", 4: "st.global.v4.b32"}[len(values)]
+	if !ok {
+		exceptions.Panicf("ptx: %d words at once", len(values))
+	}
+	k.emit(instruction{op: name, from: append([]Value{at}, values...), offset: offset, guard: &condition})
+}
+
+// Copy begins to copy 16 bytes of memory to shared memory, each so many bytes behind its address, in
+// lanes where the condition holds. [Kernel.Commit] closes a group of copies.
+func (k *Kernel) Copy(condition, to Value, toOffset int, from Value, fromOffset int) {
+	want("copy", predicate, condition)
+	want("copy", word, to)
+	want("copy", address, from)
+	k.emit(instruction{op: "cp.async", from: []Value{to, from}, offset: toOffset, second: fromOffset, guard: &condition})
+}
+
+// Commit makes a group of the copies begun since the last one.
+func (k *Kernel) Commit() { k.emit(instruction{op: "cp.async.commit_group"}) }
+
+// Await waits until no more than so many groups of copies are under way, in all lanes.
+func (k *Kernel) Await(groups int) {
+	k.emit(instruction{op: "cp.async.wait_group", from: []Value{k.Int(groups)}})
+	k.emit(instruction{op: "bar.warp.sync"})
+}
+
+// Units is a product of tensor units, a·b + c. a is [16, 16] and b [16, 8], of bfloat16 numbers,
+// subnormal ones too, two in a word; c and the result are [16, 8] float32. Lane 4g + t has
+//
+//	a  rows g and g + 8 of columns 2t and 2t + 1; the same rows of columns 2t + 8 and 2t + 9
+//	b  rows 2t and 2t + 1 of column g; rows 2t + 8 and 2t + 9
+//	c  columns 2t and 2t + 1 of row g; the same of row g + 8
+func (k *Kernel) Units(a [4]Value, b [2]Value, c [4]Value) (out [4]Value) {
+	for i, v := range c {
+		if v.class == constant {
+			c[i] = k.Variable(v) // the instruction takes none
+		}
+	}
+	from := append(append(append([]Value{}, a[:]...), b[:]...), c[:]...)
+	want("mma", word, from...)
+	to := k.registers(4)
+	k.emit(instruction{op: "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", to: to, from: from})
+	return [4]Value(to)
+}

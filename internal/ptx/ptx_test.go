@@ -1,0 +1,194 @@
+package ptx
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// sums adds the rows of a matrix [n, 32], one row an iteration: program p takes every second row,
+// from p on, by way of shared memory. Lane i then has the sum of column i and of column i^1, times
+// 2^-1; even lanes store it. It has instructions of most kinds.
+func sums(n int) *Kernel {
+	k := New("sums")
+	k.Registers = 64
+	x, out := k.Pointer(), k.Pointer()
+	lane, p := k.Lane(), k.Program(0)
+	row := k.Shared(2 * 128) // a row that is read, and one on its way
+	i, sum := k.Variable(p), k.Variable(k.Float(0))
+	place := k.Variable(k.Int(0))
+	copyRow := func(to, i Value) {
+		inside := k.Both(k.LessUnsigned(lane, k.Int(8)), k.Less(i, k.Int(n)))
+		k.Copy(inside, k.Add(k.Add(row, to), k.Mul(lane, k.Int(16))), 0, k.At(k.At(x, i, 128), lane, 16), 0)
+		k.Commit()
+	}
+	copyRow(place, i)
+	loop, done := k.NewLabel(), k.NewLabel()
+	k.Branch(done, k.Less(k.Int(n-1), i))
+	k.Here(loop)
+	k.Await(0)
+	copyRow(k.Xor(place, k.Int(128)), k.Add(i, k.Int(2)))
+	k.Set(sum, k.FAdd(sum, k.LoadShared(1, k.Add(k.Add(row, place), k.Mul(lane, k.Int(4))), 0)[0]))
+	k.Set(place, k.Xor(place, k.Int(128)))
+	k.Set(i, k.Add(i, k.Int(2)))
+	k.Branch(loop, k.Less(i, k.Int(n)))
+	k.Here(done)
+	both := k.FMul(k.FAdd(sum, k.Across(sum, 1)), k.Exp2(k.Float(-1)))
+	even := k.Equal(k.And(lane, k.Int(1)), k.Int(0))
+	k.Store(even, k.At(k.At(out, p, 64), k.ShiftRight(lane, k.Int(1)), 4), 0, both)
+	return k
+}
+
+// The text that ptxas 13.5 assembled, for compute capabilities 8.0 and 9.0.
+func TestText(t *testing.T) {
+	got := sums(5).Text()
+	golden := filepath.Join("testdata", "sums.ptx")
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the text differs from %s:\n%s", golden, got)
+	}
+}
+
+func TestRun(t *testing.T) {
+	x := make([]float32, 5*32)
+	for i := range x {
+		x[i] = float32(i % 32 * (1 + i/32)) // row r holds (r+1)·column
+	}
+	for _, copies := range []Copies{Late, Early} {
+		out := make([]float32, 2*16)
+		sums(5).Run([2]int{2, 1}, Memory{x, out}, copies)
+		// Program 0 has rows 0, 2 and 4: 9·column. Program 1 has rows 1 and 3: 6·column. Columns 2i
+		// and 2i + 1 are 4i + 1.
+		for p, factor := range []float32{9, 6} {
+			for i := range 16 {
+				if got, want := out[16*p+i], factor*float32(4*i+1)/2; got != want {
+					t.Errorf("copies %v, program %d, pair %d: %v, want %v", copies, p, i, got, want)
+				}
+			}
+		}
+	}
+}
+
+// A copy that nobody waited for is not there.
+func TestCopiesComeLate(t *testing.T) {
+	k := New("hasty")
+	x, out := k.Pointer(), k.Pointer()
+	row, lane := k.Shared(512), k.Lane()
+	always := k.LessUnsigned(lane, k.Int(Lanes))
+	k.Copy(always, k.Add(row, k.Mul(lane, k.Int(16))), 0, k.At(x, lane, 16), 0)
+	k.Commit()
+	k.Store(always, k.At(out, lane, 4), 0, k.LoadShared(1, k.Add(row, k.Mul(lane, k.Int(4))), 0)...)
+	x1 := make([]float32, 128)
+	for i := range x1 {
+		x1[i] = 1
+	}
+	for copies, want := range map[Copies]float32{Late: 0, Early: 1} {
+		got := make([]float32, Lanes)
+		k.Run([2]int{1, 1}, Memory{x1, got}, copies)
+		if got[31] != want {
+			t.Errorf("copies %v: %v, want %v", copies, got[31], want)
+		}
+	}
+}
+
+// Tensor units multiply matrices that lie in lanes as [Kernel.Units] says; numbers of 16 bits that
+// are subnormal too.
+func TestUnits(t *testing.T) {
+	// a[r][c] = r + 2c in units of 2^-133, b[r][c] = (r - c)·2^100, c[r][c] = 2^-33·(r == c).
+	half := func(x float64) uint32 { return math.Float32bits(float32(x)) >> 16 }
+	pair := func(low, high float64) uint32 { return half(low) | half(high)<<16 }
+	a := func(r, c int) float64 { return math.Ldexp(float64(r+2*c), -133) }
+	b := func(r, c int) float64 { return math.Ldexp(float64(r-c), 100) }
+	words := make([]uint32, Lanes*10)
+	for lane := range Lanes {
+		g, t := lane/4, lane%4
+		w := words[10*lane:]
+		for j := range 4 {
+			r, c := g+j%2*8, 2*t+j/2*8
+			w[j] = pair(a(r, c), a(r, c+1))
+		}
+		for j := range 2 {
+			w[4+j] = pair(b(2*t+8*j, g), b(2*t+8*j+1, g))
+		}
+		for j := range 4 {
+			if g+j/2*8 == 2*t+j%2 {
+				w[6+j] = math.Float32bits(0x1p-33)
+			}
+		}
+	}
+	k := New("units")
+	in, out := k.Pointer(), k.Pointer()
+	lane := k.Lane()
+	at := k.At(in, lane, 40)
+	var list [10]Value
+	for i := range list {
+		list[i] = k.LoadWord(at, 4*i)
+	}
+	c := k.Units([4]Value(list[:4]), [2]Value(list[4:6]), [4]Value(list[6:]))
+	k.Store(k.LessUnsigned(lane, k.Int(Lanes)), k.At(out, lane, 16), 0, c[:]...)
+	got := make([]float32, Lanes*4)
+	k.Run([2]int{1, 1}, Memory{words, got}, Late)
+	for lane := range Lanes {
+		for j := range 4 {
+			row, column := lane/4+j/2*8, lane%4*2+j%2
+			want := 0
+			if row == column {
+				want = 1
+			}
+			for i := range 16 {
+				want += (row + 2*i) * (i - column)
+			}
+			if got := float64(got[4*lane+j]) * 0x1p33; got != float64(want) {
+				t.Errorf("row %d, column %d: %v, want %d", row, column, got, want)
+			}
+		}
+	}
+}
+
+// Numbers of 16 bits, and how float32 become them.
+func TestHalves(t *testing.T) {
+	k := New("halves")
+	in, out := k.Pointer(), k.Pointer()
+	lane := k.Lane()
+	x, y := k.LoadWord(in, 0), k.LoadWord(in, 4)
+	pair := k.Halves(x, y)
+	half := k.LoadWord(in, 8)
+	list := []Value{k.Low(BF16, pair), k.High(BF16, pair), k.Low(F16, half), k.High(F16, half), k.HighHalves(x, y)}
+	for i, v := range list {
+		k.Store(k.Equal(lane, k.Int(0)), out, 4*i, v)
+	}
+	got := make([]float32, len(list))
+	// 1 + 2^-8 lies halfway between 1 and 1 + 2^-7: to even. 0x3c00 is 1 in float16, 0xc000 -2.
+	k.Run([2]int{1, 1}, Memory{[]uint32{math.Float32bits(1 + 0x1p-8), math.Float32bits(1 + 0x1.8p-7), 0xc0003c00}, got}, Late)
+	if want := []float32{1, 1 + 0x1p-6, 1, -2, math.Float32frombits(0x3f813f80)}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestMismatchesPanic(t *testing.T) {
+	for name, f := range map[string]func(k *Kernel){
+		"a predicate added":   func(k *Kernel) { k.Add(k.Int(1), k.Less(k.Int(1), k.Int(2))) },
+		"a word as address":   func(k *Kernel) { k.LoadWord(k.Int(1), 0) },
+		"three words at once": func(k *Kernel) { k.LoadShared(3, k.Int(0), 0) },
+		"lanes part": func(k *Kernel) {
+			l := k.NewLabel()
+			k.Branch(l, k.Less(k.Lane(), k.Int(4)))
+			k.Here(l)
+			k.Run([2]int{1, 1}, nil, Late)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			f(New("wrong"))
+		})
+	}
+}

@@ -1,0 +1,371 @@
+package ptx
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// Memory holds the arrays of the kernel's parameters, in order: []float32, []int32, []uint32,
+// []uint16, []uint8, []float16.Float16 or []bfloat16.BFloat16.
+type Memory []any
+
+// Copies says when copies to shared memory are done on the host: a kernel has to give the same
+// either way.
+type Copies bool
+
+const (
+	Late  Copies = false // when they are waited for
+	Early Copies = true  // at once
+)
+
+// Run executes the kernel on the host, for every program of the grid, one after the other. It is
+// for tests: it does what the text says, in IEEE float32, where a GPU's exponentials are
+// approximate. Reads and writes outside an array panic, and branches that only some lanes take.
+func (k *Kernel) Run(grid [2]int, memory Memory, copies Copies) {
+	labels := map[string]int{}
+	for at, i := range k.instructions {
+		if i.op == "label" {
+			labels[i.label] = at
+		}
+	}
+	for y := range grid[1] {
+		for x := range grid[0] {
+			r := &run{memory: memory, program: [2]int{x, y}, shared: make([]byte, k.shared), early: copies == Early}
+			r.words, r.addresses = make([][Lanes]uint32, k.count[word]), make([][Lanes]uint64, k.count[address])
+			r.predicates = make([][Lanes]bool, k.count[predicate])
+			for i, p := range k.parameters {
+				for lane := range Lanes {
+					r.addresses[p.id][lane] = uint64(i+1) << offsetBits
+				}
+			}
+			for at := 0; at < len(k.instructions); at++ {
+				i := k.instructions[at]
+				if i.op == "bra.uni" {
+					if r.taken(i) {
+						at = labels[i.label]
+					}
+					continue
+				}
+				r.do(i)
+			}
+		}
+	}
+}
+
+// An address is the number of its parameter above the offset in bytes.
+const offsetBits = 40
+
+type run struct {
+	memory     Memory
+	program    [2]int
+	words      [][Lanes]uint32
+	addresses  [][Lanes]uint64
+	predicates [][Lanes]bool
+
+	shared []byte
+	early  bool
+	copies []copied   // begun
+	groups [][]copied // under way
+}
+
+// copied is a copy of 16 bytes.
+type copied struct {
+	to   uint32
+	from uint64
+}
+
+func (r *run) taken(i instruction) bool {
+	if i.guard == nil {
+		return true
+	}
+	p := r.predicates[i.guard.id]
+	for _, x := range p {
+		if x != p[0] {
+			panic("ptx.Run: lanes part")
+		}
+	}
+	return p[0]
+}
+
+func (r *run) word(v Value, lane int) uint32 {
+	if v.class == constant {
+		return v.bits
+	}
+	return r.words[v.id][lane]
+}
+
+func f32(x uint32) float32     { return math.Float32frombits(x) }
+func fromF32(x float32) uint32 { return math.Float32bits(x) }
+
+// simple are instructions on words of one lane.
+var simple = map[string]func(a, b, c uint32) uint32{
+	"mov.b32":    func(a, _, _ uint32) uint32 { return a },
+	"add.s32":    func(a, b, _ uint32) uint32 { return a + b },
+	"sub.s32":    func(a, b, _ uint32) uint32 { return a - b },
+	"mul.lo.s32": func(a, b, _ uint32) uint32 { return a * b },
+	"div.u32":    func(a, b, _ uint32) uint32 { return a / b },
+	"rem.u32":    func(a, b, _ uint32) uint32 { return a % b },
+	"min.s32":    func(a, b, _ uint32) uint32 { return uint32(min(int32(a), int32(b))) },
+	"and.b32":    func(a, b, _ uint32) uint32 { return a & b },
+	"or.b32":     func(a, b, _ uint32) uint32 { return a | b },
+	"xor.b32":    func(a, b, _ uint32) uint32 { return a ^ b },
+	"shr.u32":    func(a, b, _ uint32) uint32 { return a >> b },
+	"shl.b32":    func(a, b, _ uint32) uint32 { return a << b },
+	"prmt.b32": func(a, b, selector uint32) (out uint32) {
+		for i := range 4 {
+			at := selector >> (4 * i) & 7
+			out |= uint32((uint64(b)<<32|uint64(a))>>(8*at)&0xff) << (8 * i)
+		}
+		return out
+	},
+	"add.rn.f32": func(a, b, _ uint32) uint32 { return fromF32(f32(a) + f32(b)) },
+	"sub.rn.f32": func(a, b, _ uint32) uint32 { return fromF32(f32(a) - f32(b)) },
+	"mul.rn.f32": func(a, b, _ uint32) uint32 { return fromF32(f32(a) * f32(b)) },
+	// The product is exact in float64. The sum may be rounded twice, which in rare cases is off by
+	// one in the last place.
+	"fma.rn.f32": func(a, b, c uint32) uint32 {
+		return fromF32(float32(float64(f32(a))*float64(f32(b)) + float64(f32(c))))
+	},
+	"max.f32":            func(a, b, _ uint32) uint32 { return fromF32(max(f32(a), f32(b))) },
+	"min.f32":            func(a, b, _ uint32) uint32 { return fromF32(min(f32(a), f32(b))) },
+	"div.full.f32":       func(a, b, _ uint32) uint32 { return fromF32(f32(a) / f32(b)) },
+	"ex2.approx.ftz.f32": func(a, _, _ uint32) uint32 { return fromF32(flushed(float32(math.Exp2(float64(f32(a)))))) },
+	"cvt.rn.f32.s32":     func(a, _, _ uint32) uint32 { return fromF32(float32(int32(a))) },
+	"cvt.rn.bf16x2.f32":  func(a, b, _ uint32) uint32 { return rounded(a)&^0xffff | rounded(b)>>16 },
+	"half.low":           func(a, _, _ uint32) uint32 { return fromF32(float16.Float16(a & 0xffff).Float32()) },
+	"half.high":          func(a, _, _ uint32) uint32 { return fromF32(float16.Float16(a >> 16).Float32()) },
+}
+
+// rounded has in its high half the bfloat16 next to a float32, halves to even.
+func rounded(x uint32) uint32 { return x + 0x7fff + x>>16&1 }
+
+// flushed is 0 for subnormal numbers.
+func flushed(x float32) float32 {
+	if math.Abs(float64(x)) < 0x1p-126 {
+		return 0
+	}
+	return x
+}
+
+// compares are comparisons of words of one lane.
+var compares = map[string]func(a, b uint32) bool{
+	"setp.eq.s32": func(a, b uint32) bool { return a == b },
+	"setp.lt.s32": func(a, b uint32) bool { return int32(a) < int32(b) },
+	"setp.le.u32": func(a, b uint32) bool { return a <= b },
+	"setp.lt.u32": func(a, b uint32) bool { return a < b },
+	"setp.le.f32": func(a, b uint32) bool { return f32(a) <= f32(b) },
+}
+
+func (r *run) do(i instruction) {
+	if f, ok := simple[i.op]; ok {
+		var out [Lanes]uint32
+		for lane := range out {
+			var in [3]uint32
+			for j, v := range i.from {
+				in[j] = r.word(v, lane)
+			}
+			out[lane] = f(in[0], in[1], in[2])
+		}
+		r.words[i.to[0].id] = out
+		return
+	}
+	switch i.op {
+	case "label", "bar.warp.sync":
+		return
+	case "vote.sync.all.pred":
+		all := true
+		for _, x := range r.predicates[i.from[0].id] {
+			all = all && x
+		}
+		for lane := range Lanes {
+			r.predicates[i.to[0].id][lane] = all
+		}
+		return
+	case "shfl.sync.idx.b32", "shfl.sync.bfly.b32":
+		var out [Lanes]uint32
+		for lane := range out {
+			from := r.word(i.from[1], lane)
+			if i.op == "shfl.sync.bfly.b32" {
+				from ^= uint32(lane)
+			}
+			out[lane] = r.word(i.from[0], int(from%Lanes))
+		}
+		r.words[i.to[0].id] = out
+		return
+	case "cp.async.commit_group":
+		r.groups, r.copies = append(r.groups, r.copies), nil
+		return
+	case "cp.async.wait_group":
+		for len(r.groups) > int(i.from[0].bits) {
+			for _, c := range r.groups[0] {
+				r.copy(c)
+			}
+			r.groups = r.groups[1:]
+		}
+		return
+	case "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32":
+		r.units(i)
+		return
+	}
+	for lane := range Lanes {
+		if i.guard == nil || r.predicates[i.guard.id][lane] {
+			r.lane(i, lane)
+		}
+	}
+}
+
+// lane does an instruction in one lane.
+func (r *run) lane(i instruction, lane int) {
+	if f, ok := compares[i.op]; ok {
+		r.predicates[i.to[0].id][lane] = f(r.word(i.from[0], lane), r.word(i.from[1], lane))
+		return
+	}
+	switch i.op {
+	case "mov.u32 memory":
+		r.words[i.to[0].id][lane] = 0
+	case "mov.u32 %laneid":
+		r.words[i.to[0].id][lane] = uint32(lane)
+	case "mov.u32 %ctaid.x":
+		r.words[i.to[0].id][lane] = uint32(r.program[0])
+	case "mov.u32 %ctaid.y":
+		r.words[i.to[0].id][lane] = uint32(r.program[1])
+	case "mov.b64":
+		r.addresses[i.to[0].id][lane] = r.addresses[i.from[0].id][lane]
+	case "mov.pred":
+		r.predicates[i.to[0].id][lane] = r.predicates[i.from[0].id][lane]
+	case "and.pred":
+		r.predicates[i.to[0].id][lane] = r.predicates[i.from[0].id][lane] && r.predicates[i.from[1].id][lane]
+	case "mad.wide.u32":
+		r.addresses[i.to[0].id][lane] = uint64(r.word(i.from[0], lane))*uint64(r.word(i.from[1], lane)) + r.addresses[i.from[2].id][lane]
+	case "selp.b32":
+		from := i.from[1]
+		if r.predicates[i.from[2].id][lane] {
+			from = i.from[0]
+		}
+		r.words[i.to[0].id][lane] = r.word(from, lane)
+	case "selp.b64":
+		from := i.from[1]
+		if r.predicates[i.from[2].id][lane] {
+			from = i.from[0]
+		}
+		r.addresses[i.to[0].id][lane] = r.addresses[from.id][lane]
+	case "ld.global.nc.b32", "ld.global.nc.u16":
+		size := 4
+		if i.op == "ld.global.nc.u16" {
+			size = 2
+		}
+		var x [4]byte
+		r.read(r.addresses[i.from[0].id][lane]+uint64(i.offset), x[:size])
+		r.words[i.to[0].id][lane] = binary.LittleEndian.Uint32(x[:])
+	case "ld.shared.b32", "ld.shared.v2.b32", "ld.shared.v4.b32":
+		at := int(r.word(i.from[0], lane)) + i.offset
+		if at%(4*len(i.to)) != 0 {
+			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
+		}
+		for j, to := range i.to {
+			r.words[to.id][lane] = binary.LittleEndian.Uint32(r.shared[at+4*j:])
+		}
+	case "st.global.b32", "st.global.v2.b32", "st.global.v4.b32":
+		at := r.addresses[i.from[0].id][lane] + uint64(i.offset)
+		if at%uint64(4*len(i.from[1:])) != 0 {
+			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
+		}
+		for j, v := range i.from[1:] {
+			r.write(at+uint64(4*j), r.word(v, lane))
+		}
+	case "cp.async":
+		c := copied{r.word(i.from[0], lane) + uint32(i.offset), r.addresses[i.from[1].id][lane] + uint64(i.second)}
+		if c.to%16 != 0 || c.from%16 != 0 {
+			exceptions.Panicf("ptx.Run: a copy from %d to %d", c.from, c.to)
+		}
+		if r.early {
+			r.copy(c)
+		} else {
+			r.copies = append(r.copies, c)
+		}
+	default:
+		exceptions.Panicf("ptx.Run: instruction %s", i.op)
+	}
+}
+
+func (r *run) copy(c copied) { r.read(c.from, r.shared[c.to:c.to+16]) }
+
+// units is [Kernel.Units], summed in float32 one product after the other.
+func (r *run) units(i instruction) {
+	half := func(v Value, lane, high int) float32 { return f32(r.words[v.id][lane] >> (16 * high) << 16) }
+	var a [16][16]float32
+	var b [16][8]float32
+	for lane := range Lanes {
+		g, t := lane/4, lane%4
+		for high := range 2 {
+			for j := range 4 { // rows g, g+8, g, g+8 of columns from 0, 0, 8, 8 on
+				a[g+j%2*8][2*t+high+j/2*8] = half(i.from[j], lane, high)
+			}
+			for j := range 2 {
+				b[2*t+high+8*j][g] = half(i.from[4+j], lane, high)
+			}
+		}
+	}
+	var out [4][Lanes]uint32
+	for lane := range Lanes {
+		for j := range 4 {
+			row, column := lane/4+j/2*8, lane%4*2+j%2
+			sum := f32(r.word(i.from[6+j], lane))
+			for at := range 16 {
+				sum += a[row][at] * b[at][column]
+			}
+			out[j][lane] = fromF32(sum)
+		}
+	}
+	for j, to := range i.to {
+		r.words[to.id] = out[j]
+	}
+}
+
+// place is the array and offset of an address.
+func (r *run) place(address uint64) (array any, offset int) {
+	return r.memory[address>>offsetBits-1], int(address & (1<<offsetBits - 1))
+}
+
+// read fills bytes with those from an address on.
+func (r *run) read(address uint64, to []byte) {
+	array, offset := r.place(address)
+	for i := range to {
+		at := offset + i
+		switch a := array.(type) {
+		case []float32:
+			to[i] = byte(fromF32(a[at/4]) >> (8 * (at % 4)))
+		case []int32:
+			to[i] = byte(a[at/4] >> (8 * (at % 4)))
+		case []uint32:
+			to[i] = byte(a[at/4] >> (8 * (at % 4)))
+		case []uint16:
+			to[i] = byte(a[at/2] >> (8 * (at % 2)))
+		case []float16.Float16:
+			to[i] = byte(a[at/2] >> (8 * (at % 2)))
+		case []bfloat16.BFloat16:
+			to[i] = byte(a[at/2] >> (8 * (at % 2)))
+		case []uint8:
+			to[i] = a[at]
+		default:
+			panic(fmt.Sprintf("ptx.Run: cannot read %T", array))
+		}
+	}
+}
+
+func (r *run) write(address uint64, x uint32) {
+	array, offset := r.place(address)
+	switch a := array.(type) {
+	case []float32:
+		a[offset/4] = f32(x)
+	case []int32:
+		a[offset/4] = int32(x)
+	default:
+		panic(fmt.Sprintf("ptx.Run: cannot write %T", array))
+	}
+}
