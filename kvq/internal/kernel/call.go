@@ -7,7 +7,6 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
-	"github.com/kvqbook/kvqbook/internal/ttir"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
@@ -42,16 +41,21 @@ func (k Attention) nodes(in Inputs) []*Node {
 
 // Attend is attention of single tokens over all that a layer holds.
 func (k Attention) Attend(in Inputs) attend.Partial {
-	call := func(t *ttir.Kernel, warps, x, y int, inputs []*Node, outputs int, first ...int) []*Node {
+	results := func(outputs int, first ...int) []shapes.Shape {
 		shape := func(last int) shapes.Shape {
 			return shapes.Make(dtypes.Float32, append(slices.Clone(first), k.Batch, k.Heads, k.Queries, last)...)
 		}
-		results := append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.width())}, outputs)...)
-		return gx.Triton(t, warps, stages, [2]int{x, y}, inputs, results...)
+		return append([]shapes.Shape{shape(1), shape(1)}, slices.Repeat([]shapes.Shape{shape(k.width())}, outputs)...)
 	}
-	queries := k.Batch * k.Heads * k.Queries
-	parts := call(k.build(), k.warps, queries/k.queriesPerProgram, k.programs(), k.nodes(in), 1, k.programs())
-	out := call(k.buildMerge(), mergeWarps, queries, k.width()/mergeChannels, parts, k.outputs())
+	grid := [2]int{k.Batch * k.Heads * k.programsOfHead(), k.programs()}
+	var parts []*Node
+	if k.units {
+		parts = gx.PTX(k.buildUnits(), grid, k.nodes(in), results(1, k.programs())...)
+	} else {
+		parts = gx.Triton(k.build(), k.warps, stages, grid, k.nodes(in), results(1, k.programs())...)
+	}
+	grid = [2]int{k.Batch * k.Heads * k.Queries, k.width() / mergeChannels}
+	out := gx.Triton(k.buildMerge(), mergeWarps, stages, grid, parts, results(k.outputs())...)
 	sum := attend.Partial{Max: out[0], Sum: out[1], Out: k.withoutPadding(out[2])}
 	if k.Value.Rotate {
 		sum.Out = Add(numbers.Rotate(sum.Out), k.withoutPadding(out[3]))

@@ -41,20 +41,36 @@ type Attention struct {
 	// programs that share a head's blocks (split-K), blocks of an iteration, warps of a program
 	splits, tile, warps int
 	queriesPerProgram   int
+	units               bool // by tensor units: units.go
 }
 
-// New chooses how the work is cut into programs.
+// New chooses the form, and how the work is cut into programs.
 func New(s Shape) Attention {
 	k := Attention{Shape: s, storage: s.Key.Spec.Scales.Storage(s.CacheType), tile: 1, warps: 1}
-	// What takes codes out of words serves several queries; more of them do not fit a thread's
-	// registers.
-	for n := 1; n <= s.Queries; n++ {
-		if s.Queries%n == 0 && n*k.width() <= 256 {
-			k.queriesPerProgram = n
+	k.units = k.takesUnits()
+	return k.cut()
+}
+
+// cut chooses how the work of the form is cut into programs.
+func (k Attention) cut() Attention {
+	k.queriesPerProgram = unitColumns
+	if !k.units {
+		// What takes codes out of words serves several queries; more of them do not fit a thread's
+		// registers.
+		for n := 1; n <= k.Queries; n++ {
+			if k.Queries%n == 0 && n*k.width() <= 256 {
+				k.queriesPerProgram = n
+			}
 		}
 	}
 	k.splits = k.chooseSplits()
 	return k
+}
+
+// programsOfHead is how many programs share the queries of a head. Where these are no multiple of
+// what a program takes, two programs do the same for some.
+func (k Attention) programsOfHead() int {
+	return (k.Queries + k.queriesPerProgram - 1) / k.queriesPerProgram
 }
 
 func (k Attention) dim() int { return k.Key.HeadDim }

@@ -17,6 +17,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/golden"
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/ptx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/ttir"
@@ -90,6 +91,17 @@ func kernelCases() []kernelCase {
 		{"groups of 64 tokens, token scales, sliding", andToken(wide), perToken, 4, 2, 64, 100, f32, 8, 70},
 		{"preset quality", preset(6, 64, half, true), preset(6, 64, half, false), 2, 2, 128, 0, bf16, 8, 73},
 		{"preset smallest", preset(3, 64, numbers.Scale8, true), preset(3, 64, numbers.Scale8, false), 2, 2, 128, 0, bf16, 8, 73},
+		// by tensor units; five and seven queries are two programs that share some
+		same("units, four queries a head", quanto(4, 32), 8, 2, 128, bf16, 5, 73),
+		{"units, five queries a head, sliding", quanto(4, 64), quanto(4, 32), 10, 2, 128, 100, f32, 5, 38},
+		same("units, 2 bits, seven queries a head", quanto(2, 32), 14, 2, 128, f16, 5, 9),
+		same("units, 8 bits", quanto(8, 32), 8, 2, 64, bf16, 5, 9),
+		same("units, 3 bits, dim 32", quanto(3, 32), 6, 2, 32, f32, 5, 9),
+		{"units, 5 and 6 bits, rotated", rotated(coding{bits: 5, group: 64, scales: half}), rotated(coding{bits: 6, group: 32, scales: half}), 8, 2, 128, 0, bf16, 5, 38},
+		same("units, 6 bits, symmetric", coding{bits: 6, group: 32, scales: numbers.ScaleFloat32, quantizer: numbers.Symmetric}, 3, 1, 64, bf16, 5, 9),
+		{"units, keys per channel, sliding", wide, perToken, 8, 2, 64, 100, f32, 8, 70},
+		{"units, preset balanced", preset(5, 64, half, true), preset(4, 64, half, false), 8, 2, 128, 0, bf16, 8, 73},
+		{"units, symmetric keys per channel", coding{bits: 4, group: 32, scales: half, quantizer: numbers.Symmetric, perChannel: true}, perToken, 6, 2, 64, 0, f32, 6, 38},
 		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups
 		// padded
 		{"tutorial, heads of 100", quanto(4, 20), quanto(4, 25), 6, 2, 100, 0, bf16, 5, 64},
@@ -127,6 +139,8 @@ func scoredCases() []scoredCase {
 		case "keys per channel, sliding":
 			add("soft cap and scale", attend.Scores{Scale: 1 / 6., SoftCap: 3})
 			add("slopes", attend.Scores{Slopes: []float64{0.5, 0.25, 0.125, 0}})
+		case "units, five queries a head, sliding":
+			add("soft cap", attend.Scores{Scale: 1 / 6., SoftCap: 3})
 		case "tutorial":
 			add("soft cap and slopes", attend.Scores{SoftCap: 20, Slopes: []float64{0.5, 0.25, 0.125, 0, 2, 1 / 64.}})
 		case "keys rotated alone":
@@ -297,9 +311,15 @@ func TestKernelEqualsGraph(t *testing.T) {
 				sum := x.k.graph(in, attend.Tiles)
 				return append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
 			})
-			k := x.k
+			k, tolerance := x.k, x.k.tolerance()
 			for _, k.splits = range []int{1, 3} {
-				requireParts(t, fmt.Sprintf("%d splits", k.splits), 1e-5, k.runOnHost(out[3:]), hostParts(out[:3]))
+				requireParts(t, fmt.Sprintf("%d splits", k.splits), tolerance, k.runOnHost(out[3:], ptx.Late), hostParts(out[:3]))
+				if k.units {
+					requireParts(t, "copies at once", tolerance, k.runOnHost(out[3:], ptx.Early), hostParts(out[:3]))
+				}
+			}
+			if k.units {
+				requireParts(t, "by multiply-adds", 1e-5, k.byMultiplyAdds().runOnHost(out[3:], ptx.Late), hostParts(out[:3]))
 			}
 		})
 	}
@@ -315,7 +335,7 @@ func TestKernelWithLargeScales(t *testing.T) {
 				sum := x.k.graph(in, attend.Tiles)
 				return append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
 			})
-			requireParts(t, "1e18", 1e-5, x.k.runOnHost(out[3:]), hostParts(out[:3]))
+			requireParts(t, "1e18", x.k.tolerance(), x.k.runOnHost(out[3:], ptx.Late), hostParts(out[:3]))
 		})
 	}
 }
@@ -331,7 +351,7 @@ func TestKernelWithLargeScalesOnCUDA(t *testing.T) {
 func largeCases() (list []scoredCase) {
 	for _, c := range scoredCases() {
 		switch c.name {
-		case "tutorial", "quanto 2 bit", "both per channel, groups of 64 and 32", "tutorial, heads of 100":
+		case "tutorial", "units, five queries a head, sliding", "units, keys per channel, sliding", "quanto 2 bit", "both per channel, groups of 64 and 32", "tutorial, heads of 100":
 			c.dtype, c.key.scales, c.value.scales = dtypes.Float32, numbers.ScaleFloat32, numbers.ScaleFloat32
 			list = append(list, c)
 		}
@@ -398,7 +418,7 @@ func hostParts(x []*tensors.Tensor) parts {
 }
 
 // runOnHost executes the kernel and the merge over inputs.
-func (k Attention) runOnHost(inputs []*tensors.Tensor) parts {
+func (k Attention) runOnHost(inputs []*tensors.Tensor, copies ptx.Copies) parts {
 	rows := k.Batch * k.Heads * k.Queries
 	room := func(n int) parts {
 		return parts{make([]float32, n), make([]float32, n), make([]float32, n*k.width())}
@@ -408,7 +428,13 @@ func (k Attention) runOnHost(inputs []*tensors.Tensor) parts {
 		x.MustConstFlatData(func(flat any) { memory = append(memory, flat) })
 	}
 	all, merged := room(k.programs()*rows), room(rows)
-	k.build().Run([3]int{rows / k.queriesPerProgram, k.programs(), 1}, append(memory, all.max, all.sum, all.out))
+	memory = append(memory, all.max, all.sum, all.out)
+	heads := k.Batch * k.Heads * k.programsOfHead()
+	if k.units {
+		k.buildUnits().Run([2]int{heads, k.programs()}, ptx.Memory(memory), copies)
+	} else {
+		k.build().Run([3]int{heads, k.programs(), 1}, memory)
+	}
 	joined := ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out}
 	exact := make([]float32, len(merged.out))
 	if k.Value.Rotate {
@@ -442,6 +468,49 @@ func (k Attention) hostChannels(x []float32) (out []float32) {
 		}
 	}
 	return out
+}
+
+// byMultiplyAdds is the other form of a kernel by tensor units.
+func (k Attention) byMultiplyAdds() Attention {
+	k.units = false
+	return k.cut()
+}
+
+// Tensor units are for three queries a head or more, and for what their slices hold.
+func TestWhatGoesByUnits(t *testing.T) {
+	tutorial := coding{bits: 4, group: 32}
+	perChannel := coding{bits: 5, group: 64, perChannel: true, scales: numbers.ScaleFloat16}
+	for _, c := range []struct {
+		name         string
+		key, value   coding
+		queries, dim int
+		want         bool
+	}{
+		{"one query", tutorial, tutorial, 1, 128, false},
+		{"two queries", tutorial, tutorial, 2, 128, false},
+		{"three queries", tutorial, tutorial, 3, 64, true},
+		{"keys per channel", perChannel, tutorial, 4, 128, true},
+		{"values per channel", tutorial, perChannel, 4, 128, false},
+		{"large heads", tutorial, tutorial, 4, 256, false},
+		{"padded heads", tutorial, tutorial, 4, 96, false},
+		{"groups of 16", coding{bits: 4, group: 16}, tutorial, 4, 128, false},
+		{"scales in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8}, coding{bits: 4, group: 32, scales: numbers.Scale8}, 4, 128, false},
+		{"scales of tokens", coding{bits: 4, group: 32, perChannel: true, tokenScales: true}, tutorial, 4, 128, false},
+	} {
+		k := New(Shape{Key: c.key.format(true, c.dim), Value: c.value.format(false, c.dim), Batch: 1, Heads: 8, Queries: c.queries,
+			Blocks: 8, CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16})
+		if k.units != c.want {
+			t.Errorf("%s: by tensor units: %v, want %v", c.name, k.units, c.want)
+		}
+	}
+}
+
+// tolerance is what the kernel may differ by on the host: see requireParts.
+func (k Attention) tolerance() float64 {
+	if k.units {
+		return 3e-5 // 16 bits of a query count
+	}
+	return 1e-5
 }
 
 // requireParts allows rounding of sums in float32: scores of some tens, to tolerance, and weights
@@ -488,6 +557,23 @@ func TestKernelPrograms(t *testing.T) {
 			if k.splits != c.want {
 				t.Errorf("batch %d, %d tokens, %d processors: %d programs a head, want %d", c.batch, c.capacity, processors, k.splits, c.want)
 			}
+		}
+	}
+}
+
+// Programs by tensor units are eight a processor, or have at least eight blocks each: four queries a
+// head, an H200.
+func TestUnitsPrograms(t *testing.T) {
+	c := coding{bits: 4, group: 32}
+	for _, x := range []struct{ batch, capacity, want int }{
+		{1, 32768, 132}, // 1,056 programs of 7 or 8 blocks
+		{1, 4096, 128},  // as many as there are blocks
+		{8, 32768, 24},  // 1,536 of 1,584, with 42 blocks
+	} {
+		k := New(Shape{Key: c.format(true, 128), Value: c.format(false, 128), Batch: x.batch, Heads: 8, Queries: 4,
+			Blocks: x.capacity / codes.BlockTokens, Exact: 64, CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16, Processors: 132})
+		if k.splits != x.want {
+			t.Errorf("batch %d, %d tokens: %d programs a head, want %d", x.batch, x.capacity, k.splits, x.want)
 		}
 	}
 }
