@@ -190,8 +190,8 @@ func (k *Kernel) load(name string, n int, at Value, offset int) []Value {
 	return to
 }
 
-// LoadShared reads 1, 2 or 4 words of shared memory at a place and so many bytes behind it, together
-// a multiple of their size.
+// LoadShared reads 1, 2 or 4 words of shared memory at a place and so many bytes behind it,
+// together a multiple of their size.
 func (k *Kernel) LoadShared(n int, at Value, offset int) []Value {
 	want("ld.shared", word, at)
 	name, ok := map[int]string{1: "ld.shared.b32", 2: "ld.shared.v2.b32", 4: "ld.shared.v4.b32"}[n]
@@ -215,8 +215,8 @@ func (k *Kernel) Store(condition, at Value, offset int, values ...Value) {
 	k.emit(instruction{op: name, from: append([]Value{at}, values...), offset: offset, guard: &condition})
 }
 
-// Copy begins to copy 16 bytes of memory to shared memory, each so many bytes behind its address, in
-// lanes where the condition holds. [Kernel.Commit] closes a group of copies.
+// Copy begins to copy 16 bytes of memory to shared memory, each so many bytes behind its address,
+// in lanes where the condition holds. [Kernel.Commit] closes a group of copies.
 func (k *Kernel) Copy(condition, to Value, toOffset int, from Value, fromOffset int) {
 	want("copy", predicate, condition)
 	want("copy", word, to)

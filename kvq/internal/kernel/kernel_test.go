@@ -561,8 +561,8 @@ func TestKernelPrograms(t *testing.T) {
 	}
 }
 
-// Programs by tensor units are eight a processor, or have at least eight blocks each: four queries a
-// head, an H200.
+// Programs by tensor units are eight a processor, or have at least eight blocks each: four queries
+// a head, an H200.
 func TestUnitsPrograms(t *testing.T) {
 	c := coding{bits: 4, group: 32}
 	for _, x := range []struct{ batch, capacity, want int }{

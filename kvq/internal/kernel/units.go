@@ -10,18 +10,19 @@ import (
 )
 
 // The kernel for several queries of a key/value head, by tensor units. It does what build does; its
-// parameters and its grid are the same, but for queriesPerProgram. A program is one warp. Lane 4g + t
-// is called (g, t).
+// parameters and its grid are the same, but for queriesPerProgram. A program is one warp. Lane 4g +
+// t is called (g, t).
 //
 // Products are [16, 16] x [16, 8]. Their rows are tokens (scores) or channels (outputs), their
 // columns queries: column 2q what query q is in bfloat16, column 2q + 1 what that leaves over, also
-// in bfloat16. So 16 bits of a query count. What is summed over are 32 rows of codes at once, a slice:
-// channels of keys, tokens of values. Scales of tokens stay outside of the sums over channels; in
-// sums over tokens they are multiplied with the weights.
+// in bfloat16. So 16 bits of a query count. What is summed over are 32 rows of codes at once, a
+// slice: channels of keys, tokens of values. Scales of tokens stay outside of the sums over
+// channels; in sums over tokens they are multiplied with the weights.
 //
-// Codes are never converted. Two fields of a word are masked at a time, and each half of the word is
-// taken for a bfloat16: code·2^(at-133), where the field begins at bit at. Below bit 9 these numbers
-// are subnormal or as evenly spaced, and tensor units multiply them exactly. See [slicePlane].
+// Codes are never converted. Two fields of a word are masked at a time, and each half of the word
+// is taken for a bfloat16: code·2^(at-133), where the field begins at bit at. Below bit 9 these
+// numbers are subnormal or as evenly spaced, and tensor units multiply them exactly. See
+// [slicePlane].
 //
 // Arrays of a block are copied to shared memory by instructions that do not wait, unitsStages - 1
 // blocks ahead.

@@ -6,8 +6,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/ptx"
 )
 
-// queryElem loads element channel + offset of a query, multiplied by scale; at is the address of its
-// channel.
+// queryElem loads element channel + offset of a query, multiplied by scale; at is the address of
+// its channel.
 func (u *units) queryElem(at ptx.Value, offset int, scale float64) ptx.Value {
 	e := ptx.F32
 	if !u.Key.Rotate {
@@ -31,7 +31,8 @@ func (u *units) column(r ptx.Value) ptx.Value { return u.Min(r, u.Int(u.realColu
 
 // unitQueries are the queries of a program as keys need them.
 type unitQueries struct {
-	// of column g/2, by plane, slice and row of lane t (in the order of [slicePlane.index]), float32
+	// of column g/2, by plane, slice and row of lane t (in the order of [slicePlane.index]),
+	// float32
 	plain [][][8]ptx.Value
 	// column g, bfloat16, by plane, slice and pair; per token
 	columns [][][4]ptx.Value

@@ -9,8 +9,8 @@ import (
 // values. In a plane of w bits they are w words of each lane of the block.
 //
 // Which row comes where in a sum does not matter, as long as it is the same for what codes are
-// multiplied by. So lane (g, t) masks whole words and takes 8 rows of every slice, as four pairs: the
-// fields of a word that lie 16 bits apart.
+// multiplied by. So lane (g, t) masks whole words and takes 8 rows of every slice, as four pairs:
+// the fields of a word that lie 16 bits apart.
 //
 //	bits   words of lane t        pairs of rows
 //	4      word t                 8t + (0,4), (1,5), (2,6), (3,7)
@@ -23,7 +23,8 @@ const sliceRows = 32
 type slicePlane struct {
 	codes.Plane
 	wordsOfPart, rowsOfPart int
-	// of lane t in a slice: its first word, how far that is shifted, its first row (a multiple of 4)
+	// of lane t in a slice: its first word, how far that is shifted, its first row (a multiple of
+	// 4)
 	word, shift, start ptx.Value
 }
 
