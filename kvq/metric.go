@@ -21,8 +21,9 @@ func QueryMetric(queries, token *Node, heads int) *Node {
 	token = gx.BroadcastToDims(Reshape(token, d[0], 1, d[2], 1), d...)
 	queries = ConvertDType(queries, dtypes.Float32)
 	queries = Where(And(token, IsFinite(queries)), queries, gx.ZerosLike(queries))
-	q := ConvertDType(Reshape(queries, d[0], heads, d[1]/heads*d[2], d[3]), dtypes.Float64)
-	metric := Dot(q, q).General([]int{2}, []int{0, 1}, []int{2}, []int{0, 1})
+	// Tokens last: XLA's CPU takes less than half the time then.
+	q := ConvertDType(Transpose(Reshape(queries, d[0], heads, d[1]/heads*d[2], d[3]), -1, -2), dtypes.Float64)
+	metric := Dot(q, q).General([]int{3}, []int{0, 1}, []int{3}, []int{0, 1})
 	return ConvertDType(metric, dtypes.Float32)
 }
 

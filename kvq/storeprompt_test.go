@@ -19,9 +19,9 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 	backend := testbackend.XLA(t)
 	const tokens, unit = 704, 64
 	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: unit, QGroupSizeValue: 32, AxisKey: PerChannel, QuantizerKey: Unbiased, QuantizerValue: Unbiased}
-	layer := newPlan(t, config, Shape{Layers: 1, Batch: 1, KVHeads: 2, HeadDim: 64, Capacity: tokens, DType: dtypes.Float32}).Inside().Layers[0]
+	layer := newPlan(t, config, Shape{Layers: 1, Batch: 1, KVHeads: 8, HeadDim: 64, Capacity: tokens, DType: dtypes.Float32}).Inside().Layers[0]
 	for _, s := range []codes.Format{layer.Key, layer.Value} {
-		d := []int{1, 2, tokens, 64}
+		d := []int{1, 8, tokens, 64}
 		out := MustNewExec(backend, func(seed *Node) []*Node {
 			g := seed.Graph()
 			if piece := PromptPiece(s.Spec.Candidates(g, s.Group), d, unit); piece >= tokens || tokens%piece == 0 || piece%unit != 0 {

@@ -76,6 +76,23 @@ func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*grap
 	return out
 }
 
+// Alone is what body makes of inputs by itself, as [Functions] does. XLA's CPU compiler puts what is
+// made of arrays into every loop that reads it, and would find it anew there for each number. Inputs
+// that are nil stay nil.
+func Alone(inputs []*graph.Node, body func(inputs []*graph.Node) []*graph.Node) []*graph.Node {
+	var functions Functions
+	some := slices.DeleteFunc(slices.Clone(inputs), func(x *graph.Node) bool { return x == nil })
+	return functions.Call("alone", some, func(in []*graph.Node) []*graph.Node {
+		all := make([]*graph.Node, len(inputs))
+		for i, x := range inputs {
+			if x != nil {
+				all[i], in = in[0], in[1:]
+			}
+		}
+		return body(all)
+	})
+}
+
 // frontend is the attribute of a call that XLA's own passes read.
 const frontend = "mhlo.frontend_attributes"
 

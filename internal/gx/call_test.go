@@ -50,6 +50,25 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// Alone gives what its body gives in place, and hands on what is nil.
+func TestAlone(t *testing.T) {
+	graph := MustNewExec(testbackend.XLA(t), func(x, y *Node) []*Node {
+		return gx.Alone([]*Node{x, nil, y}, func(in []*Node) []*Node {
+			if len(in) != 3 || in[1] != nil {
+				t.Errorf("inputs %v, want one, nil and one", in)
+			}
+			return []*Node{Sub(in[0], in[2]), Add(in[0], in[2])}
+		})
+	})
+	defer graph.Finalize()
+	out := graph.MustCall([]float32{1, 3}, []float32{2, 5})
+	for i, want := range [][]float32{{-1, -2}, {3, 8}} {
+		if got := tensors.MustCopyFlatData[float32](out[i]); !equal(got, want) {
+			t.Errorf("output %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
 func equal(got, want []float32) bool {
 	for i := range want {
 		if len(got) != len(want) || got[i] != want[i] {

@@ -81,7 +81,7 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	}
 	codes = TransposeAllAxes(Reshape(codes, b, k, n, BlockTokens, dim), order...)
 	if f.Packed {
-		codes = f.pack(codes)
+		codes = gx.Alone([]*Node{codes}, func(in []*Node) []*Node { return []*Node{f.pack(in[0])} })[0]
 	}
 	scaleBlocks := func(x *Node) *Node {
 		if x == nil {
@@ -99,20 +99,10 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	return blocks
 }
 
-// tokenScales is [numbers.TokenScales] by itself: XLA's CPU compiler would find the scales of
-// tokens anew for each number that a quantizer takes from what they leave.
+// tokenScales is [numbers.TokenScales] by itself.
 func tokenScales(x, valid *Node) (scales, units, voting *Node) {
-	var alone gx.Functions
-	inputs := []*Node{x}
-	if valid != nil {
-		inputs = append(inputs, valid)
-	}
-	out := alone.Call("token scales", inputs, func(in []*Node) []*Node {
-		var valid *Node
-		if len(in) > 1 {
-			valid = in[1]
-		}
-		scales, units, voting := numbers.TokenScales(in[0], valid)
+	out := gx.Alone([]*Node{x, valid}, func(in []*Node) []*Node {
+		scales, units, voting := numbers.TokenScales(in[0], in[1])
 		return []*Node{scales, units, voting}
 	})
 	return out[0], out[1], out[2]

@@ -21,7 +21,8 @@ func (l Layout) pack(codes *Node) *Node {
 		}
 		full := []int{d[0], d[1], d[2] * words.Parts, p.Count, p.Fields, d[4]}
 		x = Reshape(ConvertDType(x, words.DType()), full...)
-		out = append(out, gx.ReduceSum(BitwiseShiftLeft(x, words.shifts(g, p.Width, full)), 4))
+		x = gx.SumHalvesAndKeep(BitwiseShiftLeft(x, words.shifts(g, p.Width, full)), 4)
+		out = append(out, Reshape(x, d[0], d[1], d[2]*words.Parts, p.Count, d[4]))
 	}
 	return concat(out, 3)
 }

@@ -35,6 +35,6 @@ func QuantizeWeighted(x *Node, axis, bits int, weight *Node) (codes, scale, zero
 // found in both ways. Where two candidates are as good as each other, rounding chooses.
 func BestCosts(x *Node, axis, bits int, keys bool) (atOnce, inTurn *Node) {
 	f, _ := fittingOf(x, axis, bits, IsFinite(x))
-	c := cutsOf(bits)
+	c := cutsOf(bits, f.searched().size, keys)
 	return f.cost(c, f.atOnce(c, keys), keys), f.cost(c, f.inTurn(c, keys), keys)
 }

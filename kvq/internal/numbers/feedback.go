@@ -73,7 +73,7 @@ func feedbackByLoops(x, scale, zero, width, factor *Node, bits int) (codes *Node
 			made, wrong := feedbackInside(tokens, own, fed, bits)
 			return []*Node{gx.AddScalar(first, -n), put(errors, wrong), put(codes, made)}
 		})
-	return ConvertDType(turned(out[2]), dtypes.Uint8)
+	return byteOf(turned(out[2]))
 }
 
 // spread gives each token and channel of [B, K, T, D] the number of its group: x [B, K, T/…, D/…].

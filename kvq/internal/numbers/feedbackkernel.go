@@ -16,8 +16,8 @@ import (
 // [Feedback] does: blocks of them, the last one first. What it rounded wrong lies in memory that no
 // other thread touches.
 
-// feedbackTokens is how many tokens a program takes at once: a thread each.
-const feedbackTokens = 32
+// feedbackLaunch is how it is started, in tokens: a thread each.
+var feedbackLaunch = launch{32, 1}
 
 // fedBack is what the kernel is written for.
 type fedBack struct {
@@ -25,11 +25,13 @@ type fedBack struct {
 	groups                  [2]int // tokens and channels that share a scale
 	bits                    int
 	width                   bool // a code's interval has a width of its own
+	launch                  launch
 }
 
 func fedBackOf(x, scale, width *Node, bits int) fedBack {
 	d, s := x.Shape().Dimensions, scale.Shape().Dimensions
-	return fedBack{heads: d[0] * d[1], tokens: d[2], channels: d[3], groups: [2]int{d[2] / s[2], d[3] / s[3]}, bits: bits, width: width != nil}
+	return fedBack{heads: d[0] * d[1], tokens: d[2], channels: d[3], groups: [2]int{d[2] / s[2], d[3] / s[3]}, bits: bits, width: width != nil,
+		launch: feedbackLaunch}
 }
 
 // taken reports whether the kernel can run in a graph. It counts in int32.
@@ -40,9 +42,7 @@ func (k fedBack) taken(g *Graph) bool {
 // programs is the kernel's grid.
 func (k fedBack) programs() int { return k.heads * k.programsOfHead() }
 
-func (k fedBack) programsOfHead() int {
-	return (k.tokens + feedbackTokens - 1) / feedbackTokens
-}
+func (k fedBack) programsOfHead() int { return k.launch.programs(k.tokens) }
 
 // call is [Feedback] by the kernel.
 func (k fedBack) call(x, scale, zero, width, factor *Node) (codes *Node) {
@@ -52,7 +52,7 @@ func (k fedBack) call(x, scale, zero, width, factor *Node) (codes *Node) {
 	if k.width {
 		inputs = append(inputs, width)
 	}
-	out := gx.Triton(k.kernel(), 1, 1, [2]int{k.programs(), 1}, inputs, shapes.Make(dtypes.Float32, turned...), shapes.Make(dtypes.Uint8, turned...))
+	out := gx.Triton(k.kernel(), k.launch.warps, 1, [2]int{k.programs(), 1}, inputs, shapes.Make(dtypes.Float32, turned...), shapes.Make(dtypes.Uint8, turned...))
 	return Transpose(out[1], -1, -2)
 }
 
@@ -75,7 +75,7 @@ func (k fedBack) kernel() *ttir.Kernel {
 		part = program.RemInt(k.programsOfHead())
 	}
 	weights := head.MulInt(k.channels * k.channels)
-	token := ttir.Min(ttir.Add(part.MulInt(feedbackTokens), t.Range(feedbackTokens, 0, 1)), t.Int(k.tokens-1))
+	token := ttir.Min(ttir.Add(part.MulInt(k.launch.atOnce), t.Range(k.launch.atOnce, 0, 1)), t.Int(k.tokens-1))
 	// Where the ranges and the first channel of a token lie.
 	perHead := k.tokens / k.groups[0] * (k.channels / k.groups[1])
 	ranges := ttir.Add(token.DivInt(k.groups[0]).MulInt(k.channels/k.groups[1]), head.MulInt(perHead))
@@ -95,7 +95,7 @@ func (k fedBack) kernel() *ttir.Kernel {
 		// What the errors of the channels behind the block add to each of its channels.
 		none := make([]ttir.Value, n)
 		for i := range none {
-			none[i] = t.Fill(t.Float(0), feedbackTokens)
+			none[i] = t.Fill(t.Float(0), k.launch.atOnce)
 		}
 		weight := func(channel ttir.Value, fed int) ttir.Value {
 			return ttir.Load(factor, ttir.Add(weights, ttir.Add(channel.MulInt(k.channels), first.AddInt(fed))))

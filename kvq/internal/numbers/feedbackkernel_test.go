@@ -114,8 +114,8 @@ func (c fedCase) call(t *testing.T, backend compute.Backend, in [5][]float32, by
 }
 
 // onHost makes codes by the kernel, executed on the host.
-func (c fedCase) onHost(in [5][]float32) []uint8 {
-	k := fedBack{heads: c.heads, tokens: c.tokens, channels: c.channels, groups: c.groups, bits: c.bits, width: c.width}
+func (c fedCase) onHost(in [5][]float32, l launch) []uint8 {
+	k := fedBack{heads: c.heads, tokens: c.tokens, channels: c.channels, groups: c.groups, bits: c.bits, width: c.width, launch: l}
 	n := len(in[0])
 	turned, codes, made := make([]float32, n), make([]uint8, n), make([]uint8, n)
 	place := func(i int) int {
@@ -185,7 +185,7 @@ func TestFeedbackKernel(t *testing.T) {
 				testlane.OnlyAll(t, "a kernel takes its time on the host; fewer channels are tested")
 			}
 			in := c.inputs()
-			c.requireCodes(t, c.onHost(in), c.call(t, testbackend.XLA(t), in, false), in)
+			c.requireCodes(t, c.onHost(in, feedbackLaunch), c.call(t, testbackend.XLA(t), in, false), in)
 		})
 	}
 }
@@ -196,7 +196,7 @@ func TestFeedbackKernelOnCUDA(t *testing.T) {
 	for _, c := range fedCases {
 		t.Run(c.String(), func(t *testing.T) {
 			in := c.inputs()
-			c.requireCodes(t, c.call(t, backend, in, true), c.onHost(in), in)
+			c.requireCodes(t, c.call(t, backend, in, true), c.onHost(in, feedbackLaunch), in)
 		})
 	}
 }

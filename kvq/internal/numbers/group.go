@@ -57,7 +57,14 @@ const largestPeak = 0x1.f8p127
 // NaN, and groups of scale 0, get code 0.
 func codesOf(steps, scale *Node, bits int, valid *Node) *Node {
 	codes := gx.ClampScalar(Round(steps), 0, float64(int(1)<<bits-1))
-	return ConvertDType(Where(keep(steps, scale, valid), codes, gx.ZerosLike(codes)), dtypes.Uint8)
+	return byteOf(Where(keep(steps, scale, valid), codes, gx.ZerosLike(codes)))
+}
+
+// byteOf gives whole numbers from 0 to 255, float32, as bytes: from 2^23 on, the low bits of a
+// float32 are its whole number. XLA's CPU compiler makes several operations of a conversion, since
+// it minds what is not finite or too large.
+func byteOf(x *Node) *Node {
+	return ConvertDType(Bitcast(gx.AddScalar(x, 1<<23), dtypes.Uint32), dtypes.Uint8)
 }
 
 // keep says which elements have a code of their own: valid, not NaN, in a group whose scale is not

@@ -11,7 +11,7 @@ import (
 var LeastSquares = &Quantizer{
 	Name:       "least-squares",
 	Zeros:      true,
-	candidates: func(*Graph, int, int) int { return searchSteps },
+	candidates: func(*Graph, Spec, int) int { return searchSteps },
 	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
 		return quantizeStored(x, axis, s.Bits, valid, s.Scales, searchRange(nil))
 	},

@@ -26,9 +26,8 @@ type Quantizer struct {
 	// Check refuses settings that the quantizer does not have; nil: it takes all.
 	Check func(s Spec) error
 
-	// candidates is how many ranges are tried at once, for codes of so many bits and groups of so
-	// many elements; nil: one.
-	candidates func(g *Graph, bits, group int) int
+	// candidates is how many ranges are tried at once, for groups of so many elements; nil: one.
+	candidates func(g *Graph, s Spec, group int) int
 
 	// encode is [Spec.Encode].
 	encode func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node)
@@ -126,5 +125,5 @@ func (s Spec) Candidates(g *Graph, group int) int {
 	if s.Quantizer.candidates == nil {
 		return 1
 	}
-	return s.Quantizer.candidates(g, s.Bits, group)
+	return s.Quantizer.candidates(g, s, group)
 }

@@ -1,6 +1,7 @@
 package numbers
 
 import (
+	"math"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -14,12 +15,15 @@ import (
 var Unbiased = &Quantizer{
 	Name:  "unbiased",
 	Zeros: true,
-	candidates: func(g *Graph, bits, group int) int {
-		if kernelTakes(g, group) {
+	candidates: func(g *Graph, s Spec, group int) int {
+		n := cutsOf(s.Bits, group, s.Keys).n
+		switch {
+		case kernelTakes(g, group):
 			return 1
+		case gx.OnGPU(g):
+			return n * n
 		}
-		n := cutsOf(bits).n
-		return n * n
+		return min(n*n, inTurnArrays)
 	},
 	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
 		codes, scales, zeros, _ = quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
@@ -49,6 +53,44 @@ var Unbiased = &Quantizer{
 // width is that of codes before the gain, float32: see [Spec.EncodeWidth].
 func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
 	format = format.Storage(x.DType())
+	l := lanesFor(x, axis)
+	if l != nil {
+		x, axis = l.turn(x), l.axis()
+		if valid != nil {
+			valid = l.turn(valid)
+		}
+	}
+	flat, at := inOneRow(x, axis)
+	var flatValid *Node
+	if valid != nil {
+		flatValid, _ = inOneRow(valid, axis)
+	}
+	out := gx.Alone([]*Node{flat, flatValid}, func(in []*Node) []*Node {
+		codes, scale, zero, width := rangesAndCodes(in[0], at, bits, in[1], format, keys)
+		return []*Node{codes, scale, zero, width}
+	})
+	for i := range out {
+		d := slices.Clone(x.Shape().Dimensions)
+		d[axis] = out[i].Shape().Dim(at)
+		out[i] = Reshape(out[i], d...)
+		if l != nil {
+			out[i] = l.back(out[i])
+		}
+	}
+	return out[0], out[1], out[2], out[3]
+}
+
+// inOneRow joins the axes of x before axis, so that XLA's CPU compiler shares groups among threads
+// and not heads, which are few. Where devices share the heads, and on a GPU, they stay as they are.
+func inOneRow(x *Node, axis int) (flat *Node, at int) {
+	if gx.CallsInPlace(x.Graph()) {
+		return x, axis
+	}
+	return Reshape(x, append([]int{-1}, x.Shape().Dimensions[axis:]...)...), 1
+}
+
+// rangesAndCodes is quantizeUnbiased for groups as they lie.
+func rangesAndCodes(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
 	x, usable := voters(x, valid)
 	f, unit := fittingOf(x, axis, bits, usable)
 	cutLow, cutHigh := f.search(keys)
@@ -65,32 +107,48 @@ func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, 
 	return codes, scale, zero, Mul(fine, unit)
 }
 
-// cuts are the parts of a range that may be cut off at either end: n of them, 0, step, 2·step …
-// Part 0 is the first, and the first of equals wins, so a constant group keeps its range.
+// cuts are the parts of a range that may be cut off at either end: n of them, first, first+step ...
+// The first of equals wins, so a constant group, whose range has no parts, takes the first.
 type cuts struct {
-	n    int
-	step float64
+	n           int
+	first, step float64
 }
 
-// unbiasedCuts has the widths where a cut pays: the fewer the levels, the more there is to gain.
-var unbiasedCuts = map[int]cuts{1: {4, 0.115}, 2: {4, 0.115}, 3: {4, 0.1}, 4: {3, 0.07}}
+// unbiasedCuts has the widths where a cut pays: the fewer the levels, the more there is to gain. A
+// group twice as large has a wider range, from outliers that are rarer, and more is cut off it: so
+// much more that two parts are enough for any size. docs/bench-log.md has what they give.
+var unbiasedCuts = map[int]struct{ of64, perDoubling, step float64 }{
+	1: {0.35, 0.015, 0.07},
+	2: {0.12, 0.04, 0.08},
+	3: {0.03, 0.03, 0.06},
+	4: {0, 0.015, 0.03},
+}
 
-// cutsOf are the cuts for codes of so many bits: none where there is nothing to gain.
-func cutsOf(bits int) cuts {
-	if c, ok := unbiasedCuts[bits]; ok {
-		return c
+// cutsOf are the cuts for codes of so many bits in groups of so many elements: none where there is
+// nothing to gain.
+//
+// Keys of 2 bits are others: with errors fed back, whole ranges are worth more to them than the sum
+// of cubes says.
+func cutsOf(bits, group int, keys bool) cuts {
+	c, ok := unbiasedCuts[bits]
+	switch {
+	case !ok:
+		return cuts{n: 1}
+	case keys && bits == 2:
+		return cuts{3, 0, 0.115}
 	}
-	return cuts{n: 1}
+	return cuts{2, max(0, c.of64+c.perDoubling*math.Log2(float64(group)/64)), c.step}
 }
 
 // search returns the parts of each group's range to cut off at its ends.
 func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
-	cuts := cutsOf(f.bits)
+	size := f.searched().size
+	cuts := cutsOf(f.bits, size, keys)
 	if cuts.n == 1 {
 		return gx.ZerosLike(f.low), gx.ZerosLike(f.low)
 	}
 	switch g := f.x.Graph(); {
-	case kernelTakes(g, f.searched().size):
+	case kernelTakes(g, size):
 		return cuts.of(f.byKernel(cuts, keys))
 	case gx.OnGPU(g):
 		return cuts.of(f.atOnce(cuts, keys))
@@ -101,7 +159,9 @@ func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 // of gives the parts of a candidate, int32.
 func (c cuts) of(index *Node) (cutLow, cutHigh *Node) {
 	n := gx.Fill(index.Graph(), index.Shape(), c.n)
-	part := func(x *Node) *Node { return gx.MulScalar(ConvertDType(x, dtypes.Float32), c.step) }
+	part := func(x *Node) *Node {
+		return gx.AddScalar(gx.MulScalar(ConvertDType(x, dtypes.Float32), c.step), c.first)
+	}
 	return part(Div(index, n)), part(Rem(index, n))
 }
 
@@ -121,10 +181,11 @@ func (f fitting) costs(cuts cuts, keys bool) *Node {
 	return each.cost(cuts, Iota(f.x.Graph(), shapes.Make(dtypes.Int32, each.low.Shape().Dimensions...), 0), keys)
 }
 
+// inTurnArrays is how many arrays like x the search takes that tries one candidate after the other.
+const inTurnArrays = 4
+
 // inTurn tries one candidate after the other, so that what one needs stays in a processor's cache.
 func (f fitting) inTurn(cuts cuts, keys bool) (best *Node) {
-	shape := f.low.Shape().Dimensions
-	f = f.inLanes()
 	small := f.low.Shape().Dimensions
 	g := f.x.Graph()
 	first := []*Node{gx.Scalar(g, dtypes.Int32, 0), gx.Zeros(g, shapes.Make(dtypes.Int32, small...)),
@@ -137,56 +198,65 @@ func (f fitting) inTurn(cuts cuts, keys bool) (best *Node) {
 			better := LessThan(cost, st[2])
 			return []*Node{gx.AddScalar(st[0], 1), Where(better, index, st[1]), Where(better, cost, st[2])}
 		})
-	return Reshape(out[1], shape...)
+	return out[1]
 }
 
 // cost is the error of each group with a candidate.
 func (f fitting) cost(cuts cuts, index *Node, keys bool) *Node {
 	cutLow, cutHigh := cuts.of(index)
 	steps, step, middle := f.try(f.x, cutLow, cutHigh)
-	wrong := Abs(Mul(Sub(Add(Mul(steps, step), middle), f.x), f.vote))
+	wrong := Sub(Add(Mul(steps, step), middle), f.x)
 	cost := Square(wrong)
 	if keys {
-		cost = Mul(cost, wrong)
+		cost = Mul(cost, Abs(wrong))
 	}
-	return f.sum(cost)
+	return f.sum(Mul(cost, f.vote))
 }
 
 // nodes are the arrays of f, and with is f with others in their places.
 func (f fitting) nodes() []*Node {
-	return []*Node{f.x, f.vote, f.centred, f.count, f.spread, f.low, f.high}
+	return []*Node{f.x, f.vote, f.centred, f.spread, f.low, f.high}
 }
 
 func (f fitting) with(x []*Node) fitting {
-	return fitting{x[0], x[1], x[2], x[3], x[4], x[5], x[6], f.axis, f.bits}
+	return fitting{x[0], x[1], x[2], x[3], x[4], x[5], f.axis, f.bits}
 }
 
-// inLanes puts groups that run along the last axis side by side: [rows, heads, ..., G] to [rows,
+// lanes puts groups that run along the last axis side by side: [rows, heads, ..., G] to [rows,
 // heads, n, G, lanes]. XLA's CPU compiler vectorizes along the last axis, so it must not be the one
 // that is summed. Rows and heads stay as they are, since devices share the heads.
-func (f fitting) inLanes() fitting {
-	if f.axis != -1 {
-		return f
+type lanes struct{ from, outer []int }
+
+// lanesFor is how x with groups along axis is turned; nil where it is not: on a GPU, and along
+// other axes.
+func lanesFor(x *Node, axis int) *lanes {
+	d := x.Shape().Dimensions
+	if axis != len(d)-1 || gx.OnGPU(x.Graph()) {
+		return nil
 	}
-	turn := func(x *Node) *Node {
-		d := x.Shape().Dimensions
-		outer, of, groups := d[:min(2, len(d)-1)], d[len(d)-1], 1
-		for _, n := range d[len(outer) : len(d)-1] {
-			groups *= n
-		}
-		lanes := groups
-		if groups%laneCount == 0 {
-			lanes = laneCount
-		}
-		x = Reshape(x, slices.Concat(outer, []int{groups / lanes, lanes, of})...)
-		return Transpose(x, -1, -2)
+	l := &lanes{from: d[:len(d)-1], outer: slices.Clone(d[:min(2, len(d)-1)])}
+	groups := 1
+	for _, n := range d[len(l.outer) : len(d)-1] {
+		groups *= n
 	}
-	turned := f.nodes()
-	for i, x := range turned {
-		turned[i] = turn(x)
+	side := groups
+	if groups%laneCount == 0 {
+		side = laneCount
 	}
-	f.axis = -2
-	return f.with(turned)
+	l.outer = append(l.outer, groups/side, side)
+	return l
+}
+
+// axis is the one along which groups run then.
+func (l *lanes) axis() int { return len(l.outer) - 1 }
+
+func (l *lanes) turn(x *Node) *Node {
+	return Transpose(Reshape(x, append(slices.Clone(l.outer), x.Shape().Dim(-1))...), -1, -2)
+}
+
+// back is the way back, for elements and for what there is one of for each group.
+func (l *lanes) back(x *Node) *Node {
+	return Reshape(Transpose(x, -1, -2), append(slices.Clone(l.from), x.Shape().Dim(-2))...)
 }
 
 // laneCount is how many groups lie side by side: vectors of a processor hold up to 16 numbers.
@@ -203,7 +273,7 @@ const (
 // Float32; elements without a vote are 0 in x and centred.
 type fitting struct {
 	x, vote, centred *Node
-	count, spread    *Node // votes; Σ centred²
+	spread           *Node // Σ centred²
 	low, high        *Node
 	axis, bits       int
 }
@@ -218,8 +288,7 @@ func fittingOf(x *Node, axis, bits int, usable *Node) (f fitting, unit *Node) {
 	low, high = Div(low, unit), Div(high, unit)
 	f = fitting{vote: ConvertDType(usable, dtypes.Float32), axis: axis - x.Rank(), bits: bits, low: low, high: high}
 	f.x = Where(usable, Min(Max(Div(x, unit), low), high), gx.ZerosLike(x))
-	f.count = gx.MaxScalar(f.sum(f.vote), 1)
-	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), f.count)), f.vote)
+	f.centred = Mul(Sub(f.x, Div(f.sum(f.x), gx.MaxScalar(f.sum(f.vote), 1))), f.vote)
 	f.spread = f.sum(Square(f.centred))
 	return f, unit
 }
@@ -235,14 +304,15 @@ func (f fitting) cut(cutLow, cutHigh *Node) (middle, fine *Node) {
 }
 
 // try makes codes for a range that is cut: value = step·steps + middle, where steps lie
-// symmetrically about 0 and step already has the gain.
+// symmetrically about 0 and step already has the gain. Those of elements without a vote mean
+// nothing.
+//
+// The mean of steps need not be taken off them: centred adds up to 0.
 func (f fitting) try(x, cutLow, cutHigh *Node) (steps, step, middle *Node) {
 	half := float64(int(1)<<f.bits-1) / 2
 	middle, fine := f.cut(cutLow, cutHigh)
 	steps = gx.SubScalar(gx.ClampScalar(Round(gx.AddScalar(Div(Sub(x, middle), positiveOr1(fine)), half)), 0, 2*half), half)
-	steps = Mul(steps, f.vote)
-	mean := Div(f.sum(steps), f.count)
-	common := Mul(f.sum(Mul(f.centred, Sub(steps, mean))), fine)
+	common := Mul(f.sum(Mul(f.centred, steps)), fine)
 	gain := gx.ClampScalar(Div(f.spread, gx.MaxScalar(common, tiny)), leastGain, mostGain)
 	return steps, Mul(fine, gain), middle
 }

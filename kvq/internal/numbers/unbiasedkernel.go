@@ -13,11 +13,15 @@ import (
 // The search for unbiased ranges as a kernel for CUDA: a group stays in registers while all its
 // candidates are tried. Graph operations write what every candidate makes of x to memory.
 
-// searchGroups is how many groups a program of the kernel takes, searchWarps what runs it.
-const (
-	searchGroups = 32
-	searchWarps  = 4
-)
+// launch is how a kernel is started: what a program takes of its groups or tokens, and the warps
+// that run it.
+type launch struct{ atOnce, warps int }
+
+// searchLaunch is that of the search, in groups.
+var searchLaunch = launch{32, 4}
+
+// programs is how many take n of them.
+func (l launch) programs(n int) int { return (n + l.atOnce - 1) / l.atOnce }
 
 // searched is the layout of the groups of x: N of them, of size elements that lie inner apart.
 type searched struct{ n, size, inner int }
@@ -43,17 +47,20 @@ const noVote = 4
 
 // byKernel finds each group's best candidate: see [fitting.atOnce].
 func (f fitting) byKernel(cuts cuts, keys bool) (best *Node) {
+	return f.launched(searchLaunch, cuts, keys)
+}
+
+func (f fitting) launched(l launch, cuts cuts, keys bool) (best *Node) {
 	s := f.searched()
 	x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
-	grid := [2]int{(s.n + searchGroups - 1) / searchGroups, 1}
-	return gx.Triton(s.kernel(f.bits, cuts, keys), searchWarps, 1, grid, []*Node{x, f.low, f.high},
+	return gx.Triton(s.kernel(l, f.bits, cuts, keys), l.warps, 1, [2]int{l.programs(s.n), 1}, []*Node{x, f.low, f.high},
 		shapes.Make(dtypes.Int32, f.low.Shape().Dimensions...))[0]
 }
 
-// kernel writes it. Its grid is ceil(N/searchGroups).
+// kernel writes it. Its grid is the programs of N groups.
 //
 //	x like [fitting].x, low, high [N] float32 -> index of the candidate [N] int32
-func (s searched) kernel(bits int, cuts cuts, keys bool) *ttir.Kernel {
+func (s searched) kernel(l launch, bits int, cuts cuts, keys bool) *ttir.Kernel {
 	t := ttir.New("unbiased_range")
 	in, lows, highs, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.I32)
 	// What lies side by side in memory is along the block's last axis.
@@ -61,7 +68,7 @@ func (s searched) kernel(bits int, cuts cuts, keys bool) *ttir.Kernel {
 	if s.inner > 1 {
 		along = 0
 	}
-	group := ttir.Min(ttir.Add(t.ProgramID(0).MulInt(searchGroups), t.Range(searchGroups, 0, 1)), t.Int(s.n-1))
+	group := ttir.Min(ttir.Add(t.ProgramID(0).MulInt(l.atOnce), t.Range(l.atOnce, 0, 1)), t.Int(s.n-1))
 	first := ttir.Add(group.DivInt(s.inner).MulInt(s.size*s.inner), group.RemInt(s.inner))
 	each := func(v ttir.Value) ttir.Value { return v.Expand(along) } // of a group, for its elements
 	x := ttir.Load(in, ttir.Add(each(first), t.Range(s.size, along, 2).MulInt(s.inner)))
@@ -69,31 +76,29 @@ func (s searched) kernel(bits int, cuts cuts, keys bool) *ttir.Kernel {
 	voted := ttir.LessFloat(x, t.Float(noVote/2))
 	vote := ttir.Select(voted, t.Float(1), t.Float(0))
 	x = ttir.Select(voted, x, t.Float(0))
-	count := vote.Sum(along).AtLeast(1)
-	centred := ttir.Mul(ttir.Sub(x, each(ttir.Div(x.Sum(along), count))), vote)
+	mean := ttir.Div(x.Sum(along), vote.Sum(along).AtLeast(1))
+	centred := ttir.Mul(ttir.Sub(x, each(mean)), vote)
 	spread := ttir.Mul(centred, centred).Sum(along)
 
 	half := float32(int(1)<<bits-1) / 2
 	width := ttir.Sub(high, low)
-	best, index := t.Fill(t.Float(math.MaxFloat32), searchGroups), t.Fill(t.Int(0), searchGroups)
+	best, index := t.Fill(t.Float(math.MaxFloat32), l.atOnce), t.Fill(t.Int(0), l.atOnce)
 	for i := range cuts.n * cuts.n {
-		part := func(n int) ttir.Value { return width.MulFloat(float32(n) * float32(cuts.step)) }
+		part := func(n int) ttir.Value { return width.MulFloat(float32(cuts.first + float64(n)*cuts.step)) }
 		from, to := ttir.Add(low, part(i/cuts.n)), ttir.Sub(high, part(i%cuts.n))
 		middle, fine := ttir.Add(from, to).MulFloat(0.5), ttir.Div(ttir.Sub(to, from), t.Float(2*half))
 		perStep := ttir.Div(t.Float(1), ttir.Select(ttir.LessFloat(t.Float(0), fine), fine, t.Float(1)))
 		steps := ttir.Mul(ttir.Sub(x, each(middle)), each(perStep)).AddFloat(half).RoundSmall().AtLeast(0).AtMost(2 * half)
-		steps = ttir.Mul(steps.AddFloat(-half), vote)
-		mean := ttir.Div(steps.Sum(along), count)
-		common := ttir.Mul(ttir.Mul(centred, ttir.Sub(steps, each(mean))).Sum(along), fine)
+		steps = steps.AddFloat(-half)
+		common := ttir.Mul(ttir.Mul(centred, steps).Sum(along), fine)
 		gain := ttir.Div(spread, common.AtLeast(tiny)).AtLeast(leastGain).AtMost(mostGain)
 		decoded := ttir.Add(ttir.Mul(steps, each(ttir.Mul(fine, gain))), each(middle))
-		wrong := ttir.Mul(ttir.Sub(decoded, x), vote)
-		wrong = ttir.Max(wrong, wrong.MulFloat(-1))
+		wrong := ttir.Sub(decoded, x)
 		cost := ttir.Mul(wrong, wrong)
 		if keys {
-			cost = ttir.Mul(cost, wrong)
+			cost = ttir.Mul(cost, ttir.Max(wrong, wrong.MulFloat(-1)))
 		}
-		sum := cost.Sum(along)
+		sum := ttir.Mul(cost, vote).Sum(along)
 		better := ttir.LessFloat(sum, best)
 		best, index = ttir.Select(better, sum, best), ttir.Select(better, t.Int(i), index)
 	}

@@ -94,15 +94,15 @@ func TestUnbiasedKernel(t *testing.T) {
 			out := c.run(t, testbackend.XLA(t), func(f fitting) []*Node {
 				s = f.searched()
 				x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
-				return []*Node{x, f.low, f.high, f.costs(cutsOf(c.bits), c.keys)}
+				return []*Node{x, f.low, f.high, f.costs(cutsOf(c.bits, s.size, c.keys), c.keys)}
 			})
 			var flat [][]float32
 			for _, o := range out {
 				flat = append(flat, tensors.MustCopyFlatData[float32](o))
 			}
 			chosen := make([]int32, s.n)
-			grid := [3]int{(s.n + searchGroups - 1) / searchGroups, 1, 1}
-			s.kernel(c.bits, cutsOf(c.bits), c.keys).Run(grid, ttir.Memory{flat[0], flat[1], flat[2], chosen})
+			grid := [3]int{searchLaunch.programs(s.n), 1, 1}
+			s.kernel(searchLaunch, c.bits, cutsOf(c.bits, s.size, c.keys), c.keys).Run(grid, ttir.Memory{flat[0], flat[1], flat[2], chosen})
 			requireBest(t, chosen, flat[3])
 			if slices.Max(chosen) == 0 {
 				t.Error("no group takes another candidate than the first")
@@ -120,7 +120,8 @@ func TestUnbiasedKernelOnCUDA(t *testing.T) {
 				if !kernelTakes(f.x.Graph(), f.searched().size) {
 					t.Error("the kernel does not run here")
 				}
-				return []*Node{f.byKernel(cutsOf(c.bits), c.keys), f.costs(cutsOf(c.bits), c.keys)}
+				cuts := cutsOf(c.bits, f.searched().size, c.keys)
+				return []*Node{f.byKernel(cuts, c.keys), f.costs(cuts, c.keys)}
 			})
 			requireBest(t, tensors.MustCopyFlatData[int32](out[0]), tensors.MustCopyFlatData[float32](out[1]))
 		})
