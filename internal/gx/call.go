@@ -76,9 +76,9 @@ func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*grap
 	return out
 }
 
-// Alone is what body makes of inputs by itself, as [Functions] does. XLA's CPU compiler puts what is
-// made of arrays into every loop that reads it, and would find it anew there for each number. Inputs
-// that are nil stay nil.
+// Alone is what body makes of inputs by itself, as [Functions] does. XLA's CPU compiler puts what
+// is made of arrays into every loop that reads it, and would find it anew there for each number.
+// Inputs that are nil stay nil.
 func Alone(inputs []*graph.Node, body func(inputs []*graph.Node) []*graph.Node) []*graph.Node {
 	var functions Functions
 	some := slices.DeleteFunc(slices.Clone(inputs), func(x *graph.Node) bool { return x == nil })

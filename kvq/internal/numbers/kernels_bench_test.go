@@ -17,8 +17,9 @@ import (
 )
 
 // BenchmarkPromptKernels times how the kernels for ranges and feedback are started, on a GPU: keys
-// and values of one layer of Llama-2-7B's shape, 2,048 tokens and 2 bits. A launch is what a program takes at
-// once, and its warps. The line "pass" is a loop of the same kind that only reads the keys.
+// and values of one layer of Llama-2-7B's shape, 2,048 tokens and 2 bits. A launch is what a
+// program takes at once, and its warps. The line "pass" is a loop of the same kind that only reads
+// the keys.
 func BenchmarkPromptKernels(b *testing.B) {
 	backend := testbackend.CUDA(b)
 	const heads, tokens, dim, turns = 32, 2048, 128, 32
