@@ -43,7 +43,7 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 	}
 	g := queries.Graph()
 	device := gpu.Of(g.Backend())
-	query := c.plan.query(layer, device, g.NumDevices(), dims(queries)[2], queries.DType())
+	query := c.plan.query(layer, device, gx.Sharing(g), dims(queries)[2], queries.DType())
 	query.Masked = c.asked.any()
 	form, _ := attend.Choose(query)
 	if form == attend.Kernel {

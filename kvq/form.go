@@ -32,10 +32,12 @@ func (p *Plan) WithForm(form Form) *Plan {
 	return &q
 }
 
-// Form returns the form in which single tokens attend to the codes of a cache on so many of a
-// backend's devices, and the reason: why it is not the kernel, or what is assumed of the device;
-// empty where there is nothing to tell. Queries are taken to have the cache's dtype. Where layers
-// differ, it is the slowest of their forms. A full-precision cache has no codes and gives Auto.
+// Form returns the form in which single tokens attend to the codes of a cache, and the reason: why
+// it is not the kernel, or what is assumed of the device; empty where there is nothing to tell.
+// devices are among how many of a backend's devices XLA's partitioner shares the graph; 1 also
+// where each of several has a graph of its own. Queries are taken to have the cache's dtype. Where
+// layers differ, it is the slowest of their forms. A full-precision cache has no codes and gives
+// Auto.
 func (p *Plan) Form(backend compute.Backend, devices int) (form Form, reason string) {
 	return p.formOn(gpu.Of(backend), devices)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 func init() {
-	kvqhook.FusesPrompt = func(plan any, backend compute.Backend, devices, heads, tokens int) bool {
-		return plan.(*Plan).fusesPrompt(backend, devices, heads, tokens)
+	kvqhook.FusesPrompt = func(plan any, backend compute.Backend, heads, tokens int) bool {
+		return plan.(*Plan).fusesPrompt(backend, heads, tokens)
 	}
 }
 
@@ -27,11 +27,11 @@ func (s Shape) fuses(backend compute.Backend, devices, layer int, masked bool, q
 }
 
 // fusesPrompt is [kvqhook.FusesPrompt].
-func (p *Plan) fusesPrompt(backend compute.Backend, devices, heads, tokens int) bool {
+func (p *Plan) fusesPrompt(backend compute.Backend, heads, tokens int) bool {
 	s := p.shape
 	dims := func(heads, dim int) shapes.Shape { return shapes.Make(s.DType, s.Batch, heads, tokens, dim) }
 	for layer := range s.Layers {
-		if !s.fuses(backend, devices, layer, false, dims(heads, s.HeadDim), dims(s.KVHeads, s.HeadDim), dims(s.KVHeads, s.valueDim())) {
+		if !s.fuses(backend, 1, layer, false, dims(heads, s.HeadDim), dims(s.KVHeads, s.HeadDim), dims(s.KVHeads, s.valueDim())) {
 			return false
 		}
 	}

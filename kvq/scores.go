@@ -148,7 +148,7 @@ func (s Shape) view(window int, position *Node, m Masks) attend.View {
 // keys and values [B, K, T, D].
 func (s Shape) prompt(layer int, queries, keys, values, start *Node, m Masks) *Node {
 	g, scores := start.Graph(), s.scores()
-	if s.fuses(g.Backend(), g.NumDevices(), layer, m.any(), queries.Shape(), keys.Shape(), values.Shape()) {
+	if s.fuses(g.Backend(), gx.Sharing(g), layer, m.any(), queries.Shape(), keys.Shape(), values.Shape()) {
 		return scores.FusedPrompt(queries, keys, values, start)
 	}
 	zero := gx.Scalar(g, dtypes.Int32, 0)

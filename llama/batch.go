@@ -104,12 +104,17 @@ func (b *Batch) Forget(rows ...int) {
 // Timing is where the time of all calls so far went.
 func (b *Batch) Timing() Timing { return b.clock }
 
-// Plan is the layout of the cache as it is now; nil before the first prompt.
+// Plan is the layout of the cache as it is now, on all devices together; nil before the first
+// prompt.
 func (b *Batch) Plan() *kvq.Plan {
 	if b.cache == nil {
 		return nil
 	}
-	return b.cache.plan
+	plan, err := b.g.withHeads(b.cache.plan, b.g.model.config.KVHeads)
+	if err != nil {
+		return nil // cannot be: a part of it is there
+	}
+	return plan
 }
 
 // Memory is what the cache takes now, on all devices together, and what a full-precision one for as
@@ -231,8 +236,10 @@ func (b *Batch) Prepare(gc GenerateConfig) error {
 	if err := gc.Validate(b.g.model.config); err != nil {
 		return err
 	}
-	plan := b.Plan()
-	if plan == nil {
+	var plan *kvq.Plan
+	if b.cache != nil {
+		plan = b.cache.plan
+	} else {
 		var err error
 		if plan, err = b.g.planOf(b.shape(generate.FirstCapacity(b.capacity, 1))); err != nil {
 			return err

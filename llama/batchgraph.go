@@ -36,8 +36,8 @@ func (k insertKey) String() string {
 // startInsert begins to compile [kvq.Cache.Insert] of one prompt: the cache, the one with the
 // prompt, and the row [1] to the cache.
 func (g *Generator) startInsert(plan, prompt *kvq.Plan) program {
-	state := layouts(plan)
-	inputs := slices.Concat(state, layouts(prompt), wholes(shapes.Make(dtypes.Int32, 1)))
+	state := g.model.on.layouts(plan)
+	inputs := slices.Concat(state, g.model.on.layouts(prompt), wholes(shapes.Make(dtypes.Int32, 1)))
 	key := insertKey{plan.Shape().Batch, plan.Shape().Capacity, prompt.Shape().Capacity}
 	return g.programs.start(key, inputs, plan.HeadAxes(), func(_ modelNodes, in []*Node) []*Node {
 		gx.Reuse(in[:len(state)])
@@ -57,7 +57,7 @@ func (k extendKey) String() string {
 // row's columns, the last ones, are tokens [B], and one row [1] to the cache and that row's logits
 // [1, V].
 func (g *Generator) startExtend(plan *kvq.Plan, columns int) program {
-	state, b := layouts(plan), plan.Shape().Batch
+	state, b := g.model.on.layouts(plan), plan.Shape().Batch
 	i32 := func(dims ...int) shapes.Shape { return shapes.Make(dtypes.Int32, dims...) }
 	return g.programs.start(extendKey{b, plan.Shape().Capacity, columns}, append(state, wholes(i32(b, columns), i32(b), i32(1))...), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
@@ -81,7 +81,7 @@ func (k cropKey) String() string {
 // startCrop begins to compile [kvq.Cache.Crop]: the cache and the tokens to forget [B] to the
 // cache.
 func (g *Generator) startCrop(plan *kvq.Plan) program {
-	state, b := layouts(plan), plan.Shape().Batch
+	state, b := g.model.on.layouts(plan), plan.Shape().Batch
 	return g.programs.start(cropKey{b, plan.Shape().Capacity}, append(state, wholes(shapes.Make(dtypes.Int32, b))...), plan.HeadAxes(),
 		func(_ modelNodes, in []*Node) []*Node {
 			gx.Reuse(in[:len(state)])

@@ -109,7 +109,7 @@ func (b *Batch) insert(ctx context.Context, row int, prompt []tokenizer.Token, l
 		return logits, err
 	}
 	columns := generate.PromptColumns(p.length)
-	plan, err := b.g.Plan(1, columns)
+	plan, err := b.g.plan(1, columns)
 	if err != nil {
 		return logits, err
 	}

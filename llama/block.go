@@ -12,6 +12,9 @@ import (
 // block is one decoder layer: x [B, t, hidden] -> [B, t, hidden].
 //
 //	x += attention(norm(x));  x += feedForward(norm(x))
+//
+// On several devices c and w are one device's share of heads and of the feed-forward width, x is
+// the same on all of them. The last product of each half adds up what they have (linearOfAll).
 func block(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerCache) *Node {
 	x = Add(x, attention(c, w, rmsNorm(x, w.vector(modelfile.AttnNorm), c.RMSNormEps), rope, cache))
 	return Add(x, feedForward(w, rmsNorm(x, w.vector(modelfile.MLPNorm), c.RMSNormEps)))
@@ -43,7 +46,7 @@ func attention(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerC
 	cache.Weigh(func() *Node { return outputMetric(w[modelfile.Output], c.KVHeads, c.HeadDim) })
 	mixed := cache.Attend(heads(queries, c.Heads)) // [B, H, t, D]
 	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)
-	return linear(mixed, w[modelfile.Output])
+	return linearOfAll(mixed, w[modelfile.Output])
 }
 
 // outputMetric is what an error of a value costs in the layer's output, squared: for each key/value
@@ -72,11 +75,11 @@ func headNorms(c Config, w weightNodes) *Node {
 //
 // Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 6.
 func feedForward(w weightNodes, x *Node) *Node {
-	both := linear(x, w[modelfile.GateUp]) // [B, t, n, 2, intermediate/n], n: devices
+	both := linear(x, w[modelfile.GateUp]) // [B, t, n, 2, intermediate/n], see modelfile.Tensor.Dims
 	s := both.Shape()
 	part := func(i int) *Node {
 		return Reshape(Slice(both, AxisRange(), AxisRange(), AxisRange(), AxisElem(i)), s.Dim(0), s.Dim(1), s.Dim(2)*s.Dim(4))
 	}
 	gate := part(0)
-	return linear(Mul(Mul(gate, Logistic(gate)), part(1)), w[modelfile.Down])
+	return linearOfAll(Mul(Mul(gate, Logistic(gate)), part(1)), w[modelfile.Down])
 }

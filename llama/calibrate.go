@@ -107,7 +107,7 @@ func (r *calibrationRun) read(p *prompt) error {
 	columns := p.length
 	top, shares := r.model.shares()
 	out, err := r.call(fmt.Sprint("embedding ", columns), top, wholes(shapes.Make(dtypes.Int32, 1, columns)),
-		func(w weightNodes, in []*Node) []*Node { return []*Node{modelNodes{top: w}.embedded(in[0])} }, p.ids)
+		nil, func(w weightNodes, in []*Node) []*Node { return []*Node{modelNodes{top: w}.embedded(in[0])} }, p.ids)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (r *calibrationRun) read(p *prompt) error {
 			return err
 		}
 		in := append(wholes(shapes.Make(dtypes.Int32, 1)), x.layout())
-		out, err := r.call(fmt.Sprint("layer ", columns), shares[layer], in, func(w weightNodes, in []*Node) []*Node {
+		out, err := r.call(fmt.Sprint("layer ", columns), shares[layer], in, []int{whole, 0}, func(w weightNodes, in []*Node) []*Node {
 			return r.model.calibrationLayer(w, in[1], in[0])
 		}, p.start, x)
 		if err != nil {
@@ -127,7 +127,7 @@ func (r *calibrationRun) read(p *prompt) error {
 		}
 		free(x)
 		x = out[0]
-		sums, err := read[float32](out[1])
+		sums, err := readAll[float32](out[1])
 		free(out[1])
 		if err != nil {
 			return err
@@ -144,9 +144,9 @@ func (r *calibrationRun) read(p *prompt) error {
 }
 
 // calibrationLayer is one layer of a text x [1, T, hidden] with so many columns of padding, start
-// [1]: to the next layer's x, and the sums of q·qᵀ [1, K, D, D].
+// [1]: to the next layer's x, and the sums of q·qᵀ [K, D, D].
 func (m *Model) calibrationLayer(w weightNodes, x, start *Node) []*Node {
-	c, columns := m.config, x.Shape().Dim(1)
+	c, columns := m.own, x.Shape().Dim(1)
 	plan, err := kvq.New(kvq.Config{}, kvq.Shape{Layers: 1, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		Capacity: columns, DType: m.dtype, SlidingWindow: c.SlidingWindow})
 	if err != nil {
@@ -159,7 +159,8 @@ func (m *Model) calibrationLayer(w weightNodes, x, start *Node) []*Node {
 	cache.Advance()
 	slot := Iota(x.Graph(), shapes.Make(dtypes.Int32, 1, columns), 1)
 	token := GreaterOrEqual(slot, gx.BroadcastToDims(Reshape(start, 1, 1), 1, columns))
-	return []*Node{x, kvq.QueryMetric(layer.queries, token, c.KVHeads)}
+	sums := kvq.QueryMetric(layer.queries, token, c.KVHeads)
+	return []*Node{x, Reshape(sums, c.KVHeads, c.HeadDim, c.HeadDim)}
 }
 
 // queriesSeen is a layer of a cache that keeps what is asked of it.

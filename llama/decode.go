@@ -70,7 +70,7 @@ func (k decodeKey) inputs(in []*Node) decodeInputs {
 // startDecode begins to compile the decode loop for a cache.
 func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) program {
 	key.batch, key.capacity, key.own = plan.Shape().Batch, plan.Shape().Capacity, plan.Shape().OwnLengths
-	state := layouts(plan)
+	state := g.model.on.layouts(plan)
 	return g.programs.start(key, append(state, wholes(key.shapes()...)...), plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
 			gx.Reuse(in[:len(state)])

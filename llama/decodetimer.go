@@ -19,6 +19,7 @@ import (
 type decodeTimer struct {
 	g       *Generator
 	plan    *kvq.Plan
+	memory  kvq.Memory // on all devices together
 	key     decodeKey
 	program program
 	fill    *computation // makes the cache
@@ -34,11 +35,15 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 	if steps < 1 || steps > generate.MaxBlock {
 		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, generate.MaxBlock)
 	}
-	plan, err := g.Plan(batch, contextTokens+generate.MaxBlock)
+	plan, err := g.plan(batch, contextTokens+generate.MaxBlock)
 	if err != nil {
 		return nil, err
 	}
-	t := &decodeTimer{g: g, plan: plan, steps: steps}
+	all, err := g.Plan(batch, plan.Shape().Capacity)
+	if err != nil {
+		return nil, err
+	}
+	t := &decodeTimer{g: g, plan: plan, memory: all.Memory(), steps: steps}
 	gc := GenerateConfig{MaxNewTokens: generate.MaxBlock, EOS: []tokenizer.Token{}}
 	pick := gc.picker(g.model.config, batch)
 	t.key = decodeKey{pick: pick.Kind, batch: batch, capacity: plan.Shape().Capacity}
@@ -132,8 +137,8 @@ func (t *decodeTimer) make(ctx context.Context, cache *session, steps int) (time
 // Compile is how long the decode graph took to compile.
 func (t *decodeTimer) Compile() time.Duration { return t.compile }
 
-// Memory returns the bytes of the cache.
-func (t *decodeTimer) Memory() kvq.Memory { return t.plan.Memory() }
+// Memory returns the bytes of the cache, on all devices together.
+func (t *decodeTimer) Memory() kvq.Memory { return t.memory }
 
 // Live counts the bytes of the cache's arrays as they are on the first device.
 func (t *decodeTimer) Live() (kvq.Memory, error) {

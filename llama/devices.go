@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/usererr"
+	"github.com/kvqbook/kvqbook/kvq"
 )
 
 // devices are what a model is sharded over. With several, it is tensor-parallel: device i has the
@@ -19,12 +20,17 @@ import (
 // width by their outputs, those back by their inputs, so that a sum over the devices ends each half
 // of a layer, and nothing else is exchanged.
 //
-// All of this is said by how weights and caches lie (layout); the graphs are those of one device.
-// XLA's Shardy works out from there what each device computes.
+// Every device runs the same graph, that of a smaller model (Config.Share), on its own part of
+// weights and cache. So whatever one device can run, kernels too, several can.
 type devices struct {
 	backend compute.Backend
 	n       int
 	mesh    *distributed.DeviceMesh // nil where n is 1: nothing is said of devices then
+
+	// partitioned: there is one graph, that of the whole model, and XLA's partitioner (Shardy)
+	// shares it among the devices, as inputs and outputs lie. No kernel runs there. It is the form
+	// that the other took the place of, for benchmarks (engine.Partitioned).
+	partitioned bool
 }
 
 // meshAxis is the one axis of the mesh.
@@ -51,8 +57,8 @@ func newDevices(backend compute.Backend, n int) (*devices, error) {
 // whole is the axis of a tensor that every device has all of.
 const whole = -1
 
-// layout is a tensor's shape, and the axis along which it is cut into equal pieces, one a device;
-// or whole.
+// layout is a tensor's shape on all devices together, and the axis along which it is cut into equal
+// pieces, one a device; or whole.
 type layout struct {
 	shape shapes.Shape
 	axis  int
@@ -77,8 +83,36 @@ func (d *devices) part(l layout) shapes.Shape {
 	return s
 }
 
-// spec tells XLA how a tensor lies. Every axis is named as cut or not, so that nothing is left to
-// be chosen.
+// seen is the shape of a tensor as graphs see it: of one device's part.
+func (d *devices) seen(l layout) shapes.Shape {
+	if d.partitioned {
+		return l.shape
+	}
+	return d.part(l)
+}
+
+// across is the layout of a tensor that graphs see with a shape, cut along an axis or whole.
+func (d *devices) across(s shapes.Shape, axis int) layout {
+	if !d.partitioned && axis != whole {
+		s = s.Clone()
+		s.Dimensions[axis] *= d.n
+	}
+	return layout{s, axis}
+}
+
+// layouts say how a cache lies on the devices: every one has the arrays of its own heads. plan is
+// what its graphs are built from.
+func (d *devices) layouts(plan *kvq.Plan) []layout {
+	var out []layout
+	axes := plan.HeadAxes()
+	for i, s := range plan.Shapes() {
+		out = append(out, d.across(s, axes[i]))
+	}
+	return out
+}
+
+// spec tells XLA's partitioner how a tensor lies. Every axis is named as cut or not, so that
+// nothing is left to be chosen.
 func (d *devices) spec(axis int) *distributed.ShardingSpec {
 	s := distributed.NewReplicatedShardingSpec(d.mesh)
 	if axis != whole {
@@ -99,12 +133,12 @@ type computation struct {
 }
 
 // compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along
-// which the first outputs are to be cut.
+// which the first outputs are cut.
 func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.Node) []*graph.Node) (*computation, error) {
 	var exec *graph.Exec
 	exec, err := graph.NewExec(d.backend, func(in []*graph.Node) []*graph.Node {
 		results := fn(in)
-		if d.n > 1 { // GoMLX looks at these when the graph is built, and wants one for each output
+		if d.partitioned { // GoMLX looks at these when the graph is built, and wants one for each output
 			specs := make([]*distributed.ShardingSpec, len(results))
 			for i := range specs {
 				if specs[i] = d.spec(whole); i < len(out) {
@@ -125,12 +159,15 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 			list = append(list, d.part(l))
 		}
 	}
-	if d.n > 1 {
+	switch {
+	case d.partitioned:
 		var specs []*distributed.ShardingSpec
 		for _, l := range in {
 			specs = append(specs, d.spec(l.axis))
 		}
 		exec.AutoSharding(d.mesh).WithInputShardingSpecs(specs...)
+	case d.n > 1:
+		exec.SPMD(d.mesh)
 	}
 	g, err := exec.Compile(list...)
 	if err != nil {

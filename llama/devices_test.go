@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
+	"github.com/kvqbook/kvqbook/llama/calibration"
 	"github.com/kvqbook/kvqbook/llama/modelfile"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -68,13 +70,13 @@ func TestDevicesMatchTransformers(t *testing.T) {
 	}
 }
 
-// shardedGenerator is a generator on two devices, one for all tests.
-func shardedGenerator(t testing.TB, cache kvq.Config) *Generator {
+// shardedGenerator is a generator on several devices, one for all tests.
+func shardedGenerator(t testing.TB, model string, n int, cache kvq.Config) *Generator {
 	t.Helper()
-	m := shardedModel(t, shardedName, 2)
+	m := shardedModel(t, model, n)
 	models.Lock()
 	defer models.Unlock()
-	key := fmt.Sprintf("2 %+v", cache)
+	key := fmt.Sprintf("%s %d %+v", model, n, cache)
 	if models.generators[key] == nil {
 		g, err := NewGenerator(m, cache)
 		if err != nil {
@@ -85,13 +87,17 @@ func shardedGenerator(t testing.TB, cache kvq.Config) *Generator {
 	return models.generators[key]
 }
 
-const shardedName = "tiny-llama2-gqa"
+// The tiny models that are sharded: two query heads read a key/value head of the first, of which
+// there are two; the other has four of each.
+const (
+	shardedName  = "tiny-llama2-gqa"
+	shardedWider = "tiny-llama2"
+)
 
-// With each cache two devices give what one gives, also while the cache grows, and each holds half
-// of it.
+// With each cache several devices give what one gives, also while the cache grows, and each holds
+// its part of it.
 func TestDevicesShareEachCache(t *testing.T) {
 	testlane.Slow(t, "compiles every cache for several devices")
-	const n = 2
 	ids, mask := raggedBatch()
 	balanced, err := kvq.Preset("balanced")
 	if err != nil {
@@ -103,22 +109,32 @@ func TestDevicesShareEachCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	lower.ResidualLength = 2 // so that a block is coded
+	lower.LayerBits = "1=4/3"
 	for _, c := range []struct {
 		name     string
+		model    string
+		n        int64
 		cache    kvq.Config
 		capacity int // to begin with
-	}{{"full", caches["full"], 128}, {"quanto", caches["quanto"], 68}, {"balanced", balanced, 128}, {"lower", lower, 128}} {
+	}{
+		{"full", shardedName, 2, caches["full"], 128},
+		{"quanto", shardedName, 2, caches["quanto"], 68},
+		{"quanto on 4", shardedWider, 4, caches["quanto"], 128},
+		{"balanced", shardedName, 2, balanced, 128},
+		{"lower, bits by layer", shardedName, 2, lower, 128},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.name == "lower" {
+			if c.cache == lower {
 				testlane.OnlyAll(t, "compiles for half a minute; its metric is cut over devices as codes are")
 			}
-			one := mustGenerate(t, tinyGenerator(t, shardedName, c.cache), ids, mask, greedy12())
-			g := shardedGenerator(t, c.cache)
+			n := c.n
+			one := mustGenerate(t, tinyGenerator(t, c.model, c.cache), ids, mask, greedy12())
+			g := shardedGenerator(t, c.model, int(n), c.cache)
 			r, err := g.newRun(tokenizer.Batch{IDs: ids, Mask: mask}, greedy12())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.plan, err = g.Plan(len(ids), c.capacity); err != nil {
+			if r.plan, err = g.plan(len(ids), c.capacity); err != nil {
 				t.Fatal(err)
 			}
 			runAll(t, r)
@@ -138,14 +154,18 @@ func TestDevicesShareEachCache(t *testing.T) {
 					}
 				}
 			}
-			want := plan.Memory()
-			half := kvq.Memory{Codes: want.Codes / n, Scales: want.Scales / n, Zeros: want.Zeros / n, Window: want.Window / n,
-				Sinks: want.Sinks / n, Full: want.Full / n, Index: want.Index, Metric: want.Metric / n}
-			if len(two.DeviceCaches) != n || two.DeviceCaches[0] != half || two.DeviceCaches[1] != half {
-				t.Errorf("the devices hold %+v, want %+v each", two.DeviceCaches, half)
+			all, err := g.Plan(len(ids), plan.Shape().Capacity)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if two.Cache.Total() != n*half.Total() {
-				t.Errorf("%d bytes in all, want %d", two.Cache.Total(), n*half.Total())
+			want := all.Memory()
+			part := kvq.Memory{Codes: want.Codes / n, Scales: want.Scales / n, Zeros: want.Zeros / n, Window: want.Window / n,
+				Sinks: want.Sinks / n, Full: want.Full / n, Index: want.Index, Metric: want.Metric / n}
+			if want := slices.Repeat([]kvq.Memory{part}, int(n)); !slices.Equal(two.DeviceCaches, want) {
+				t.Errorf("the devices hold %+v, want %+v", two.DeviceCaches, want)
+			}
+			if two.Cache.Total() != n*part.Total() {
+				t.Errorf("%d bytes in all, want %d", two.Cache.Total(), n*part.Total())
 			}
 		})
 	}
@@ -157,9 +177,98 @@ func TestDevicesSample(t *testing.T) {
 	one := tinyGenerator(t, shardedName, kvq.Config{})
 	ids, mask := raggedBatch()
 	gc := GenerateConfig{MaxNewTokens: 12, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 0.8, TopP: 0.9, TopK: 40, Seed: 3}
-	drawn, wanted := mustGenerate(t, shardedGenerator(t, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
+	drawn, wanted := mustGenerate(t, shardedGenerator(t, shardedName, 2, kvq.Config{}), ids, mask, gc), mustGenerate(t, one, ids, mask, gc)
 	if !slices.EqualFunc(drawn.Tokens, wanted.Tokens, slices.Equal) {
 		t.Errorf("drew %v, on one device %v", drawn.Tokens, wanted.Tokens)
+	}
+}
+
+// Rows that come and go on two devices make what each makes alone on one.
+func TestDevicesServe(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
+	one := tinyGenerator(t, shardedName, kvq.Config{})
+	var visitors []*visitor
+	for i, n := range []int{49, 60, 55} {
+		gc := GenerateConfig{MaxNewTokens: 9 + 6*i, EOS: []tokenizer.Token{}}
+		if i == 1 {
+			gc.DoSample, gc.Temperature, gc.TopK, gc.Seed = true, 0.8, 20, 5
+		}
+		visitors = append(visitors, &visitor{prompt: someTokens(i, n), gc: gc})
+	}
+	b := mustBatch(t, shardedGenerator(t, shardedName, 2, kvq.Config{}), 2)
+	serve(t, b, visitors)
+	for i, v := range visitors {
+		want := mustGenerate(t, one, [][]int32{v.prompt}, nil, v.gc)
+		if !slices.Equal(v.got, want.Tokens[0]) || v.stop != want.Stop {
+			t.Errorf("visitor %d: %v (%s), alone on one device %v (%s)", i, v.got, v.stop, want.Tokens[0], want.Stop)
+		}
+	}
+	now, _, err := b.Memory()
+	if plan := b.Plan(); err != nil || plan.Shape().KVHeads != 2 || plan.Memory().Total() >= now.Total() {
+		t.Errorf("a cache of %d heads in %d bytes, %d as it is (%v); want 2 heads, and more bytes for indices on both devices", plan.Shape().KVHeads, plan.Memory().Total(), now.Total(), err)
+	}
+}
+
+// What two devices measure of a model's queries is what one measures, and each gets its heads' part
+// of it.
+func TestDevicesCalibrate(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
+	shardedModel(t, shardedName, 2) // or skips
+	path := filepath.Join(t.TempDir(), "queries")
+	cache := kvq.Config{Backend: kvq.Blocks, NBits: 2, QGroupSize: 16, ResidualLength: 4, FeedbackKey: kvq.FeedbackCalibrated}
+	var means [][]float32
+	var metrics [][]byte
+	for n := 1; n <= 2; n++ {
+		m := mustLoad(t, filepath.Join(golden.Dir(t), shardedName), LoadOptions{DType: dtypes.Float32, Devices: n, Weights: PlainWeights, Calibration: path})
+		defer m.Finalize()
+		q, err := m.Calibrate(context.Background(), [][]tokenizer.Token{someTokens(1, 40), someTokens(2, 30)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if means = append(means, q.Means); n == 1 {
+			if err := calibration.Write(path, q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g := mustGenerator(t, m, cache)
+		defer g.Finalize()
+		plan, err := g.plan(1, 128)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.sharedMetrics(context.Background(), plan, &Timing{}); err != nil {
+			t.Fatal(err)
+		}
+		var all []byte
+		for _, x := range g.metrics.made {
+			layer, err := readAll[uint8](x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, layer...)
+		}
+		metrics = append(metrics, all)
+	}
+	if d := worst(t, means[1], means[0]); d > 1e-4 {
+		t.Errorf("means differ by up to %g, want at most 1e-4", d)
+	}
+	if !bytes.Equal(metrics[1], metrics[0]) {
+		t.Error("the cache is told something else than on one device")
+	}
+}
+
+// The form of several devices that benchmarks compare with gives the same too.
+func TestPartitioned(t *testing.T) {
+	testlane.Slow(t, "compiles for several devices")
+	ids, mask := raggedBatch()
+	g := mustGenerator(t, shardedModel(t, shardedName, 2).partitioned(), caches["quanto"])
+	defer g.Finalize()
+	two, one := mustGenerate(t, g, ids, mask, greedy12()), mustGenerate(t, tinyGenerator(t, shardedName, caches["quanto"]), ids, mask, greedy12())
+	if !slices.EqualFunc(two.Tokens, one.Tokens, slices.Equal) {
+		t.Errorf("tokens %v, on one device %v", two.Tokens, one.Tokens)
+	}
+	if plan := two.DeviceCaches; len(plan) != 2 || plan[0] != plan[1] {
+		t.Errorf("the devices hold %+v, want the same", plan)
 	}
 }
 

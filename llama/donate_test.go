@@ -16,7 +16,7 @@ func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 		m := shardedModel(t, "tiny-llama2-gqa", devices)
 		for _, config := range []kvq.Config{{}, {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 16}} {
 			g := mustGenerator(t, m, config)
-			plan, err := g.Plan(2, 256)
+			plan, err := g.plan(2, 256)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -25,14 +25,10 @@ func TestDecodeHoldsTheCacheOnce(t *testing.T) {
 			if err := program.Wait(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			// What every device has: the index whole, the rest by heads.
-			shape := plan.Shape()
-			shape.KVHeads /= devices
-			part, err := kvq.New(config, shape)
-			if err != nil {
-				t.Fatal(err)
+			if heads := plan.Shape().KVHeads; heads != 2/devices {
+				t.Errorf("%d heads on each of %d devices, want %d", heads, devices, 2/devices)
 			}
-			if got, want := program.Of.needs.Reused, part.Memory().Total(); got != want {
+			if got, want := program.Of.needs.Reused, plan.Memory().Total(); got != want {
 				t.Errorf("%s on %d devices: %d bytes of the cache written in place, want all %d", config, devices, got, want)
 			}
 		}

@@ -50,7 +50,7 @@ func exchangesActivationsAlone(t *testing.T, name string) {
 	balanced.QGroupSizeValue = 16 // the head dim of the model
 	if os.Getenv(exchangeChild) != "" {
 		g := mustGenerator(t, model, balanced)
-		plan, err := g.Plan(3, 128)
+		plan, err := g.plan(3, 128)
 		if err != nil {
 			t.Fatal(err)
 		}

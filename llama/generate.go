@@ -144,7 +144,7 @@ func (g *Generator) newRun(batch tokenizer.Batch, gc GenerateConfig) (*run, erro
 	r.pick = gc.picker(c, rows)
 	r.begin(batch)
 	r.Pace = generate.Pace{Fixed: gc.BlockSize, Most: r.key().block()}
-	r.plan, err = g.Plan(rows, generate.FirstCapacity(r.prompt.length, r.Limit))
+	r.plan, err = g.plan(rows, generate.FirstCapacity(r.prompt.length, r.Limit))
 	return r, err
 }
 

@@ -48,7 +48,7 @@ func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
 func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
 	g := &Generator{model: model, cache: cache, dtype: dtype}
 	g.programs = &programs{model: model}
-	plan, err := g.Plan(1, 128)
+	plan, err := g.plan(1, 128)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,8 @@ func (g *Generator) identity() string {
 	if err != nil {
 		return "" // a number that JSON has not: nothing is remembered of its graphs
 	}
-	return fmt.Sprintf("%s %s %d devices, %s %s, packed %t, %s", g.model.on.backend.Name(), config, g.model.on.n, g.model.dtype, g.dtype, g.model.packed, g.cache)
+	on := g.model.on
+	return fmt.Sprintf("%s %s %d devices, partitioned %t, %s %s, packed %t, %s", on.backend.Name(), config, on.n, on.partitioned, g.model.dtype, g.dtype, g.model.packed, g.cache)
 }
 
 // Model returns the model that generates.
@@ -74,14 +75,30 @@ func (g *Generator) Model() *Model { return g.model }
 // (see [kvq.New]).
 func (g *Generator) CacheConfig() kvq.Config { return g.cache }
 
-// Plan lays out the cache for so many rows and token slots a row.
+// Plan lays out the cache for so many rows and token slots a row, on all devices together.
 func (g *Generator) Plan(batch, capacity int) (*kvq.Plan, error) {
+	plan, err := g.plan(batch, capacity)
+	if err != nil {
+		return nil, err
+	}
+	return g.withHeads(plan, g.model.config.KVHeads)
+}
+
+// plan is Plan as the graphs see it: on several devices, the cache of one.
+func (g *Generator) plan(batch, capacity int) (*kvq.Plan, error) {
 	return g.planOf(g.shape(batch, capacity))
 }
 
-// shape is that of a cache for so many rows and token slots a row.
+// withHeads is a plan for another number of key/value heads.
+func (g *Generator) withHeads(plan *kvq.Plan, heads int) (*kvq.Plan, error) {
+	shape := plan.Shape()
+	shape.KVHeads = heads
+	return g.planOf(shape)
+}
+
+// shape is that of a cache for so many rows and token slots a row, as the graphs see it.
 func (g *Generator) shape(batch, capacity int) kvq.Shape {
-	c := g.model.config
+	c := g.model.own
 	return kvq.Shape{
 		Layers: c.Layers, Batch: batch, KVHeads: c.KVHeads, HeadDim: c.HeadDim,
 		Capacity: capacity, DType: g.dtype, SlidingWindow: c.SlidingWindow,
@@ -106,7 +123,7 @@ func (g *Generator) Finalize() {
 // session is a batch under way: its cache on the device, and how far it is filled.
 type session struct {
 	g     *Generator
-	plan  *kvq.Plan
+	plan  *kvq.Plan // as the graphs see it, see Generator.plan
 	used  int       // slots of each row, padding included
 	state []sharded // in the order of plan.Shapes; owned
 	clock *Timing   // what waiting and running are added to
@@ -151,16 +168,6 @@ func (s *session) replace(out []sharded) []sharded {
 	free(s.state...)
 	s.state = append(s.state[:0], out[:n]...)
 	return out[n:]
-}
-
-// layouts say how a cache lies on the devices: every one has the arrays of its own heads.
-func layouts(plan *kvq.Plan) []layout {
-	var out []layout
-	axes := plan.HeadAxes()
-	for i, s := range plan.Shapes() {
-		out = append(out, layout{s, axes[i]})
-	}
-	return out
 }
 
 // memory counts the bytes of the cache on each device.
@@ -267,7 +274,7 @@ func (w wholePrompt) read(ctx context.Context, ids, start any, metrics []any) (s
 // and what metricLayouts says to the filled cache and the logits [B, V] of the last column.
 func (g *Generator) startPrefill(plan *kvq.Plan, columns int) program {
 	b := plan.Shape().Batch
-	in := append(wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), metricLayouts(plan)...)
+	in := append(wholes(shapes.Make(dtypes.Int32, b, columns), shapes.Make(dtypes.Int32, b)), g.metricLayouts(plan)...)
 	return g.programs.start(prefillKey{b, columns, plan.Shape().Capacity}, in, plan.HeadAxes(),
 		func(w modelNodes, in []*Node) []*Node {
 			w.keyMetrics = in[2:]
@@ -319,7 +326,7 @@ func (s *session) grow(ctx context.Context, capacity int) error {
 		return err
 	}
 	plan := s.plan
-	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity, plan.Shape().OwnLengths}, layouts(plan), plan.HeadAxes(),
+	program := s.g.programs.start(growKey{s.batch(), s.capacity(), capacity, plan.Shape().OwnLengths}, s.g.model.on.layouts(plan), plan.HeadAxes(),
 		func(_ modelNodes, nodes []*Node) []*Node { return plan.Grow(larger, nodes) })
 	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return err

@@ -34,6 +34,7 @@ func init() {
 	engine.NewRandom = func(backend compute.Backend, config Config, dtype dtypes.DType, devices int, seed int64) (any, error) {
 		return newRandom(backend, config, seed, LoadOptions{DType: dtype, Devices: devices})
 	}
+	engine.Partitioned = func(model any) any { return model.(*Model).partitioned() }
 	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int) (engine.DecodeTimer, error) {
 		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps)
 	}
@@ -85,7 +86,7 @@ func newInnerSession(g *Generator, prompts [][]tokenizer.Token, more int) (*inne
 		return nil, err
 	}
 	s := &innerSession{prompt: p.resize(generate.PromptColumns(p.length))}
-	plan, err := g.Plan(len(prompts), generate.FirstCapacity(s.prompt.length, more))
+	plan, err := g.plan(len(prompts), generate.FirstCapacity(s.prompt.length, more))
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (s *innerSession) Program(key any, inputs []shapes.Shape, build func([]*gra
 }
 
 func (s *innerSession) Loop(key any, inputs []shapes.Shape, build func(engine.Model) []*graph.Node) engine.Program {
-	plan, state := s.plan, layouts(s.plan)
+	plan, state := s.plan, s.g.model.on.layouts(s.plan)
 	return s.g.programs.start(innerKey{key, s.batch(), s.capacity()}, append(state, wholes(inputs...)...), plan.HeadAxes(),
 		func(w modelNodes, in []*graph.Node) []*graph.Node {
 			gx.Reuse(in[:len(state)])

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -132,7 +133,7 @@ func (p *placer) move(t **tensors.Tensor, axis int) (sharded, error) {
 	return s, err
 }
 
-// joined runs [join] on the parts of a layer.
+// joined runs [Model.join] on the parts of a layer.
 func (p *placer) joined(list []modelfile.Tensor, raw []sharded) ([]sharded, error) {
 	args := make([]any, len(raw))
 	for i, s := range raw {
@@ -152,7 +153,7 @@ func (p *placer) joined(list []modelfile.Tensor, raw []sharded) ([]sharded, erro
 		p.join, err = p.model.on.compile("llama.join", in, cuts, func(in []*graph.Node) []*graph.Node {
 			var out []*graph.Node
 			for _, t := range list {
-				out = append(out, join(t, in[:len(t.Parts)], p.model.on.n))
+				out = append(out, p.model.join(t, in[:len(t.Parts)]))
 				in = in[len(t.Parts):]
 			}
 			return out
@@ -164,9 +165,11 @@ func (p *placer) joined(list []modelfile.Tensor, raw []sharded) ([]sharded, erro
 	return p.join.call(args...)
 }
 
-// join interleaves the rows of several weights as [modelfile.Tensor.Dims] says, on n devices.
-func join(t modelfile.Tensor, parts []*graph.Node, n int) *graph.Node {
-	dims := slices.Clone(t.Dims(n))
+// join interleaves the rows of several weights, or of a device's parts of them, as
+// [modelfile.Tensor.Dims] says.
+func (m *Model) join(t modelfile.Tensor, parts []*graph.Node) *graph.Node {
+	all := layout{shapes.Make(m.dtype, t.Dims(m.on.n)...), t.Cut}
+	dims := slices.Clone(m.on.seen(all).Dimensions)
 	dims[1] = -1
 	for i, part := range parts {
 		parts[i] = graph.Reshape(part, dims...)

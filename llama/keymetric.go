@@ -41,12 +41,12 @@ func (g *Generator) readCalibration() (err error) {
 }
 
 // metricLayouts are how the metrics of a plan lie, one for each layer; none where it takes none.
-func metricLayouts(plan *kvq.Plan) []layout {
+func (g *Generator) metricLayouts(plan *kvq.Plan) []layout {
 	shape := plan.KeyMetric()
 	if !shape.Ok() {
 		return nil
 	}
-	return slices.Repeat([]layout{{shape, 0}}, plan.Shape().Layers)
+	return slices.Repeat([]layout{g.model.on.across(shape, 0)}, plan.Shape().Layers)
 }
 
 // metricKey names the graph that makes them.
@@ -54,13 +54,17 @@ type metricKey struct{}
 
 func (metricKey) String() string { return "how much errors of keys matter" }
 
+// meansHeads is the axis of the heads in the means of queries.
+const meansHeads = 1
+
 // startMetrics begins to compile the graph of metrics: nothing, or the means of queries [layers, K,
 // D, D], to what the cache keeps of each layer.
 func (g *Generator) startMetrics(plan *kvq.Plan) program {
-	c, out := g.model.config, make([]int, plan.Shape().Layers)
+	c, out := g.model.own, make([]int, plan.Shape().Layers)
 	var in []layout
 	if g.cache.FeedbackKey.NeedsCalibration() {
-		in = wholes(shapes.Make(dtypes.Float32, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim))
+		means := shapes.Make(dtypes.Float32, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim)
+		in = append(in, g.model.on.across(means, meansHeads))
 	}
 	return g.programs.start(metricKey{}, in, out, func(w modelNodes, in []*Node) []*Node {
 		var metrics *Node
@@ -98,7 +102,12 @@ func (g *Generator) sharedMetrics(ctx context.Context, plan *kvq.Plan, clock *Ti
 		var in []any
 		if g.cache.FeedbackKey.NeedsCalibration() {
 			c := g.model.config
-			in = append(in, tensors.FromFlatDataAndDimensions(m.calibrated.Means, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim))
+			means, err := g.model.on.place(tensors.FromFlatDataAndDimensions(m.calibrated.Means, c.Layers, c.KVHeads, c.HeadDim, c.HeadDim), meansHeads)
+			if err != nil {
+				return nil, err
+			}
+			defer free(means)
+			in = append(in, means)
 		}
 		var err error
 		if m.made, err = g.programs.run(ctx, program, in...); err != nil {

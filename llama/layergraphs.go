@@ -23,12 +23,12 @@ func (r layerGraphs) free() {
 }
 
 // call runs a graph on some of the weights and on inputs; it is compiled once. key is comparable,
-// and tells apart all graphs of r.
-func (r layerGraphs) call(key any, of share, in []layout, graphOf func(w weightNodes, in []*Node) []*Node, inputs ...any) ([]sharded, error) {
+// and tells apart all graphs of r. in and outputs are as for devices.compile.
+func (r layerGraphs) call(key any, of share, in []layout, outputs []int, graphOf func(w weightNodes, in []*Node) []*Node, inputs ...any) ([]sharded, error) {
 	g := r.graphs[key]
 	if g == nil {
 		var err error
-		g, err = r.model.on.compile("llama.layer", slices.Concat(of.layouts(), in), nil, func(nodes []*Node) []*Node {
+		g, err = r.model.on.compile("llama.layer", slices.Concat(of.layouts(), in), outputs, func(nodes []*Node) []*Node {
 			return graphOf(of.nodes(nodes))
 		})
 		if err != nil {

@@ -119,7 +119,7 @@ func (l *stepGraphs) programs() []program {
 // planOf is the cache of a layer; own are its own arrays, shared those that all layers share.
 func (l *stepGraphs) planOf(layer int) (plan *kvq.Plan, own, shared []layout) {
 	plan = l.ones[layer].Plan.(*kvq.Plan)
-	state := layouts(plan)
+	state := l.g.model.on.layouts(plan)
 	return plan, state[l.ones[layer].Shared:], state[:l.ones[layer].Shared]
 }
 
@@ -135,7 +135,7 @@ func (l *stepGraphs) startLayer(key layerKey) program {
 		in = wholes(shapes.Make(dtypes.Int32, key.batch))
 	}
 	in = slices.Concat(in, l.hidden(key.tokens), l.shares[key.first].layouts())
-	if metrics := metricLayouts(l.plan); key.fresh && metrics != nil {
+	if metrics := g.metricLayouts(l.plan); key.fresh && metrics != nil {
 		in = append(in, metrics[key.first])
 	}
 	return g.programs.startPlain(key, in, nil, func(in []*Node) []*Node {
@@ -214,7 +214,7 @@ func (l *stepGraphs) Needs() (sum gx.Compiled, err error) {
 	for _, s := range l.shares {
 		sum.Inputs += size(s.layouts())
 	}
-	sum.Outputs = size(layouts(l.plan)) + int64(l.key.batch*l.g.model.config.VocabSize)*4
+	sum.Outputs = size(l.g.model.on.layouts(l.plan)) + int64(l.key.batch*l.g.model.config.VocabSize)*4
 	between := 2 * size(l.hidden(l.key.tokens))
 	seen := map[program]bool{}
 	for _, p := range l.programs() {

@@ -29,13 +29,23 @@ func linear(x *Node, weight matrix) *Node {
 // roundingRows is from how many rows on a product on CUDA writes 16-bit numbers itself.
 const roundingRows = 64
 
-// roundsItself reports whether the product of x rounds its float32 sums as it writes them: on one
+// roundsItself reports whether the product of x rounds its float32 sums as it writes them: on a
 // CUDA device, whose products sum 16-bit numbers in float32 whatever they write, and where the
-// sums are so many that writing them in float32 and reading them again costs time. Several
-// devices add up float32 sums.
+// sums are so many that writing them in float32 and reading them again costs time. Where devices
+// share the graph, they add up float32 sums.
 func roundsItself(x *Node) bool {
 	rows := x.Shape().Size() / x.Shape().Dim(-1)
-	return x.DType().IsHalfPrecision() && rows >= roundingRows && x.Graph().NumDevices() == 1 && gx.OnCUDA(x.Graph())
+	return x.DType().IsHalfPrecision() && rows >= roundingRows && gx.Sharing(x.Graph()) == 1 && gx.OnCUDA(x.Graph())
+}
+
+// linearOfAll is linear where each of several devices has a part of x and the columns of the weight
+// that multiply it: the float32 sums of all are added, and rounded once. On one device it is
+// linear.
+func linearOfAll(x *Node, weight matrix) *Node {
+	if !gx.Spread(x.Graph()) {
+		return linear(x, weight)
+	}
+	return convert(gx.SumOverDevices(linear32(x, weight)), x.DType())
 }
 
 // biased is linear with a bias [out...] that is added to the float32 sums; nil: none.

@@ -18,6 +18,7 @@ import (
 // zero value is not usable.
 type Model struct {
 	config  Config
+	own     Config // what a graph computes: on several devices, that of one
 	on      *devices
 	dtype   dtypes.DType
 	weights []sharded // as the table of weights lists them, see onDevices
@@ -41,7 +42,15 @@ func newModel(backend compute.Backend, config Config, dtype dtypes.DType, n int)
 		return nil, err
 	}
 	config.EOS = slices.Clone(config.EOS)
-	return &Model{config: config, on: on, dtype: dtype, rope: config.RotaryFrequencies()}, nil
+	return &Model{config: config, own: config.Share(n), on: on, dtype: dtype, rope: config.RotaryFrequencies()}, nil
+}
+
+// partitioned is the model with graphs for XLA's partitioner, see devices. It shares the weights.
+func (m *Model) partitioned() *Model {
+	p, on := *m, *m.on
+	on.partitioned = on.n > 1
+	p.on, p.own = &on, m.config
+	return &p
 }
 
 // Config returns the model's configuration.
@@ -120,7 +129,7 @@ func (m *Model) layer(cache kvq.Cache, i int, weights weightNodes, metric *Node,
 		if n > 2 {
 			layer = keyedLayer{layer, in[2]}
 		}
-		return block(m.config, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
+		return block(m.own, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
 	})
 }
 

@@ -56,7 +56,7 @@ func newReader(g *Generator, texts [][]tokenizer.Token, prompt int) (*reader, er
 
 // plan is that of a layer with other bits, where these are not 0.
 func (r *reader) plan(coded engine.LayerCodes, layer int) (*kvq.Plan, error) {
-	config, c := r.g.cache, r.model.config
+	config, c := r.g.cache, r.model.own
 	if config.LayerBits != "" {
 		return nil, usererr.New("bits of single layers %q: a reader is told of them", config.LayerBits)
 	}
@@ -75,7 +75,7 @@ func (r *reader) Embed(ctx context.Context) (engine.Array, error) {
 		return nil, err
 	}
 	top, _ := r.model.shares()
-	out, err := r.call("embedding", top, wholes(shapes.Make(dtypes.Int32, r.b, r.t)), func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call("embedding", top, wholes(shapes.Make(dtypes.Int32, r.b, r.t)), nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{modelNodes{top: w}.embedded(in[0])}
 	}, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
 	if err != nil {
@@ -107,9 +107,9 @@ func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, 
 	hidden := x.(sharded)
 	in, args := []layout{hidden.layout()}, []any{hidden}
 	if coded.Keys && len(r.metrics) > 0 {
-		in, args = append(in, layout{plan.KeyMetric(), whole}), append(args, r.metrics[layer])
+		in, args = append(in, r.model.on.across(plan.KeyMetric(), 0)), append(args, r.metrics[layer])
 	}
-	out, err := r.call(coded, shares[layer], in, func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call(coded, shares[layer], in, nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{r.layer(w, plan, coded, in)}
 	}, args...)
 	if err != nil {
@@ -127,7 +127,7 @@ func (r *reader) layer(w weightNodes, plan *kvq.Plan, coded engine.LayerCodes, i
 		cache = keyedLayer{cache, in[1]}
 	}
 	rope := newRotation(Iota(g, shapes.Make(dtypes.Int32, r.b, r.t), 1), r.model.rope)
-	return block(r.model.config, w, in[0], rope, cache)
+	return block(r.model.own, w, in[0], rope, cache)
 }
 
 // topKey tells graphs behind the layers apart.
@@ -142,7 +142,7 @@ func (r *reader) Top(ctx context.Context, key any, x engine.Array, inputs []any,
 	}
 	hidden := x.(sharded)
 	top, _ := r.model.shares()
-	out, err := r.call(topKey{key, fmt.Sprint(of)}, top, append([]layout{hidden.layout()}, wholes(of...)...), func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call(topKey{key, fmt.Sprint(of)}, top, append([]layout{hidden.layout()}, wholes(of...)...), nil, func(w weightNodes, in []*Node) []*Node {
 		head := func(x *Node) *Node {
 			return modelNodes{top: w}.logits(rmsNorm(x, w.vector(modelfile.FinalNorm), r.model.config.RMSNormEps))
 		}

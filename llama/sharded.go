@@ -50,6 +50,18 @@ func read[T gotype.Supported](s sharded) ([]T, error) {
 	return tensors.CopyFlatData[T](s.parts[0])
 }
 
+// readAll copies a tensor to the host that is cut along its first axis.
+func readAll[T gotype.Supported](s sharded) (all []T, err error) {
+	for _, part := range s.parts {
+		values, err := tensors.CopyFlatData[T](part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, values...)
+	}
+	return all, nil
+}
+
 // donated is a sharded tensor that a call consumes, to write its successor in its place. It is gone
 // afterwards, also when the call fails.
 type donated sharded

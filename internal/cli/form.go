@@ -13,14 +13,14 @@ import (
 // kernel that is made for it, or what had to be assumed of it. There is nothing to say on other
 // devices.
 func NoteForm(errs io.Writer, model *llama.Model, cache kvq.Config) {
-	c := model.Config()
+	c := model.Config().Share(model.Devices())
 	plan, err := kvq.New(cache, kvq.Shape{
 		Layers: c.Layers, Batch: 1, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: 128, DType: model.DType(),
 	})
 	if err != nil {
 		return // whoever uses this cache says so
 	}
-	form, reason := plan.Form(model.Backend(), model.Devices())
+	form, reason := plan.Form(model.Backend(), 1)
 	if line := formLine(gpu.Of(model.Backend()), form, reason); line != "" {
 		fmt.Fprintln(errs, line)
 	}

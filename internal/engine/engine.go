@@ -31,8 +31,10 @@ var NewSketch func(backend compute.Backend, config modelfile.Config, dtype dtype
 
 // Sketch compiles the two large graphs of a generation.
 type Sketch interface {
-	Prompt(plan *kvq.Plan, columns int) Program // takes a prompt in
-	Step(plan *kvq.Plan) Program                // the decode loop, greedy
+	// takes a prompt in; plan is of one device's cache
+	Prompt(plan *kvq.Plan, columns int) Program
+	// the decode loop, greedy
+	Step(plan *kvq.Plan) Program
 	Finalize()
 }
 
@@ -44,8 +46,13 @@ var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) i
 // same weights.
 var NewRandom func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, seed int64) (model any, err error)
 
-// Generate is the method Generate of a *llama.Generator, which also shows the cache at the end: its
-// plan, and its arrays on the first device, which are freed afterwards. config is a
+// Partitioned is a *llama.Model once more whose graphs XLA's partitioner shares among the devices,
+// instead of one for each: it is for benchmarks of the two. The weights are those of the model,
+// which is finalized after it.
+var Partitioned func(model any) any
+
+// Generate is the method Generate of a *llama.Generator, which also shows the cache at the end: the
+// plan and the arrays of the first device, which are freed afterwards. config is a
 // llama.GenerateConfig, the result a *llama.Result.
 var Generate func(ctx context.Context, generator any, batch tokenizer.Batch, config any, seen func(*kvq.Plan, []*tensors.Tensor) error) (result any, err error)
 
@@ -116,8 +123,8 @@ type Session interface {
 	// Step calls what Loop returned, which adds so many tokens to each row of the cache. It returns
 	// the results behind the cache's arrays.
 	Step(ctx context.Context, p Program, tokens int, inputs ...any) ([]Array, error)
-	// Plan is the layout of the cache. Room is how many more tokens fit into it, Grow moves it into
-	// one of a larger capacity.
+	// Plan is the layout of one device's cache. Room is how many more tokens fit into it, Grow
+	// moves it into one of a larger capacity.
 	Plan() *kvq.Plan
 	Room() int
 	Grow(ctx context.Context, capacity int) error
@@ -131,7 +138,7 @@ type Session interface {
 
 // Model is what a graph with a cache is built from.
 type Model struct {
-	Plan   *kvq.Plan     // of the cache
+	Plan   *kvq.Plan     // of the cache, on one device
 	State  []*graph.Node // its arrays, donated: the arrays that build returns take their place
 	Inputs []*graph.Node
 	// Logits feeds tokens ids [B, t] (int32) through the model: the cache takes them in and has

@@ -35,15 +35,15 @@ type functionKey struct {
 }
 
 // CallsInPlace reports whether [Functions.Call] makes no function in a graph, because it is for a
-// GPU, for several devices, or not XLA's.
-func CallsInPlace(g *graph.Graph) bool { return OnGPU(g) || g.NumDevices() > 1 || !onXLA(g) }
+// GPU, shared among devices ([Sharing]), or not XLA's.
+func CallsInPlace(g *graph.Graph) bool { return OnGPU(g) || Sharing(g) > 1 || !onXLA(g) }
 
 // Call returns what body makes of inputs. Calls with an equal key (comparable) and inputs of equal
 // shapes share one function, made by the first of them: what else body depends on has to be in the
 // key. body may use its arguments alone, no other nodes.
 //
-// On a GPU, and where a graph runs on several devices, body is called in place: a GPU's compiler
-// gains nothing, and Shardy is to see the whole graph. So it is on other backends than XLA: the
+// On a GPU, and where devices share the graph, body is called in place: a GPU's compiler gains
+// nothing, and Shardy is to see the whole graph. So it is on other backends than XLA: the
 // pure-Go one of compute v0.1.14 fails in functions with "input 0 for node Where not computed yet".
 func (f *Functions) Call(key any, inputs []*graph.Node, body func(inputs []*graph.Node) []*graph.Node) []*graph.Node {
 	g := inputs[0].Graph()

@@ -14,11 +14,11 @@ import (
 // XLA's Triton compiles for GPUs of this compute capability and newer.
 const TritonMajor, TritonMinor = 8, 0
 
-// RunsTriton reports whether a graph can call kernels in Triton's language: it is for one CUDA
-// device that is new enough. XLA replicates such a call on several devices.
+// RunsTriton reports whether a graph can call kernels in Triton's language: it is for a CUDA device
+// that is new enough, and not shared ([Sharing]).
 func RunsTriton(g *graph.Graph) bool {
 	d := gpu.Of(g.Backend())
-	return d.CUDA() && d.Compute(TritonMajor, TritonMinor) && g.NumDevices() == 1
+	return d.CUDA() && d.Compute(TritonMajor, TritonMinor) && Sharing(g) == 1
 }
 
 // Triton calls a kernel on a grid of programs. warps of 32 threads run a program, stages is how

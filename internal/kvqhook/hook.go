@@ -15,10 +15,10 @@ var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
 // sets the function.
 var Contents func(plan any, state []*graph.Node) Held
 
-// FusesPrompt reports whether attention over a prompt of so many tokens is fused in all layers: no
-// scores of it are in memory. heads are those of queries on one of the devices, which share the
-// graph, as plan is for one of them. plan is a *kvq.Plan; package kvq sets the function.
-var FusesPrompt func(plan any, backend compute.Backend, devices, heads, tokens int) bool
+// FusesPrompt reports whether attention over a prompt of so many tokens is fused in all layers of a
+// graph of one device: no scores of it are in memory. heads are those of queries. plan is a
+// *kvq.Plan; package kvq sets the function.
+var FusesPrompt func(plan any, backend compute.Backend, heads, tokens int) bool
 
 // WholeText is a layer, a kvq.LayerCache, that reads texts of one length at once, each token seeing
 // as codes of those before it what a cache would hold as codes when the tokens behind a prompt of

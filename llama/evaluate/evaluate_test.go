@@ -255,18 +255,16 @@ func TestScoringHoldsTheCacheOnce(t *testing.T) {
 			if err := program.Wait(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			// What every device has: the index whole, the rest by heads.
-			shape := session.Plan().Shape()
-			shape.KVHeads /= devices
-			part, err := kvq.New(config, shape)
-			if err != nil {
-				t.Fatal(err)
+			plan := session.Plan()
+			shape := plan.Shape()
+			if shape.KVHeads != 2/devices {
+				t.Errorf("%d heads on each of %d devices, want %d", shape.KVHeads, devices, 2/devices)
 			}
 			needs, err := program.Needs()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := needs.Reused, part.Memory().Total(); shape.Capacity != 256 || got != want {
+			if got, want := needs.Reused, plan.Memory().Total(); shape.Capacity != 256 || got != want {
 				t.Errorf("%s on %d devices: %d bytes of a cache of %d slots written in place, want all %d of 256", config, devices, got, shape.Capacity, want)
 			}
 			g.Finalize()

@@ -38,7 +38,10 @@ const (
 // zero for the other one. It is an error where the backend does not tell.
 func (r Request) Compile(ctx context.Context, backend compute.Backend, parts ...Part) (Compiled, error) {
 	var c Compiled
-	plans, err := r.plans()
+	if err := r.Model.CheckDevices(r.devices()); err != nil {
+		return c, err
+	}
+	plans, err := r.ofOne().plans()
 	if err != nil {
 		return c, err
 	}

@@ -22,14 +22,16 @@ var llama2 = llama.Config{Architecture: "llama", VocabSize: 32000, HiddenSize: 4
 func TestNeedsOfFusedPrompts(t *testing.T) {
 	before := kvqhook.FusesPrompt
 	defer func() { kvqhook.FusesPrompt = before }()
-	kvqhook.FusesPrompt = func(_ any, _ compute.Backend, devices, heads, tokens int) bool {
-		if heads*devices != 32 || tokens != 2048 {
-			t.Errorf("asked for %d devices, %d heads, %d tokens", devices, heads, tokens)
+	var asked int
+	kvqhook.FusesPrompt = func(_ any, _ compute.Backend, heads, tokens int) bool {
+		if heads != asked || tokens != 2048 {
+			t.Errorf("asked for %d heads, %d tokens; want %d, 2048", heads, tokens, asked)
 		}
-		return devices == 1
+		return true
 	}
 	open := struct{ compute.Backend }{} // not nil
 	need := func(backend compute.Backend, devices int) int64 {
+		asked = 32 / devices
 		n, err := Request{Model: llama2, DType: dtypes.Float16, Cache: kvq.Tutorial(), Batch: 8, Prompt: 2048, NewTokens: 1, Capacity: 2048,
 			Devices: devices, Backend: backend}.Needs(false)
 		if err != nil || n.For != "the prompt" {
@@ -42,6 +44,7 @@ func TestNeedsOfFusedPrompts(t *testing.T) {
 		scores = 2 * 8 * 32 * 256 * 2048 * 4                     //
 		parts  = 8 * 2048 * (2*4096 + 2*3*32*128 + 32*128) * 2   // x, norm; heads twice; output
 		fused  = 8 * 2048 * (2*4096 + 3*3*32*128 + 2*32*128) * 2 // x, norm; heads three times; output twice
+		ofTwo  = 8 * 2048 * (2*4096 + 3*3*16*128 + 2*16*128) * 2 // x and norm are whole
 	)
 	for _, c := range []struct {
 		what    string
@@ -51,13 +54,11 @@ func TestNeedsOfFusedPrompts(t *testing.T) {
 	}{
 		{"no device open", nil, 1, parts + scores + rest},
 		{"fused", open, 1, fused + rest},
+		{"fused on two devices", open, 2, ofTwo + rest},
 	} {
 		if got := need(c.backend, c.devices); got != c.want {
 			t.Errorf("%s: %d bytes of work, want %d", c.what, got, c.want)
 		}
-	}
-	if one, two := need(nil, 2), need(open, 2); one != two {
-		t.Errorf("two devices do not fuse: %d bytes of work, want %d", two, one)
 	}
 	if got := float64(need(open, 1)) / 1.62e9; got < 0.7 || got > 2 {
 		t.Errorf("%.2f times what XLA says", got)
@@ -76,7 +77,7 @@ func TestNeedsOnCUDA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fused := kvqhook.FusesPrompt(plans[0], backend, 1, model.Heads, r.columns())
+			fused := kvqhook.FusesPrompt(plans[0], backend, model.Heads, r.columns())
 			if want := dtype == dtypes.Float16; fused != want {
 				t.Errorf("fused: %v, want %v", fused, want)
 			}

@@ -33,8 +33,7 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	if err := r.Model.CheckDevices(r.devices()); err != nil {
 		return Needs{}, err
 	}
-	one := r
-	one.Model, one.Devices = r.Model.Share(r.devices()), 1
+	one := r.ofOne()
 	plans, err := one.plans()
 	if err != nil {
 		return Needs{}, err
@@ -53,7 +52,7 @@ func (r Request) Needs(widened bool) (Needs, error) {
 		// the predictions that are compared
 		n.Beside = second.Cache.Total() + one.logits()*engine.ScoreBlock
 	}
-	fused := r.Backend != nil && kvqhook.FusesPrompt(plans[0], r.Backend, r.devices(), c.Heads, one.columns())
+	fused := r.Backend != nil && kvqhook.FusesPrompt(plans[0], r.Backend, c.Heads, one.columns())
 	work := map[string]int64{
 		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet
 		"the prompt": first + one.promptWork(widened, fused) - last.Total(),

@@ -30,6 +30,12 @@ type Request struct {
 
 func (r Request) devices() int { return max(1, r.Devices) }
 
+// ofOne is what one of the devices does of it.
+func (r Request) ofOne() Request {
+	r.Model, r.Devices = r.Model.Share(r.devices()), 1
+	return r
+}
+
 // columns is how many the prompt is padded to.
 func (r Request) columns() int {
 	if r.Capacity > 0 {

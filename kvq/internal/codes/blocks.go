@@ -110,7 +110,7 @@ func (f Format) Arrays(rows, heads, slots int, cache dtypes.DType) []Array {
 func (f Format) Write(to, blocks Blocks, block, row *Node) Blocks {
 	return to.both(blocks, func(x, y *Node) *Node {
 		x = DynamicUpdateSlice(x, y, f.at(x, block, row))
-		if g := y.Graph(); g.NumDevices() == 1 && gx.OnCUDA(g) {
+		if g := y.Graph(); gx.Sharing(g) == 1 && gx.OnCUDA(g) {
 			x = gx.CustomCall("LayoutConstraint", "", []*Node{x}, x.Shape())[0]
 		}
 		return x
