@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,6 +52,36 @@ func TestMemoryOfTwoDevices(t *testing.T) {
 	}
 	if two.Cache.Parts.Full*2 != one.Cache.Parts.Full {
 		t.Errorf("keys and values of %d bytes on each of two devices, %d on one", two.Cache.Parts.Full, one.Cache.Parts.Full)
+	}
+}
+
+// A benchmark times one device, two with a graph each, and two that share one.
+func TestBenchDecodeOnTwoDevices(t *testing.T) {
+	testlane.Slow(t, "compiles for two devices")
+	if has := testbackend.XLA(t).NumDevices(); has < 2 {
+		t.Skipf("two devices wanted, XLA shows %d", has)
+	}
+	var report struct {
+		Rows []struct {
+			Devices     int
+			Partitioner bool
+			Bytes       int64
+			Scaling     any `json:"times_faster_than_first_devices"`
+		}
+	}
+	out := mustRun(t, "", "bench", "decode", "--model", tinyModel(t, nil), "--q-group-size", "8", "--backend", "xla:cpu", "--devices", "1,2", "--partitioner",
+		"--tokens", "64", "--batches", "1", "--runs", "1", "--steps", "2", "--json")
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	got := report.Rows
+	if len(got) != 3 || got[0].Devices != 1 || got[0].Partitioner || got[1].Devices != 2 || got[1].Partitioner || got[2].Devices != 2 || !got[2].Partitioner {
+		t.Fatalf("rows %+v, want one device, two, and two by the partitioner", got)
+	}
+	for i, row := range got {
+		if row.Bytes != got[0].Bytes || row.Scaling == nil != (i == 0) {
+			t.Errorf("row %d: %+v, want the bytes of the first row, %d, and a comparison with it", i, row, got[0].Bytes)
+		}
 	}
 }
 
