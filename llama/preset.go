@@ -19,7 +19,8 @@ type tunedPreset struct {
 }
 
 // tuned are the presets whose bits were spread over the layers of a model, with as many bits a
-// value as the preset has at most. docs/bench-log.md says how, and on which texts.
+// value as the preset has at most. docs/bench-log.md says how, and on which texts; kvq layerbits
+// finds those of lowest again, on others.
 var tuned = map[shapeKey]map[string]tunedPreset{
 	// SmolLM2-135M and SmolLM2-135M-Instruct
 	{30, 576, 64, 49152, 100000}: {
