@@ -110,7 +110,7 @@ type run struct {
 	plan   *kvq.Plan
 	seen   func(*session) error // is shown the cache at the end; nil: nobody is
 	cache  *session             // nil before prefill
-	steps  *steps               // nil once it goes on in the loop
+	steps  *steps               // nil where it goes on in the loop
 	result *Result
 }
 
@@ -202,7 +202,7 @@ func (r *run) Room() int     { return r.cache.room() }
 
 func (r *run) Prepare(capacity int) error {
 	larger, err := r.cache.plan.WithCapacity(capacity)
-	if err == nil && (r.steps == nil || r.Limit > stepTokens) {
+	if err == nil && r.steps == nil {
 		r.g.startDecode(larger, r.key())
 	}
 	return err
@@ -212,7 +212,7 @@ func (r *run) Grow(ctx context.Context, capacity int) error { return r.cache.gro
 
 // start begins to compile the graphs.
 func (r *run) start() {
-	if r.Limit > 1 && r.mayStep() { // the larger ones first
+	if r.Limit > 1 && r.inSteps() { // the larger ones first
 		r.steps = r.g.startSteps(r.plan)
 	}
 	r.g.startPrompt(r.plan, r.prompt.length)
@@ -296,12 +296,9 @@ func (g *Generator) notNumbers(row, made int) error {
 
 // Decode runs the decode loop once, or makes one step.
 func (r *run) Decode(ctx context.Context, n int) (made generate.Decoded, err error) {
-	if steps, err := r.stepsNext(); err != nil {
-		return made, err
-	} else if steps {
+	if r.steps != nil {
 		return r.decodeStep(ctx)
 	}
-	r.steps = nil
 	key := r.key()
 	inputs := []any{[]int32{int32(n)}, r.Newest(), r.Done, []tokenizer.Token{*r.gc.PadID}}
 	if key.forced {

@@ -196,11 +196,6 @@ func waitAll(ctx context.Context, programs []program) error {
 	return nil
 }
 
-// ready reports whether all are compiled.
-func (l *stepGraphs) ready() bool {
-	return !slices.ContainsFunc(l.programs(), func(p program) bool { return !p.Ready() })
-}
-
 // Needs is what the graphs of a prompt take of the device's memory by XLA's figures: the weights,
 // the cache and logits that they make, and the most that one of them takes in between, x included.
 func (l *stepGraphs) Needs() (sum gx.Compiled, err error) {

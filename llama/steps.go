@@ -9,10 +9,9 @@ import (
 	"github.com/kvqbook/kvqbook/kvq"
 )
 
-// stepTokens is up to how many new tokens a generation goes on in steps alone: each token is a call
-// of each layer's graph. The decode loop saves a few milliseconds of each token (what calls cost),
-// and its graph of all layers takes seconds to compile. A longer generation goes on in steps until
-// that is there.
+// stepTokens is up to how many new tokens a generation goes on in steps: each token is a call of
+// each layer's graph. The decode loop saves a few milliseconds of each token (what calls cost), and
+// its graph of all layers takes seconds to compile.
 const stepTokens = 64
 
 // steps goes on token by token through graphs of one layer each.
@@ -21,32 +20,12 @@ type steps struct {
 	flush  []program // nil until windows may become full
 	// waiting is the most tokens of a row that are neither sinks nor coded; -1: not known
 	waiting int
-	loop    *program // the decode loop; nil: not begun
 }
 
-// mayStep reports whether a generation may go on in steps. A caller who fixes the size of blocks,
-// or wants logits, gets the loop alone.
-func (r *run) mayStep() bool {
-	return r.g.model.byLayers() && r.gc.BlockSize == 0 && !r.gc.KeepLogits && r.gc.TeacherForced == nil
-}
-
-// stepsNext reports whether the next token is made by a step. It begins to compile the loop of a
-// longer generation as soon as the graphs of steps are there, so that these come first. Such a
-// generation waits for the loop when a window is full, instead of having a flush compiled twice.
-func (r *run) stepsNext() (bool, error) {
-	t := r.steps
-	if t == nil || r.Limit <= stepTokens {
-		return t != nil, nil
-	}
-	if t.loop == nil && t.graphs.ready() {
-		loop := r.g.startDecode(r.cache.plan, r.key())
-		t.loop = &loop
-	}
-	if t.loop != nil && t.loop.Ready() {
-		return false, nil
-	}
-	full, err := t.reaches(r.cache, 0)
-	return !full, err
+// inSteps reports whether a generation goes on in steps. A caller who fixes the size of blocks, or
+// wants logits, gets the loop.
+func (r *run) inSteps() bool {
+	return r.g.model.byLayers() && r.Limit <= stepTokens && r.gc.BlockSize == 0 && !r.gc.KeepLogits && r.gc.TeacherForced == nil
 }
 
 // startSteps begins to compile the graphs of steps.
@@ -144,11 +123,7 @@ func (r *run) decodeStep(ctx context.Context) (made generate.Decoded, err error)
 	}
 	clock := &r.result.Timing
 	compiled, start := clock.Compile, time.Now()
-	more := 0 // a longer generation has no flush in steps
-	if r.Limit <= stepTokens {
-		more = r.Limit - len(r.Rows[0]) - 1
-	}
-	logits, err := r.steps.step(ctx, r.cache, r.Newest(), more)
+	logits, err := r.steps.step(ctx, r.cache, r.Newest(), r.Limit-len(r.Rows[0])-1)
 	if err != nil {
 		return made, err
 	}

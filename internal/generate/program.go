@@ -18,21 +18,13 @@ type Program[C any] struct {
 	err  error
 }
 
-// Ready reports whether Wait returns at once: the program is compiled, or could not be.
-func (p *Program[C]) Ready() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // Wait returns when the program is compiled, or early with the context's error; then it goes on
 // compiling.
 func (p *Program[C]) Wait(ctx context.Context) error {
-	if p.Ready() {
+	select {
+	case <-p.done:
 		return p.err
+	default:
 	}
 	there := stage.Compile(ctx, p.key, p.name)
 	select {
