@@ -12,5 +12,5 @@
 // with the texts. [Keep] makes the predictions of a reference once, to compare several caches with;
 // they stay on the device. [Cheapest] looks for the cache with the fewest bits whose divergence
 // stays within a budget. [Spend] spreads bits over layers so that the divergence becomes small, by
-// reading whole texts at once, as [Read] does.
+// reading whole texts at once, as [Read] does, which takes seconds a cache.
 package evaluate
