@@ -65,6 +65,7 @@ bits: none is taken away. A preset whose bits were spread over the layers of thi
 	f.model.Register(fs)
 	f.model.RegisterDevices(fs)
 	cli.RegisterJSON(fs, &f.json)
+	cli.UnderMore(fs, "harms", "kinds", "write")
 	return c
 }
 

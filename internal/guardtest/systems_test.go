@@ -19,7 +19,8 @@ var systems = []string{"darwin/arm64", "windows/amd64", "js/wasm", "linux/arm64"
 // public are the packages that importers and the command consist of.
 var public = []string{"./kvq/...", "./llama/...", "./tokenizer/...", "./hub/...", "./device/...", "./cmd/kvq"}
 
-// goFor runs the go command in the clone for another system, without cgo.
+// goFor runs the go command in the clone for another system, without cgo. It may fetch the modules
+// that only other systems need, which a fresh machine lacks.
 func goFor(t *testing.T, system string, args ...string) string {
 	t.Helper()
 	root, err := asset.Root()
@@ -29,10 +30,12 @@ func goFor(t *testing.T, system string, args ...string) string {
 	goos, goarch, _ := strings.Cut(system, "/")
 	c := exec.Command("go", args...)
 	c.Dir = root
-	c.Env = append(os.Environ(), "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
-	out, err := c.CombinedOutput()
+	c.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch)
+	var said strings.Builder
+	c.Stderr = &said
+	out, err := c.Output()
 	if err != nil {
-		t.Fatalf("go %s for %s: %v\n%s", strings.Join(args, " "), system, err, out)
+		t.Fatalf("go %s for %s: %v\n%s%s", strings.Join(args, " "), system, err, said.String(), out)
 	}
 	return string(out)
 }
