@@ -105,13 +105,10 @@ type calibrationRun struct {
 func (r *calibrationRun) read(p *prompt) error {
 	c := r.model.config
 	columns := p.length
-	top, shares := r.model.shares()
-	out, err := r.call(fmt.Sprint("embedding ", columns), top, wholes(shapes.Make(dtypes.Int32, 1, columns)),
-		nil, func(w weightNodes, in []*Node) []*Node { return []*Node{modelNodes{top: w}.embedded(in[0])} }, p.ids)
+	x, err := r.embeddings(1, columns, p.ids)
 	if err != nil {
 		return err
 	}
-	x := out[0]
 	defer func() { free(x) }()
 	n := c.KVHeads * c.HeadDim * c.HeadDim
 	for layer := range c.Layers {
@@ -119,7 +116,7 @@ func (r *calibrationRun) read(p *prompt) error {
 			return err
 		}
 		in := append(wholes(shapes.Make(dtypes.Int32, 1)), x.layout())
-		out, err := r.call(fmt.Sprint("layer ", columns), shares[layer], in, []int{whole, 0}, func(w weightNodes, in []*Node) []*Node {
+		out, err := r.call(fmt.Sprint("layer ", columns), r.shares[layer], in, []int{whole, 0}, func(w weightNodes, in []*Node) []*Node {
 			return r.model.calibrationLayer(w, in[1], in[0])
 		}, p.start, x)
 		if err != nil {

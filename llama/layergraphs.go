@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
@@ -11,10 +13,15 @@ import (
 // equal layers share.
 type layerGraphs struct {
 	model  *Model
+	top    share                // the weights outside of the layers
+	shares []share              // of each layer
 	graphs map[any]*computation // by what tells them apart
 }
 
-func newLayerGraphs(m *Model) layerGraphs { return layerGraphs{m, map[any]*computation{}} }
+func newLayerGraphs(m *Model) layerGraphs {
+	top, shares := m.shares()
+	return layerGraphs{m, top, shares, map[any]*computation{}}
+}
 
 func (r layerGraphs) free() {
 	for _, g := range r.graphs {
@@ -37,4 +44,17 @@ func (r layerGraphs) call(key any, of share, in []layout, outputs []int, graphOf
 		r.graphs[key] = g
 	}
 	return g.call(of.arguments(inputs...)...)
+}
+
+// embeddings are those of tokens ids [B, t]: [B, t, hidden].
+func (r layerGraphs) embeddings(batch, tokens int, ids any) (sharded, error) {
+	type key struct{ batch, tokens int }
+	in := wholes(shapes.Make(dtypes.Int32, batch, tokens))
+	out, err := r.call(key{batch, tokens}, r.top, in, nil, func(w weightNodes, in []*Node) []*Node {
+		return []*Node{modelNodes{top: w}.embedded(in[0])}
+	}, ids)
+	if err != nil {
+		return sharded{}, err
+	}
+	return out[0], nil
 }

@@ -38,6 +38,7 @@ type stepGraphs struct {
 	top    share
 	shares []share         // of each layer
 	ones   []kvqhook.Layer // likewise
+	own    []int           // how many arrays of the cache are a layer's own
 
 	embed  program   // ids [B, t] int32 to x [B, t, hidden]
 	layers []program // of each layer; layers that are alike have one
@@ -82,6 +83,8 @@ func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGra
 	l.top, l.shares = g.model.shares()
 	for i := range l.shares {
 		l.ones = append(l.ones, kvqhook.OneLayer(plan, i))
+		_, own, _ := l.planOf(i)
+		l.own = append(l.own, len(own))
 	}
 	for i := range l.shares {
 		l.layers = append(l.layers, l.startLayer(layerKey{l.key, l.firstAlike(i)}))
@@ -268,11 +271,10 @@ func (l *stepGraphs) flush(ctx context.Context, programs []program, state []shar
 func (l *stepGraphs) taking(state []sharded) (take func(layer int) []any, done func()) {
 	shared, rest := state[:l.ones[0].Shared], state[l.ones[0].Shared:]
 	take = func(layer int) (args []any) {
-		_, own, _ := l.planOf(layer)
-		for _, s := range rest[:len(own)] {
+		for _, s := range rest[:l.own[layer]] {
 			args = append(args, donated(s))
 		}
-		rest = rest[len(own):]
+		rest = rest[l.own[layer]:]
 		for _, s := range shared {
 			args = append(args, s)
 		}

@@ -47,7 +47,7 @@ func newReader(g *Generator, texts [][]tokenizer.Token, prompt int) (*reader, er
 			r.ids = append(r.ids, int32(id))
 		}
 	}
-	plan, err := r.plan(engine.LayerCodes{}, 0)
+	plan, err := r.plan(engine.LayerCodes{})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func newReader(g *Generator, texts [][]tokenizer.Token, prompt int) (*reader, er
 }
 
 // plan is that of a layer with other bits, where these are not 0.
-func (r *reader) plan(coded engine.LayerCodes, layer int) (*kvq.Plan, error) {
+func (r *reader) plan(coded engine.LayerCodes) (*kvq.Plan, error) {
 	config, c := r.g.cache, r.model.own
 	if config.LayerBits != "" {
 		return nil, usererr.New("bits of single layers %q: a reader is told of them", config.LayerBits)
@@ -74,14 +74,11 @@ func (r *reader) Embed(ctx context.Context) (engine.Array, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	top, _ := r.model.shares()
-	out, err := r.call("embedding", top, wholes(shapes.Make(dtypes.Int32, r.b, r.t)), nil, func(w weightNodes, in []*Node) []*Node {
-		return []*Node{modelNodes{top: w}.embedded(in[0])}
-	}, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
+	x, err := r.embeddings(r.b, r.t, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
 	if err != nil {
 		return nil, err
 	}
-	return out[0], nil
+	return x, nil
 }
 
 func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, x engine.Array) (engine.Array, error) {
@@ -94,7 +91,7 @@ func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, 
 	if !coded.Values {
 		coded.ValueBits = 0
 	}
-	plan, err := r.plan(coded, layer)
+	plan, err := r.plan(coded)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +100,12 @@ func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, 
 			return nil, err
 		}
 	}
-	_, shares := r.model.shares()
 	hidden := x.(sharded)
 	in, args := []layout{hidden.layout()}, []any{hidden}
 	if coded.Keys && len(r.metrics) > 0 {
 		in, args = append(in, r.model.on.across(plan.KeyMetric(), 0)), append(args, r.metrics[layer])
 	}
-	out, err := r.call(coded, shares[layer], in, nil, func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call(coded, r.shares[layer], in, nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{r.layer(w, plan, coded, in)}
 	}, args...)
 	if err != nil {
@@ -141,8 +137,7 @@ func (r *reader) Top(ctx context.Context, key any, x engine.Array, inputs []any,
 		return nil, err
 	}
 	hidden := x.(sharded)
-	top, _ := r.model.shares()
-	out, err := r.call(topKey{key, fmt.Sprint(of)}, top, append([]layout{hidden.layout()}, wholes(of...)...), nil, func(w weightNodes, in []*Node) []*Node {
+	out, err := r.call(topKey{key, fmt.Sprint(of)}, r.top, append([]layout{hidden.layout()}, wholes(of...)...), nil, func(w weightNodes, in []*Node) []*Node {
 		head := func(x *Node) *Node {
 			return modelNodes{top: w}.logits(rmsNorm(x, w.vector(modelfile.FinalNorm), r.model.config.RMSNormEps))
 		}
