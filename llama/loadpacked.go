@@ -40,7 +40,7 @@ type packedLoader struct {
 	model       *Model
 	options     LoadOptions
 	done, total int64
-	buffer      []byte // for what is read of the file; one weight at a time
+	buffer      []byte // for what is read of the file; some rows of a weight at a time
 }
 
 // read fills the arrays of a tensor, whose elements are to.
@@ -77,23 +77,31 @@ func (l *packedLoader) vector(t modelfile.Tensor, part int, to []float32) error 
 	return nil
 }
 
-// packed reads a weight as the file has it, into the buffer that all share.
-func (l *packedLoader) packed(w modelfile.Weight) (raw []byte, err error) {
-	raw, err = l.files.PackedInto(l.options.Context, w, l.buffer)
-	if err == nil {
+// pieceBytes is about how much is read of the file at once, so that no weight is in memory twice:
+// the embeddings of the small model are 30 MB.
+const pieceBytes = 2 << 20
+
+// pieces reads a weight as the file has it, some rows at a time; those of a piece begin at a
+// multiple of 64.
+func (l *packedLoader) pieces(w modelfile.Weight, blockBytes int, use func(first, rows int, raw []byte)) error {
+	all := w.Dims[0]
+	each := max(64, pieceBytes/(w.Dims[1]/packedGroup*blockBytes)&^63)
+	for first := 0; first < all; first += each {
+		rows := min(each, all-first)
+		raw, err := l.files.PackedRows(l.options.Context, w, first, first+rows, l.buffer)
+		if err != nil {
+			return err
+		}
 		l.buffer = raw
+		use(first, rows, raw)
 	}
-	return raw, err
+	return nil
 }
 
 // rows fills words, scales and mins of one part of a tensor in Q4_1: parts over the same input lie
 // one below the other.
 func (l *packedLoader) rows(t modelfile.Tensor, part int, to []any) error {
 	w := t.Parts[part]
-	raw, err := l.packed(w)
-	if err != nil {
-		return err
-	}
 	const blockBytes = 20
 	words, scale, low := to[0].([]uint32), to[1].([]float16.Float16), to[2].([]float16.Float16)
 	groups := w.Dims[1] / packedGroup
@@ -107,49 +115,47 @@ func (l *packedLoader) rows(t modelfile.Tensor, part int, to []any) error {
 		}
 		at[r] = t.Row(part, row)
 	}
-	columns(groups, func(g int) {
-		for r, at := range at {
-			b := raw[(r*groups+g)*blockBytes:][:blockBytes]
-			scale[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
-			low[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
-			for i := range 4 {
-				words[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
+	return l.pieces(w, blockBytes, func(first, rows int, raw []byte) {
+		columns(groups, func(g int) {
+			for r, at := range at[first : first+rows] {
+				b := raw[(r*groups+g)*blockBytes:][:blockBytes]
+				scale[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b))
+				low[g*out+at] = float16.FromBits(binary.LittleEndian.Uint16(b[2:]))
+				for i := range 4 {
+					words[(g*4+i)*out+at] = binary.LittleEndian.Uint32(b[4+4*i:])
+				}
 			}
-		}
+		})
 	})
-	return nil
 }
 
 // embeddings fills codes and scales of Q8_0 twice: by rows for looking tokens up, and with the
 // vocabulary last for the output head.
 func (l *packedLoader) embeddings(w modelfile.Weight, to []any) error {
-	raw, err := l.packed(w)
-	if err != nil {
-		return err
-	}
 	const blockBytes = 2 + packedGroup
 	vocab, groups := w.Dims[0], w.Dims[1]/packedGroup
 	q, d := to[0].([]int8), to[1].([]float16.Float16)
 	qt, dt := to[2].([]uint32), to[3].([]float16.Float16)
-	columns(groups, func(g int) {
-		// So many rows at a time that lines of the processor's cache are filled while they are
-		// there.
-		for first := 0; first < vocab; first += 64 {
-			for r := first; r < min(first+64, vocab); r++ {
-				b := raw[(r*groups+g)*blockBytes:][:blockBytes]
-				scale := float16.FromBits(binary.LittleEndian.Uint16(b))
-				d[r*groups+g], dt[g*vocab+r] = scale, scale
-				to := q[(r*groups+g)*packedGroup:][:packedGroup]
-				for i, code := range b[2:] {
-					to[i] = int8(code)
-				}
-				for w := range packedGroup / 4 {
-					qt[(g*packedGroup/4+w)*vocab+r] = binary.LittleEndian.Uint32(b[2+4*w:]) ^ 0x80808080 // plus signOffset
+	return l.pieces(w, blockBytes, func(begin, rows int, raw []byte) {
+		columns(groups, func(g int) {
+			// So many rows at a time that lines of the processor's cache are filled while they are
+			// there.
+			for first := begin; first < begin+rows; first += 64 {
+				for r := first; r < min(first+64, begin+rows); r++ {
+					b := raw[((r-begin)*groups+g)*blockBytes:][:blockBytes]
+					scale := float16.FromBits(binary.LittleEndian.Uint16(b))
+					d[r*groups+g], dt[g*vocab+r] = scale, scale
+					to := q[(r*groups+g)*packedGroup:][:packedGroup]
+					for i, code := range b[2:] {
+						to[i] = int8(code)
+					}
+					for w := range packedGroup / 4 {
+						qt[(g*packedGroup/4+w)*vocab+r] = binary.LittleEndian.Uint32(b[2+4*w:]) ^ 0x80808080 // plus signOffset
+					}
 				}
 			}
-		}
+		})
 	})
-	return nil
 }
 
 // columns calls work for 0..n-1, on all processors.

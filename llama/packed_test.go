@@ -2,6 +2,7 @@ package llama
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -54,5 +55,27 @@ func TestPackedWeightsMatchFloat32(t *testing.T) {
 				t.Errorf("%d rows, step %d, row %d: another best token", rows, step, row)
 			}
 		}
+	}
+}
+
+// Packed weights are read some rows at a time: the memory of Go that loading takes, all of it
+// together, is a fraction of the largest weight, the embeddings of 30 MB.
+func TestPackedWeightsAreReadInPieces(t *testing.T) {
+	testlane.Slow(t, "reads the small model")
+	backend := testbackend.XLA(t)
+	files, err := Open(smallModel(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m, err := files.Load(backend, LoadOptions{Weights: PackedWeights})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Finalize()
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 4*pieceBytes {
+		t.Errorf("loading took %d bytes of Go's memory, want at most %d", took, 4*pieceBytes)
 	}
 }

@@ -15,11 +15,17 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/kvqbook/kvqbook/internal/hostmemory"
 )
 
 // worth is how long XLA has to take for what it compiled to be kept: most graphs are compiled
 // faster than a file is read.
 var worth = 50 * time.Millisecond
+
+// large is from how many bytes on a graph leaves much memory behind, which XLA took to load or
+// compile it.
+const large = 1 << 20
 
 // keeper is set once, before the table is in use.
 var keeper struct {
@@ -71,6 +77,9 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	content, kept := keeper.files.lookup(name)
 	if kept && load(args, content) {
 		counts.loaded.Add(1)
+		if len(content) >= large {
+			hostmemory.GiveBack()
+		}
 		return nil
 	}
 	start := time.Now()
@@ -95,6 +104,9 @@ func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	}
 	if keeper.files.keep.write(name, withFigures(f, whole)) == nil {
 		counts.kept.Add(1)
+	}
+	if len(whole) >= large {
+		hostmemory.GiveBack()
 	}
 	return nil
 }

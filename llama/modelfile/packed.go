@@ -27,11 +27,12 @@ func (f *Files) Packable() error {
 // Packed reads a weight's bytes as the file has them: in blocks of its element type, row by row
 // (see Order).
 func (f *Files) Packed(ctx context.Context, w Weight) ([]byte, error) {
-	return f.PackedInto(ctx, w, nil)
+	return f.PackedRows(ctx, w, 0, w.Dims[0], nil)
 }
 
-// PackedInto is Packed into the memory of buffer, where that is large enough.
-func (f *Files) PackedInto(ctx context.Context, w Weight, buffer []byte) ([]byte, error) {
+// PackedRows is Packed of the rows from..to-1, into the memory of buffer where that is large
+// enough.
+func (f *Files) PackedRows(ctx context.Context, w Weight, from, to int, buffer []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -41,12 +42,14 @@ func (f *Files) PackedInto(ctx context.Context, w Weight, buffer []byte) ([]byte
 		return nil, err
 	}
 	defer r.Close()
+	row := s.size / int64(w.Dims[0])
+	size := row * int64(to-from)
 	raw := buffer[:0]
-	if int64(cap(raw)) < s.size {
-		raw = make([]byte, s.size)
+	if int64(cap(raw)) < size {
+		raw = make([]byte, size)
 	}
-	raw = raw[:s.size]
-	if err := readFull(r, raw, 0); err != nil {
+	raw = raw[:size]
+	if err := readFull(r, raw, row*int64(from)); err != nil {
 		return nil, f.About(w, err)
 	}
 	return raw, nil
