@@ -116,9 +116,10 @@ type cuts struct {
 
 // unbiasedCuts has the widths where a cut pays: the fewer the levels, the more there is to gain. A
 // group twice as large has a wider range, from outliers that are rarer, and more is cut off it: so
-// much more that two parts are enough for any size. docs/bench-log.md has what they give.
+// much more that two parts are enough for any size. docs/bench-log.md has what they give. Deeper
+// cuts want more gain than [mostGain], and then a group shrinks: 1 bit is near that.
 var unbiasedCuts = map[int]struct{ of64, perDoubling, step float64 }{
-	1: {0.35, 0.015, 0.07},
+	1: {0.2, 0.02, 0.1},
 	2: {0.12, 0.04, 0.08},
 	3: {0.03, 0.03, 0.06},
 	4: {0, 0.015, 0.03},

@@ -1,10 +1,13 @@
 package numbers_test
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
@@ -122,5 +125,48 @@ func TestBestCostsBothWays(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// At every width that has cuts, and for groups of all usual sizes, ordinary numbers keep how much
+// they vary. Codes of 1 bit lose some of it, where the gain that the deeper cut wants is beyond its
+// limit, but not a third.
+func TestUnbiasedSlopeOfEveryWidth(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, size := range []int{64, 32, 128} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			if size != 64 {
+				testlane.Slow(t, "compiles four widths")
+			}
+			x := make([][]float32, 64)
+			for i := range x {
+				x[i] = make([]float32, size)
+				for j := range x[i] {
+					x[i][j] = float32(rng.NormFloat64())
+				}
+			}
+			const widths = 4
+			decoded := evaluate(t, func(xs []*Node) (out []*Node) {
+				for bits := 1; bits <= widths; bits++ {
+					codes, scale, zero := quantizeUnbiased(xs[0], 1, bits, nil, numbers.ScaleFloat32, bits%2 == 0)
+					out = append(out, dequantizeStored(codes, scale, zero, bits, numbers.ScaleFloat32))
+				}
+				return out
+			}, x)
+			for bits := 1; bits <= widths; bits++ {
+				mean := 0.0
+				for i, group := range x {
+					slope, _ := moments(group, decoded[bits-1][i*size:(i+1)*size])
+					mean += slope / float64(len(x))
+				}
+				tolerance := 0.02
+				if bits == 1 {
+					tolerance = 0.15
+				}
+				if math.Abs(mean-1) > tolerance {
+					t.Errorf("%d bits, groups of %d: slope %.3f on average, want 1 within %g", bits, size, mean, tolerance)
+				}
+			}
+		})
 	}
 }
