@@ -80,7 +80,7 @@ func (g *batchGeneration) decode(ctx context.Context, made int, tokens [][]int32
 	if err := b.makeRoom(ctx, longest); err != nil {
 		return 0, err
 	}
-	m, err := b.running.loop(ctx, g.loop, n, made, g.newest, g.resting, g.config.Pad, g.picker)
+	m, err := b.running.loop(ctx, g.loop, n, g.config.MaxTokens-made, made, g.newest, g.resting, g.config.Pad, g.picker)
 	if err != nil {
 		return 0, err
 	}

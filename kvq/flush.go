@@ -37,10 +37,14 @@ func (c *quantizedCache) flush() {
 	c.replace(state[:n])
 }
 
+// waiting is how many tokens of each row are neither sinks nor coded, [B] int32; below 0 while only
+// sinks are filled.
+func (c *quantizedCache) waiting() *Node { return Sub(Sub(c.length, c.start), c.next) }
+
 // flushTarget is the index of the first token of each row that stays in the window, [B] int32.
 func (c *quantizedCache) flushTarget() *Node {
 	p := c.plan
-	waiting := Sub(Sub(c.length, c.start), c.next) // below 0 while only sinks are filled
+	waiting := c.waiting()
 	give := p.policy.flushed(waiting)
 	full := gx.GreaterOrEqualScalar(waiting, p.policy.threshold())
 	if c.counts != nil { // a row that rests keeps what it has

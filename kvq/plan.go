@@ -31,7 +31,7 @@ type Plan struct {
 	form   Form // see WithForm
 	layers []layerPlan
 
-	flushedApart bool // steps do not flush, see kvqhook.Layer
+	flushedApart bool // steps do not flush, see kvqhook.Apart
 
 	// state and stateShapes are what arrays and Shapes give, made once: a session asks in every
 	// step. nil in plans that were changed.

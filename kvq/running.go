@@ -157,10 +157,13 @@ type made struct {
 }
 
 // loop has the model read each row's newest token and makes at most n more, by the loop on the
-// device. before is how many tokens of each row were picked before: it decides about random
-// numbers.
-func (c *running) loop(ctx context.Context, l loop, n, before int, newest []int32, done []bool, pad int32, picker *pick.Picker) (m made, err error) {
+// device: fewer where a window is full. more is how many follow altogether, and before how many of
+// each row were picked before: it decides about random numbers.
+func (c *running) loop(ctx context.Context, l loop, n, more, before int, newest []int32, done []bool, pad int32, picker *pick.Picker) (m made, err error) {
 	p := c.runner.startLoop(c.plan, l)
+	if err := c.flush(ctx, more, done); err != nil { // what it compiles is compiled beside
+		return m, err
+	}
 	if err := p.Wait(ctx); err != nil {
 		return m, err
 	}

@@ -148,13 +148,13 @@ func (g *generation) First(ctx context.Context) (first generate.Decoded, err err
 
 // Decode calls the loop.
 func (g *generation) Decode(ctx context.Context, n int) (made generate.Decoded, err error) {
-	return g.decode(ctx, n, g.Newest(), g.Done)
+	return g.decode(ctx, n, g.Limit-len(g.Rows[0]), g.Newest(), g.Done)
 }
 
-// decode has the model read each row's newest token and makes at most n more.
-func (g *generation) decode(ctx context.Context, n int, newest []int32, done []bool) (made generate.Decoded, err error) {
+// decode has the model read each row's newest token and makes at most n more, of wanted that follow.
+func (g *generation) decode(ctx context.Context, n, wanted int, newest []int32, done []bool) (made generate.Decoded, err error) {
 	s := g.session
-	m, err := s.running.loop(ctx, g.loop, n, len(g.Rows[0]), newest, done, g.Pad, g.pick)
+	m, err := s.running.loop(ctx, g.loop, n, wanted, len(g.Rows[0]), newest, done, g.Pad, g.pick)
 	if err != nil {
 		return made, err
 	}
@@ -184,6 +184,6 @@ func (s *Session) readNewest(ctx context.Context) error {
 	}
 	g := *s.reader
 	g.session, g.pick = s, s.reader.config.picker(len(s.newest)) // its random numbers are not used up
-	_, err := g.decode(ctx, 1, s.newest, make([]bool, len(s.newest)))
+	_, err := g.decode(ctx, 1, 1, s.newest, make([]bool, len(s.newest)))
 	return err
 }

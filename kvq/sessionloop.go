@@ -58,7 +58,7 @@ func (k loopKey) String() string {
 // [1], what picking takes, and the further inputs of the model's step. It gives the cache, the new
 // tokens [N, B], whether logits were numbers [B], which rows have ended [B] and the number of steps
 // [1]. Where rows have lengths of their own, those that have ended rest, and the loop ends when one
-// more has.
+// more has. It ends where a window is full, too: see running.flush.
 func (r *runner) startLoop(plan *Plan, l loop) program {
 	i32 := func(dims ...int) shapes.Shape { return shapes.Make(dtypes.Int32, dims...) }
 	state, b := plan.stateShapes, plan.shape.Batch
@@ -66,20 +66,22 @@ func (r *runner) startLoop(plan *Plan, l loop) program {
 	picking := l.kind.Shapes(generate.MaxBlock, b)
 	inputs := slices.Concat(state, []shapes.Shape{i32(1), i32(b), shapes.Make(dtypes.Bool, b), i32(1)}, picking, l.shapes)
 	key := loopKey{newStepKey(plan, false, append([]shapes.Shape{token}, l.shapes...)), l.chooser}
+	apart := r.apart(plan)
+	steps := apart.Plan.(*Plan)
 	return r.start(key, inputs, len(state), func(scope *model.Scope, in []*graph.Node) []*graph.Node {
 		n := len(state)
 		used := usedVariables(r.backend, scope, false, slices.Concat(state, []shapes.Shape{token}, l.shapes), func(scope *model.Scope, in []*graph.Node) {
-			r.stepGraph(scope, plan.From(in[:n]), in[n:])
+			r.stepGraph(scope, steps.From(in[:n]), in[n:])
 		})
 		limit, token, done, pad := in[n], in[n+1], in[n+2], in[n+3]
 		settings := l.kind.Inputs(in[n+4:])
 		extra := in[n+4+len(picking):]
 		var inner *model.Scope    // of the loop's body
 		var carried []*graph.Node // extra, inside of it
-		made := generate.Loop{
+		loop := generate.Loop{
 			Most: generate.MaxBlock, MarkEnded: true, FirstEnd: plan.shape.OwnLengths,
 			FeedRows: func(token, done *graph.Node, state []*graph.Node) (*graph.Node, []*graph.Node) {
-				cache := plan.From(state)
+				cache := steps.From(state)
 				if plan.shape.OwnLengths {
 					cache.NewTokens(graph.LogicalNot(done))
 				}
@@ -100,7 +102,11 @@ func (r *runner) startLoop(plan *Plan, l loop) program {
 					})
 				return out[:size]
 			},
-		}.Build(limit, token, done, in[:n])
+		}
+		if apart.Full > 0 {
+			loop.Room = func(state []*graph.Node, done *graph.Node) *graph.Node { return plan.hasRoom(apart, state, done) }
+		}
+		made := loop.Build(limit, token, done, in[:n])
 		return append(slices.Clone(made.State), made.Tokens, made.Sound, made.Done, made.Steps)
 	})
 }

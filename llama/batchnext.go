@@ -15,7 +15,7 @@ import (
 // A call that has begun is not given up when ctx ends. When it fails, what the rows hold is lost
 // and all rest; the batch may be used anew.
 func (b *Batch) Next(ctx context.Context) ([]RowBlock, error) {
-	n, longest, fixed, key := b.pace.Most, 0, 0, decodeKey{}
+	n, wanted, longest, fixed, key := b.pace.Most, 0, 0, 0, decodeKey{}
 	newest, resting := make([]tokenizer.Token, len(b.rows)), make([]bool, len(b.rows))
 	pickers, counts := make([]*pick.Picker, len(b.rows)), make([]int, len(b.rows))
 	for row := range b.rows {
@@ -24,7 +24,7 @@ func (b *Batch) Next(ctx context.Context) ([]RowBlock, error) {
 			newest[row], resting[row] = tokenizer.Token(b.g.model.config.PadID), true
 			continue
 		}
-		n = min(n, made.limit-made.count)
+		n, wanted = min(n, made.limit-made.count), max(wanted, made.limit-made.count)
 		if made.gc.BlockSize > 0 && (fixed == 0 || made.gc.BlockSize < fixed) {
 			fixed = made.gc.BlockSize
 		}
@@ -44,10 +44,9 @@ func (b *Batch) Next(ctx context.Context) ([]RowBlock, error) {
 		return nil, err
 	}
 	key.pick = pick.Together(pickers)
-	inputs := append([]any{[]int32{int32(n)}, newest, resting, []tokenizer.Token{tokenizer.Token(b.g.model.config.PadID)}},
-		pick.InputsTogether(key.pick, pickers, counts, n, key.block())...)
+	inputs := pick.InputsTogether(key.pick, pickers, counts, n, key.block())
 	compiled, start := b.clock.Compile, time.Now()
-	out, err := b.cache.decode(ctx, key, inputs...)
+	out, err := b.cache.decode(ctx, key, n, wanted, newest, resting, tokenizer.Token(b.g.model.config.PadID), inputs...)
 	if err != nil {
 		if len(b.cache.state) == 0 {
 			b.lose()

@@ -78,15 +78,26 @@ func (g *Generator) startDecode(plan *kvq.Plan, key decodeKey) program {
 		})
 }
 
-// decode is the loop, generate.Loop, over this model and cache. It returns the cache, the new
-// tokens [N, B] (int32), the number of iterations (int32 [1]), whether each row's logits were
-// numbers all along [B] (bool), and with keepLogits the logits [N, B, V] (float32) that the tokens
-// were picked from.
+// startLoop begins to compile the decode loop for a cache, and what flushes its windows.
+func (g *Generator) startLoop(plan *kvq.Plan, key decodeKey) []program {
+	list := []program{g.startDecode(plan, key)}
+	if g.apart(plan).Full > 0 {
+		list = append(list, g.startFlush(plan))
+	}
+	return list
+}
+
+// decode is the loop, generate.Loop, over this model and cache. It ends where a window is full: the
+// host makes room. It returns the cache, the new tokens [N, B] (int32), the number of iterations (int32 [1]), whether
+// each row's logits were numbers all along [B] (bool), and with keepLogits the logits [N, B, V]
+// (float32) that the tokens were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
+	apart := g.apart(plan)
+	steps := apart.Plan.(*kvq.Plan)
 	loop := generate.Loop{
 		Most: key.block(),
 		Feed: func(token *Node, state []*Node) (*Node, []*Node) {
-			c := plan.From(state)
+			c := steps.From(state)
 			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
 		},
 		Next: func(logits, step, done *Node) (token, ended *Node) { return key.next(logits, step, done, in) },
@@ -94,9 +105,17 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 	if key.own { // rows that have ended rest, and the loop comes back when one more has
 		loop.FirstEnd = true
 		loop.FeedRows = func(token, done *Node, state []*Node) (*Node, []*Node) {
-			c := plan.From(state)
+			c := steps.From(state)
 			c.NewTokens(LogicalNot(done))
 			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
+		}
+	}
+	if apart.Full > 0 {
+		loop.Room = func(state []*Node, done *Node) *Node {
+			if !key.own { // rows that have ended go on with padding
+				done = nil
+			}
+			return gx.LessThanScalar(apart.Waiting(state, done), apart.Full)
 		}
 	}
 	if loop.History = in.pick.History.Nodes(); loop.History != nil {
@@ -155,15 +174,22 @@ type decoded struct {
 	logits sharded           // [N, B, V] on the device, or nothing; the caller frees it
 }
 
-// decode runs the loop once.
-func (s *session) decode(ctx context.Context, key decodeKey, inputs ...any) (*decoded, error) {
+// decode makes at most n tokens of each row: fewer where all rows have ended, where one more has of
+// those with lengths of their own, or where a window is full. wanted is how many tokens follow
+// altogether, done are the rows that have ended, pad fills
+// them, and inputs are those of the graph behind these.
+func (s *session) decode(ctx context.Context, key decodeKey, n, wanted int, newest []tokenizer.Token, done []bool, pad tokenizer.Token, inputs ...any) (*decoded, error) {
 	program := s.g.startDecode(s.plan, key)
+	if err := s.makeRoom(ctx, wanted, done); err != nil { // what it compiles is compiled beside
+		return nil, err
+	}
 	if err := s.clock.compiling(func() error { return program.Wait(ctx) }); err != nil {
 		return nil, err
 	}
 	stage.Tell(ctx, stage.Stage{Kind: stage.Tokens, Rows: s.batch()})
 	// A call is short; it is not abandoned, so that its tokens are not lost.
-	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, s.donate(inputs...)...)
+	in := s.donate(append([]any{[]int32{int32(n)}, newest, done, []tokenizer.Token{pad}}, inputs...)...)
+	out, err := s.g.programs.run(context.WithoutCancel(ctx), program, in...)
 	if err != nil {
 		return nil, err
 	}

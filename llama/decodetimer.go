@@ -17,16 +17,16 @@ import (
 
 // decodeTimer is an engine.DecodeTimer.
 type decodeTimer struct {
-	g       *Generator
-	plan    *kvq.Plan
-	memory  kvq.Memory // on all devices together
-	key     decodeKey
-	program program
-	fill    *computation // makes the cache
-	inputs  []any        // behind the number of steps
-	steps   int
+	g      *Generator
+	plan   *kvq.Plan
+	memory kvq.Memory // on all devices together
+	key    decodeKey
+	fill   *computation // makes the cache
+	newest []tokenizer.Token
+	inputs []any // of picking
+	steps  int
 
-	compile time.Duration // of the decode graph
+	compile time.Duration // of the decode loop and of the flush
 }
 
 // newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
@@ -48,8 +48,7 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 	pick := gc.picker(g.model.config, batch)
 	t.key = decodeKey{pick: pick.Kind, batch: batch, capacity: plan.Shape().Capacity}
 	start := time.Now()
-	t.program = g.startDecode(plan, t.key)
-	if err := t.program.Wait(ctx); err != nil {
+	if err := waitAll(ctx, g.startLoop(plan, t.key)); err != nil {
 		return nil, err
 	}
 	t.compile = time.Since(start)
@@ -64,8 +63,7 @@ func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, st
 	for i := range newest {
 		newest[i] = int32(i % g.model.config.VocabSize)
 	}
-	t.inputs = []any{newest, make([]bool, batch), []int32{0}}
-	t.inputs = append(t.inputs, pick.Inputs(0, steps, t.key.block())...)
+	t.newest, t.inputs = newest, pick.Inputs(0, steps, t.key.block())
 	return t, nil
 }
 
@@ -99,7 +97,7 @@ func (t *decodeTimer) Each(ctx context.Context) ([]time.Duration, error) {
 
 // filled is a cache of the context.
 func (t *decodeTimer) filled() (*session, error) {
-	cache := &session{g: t.g, plan: t.plan}
+	cache := &session{g: t.g, plan: t.plan, clock: &Timing{}}
 	var err error
 	if cache.state, err = t.fill.call(int32(1)); err != nil {
 		return nil, err
@@ -112,29 +110,21 @@ func (t *decodeTimer) filled() (*session, error) {
 	return cache, nil
 }
 
-// make makes steps in one call, and returns how long they took.
+// make makes steps, in one call of the loop where no window has to be flushed between them, and
+// returns how long they took.
 func (t *decodeTimer) make(ctx context.Context, cache *session, steps int) (time.Duration, error) {
-	inputs := append([]any{[]int32{int32(steps)}}, t.inputs...)
 	start := time.Now()
-	out, err := t.g.programs.run(ctx, t.program, cache.donate(inputs...)...)
-	if err != nil {
-		return 0, err
+	for left := steps; left > 0; {
+		made, err := cache.decode(ctx, t.key, left, left, t.newest, make([]bool, len(t.newest)), 0, t.inputs...) // waits for the device
+		if err != nil {
+			return 0, err
+		}
+		left -= made.steps
 	}
-	out = cache.replace(out)
-	defer free(out...)
-	// Reading a scalar waits for the device.
-	made, err := read[int32](out[1])
-	took := time.Since(start)
-	if err != nil {
-		return 0, err
-	}
-	if int(made[0]) != steps {
-		return 0, fmt.Errorf("the decode loop made %d steps, want %d", made[0], steps)
-	}
-	return took, nil
+	return time.Since(start), nil
 }
 
-// Compile is how long the decode graph took to compile.
+// Compile is how long the decode loop took to compile, with the flush beside it.
 func (t *decodeTimer) Compile() time.Duration { return t.compile }
 
 // Memory returns the bytes of the cache, on all devices together.

@@ -110,7 +110,7 @@ type run struct {
 	plan   *kvq.Plan
 	seen   func(*session) error // is shown the cache at the end; nil: nobody is
 	cache  *session             // nil before prefill
-	steps  *steps               // nil where it goes on in the loop
+	steps  *stepGraphs          // nil where it goes on in the loop
 	result *Result
 }
 
@@ -294,21 +294,21 @@ func (g *Generator) notNumbers(row, made int) error {
 		row, made, g.model.dtype)
 }
 
-// Decode runs the decode loop once, or makes one step.
+// Decode goes on in the decode loop, or makes one step.
 func (r *run) Decode(ctx context.Context, n int) (made generate.Decoded, err error) {
 	if r.steps != nil {
 		return r.decodeStep(ctx)
 	}
 	key := r.key()
-	inputs := []any{[]int32{int32(n)}, r.Newest(), r.Done, []tokenizer.Token{*r.gc.PadID}}
+	var inputs []any
 	if key.forced {
-		inputs = append(inputs, tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.Rows)))
+		inputs = []any{tensors.FromFlatDataAndDimensions(r.forced(key.block()), key.block(), len(r.Rows))}
 	} else {
-		inputs = append(inputs, r.pick.Inputs(len(r.Rows[0]), n, key.block())...)
+		inputs = r.pick.Inputs(len(r.Rows[0]), n, key.block())
 	}
 	compiled := r.result.Timing.Compile
 	start := time.Now()
-	out, err := r.cache.decode(ctx, key, inputs...)
+	out, err := r.cache.decode(ctx, key, n, r.Limit-len(r.Rows[0]), r.Newest(), r.Done, *r.gc.PadID, inputs...)
 	if err != nil {
 		return made, err
 	}

@@ -127,7 +127,12 @@ type session struct {
 	plan  *kvq.Plan // as the graphs see it, see Generator.plan
 	used  int       // slots of each row, padding included
 	state []sharded // in the order of plan.Shapes; owned
-	clock *Timing   // what waiting and running are added to
+
+	// tokens in the fullest window that wait to be codes, see makeRoom; not known until counted
+	waiting int
+	counted bool
+
+	clock *Timing // what waiting and running are added to
 }
 
 func (s *session) free() {
@@ -167,7 +172,7 @@ func (s *session) donate(more ...any) []any {
 func (s *session) replace(out []sharded) []sharded {
 	n := len(s.plan.Shapes())
 	free(s.state...)
-	s.state = append(s.state[:0], out[:n]...)
+	s.state, s.counted = append(s.state[:0], out[:n]...), false
 	return out[n:]
 }
 

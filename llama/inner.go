@@ -70,7 +70,26 @@ func (s innerSketch) Prompt(plan *kvq.Plan, columns int) engine.Program {
 
 func (s innerSketch) Step(plan *kvq.Plan) engine.Program {
 	pick := GenerateConfig{}.picker(s.model.config, plan.Shape().Batch)
-	return s.startDecode(plan, decodeKey{pick: pick.Kind})
+	return stepPrograms(s.startLoop(plan, decodeKey{pick: pick.Kind}))
+}
+
+// stepPrograms are the decode loop and what is called between its calls.
+type stepPrograms []program
+
+func (p stepPrograms) Wait(ctx context.Context) error { return waitAll(ctx, p) }
+
+// Needs is what the loop needs; the most in between is that of any of them.
+func (p stepPrograms) Needs() (gx.Compiled, error) {
+	sum, err := p[0].Needs()
+	for _, other := range p[1:] {
+		needs, otherErr := other.Needs()
+		if otherErr != nil {
+			err = otherErr
+		}
+		sum.Temporary = max(sum.Temporary, needs.Temporary)
+		sum.Code += needs.Code
+	}
+	return sum, err
 }
 
 // innerSession is a session as package engine shows it to other packages of this module.

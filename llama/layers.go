@@ -59,7 +59,7 @@ func (s layerStep) String() string {
 	return decodeKey{batch: s.batch, capacity: s.capacity}.String()
 }
 
-// embedKey, layerKey, flushKey, lastKey and headKey name the graphs. first is the first of the
+// embedKey, layerKey, lastKey and headKey name the graphs. first is the first of the
 // layers that are alike.
 type (
 	embedKey struct{ layerStep }
@@ -67,13 +67,11 @@ type (
 		layerStep
 		first int
 	}
-	flushKey layerKey
-	lastKey  struct{ layerStep }
-	headKey  struct{ batch int }
+	lastKey struct{ layerStep }
+	headKey struct{ batch int }
 )
 
-func (k flushKey) String() string { return k.layerStep.String() }
-func (k headKey) String() string  { return "scoring the vocabulary, " + rowsText(k.batch) }
+func (k headKey) String() string { return "scoring the vocabulary, " + rowsText(k.batch) }
 
 // startLayers begins to compile the graphs of a step: of a prompt, from which the cache is made, or
 // of further tokens.
@@ -170,21 +168,6 @@ func (l *stepGraphs) takeCache(layer int, in []*Node) (cache kvq.Cache, rest []*
 	return plan.From(slices.Concat(in[len(own):n], in[:len(own)])), in[n:]
 }
 
-// startFlush begins to compile the graphs that move tokens from full windows to codes: a layer's
-// own arrays and what layers share, to the same.
-func (l *stepGraphs) startFlush() (programs []program) {
-	for i := range l.ones {
-		key := flushKey{l.key, l.firstAlike(i)}
-		_, own, shared := l.planOf(i)
-		programs = append(programs, l.g.programs.startPlain(key, slices.Concat(own, shared), nil, func(in []*Node) []*Node {
-			cache, _ := l.takeCache(key.first, in)
-			after := l.ones[key.first].Flush(cache.Nodes())
-			return slices.Concat(after[len(shared):], after[:len(shared)])
-		}))
-	}
-	return programs
-}
-
 // Wait returns when all are compiled, or early with the context's error.
 func (l *stepGraphs) Wait(ctx context.Context) error {
 	return waitAll(ctx, l.programs())
@@ -248,22 +231,6 @@ func (l *stepGraphs) step(ctx context.Context, ids any, state []sharded) (after 
 	return l.through(ctx, ids, func(i int, x sharded) []any {
 		return append(append(take(i), x), l.shares[i].arguments()...)
 	})
-}
-
-// flush moves tokens from full windows to codes in a cache that it takes over.
-func (l *stepGraphs) flush(ctx context.Context, programs []program, state []sharded) (after []sharded, err error) {
-	take, done := l.taking(state)
-	defer done()
-	made := &layerResults{}
-	for i := range l.ones {
-		out, err := l.g.programs.runPlain(ctx, programs[i], take(i)...)
-		if err != nil {
-			made.free()
-			return nil, err
-		}
-		made.add(out, l.ones[i].Shared)
-	}
-	return made.state(), nil
 }
 
 // taking takes a cache apart. take is called for one layer after the other and gives its own

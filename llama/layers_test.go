@@ -1,12 +1,16 @@
 package llama
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -22,9 +26,9 @@ var layerCases = map[string]kvq.Config{
 		QuantizerKey: kvq.Unbiased, TokenScales: true, FeedbackKey: kvq.FeedbackQueries},
 }
 
-// Steps, a graph of each layer for each token, make the tokens of the loop, and leave the same
-// cache: rows of their own lengths, windows that are flushed on the way, rows that end early, all
-// ways of picking.
+// Steps, a graph of each layer for each token, make the tokens of the loop, and both leave the bytes
+// of a loop that flushes windows inside of its steps: rows of their own lengths, windows that are
+// flushed on the way, rows that end early, all ways of picking.
 func TestStepsMakeWhatTheLoopMakes(t *testing.T) {
 	for name, config := range layerCases {
 		t.Run(name, func(t *testing.T) {
@@ -40,9 +44,18 @@ func TestStepsMakeWhatTheLoopMakes(t *testing.T) {
 				"sampled": {MaxNewTokens: 40, EOS: []tokenizer.Token{}, DoSample: true, Temperature: 1.2, TopK: 30, Seed: 4, RepetitionPenalty: 1.3},
 				"ended":   {MaxNewTokens: 48, EOS: []tokenizer.Token{ending}, PadID: new(tokenizer.Token(3))},
 			} {
-				steps := mustGenerate(t, g, ids, mask, gc)
+				steps, left := generateLeaving(t, g, ids, mask, gc)
 				gc.BlockSize = 8 // the loop
-				loop := mustGenerate(t, g, ids, mask, gc)
+				loop, looped := generateLeaving(t, g, ids, mask, gc)
+				if which == "greedy" {
+					inside := leftInside(t, g.model, config, ids, mask, gc)
+					for i := range inside {
+						if !bytes.Equal(left[i], inside[i]) || !bytes.Equal(looped[i], inside[i]) {
+							t.Errorf("array %d of the cache: %d bytes, the same as with the flush inside after steps: %t, after the loop: %t", i,
+								len(inside[i]), bytes.Equal(left[i], inside[i]), bytes.Equal(looped[i], inside[i]))
+						}
+					}
+				}
 				if !slices.EqualFunc(steps.Tokens, loop.Tokens, slices.Equal) || !slices.Equal(steps.Lengths, loop.Lengths) || steps.Stop != loop.Stop {
 					t.Errorf("%s: steps %v (%s), loop %v (%s)", which, steps.Tokens, steps.Stop, loop.Tokens, loop.Stop)
 				}
@@ -53,6 +66,39 @@ func TestStepsMakeWhatTheLoopMakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// generateLeaving is mustGenerate that also gives the bytes of the cache's arrays at the end.
+func generateLeaving(t *testing.T, g *Generator, ids, mask [][]int32, gc GenerateConfig) (r *Result, left [][]byte) {
+	t.Helper()
+	seen := func(_ *kvq.Plan, state []*tensors.Tensor) error {
+		for _, x := range state {
+			if err := x.ConstBytes(func(data []byte) { left = append(left, bytes.Clone(data)) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	out, err := engine.Generate(context.Background(), g, tokenizer.Batch{IDs: ids, Mask: mask}, gc, seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) == 0 {
+		t.Fatal("nobody saw the cache")
+	}
+	return out.(*Result), left
+}
+
+// leftInside are the bytes that a loop leaves which flushes windows inside of its steps, as a graph
+// of a single step does.
+func leftInside(t *testing.T, model *Model, config kvq.Config, ids, mask [][]int32, gc GenerateConfig) [][]byte {
+	t.Helper()
+	apart := kvqhook.FlushedApart
+	defer func() { kvqhook.FlushedApart = apart }()
+	kvqhook.FlushedApart = func(plan any) kvqhook.Apart { return kvqhook.Apart{Plan: plan} }
+	own := mustGenerator(t, model, config) // what others compiled is otherwise
+	_, left := generateLeaving(t, own, ids, mask, gc)
+	return left
 }
 
 // A prompt that is read layer by layer leaves the cache, and gives the logits, of the graph of all
@@ -121,7 +167,7 @@ func TestPromptByLayers(t *testing.T) {
 }
 
 // The graph of a layer updates the layer's part of the cache in its place, and layers that are
-// alike share it.
+// alike share it. So does the flush with all of the cache.
 func TestLayersUpdateTheCacheInPlace(t *testing.T) {
 	for name, config := range layerCases {
 		t.Run(name, func(t *testing.T) {
@@ -134,21 +180,26 @@ func TestLayersUpdateTheCacheInPlace(t *testing.T) {
 				t.Fatal(err)
 			}
 			l := g.startLayers(plan, 1, false)
-			all := l.layers
-			if l.ones[0].Full > 0 {
-				all = append(slices.Clone(all), l.startFlush()...)
-			}
-			if err := waitAll(context.Background(), all); err != nil {
+			if err := l.Wait(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			for i, p := range all {
-				_, own, _ := l.planOf(i % len(l.layers))
+			for i, p := range l.layers {
+				_, own, _ := l.planOf(i)
 				var want int64
 				for _, a := range own {
 					want += int64(a.shape.ByteSize())
 				}
 				if got := p.Of.needs.Reused; got != want {
-					t.Errorf("graph %d writes %d bytes in place, want all %d of the layer", i, got, want)
+					t.Errorf("layer %d writes %d bytes in place, want all %d", i, got, want)
+				}
+			}
+			if name != "full" {
+				flush := g.startFlush(plan)
+				if err := flush.Wait(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := flush.Of.needs.Reused, plan.Memory().Total(); got != want {
+					t.Errorf("the flush writes %d bytes in place, want all %d", got, want)
 				}
 			}
 			if alike := l.layers[0] == l.layers[1]; alike != (name != "layers") {

@@ -39,6 +39,9 @@ type Loop struct {
 	MarkEnded bool
 	// FirstEnd ends the loop when a row ends, not only when all have.
 	FirstEnd bool
+	// Room tells, from the cache's state and which rows have ended, whether the cache can take a
+	// token, bool scalar: otherwise the loop ends, and the caller sees to it. nil: it always can.
+	Room func(state []*Node, done *Node) *Node
 	// While makes the loop; nil: gx.Loop.
 	While func(initial []*Node, cond func([]*Node) *Node, body func([]*Node) []*Node) []*Node
 }
@@ -53,7 +56,8 @@ type Made struct {
 	Logits *Node // [N, B, V] float32 that the tokens were picked from; nil where none are kept
 }
 
-// Build makes the loop. It ends after limit (int32 [1]) iterations, or when all rows have ended.
+// Build makes the loop. It ends after limit (int32 [1]) iterations, when all rows have ended, or
+// when there is no Room.
 // token [B] (int32) is each row's newest token, done [B] (bool) tells which rows have ended.
 func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	graph, n, b := token.Graph(), l.Most, token.Shape().Dim(0)
@@ -82,6 +86,9 @@ func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	out := while(initial,
 		func(st []*Node) *Node {
 			on := And(LessThan(st[stepAt], st[limitAt]), Not(gx.LogicalAll(st[doneAt])))
+			if l.Room != nil {
+				on = And(on, l.Room(st[cacheAt:cacheAt+len(state)], st[doneAt]))
+			}
 			if l.FirstEnd {
 				on = And(on, Not(gx.LogicalAny(LogicalXor(st[doneAt], st[len(st)-1]))))
 			}

@@ -30,12 +30,31 @@ var (
 	CheckWholeText func(plan any, prompt int) error
 )
 
+// FlushedApart is a cache whose window gives up no blocks in a step by itself, for graphs whose
+// caller sees to that. plan is a *kvq.Plan; package kvq sets the function.
+var FlushedApart func(plan any) Apart
+
+// Apart is what there is of such a cache. Its state is that of the plan that it was made from.
+type Apart struct {
+	Plan any // *kvq.Plan of the steps
+	// Full is how many tokens wait in a window that has to be flushed before the row's next step; 0
+	// where none ever has to: then there are no functions.
+	Full int
+	// Waiting is the most tokens of a row, int32 scalar, that are neither sinks nor coded; below 0
+	// while only sinks are filled. resting, bool [B], are rows that do not count; nil: all do.
+	Waiting func(state []*graph.Node, resting *graph.Node) *graph.Node
+	// Most is Waiting on the host, from the first three arrays of the state (see Layer.Shared).
+	Most func(length, start, next []int32, resting []bool) int
+	// Flush moves the oldest tokens from windows to codes, where these are full: the state before to
+	// the state after. Rows that rest keep what they have.
+	Flush func(state []*graph.Node, resting *graph.Node) []*graph.Node
+}
+
 // OneLayer is a layer of a cache as a cache of its own, for graphs of one layer each. plan is a
 // *kvq.Plan; package kvq sets the function.
 var OneLayer func(plan any, layer int) Layer
 
-// Layer is one layer of a cache. Its window gives up no blocks in a step by itself: Flush is called
-// before.
+// Layer is one layer of a cache. Its window gives up no blocks by itself, see FlushedApart.
 type Layer struct {
 	Plan any // *kvq.Plan
 	// Kind is comparable: graphs of layers of equal kind are the same.
@@ -47,12 +66,6 @@ type Layer struct {
 	// in a quantized cache then the index of the oldest token that is neither sink nor coded, int32
 	// [B].
 	Shared int
-	// Full is how many tokens from that one on a row's window holds when it is flushed; 0 in a
-	// full-precision cache.
-	Full int
-	// Flush is a graph that moves the oldest tokens from windows to codes, where these are full:
-	// the state before to the state after. nil in a full-precision cache.
-	Flush func(state []*graph.Node) []*graph.Node
 }
 
 // Held is what a cache holds, as nodes of a graph.

@@ -30,6 +30,7 @@ type Picker struct {
 	settings   Settings
 	eos        []int32      // Kind.Endings of them, -1 where unused
 	random     []*rand.Rand // one per row; nil when greedy
+	shares     [][]float32  // what they have given so far
 	texts      [][]int32    // of each row, see Saw; nil without a penalty
 	vocabulary int
 }
@@ -49,6 +50,7 @@ func New(s Settings, rows, vocabulary int) *Picker {
 		p.Kind.TopP = s.TopP < 1
 		p.Kind.MinP = s.MinP > 0
 		for row := range rows {
+			p.shares = append(p.shares, nil)
 			p.random = append(p.random, rand.New(rand.NewPCG(uint64(s.Seed), uint64(row))))
 		}
 	}
@@ -77,7 +79,7 @@ func (p *Picker) Inputs(generated, n, size int) []any {
 	if p.Kind.Sample {
 		shares := make([]float32, size*len(p.random))
 		for i := range n * len(p.random) {
-			shares[i] = p.share(i % len(p.random))
+			shares[i] = p.share(i%len(p.random), generated+i/len(p.random))
 		}
 		in = append(in, []float32{float32(p.settings.Temperature)}, []int32{int32(max(1, p.settings.TopK))},
 			[]float32{float32(p.settings.TopP)}, tensors.FromFlatDataAndDimensions(shares, size, len(p.random)))
@@ -91,8 +93,14 @@ func (p *Picker) Inputs(generated, n, size int) []any {
 	return in
 }
 
-// share is a row's next random number, in (0, 1], exact in float32.
-func (p *Picker) share(row int) float32 { return float32(p.random[row].Uint32()>>8+1) / (1 << 24) }
+// share is a row's random number for the new token of this index, in (0, 1], exact in float32. They
+// are drawn in order and kept: a call of a loop may make fewer tokens than it has numbers for.
+func (p *Picker) share(row, index int) float32 {
+	for len(p.shares[row]) <= index {
+		p.shares[row] = append(p.shares[row], float32(p.random[row].Uint32()>>8+1)/(1<<24))
+	}
+	return p.shares[row][index]
+}
 
 // historyOf are the graph inputs of a History.
 func (k Kind) historyOf(texts [][]int32) []any {

@@ -45,7 +45,7 @@ func InputsTogether(k Kind, rows []*Picker, generated []int, n, size int) []any 
 			temperature[row], minP[row] = float32(p.settings.Temperature), float32(p.settings.MinP)
 			topP[row] = float32(p.settings.TopP)
 			for i := range n {
-				shares[i*b+row] = p.share(0)
+				shares[i*b+row] = p.share(0, generated[row]+i)
 			}
 			if topK[row] = int32(p.settings.TopK); !p.Kind.TopK {
 				topK[row] = int32(p.vocabulary)
