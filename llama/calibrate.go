@@ -64,8 +64,8 @@ func (m *Model) Calibrate(ctx context.Context, texts [][]tokenizer.Token, progre
 		return nil, err
 	}
 	c := m.config
-	r := &calibrationRun{layerGraphs: newLayerGraphs(m), ctx: ctx, progress: progress}
-	defer r.free()
+	r := &calibrationRun{layerGraphs: newLayerGraphs(&programs{model: m}), ctx: ctx, progress: progress}
+	defer r.graphs.finalize()
 	for _, text := range texts {
 		for len(text) > 0 {
 			n := min(len(text), calibration.PieceTokens, c.MaxPositions)
@@ -101,24 +101,28 @@ type calibrationRun struct {
 	progress    func(done, total int)
 }
 
+// calibrationKey names the graph of a layer, by the columns of a piece.
+type calibrationKey int
+
+func (k calibrationKey) String() string { return fmt.Sprintf("texts of %d tokens, a layer", int(k)) }
+
 // read adds the queries of one piece to the sums.
 func (r *calibrationRun) read(p *prompt) error {
-	c := r.model.config
+	c := r.graphs.model.config
 	columns := p.length
-	x, err := r.embeddings(1, columns, p.ids)
+	out, err := r.run(r.ctx, r.startEmbed(embedKey{layerStep{batch: 1, tokens: columns, fresh: true}}, 1, columns), r.top, p.ids)
 	if err != nil {
 		return err
 	}
+	x := out[0]
 	defer func() { free(x) }()
 	n := c.KVHeads * c.HeadDim * c.HeadDim
 	for layer := range c.Layers {
-		if err := r.ctx.Err(); err != nil {
-			return err
-		}
 		in := append(wholes(shapes.Make(dtypes.Int32, 1)), x.layout())
-		out, err := r.call(fmt.Sprint("layer ", columns), r.shares[layer], in, []int{whole, 0}, func(w weightNodes, in []*Node) []*Node {
-			return r.model.calibrationLayer(w, in[1], in[0])
-		}, p.start, x)
+		graph := r.startOn(r.shares[layer], calibrationKey(columns), in, []int{whole, 0}, func(w weightNodes, in []*Node) []*Node {
+			return r.graphs.model.calibrationLayer(w, in[1], in[0])
+		})
+		out, err := r.run(r.ctx, graph, r.shares[layer], p.start, x)
 		if err != nil {
 			return err
 		}
@@ -173,13 +177,13 @@ func (l *queriesSeen) Attend(queries *Node) *Node {
 
 // means are those of the sums, alike on both sides of the diagonal.
 func (r *calibrationRun) means() ([]float32, error) {
-	d, count := r.model.config.HeadDim, float64(r.total)*float64(r.model.config.Heads/r.model.config.KVHeads)
+	d, count := r.graphs.model.config.HeadDim, float64(r.total)*float64(r.graphs.model.config.Heads/r.graphs.model.config.KVHeads)
 	out := make([]float32, len(r.sums))
 	for i := range out {
 		row, column := i/d%d, i%d
 		mean := (r.sums[i] + r.sums[i-row*d-column+column*d+row]) / 2 / count
 		if math.IsNaN(mean) || math.Abs(mean) > math.MaxFloat32 {
-			return nil, fmt.Errorf("the model's queries are not numbers: the weights are damaged, or too large for %s (try float32)", r.model.dtype)
+			return nil, fmt.Errorf("the model's queries are not numbers: the weights are damaged, or too large for %s (try float32)", r.graphs.model.dtype)
 		}
 		out[i] = float32(mean)
 	}

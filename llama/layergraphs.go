@@ -1,7 +1,7 @@
 package llama
 
 import (
-	"fmt"
+	"context"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -9,52 +9,39 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 )
 
-// layerGraphs run a layer, or what stands outside the layers, each as a graph of its own, which
-// equal layers share.
+// layerGraphs are graphs of one layer each, or of what stands outside the layers, from some of the
+// model's weights. Equal layers share one.
 type layerGraphs struct {
-	model  *Model
-	top    share                // the weights outside of the layers
-	shares []share              // of each layer
-	graphs map[any]*computation // by what tells them apart
+	graphs *programs
+	top    share   // the weights outside of the layers
+	shares []share // of each layer
 }
 
-func newLayerGraphs(m *Model) layerGraphs {
-	top, shares := m.shares()
-	return layerGraphs{m, top, shares, map[any]*computation{}}
+func newLayerGraphs(graphs *programs) layerGraphs {
+	top, shares := graphs.model.shares()
+	return layerGraphs{graphs, top, shares}
 }
 
-func (r layerGraphs) free() {
-	for _, g := range r.graphs {
-		g.Free()
+// startOn begins to compile a graph from some of the weights and further inputs. key, in and outputs
+// are as for programs.start.
+func (l layerGraphs) startOn(of share, key any, in []layout, outputs []int, graphOf func(w weightNodes, in []*Node) []*Node) program {
+	return l.graphs.startPlain(key, slices.Concat(of.layouts(), in), outputs, func(nodes []*Node) []*Node {
+		return graphOf(of.nodes(nodes))
+	})
+}
+
+// run calls a graph on some of the weights, as programs.runPlain does, once it is compiled.
+func (l layerGraphs) run(ctx context.Context, p program, of share, inputs ...any) ([]sharded, error) {
+	if err := p.Wait(ctx); err != nil {
+		return nil, err
 	}
+	return l.graphs.runPlain(ctx, p, of.arguments(inputs...)...)
 }
 
-// call runs a graph on some of the weights and on inputs; it is compiled once. key is comparable,
-// and tells apart all graphs of r. in and outputs are as for devices.compile.
-func (r layerGraphs) call(key any, of share, in []layout, outputs []int, graphOf func(w weightNodes, in []*Node) []*Node, inputs ...any) ([]sharded, error) {
-	g := r.graphs[key]
-	if g == nil {
-		var err error
-		g, err = r.model.on.compile("llama.layer", slices.Concat(of.layouts(), in), outputs, func(nodes []*Node) []*Node {
-			return graphOf(of.nodes(nodes))
-		})
-		if err != nil {
-			return nil, fmt.Errorf("compiling a layer: %w", err)
-		}
-		r.graphs[key] = g
-	}
-	return g.call(of.arguments(inputs...)...)
-}
-
-// embeddings are those of tokens ids [B, t]: [B, t, hidden].
-func (r layerGraphs) embeddings(batch, tokens int, ids any) (sharded, error) {
-	type key struct{ batch, tokens int }
+// startEmbed begins to compile the graph of embeddings: ids [B, t] to x [B, t, hidden].
+func (l layerGraphs) startEmbed(key any, batch, tokens int) program {
 	in := wholes(shapes.Make(dtypes.Int32, batch, tokens))
-	out, err := r.call(key{batch, tokens}, r.top, in, nil, func(w weightNodes, in []*Node) []*Node {
+	return l.startOn(l.top, key, in, nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{modelNodes{top: w}.embedded(in[0])}
-	}, ids)
-	if err != nil {
-		return sharded{}, err
-	}
-	return out[0], nil
+	})
 }

@@ -32,13 +32,12 @@ func (m *Model) byLayers() bool {
 
 // stepGraphs are the graphs of a step of t tokens of each row.
 type stepGraphs struct {
-	g      *Generator
-	plan   *kvq.Plan
-	key    layerStep
-	top    share
-	shares []share         // of each layer
-	ones   []kvqhook.Layer // likewise
-	own    []int           // how many arrays of the cache are a layer's own
+	layerGraphs
+	g    *Generator
+	plan *kvq.Plan
+	key  layerStep
+	ones []kvqhook.Layer // of each layer
+	own  []int           // how many arrays of the cache are a layer's own
 
 	embed  program   // ids [B, t] int32 to x [B, t, hidden]
 	layers []program // of each layer; layers that are alike have one
@@ -59,8 +58,8 @@ func (s layerStep) String() string {
 	return decodeKey{batch: s.batch, capacity: s.capacity}.String()
 }
 
-// embedKey, layerKey, lastKey and headKey name the graphs. first is the first of the
-// layers that are alike.
+// embedKey, layerKey, lastKey and headKey name the graphs. first is the first of the layers that are
+// alike.
 type (
 	embedKey struct{ layerStep }
 	layerKey struct {
@@ -77,8 +76,7 @@ func (k headKey) String() string { return "scoring the vocabulary, " + rowsText(
 // of further tokens.
 func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGraphs {
 	c, b := g.model.config, plan.Shape().Batch
-	l := &stepGraphs{g: g, plan: plan, key: layerStep{b, tokens, plan.Shape().Capacity, fresh}}
-	l.top, l.shares = g.model.shares()
+	l := &stepGraphs{layerGraphs: newLayerGraphs(g.programs), g: g, plan: plan, key: layerStep{b, tokens, plan.Shape().Capacity, fresh}}
 	for i := range l.shares {
 		l.ones = append(l.ones, kvqhook.OneLayer(plan, i))
 		_, own, _ := l.planOf(i)
@@ -87,16 +85,11 @@ func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGra
 	for i := range l.shares {
 		l.layers = append(l.layers, l.startLayer(layerKey{l.key, l.firstAlike(i)}))
 	}
-	ids := wholes(shapes.Make(dtypes.Int32, b, tokens))
-	l.embed = g.programs.startPlain(embedKey{l.key}, slices.Concat(l.top.layouts(), ids), nil, func(in []*Node) []*Node {
-		w, in := l.top.nodes(in)
-		return []*Node{modelNodes{top: w}.embedded(in[0])}
-	})
+	l.embed = l.startEmbed(embedKey{l.key}, b, tokens)
 	l.last = g.programs.startPlain(lastKey{l.key}, l.hidden(tokens), nil, func(in []*Node) []*Node {
 		return []*Node{Slice(in[0], AxisRange(), AxisRange(-1))}
 	})
-	l.head = g.programs.startPlain(headKey{b}, slices.Concat(l.top.layouts(), l.hidden(1)), nil, func(in []*Node) []*Node {
-		w, in := l.top.nodes(in)
+	l.head = l.startOn(l.top, headKey{b}, l.hidden(1), nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{modelNodes{top: w}.lastLogits(rmsNorm(in[0], w.vector(modelfile.FinalNorm), c.RMSNormEps))}
 	})
 	return l
@@ -124,10 +117,10 @@ func (l *stepGraphs) planOf(layer int) (plan *kvq.Plan, own, shared []layout) {
 	return plan, state[l.ones[layer].Shared:], state[:l.ones[layer].Shared]
 }
 
-// startLayer begins to compile the graph of a layer. It takes the layer's own arrays of the cache,
-// what layers share of it, x and the layer's weights; of a prompt the padding [B] int32 of rows, x,
-// the weights, and the layer's part of what metricLayouts says. It returns the own arrays, x, and
-// what layers share.
+// startLayer begins to compile the graph of a layer. It takes the layer's weights, its own arrays of
+// the cache, what layers share of it, and x; of a prompt the weights, the padding [B] int32 of rows,
+// x, and the layer's part of what metricLayouts says. It returns the own arrays, x, and what layers
+// share.
 func (l *stepGraphs) startLayer(key layerKey) program {
 	g := l.g
 	plan, own, shared := l.planOf(key.first)
@@ -135,11 +128,11 @@ func (l *stepGraphs) startLayer(key layerKey) program {
 	if key.fresh {
 		in = wholes(shapes.Make(dtypes.Int32, key.batch))
 	}
-	in = slices.Concat(in, l.hidden(key.tokens), l.shares[key.first].layouts())
+	in = slices.Concat(in, l.hidden(key.tokens))
 	if metrics := g.metricLayouts(l.plan); key.fresh && metrics != nil {
 		in = append(in, metrics[key.first])
 	}
-	return g.programs.startPlain(key, in, nil, func(in []*Node) []*Node {
+	return l.startOn(l.shares[key.first], key, in, nil, func(w weightNodes, in []*Node) []*Node {
 		var cache kvq.Cache
 		if key.fresh {
 			cache, in = plan.Init(in[0]), in[1:]
@@ -147,10 +140,9 @@ func (l *stepGraphs) startLayer(key layerKey) program {
 			cache, in = l.takeCache(key.first, in)
 		}
 		x := in[0]
-		w, in := l.shares[key.first].nodes(in[1:])
 		var metric *Node
-		if len(in) > 0 {
-			metric = in[0]
+		if len(in) > 1 {
+			metric = in[1]
 		}
 		x = g.model.layer(cache, 0, w, metric, newRotation(cache.Positions(key.tokens), g.model.rope), x)
 		cache.Advance()
@@ -216,7 +208,7 @@ func (l *stepGraphs) Needs() (sum gx.Compiled, err error) {
 // read makes the graphs of a prompt a [reading].
 func (l *stepGraphs) read(ctx context.Context, ids, start any, metrics []any) (state []sharded, logits sharded, err error) {
 	return l.through(ctx, ids, func(i int, x sharded) []any {
-		args := append([]any{start, x}, l.shares[i].arguments()...)
+		args := []any{start, x}
 		if len(metrics) > 0 {
 			args = append(args, metrics[i])
 		}
@@ -229,7 +221,7 @@ func (l *stepGraphs) step(ctx context.Context, ids any, state []sharded) (after 
 	take, done := l.taking(state)
 	defer done()
 	return l.through(ctx, ids, func(i int, x sharded) []any {
-		return append(append(take(i), x), l.shares[i].arguments()...)
+		return append(take(i), x)
 	})
 }
 
@@ -250,23 +242,23 @@ func (l *stepGraphs) taking(state []sharded) (take func(layer int) []any, done f
 	return take, func() { free(shared...); free(rest...) }
 }
 
-// through calls all graphs of a step in order; arguments are those of a layer. When ctx ends it
-// returns after the layer that is under way.
+// through calls all graphs of a step in order; arguments are those of a layer behind its weights.
+// When ctx ends it returns after the layer that is under way.
 func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer int, x sharded) []any) (state []sharded, logits sharded, err error) {
-	run := func(p program, args []any) ([]sharded, error) {
+	run := func(p program, of share, args ...any) ([]sharded, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return l.g.programs.runPlain(context.WithoutCancel(ctx), p, args...)
+		return l.run(context.WithoutCancel(ctx), p, of, args...)
 	}
-	out, err := run(l.embed, l.top.arguments(ids))
+	out, err := run(l.embed, l.top, ids)
 	if err != nil {
 		return nil, logits, err
 	}
 	x, made := out[0], &layerResults{}
 	defer func() { free(x) }()
 	for i := range l.layers {
-		out, err := run(l.layers[i], arguments(i, x))
+		out, err := run(l.layers[i], l.shares[i], arguments(i, x)...)
 		if err != nil {
 			made.free()
 			return nil, logits, err
@@ -276,10 +268,10 @@ func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer 
 		x = out[at]
 		made.add(slices.Delete(out, at, at+1), l.ones[i].Shared)
 	}
-	if out, err = run(l.last, []any{x}); err == nil {
+	if out, err = run(l.last, share{}, x); err == nil {
 		free(x)
 		x = out[0]
-		out, err = run(l.head, l.top.arguments(x))
+		out, err = run(l.head, l.top, x)
 	}
 	if err != nil {
 		made.free()

@@ -34,7 +34,7 @@ type reader struct {
 }
 
 func newReader(g *Generator, texts [][]tokenizer.Token, prompt int) (*reader, error) {
-	r := &reader{layerGraphs: newLayerGraphs(g.model), g: g, prompt: prompt, b: len(texts)}
+	r := &reader{layerGraphs: newLayerGraphs(&programs{model: g.model}), g: g, prompt: prompt, b: len(texts)}
 	for _, text := range texts {
 		r.t = max(r.t, len(text))
 	}
@@ -56,7 +56,7 @@ func newReader(g *Generator, texts [][]tokenizer.Token, prompt int) (*reader, er
 
 // plan is that of a layer with other bits, where these are not 0.
 func (r *reader) plan(coded engine.LayerCodes) (*kvq.Plan, error) {
-	config, c := r.g.cache, r.model.own
+	config, c := r.g.cache, r.graphs.model.own
 	if config.LayerBits != "" {
 		return nil, usererr.New("bits of single layers %q: a reader is told of them", config.LayerBits)
 	}
@@ -66,19 +66,17 @@ func (r *reader) plan(coded engine.LayerCodes) (*kvq.Plan, error) {
 	if coded.ValueBits != 0 {
 		config.NBitsValue = coded.ValueBits
 	}
-	return kvq.New(config, kvq.Shape{Layers: 1, Batch: r.b, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: r.t, DType: r.model.dtype,
+	return kvq.New(config, kvq.Shape{Layers: 1, Batch: r.b, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: r.t, DType: r.graphs.model.dtype,
 		SlidingWindow: c.SlidingWindow})
 }
 
 func (r *reader) Embed(ctx context.Context) (engine.Array, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	x, err := r.embeddings(r.b, r.t, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
+	p := r.startEmbed(embedKey{layerStep{batch: r.b, tokens: r.t, fresh: true}}, r.b, r.t)
+	out, err := r.run(ctx, p, r.top, tensors.FromFlatDataAndDimensions(r.ids, r.b, r.t))
 	if err != nil {
 		return nil, err
 	}
-	return x, nil
+	return out[0], nil
 }
 
 func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, x engine.Array) (engine.Array, error) {
@@ -103,11 +101,12 @@ func (r *reader) Layer(ctx context.Context, layer int, coded engine.LayerCodes, 
 	hidden := x.(sharded)
 	in, args := []layout{hidden.layout()}, []any{hidden}
 	if coded.Keys && len(r.metrics) > 0 {
-		in, args = append(in, r.model.on.across(plan.KeyMetric(), 0)), append(args, r.metrics[layer])
+		in, args = append(in, r.graphs.model.on.across(plan.KeyMetric(), 0)), append(args, r.metrics[layer])
 	}
-	out, err := r.call(coded, r.shares[layer], in, nil, func(w weightNodes, in []*Node) []*Node {
+	p := r.startOn(r.shares[layer], codedKey{coded}, in, nil, func(w weightNodes, in []*Node) []*Node {
 		return []*Node{r.layer(w, plan, coded, in)}
-	}, args...)
+	})
+	out, err := r.run(ctx, p, r.shares[layer], args...)
 	if err != nil {
 		return nil, err
 	}
@@ -122,28 +121,35 @@ func (r *reader) layer(w weightNodes, plan *kvq.Plan, coded engine.LayerCodes, i
 	if len(in) > 1 {
 		cache = keyedLayer{cache, in[1]}
 	}
-	rope := newRotation(Iota(g, shapes.Make(dtypes.Int32, r.b, r.t), 1), r.model.rope)
-	return block(r.model.own, w, in[0], rope, cache)
+	rope := newRotation(Iota(g, shapes.Make(dtypes.Int32, r.b, r.t), 1), r.graphs.model.rope)
+	return block(r.graphs.model.own, w, in[0], rope, cache)
 }
 
-// topKey tells graphs behind the layers apart.
-type topKey struct {
-	key    any
-	shapes string
-}
+// codedKey and topKey name graphs of a layer and of what stands behind the layers.
+type (
+	codedKey struct{ engine.LayerCodes }
+	topKey   struct {
+		key    any
+		shapes string
+	}
+)
+
+func (codedKey) String() string { return "texts, a layer" }
+func (topKey) String() string   { return "texts, behind the layers" }
 
 func (r *reader) Top(ctx context.Context, key any, x engine.Array, inputs []any, of []shapes.Shape, build func(head func(*Node) *Node, x *Node, in []*Node) []*Node) ([]engine.Array, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	hidden := x.(sharded)
-	out, err := r.call(topKey{key, fmt.Sprint(of)}, r.top, append([]layout{hidden.layout()}, wholes(of...)...), nil, func(w weightNodes, in []*Node) []*Node {
+	p := r.startOn(r.top, topKey{key, fmt.Sprint(of)}, append([]layout{hidden.layout()}, wholes(of...)...), nil, func(w weightNodes, in []*Node) []*Node {
 		head := func(x *Node) *Node {
-			return modelNodes{top: w}.logits(rmsNorm(x, w.vector(modelfile.FinalNorm), r.model.config.RMSNormEps))
+			return modelNodes{top: w}.logits(rmsNorm(x, w.vector(modelfile.FinalNorm), r.graphs.model.config.RMSNormEps))
 		}
 		return build(head, in[0], in[1:])
-	}, append([]any{hidden}, inputs...)...)
+	})
+	out, err := r.run(ctx, p, r.top, append([]any{hidden}, inputs...)...)
 	return asArrays(out), err
 }
 
-func (r *reader) Free() { r.free() }
+func (r *reader) Free() { r.graphs.finalize() }
