@@ -151,7 +151,8 @@ func (g *generation) Decode(ctx context.Context, n int) (made generate.Decoded, 
 	return g.decode(ctx, n, g.Limit-len(g.Rows[0]), g.Newest(), g.Done)
 }
 
-// decode has the model read each row's newest token and makes at most n more, of wanted that follow.
+// decode has the model read each row's newest token and makes at most n more, of wanted that
+// follow.
 func (g *generation) decode(ctx context.Context, n, wanted int, newest []int32, done []bool) (made generate.Decoded, err error) {
 	s := g.session
 	m, err := s.running.loop(ctx, g.loop, n, wanted, len(g.Rows[0]), newest, done, g.Pad, g.pick)

@@ -87,10 +87,10 @@ func (g *Generator) startLoop(plan *kvq.Plan, key decodeKey) []program {
 	return list
 }
 
-// decode is the loop, generate.Loop, over this model and cache. It ends where a window is full: the
-// host makes room. It returns the cache, the new tokens [N, B] (int32), the number of iterations (int32 [1]), whether
-// each row's logits were numbers all along [B] (bool), and with keepLogits the logits [N, B, V]
-// (float32) that the tokens were picked from.
+// decode is the loop, generate.Loop, over this model and cache. It ends where a window is full:
+// the host makes room. It returns the cache, the new tokens [N, B] (int32), the number of
+// iterations (int32 [1]), whether each row's logits were numbers all along [B] (bool), and with
+// keepLogits the logits [N, B, V] (float32) that the tokens were picked from.
 func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []*Node, in decodeInputs) []*Node {
 	apart := g.apart(plan)
 	steps := apart.Plan.(*kvq.Plan)

@@ -22,8 +22,8 @@ func newLayerGraphs(graphs *programs) layerGraphs {
 	return layerGraphs{graphs, top, shares}
 }
 
-// startOn begins to compile a graph from some of the weights and further inputs. key, in and outputs
-// are as for programs.start.
+// startOn begins to compile a graph from some of the weights and further inputs. key, in and
+// outputs are as for programs.start.
 func (l layerGraphs) startOn(of share, key any, in []layout, outputs []int, graphOf func(w weightNodes, in []*Node) []*Node) program {
 	return l.graphs.startPlain(key, slices.Concat(of.layouts(), in), outputs, func(nodes []*Node) []*Node {
 		return graphOf(of.nodes(nodes))

@@ -58,8 +58,8 @@ func (s layerStep) String() string {
 	return decodeKey{batch: s.batch, capacity: s.capacity}.String()
 }
 
-// embedKey, layerKey, lastKey and headKey name the graphs. first is the first of the layers that are
-// alike.
+// embedKey, layerKey, lastKey and headKey name the graphs. first is the first of the layers that
+// are alike.
 type (
 	embedKey struct{ layerStep }
 	layerKey struct {
@@ -117,10 +117,10 @@ func (l *stepGraphs) planOf(layer int) (plan *kvq.Plan, own, shared []layout) {
 	return plan, state[l.ones[layer].Shared:], state[:l.ones[layer].Shared]
 }
 
-// startLayer begins to compile the graph of a layer. It takes the layer's weights, its own arrays of
-// the cache, what layers share of it, and x; of a prompt the weights, the padding [B] int32 of rows,
-// x, and the layer's part of what metricLayouts says. It returns the own arrays, x, and what layers
-// share.
+// startLayer begins to compile the graph of a layer. It takes the layer's weights, its own arrays
+// of the cache, what layers share of it, and x; of a prompt the weights, the padding [B] int32 of
+// rows, x, and the layer's part of what metricLayouts says. It returns the own arrays, x, and what
+// layers share.
 func (l *stepGraphs) startLayer(key layerKey) program {
 	g := l.g
 	plan, own, shared := l.planOf(key.first)

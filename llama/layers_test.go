@@ -26,9 +26,9 @@ var layerCases = map[string]kvq.Config{
 		QuantizerKey: kvq.Unbiased, TokenScales: true, FeedbackKey: kvq.FeedbackQueries},
 }
 
-// Steps, a graph of each layer for each token, make the tokens of the loop, and both leave the bytes
-// of a loop that flushes windows inside of its steps: rows of their own lengths, windows that are
-// flushed on the way, rows that end early, all ways of picking.
+// Steps, a graph of each layer for each token, make the tokens of the loop, and both leave the
+// bytes of a loop that flushes windows inside of its steps: rows of their own lengths, windows
+// that are flushed on the way, rows that end early, all ways of picking.
 func TestStepsMakeWhatTheLoopMakes(t *testing.T) {
 	for name, config := range layerCases {
 		t.Run(name, func(t *testing.T) {

@@ -45,8 +45,8 @@ type Apart struct {
 	Waiting func(state []*graph.Node, resting *graph.Node) *graph.Node
 	// Most is Waiting on the host, from the first three arrays of the state (see Layer.Shared).
 	Most func(length, start, next []int32, resting []bool) int
-	// Flush moves the oldest tokens from windows to codes, where these are full: the state before to
-	// the state after. Rows that rest keep what they have.
+	// Flush moves the oldest tokens from windows to codes, where these are full: the state before
+	// to the state after. Rows that rest keep what they have.
 	Flush func(state []*graph.Node, resting *graph.Node) []*graph.Node
 }
 
