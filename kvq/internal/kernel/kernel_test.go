@@ -101,6 +101,9 @@ func kernelCases() []kernelCase {
 		same("units, 6 bits, symmetric", coding{bits: 6, group: 32, scales: numbers.ScaleFloat32, quantizer: numbers.Symmetric}, 3, 1, 64, bf16, 5, 9),
 		{"units, keys per channel, sliding", wide, perToken, 8, 2, 64, 100, f32, 8, 70},
 		{"units, preset balanced", preset(5, 64, half, true), preset(4, 64, half, false), 8, 2, 128, 0, bf16, 8, 73},
+		{"units, preset lowest, token scales", andToken(preset(2, 32, numbers.Scale8, true)), preset(2, 64, numbers.Scale8, false), 8, 2, 128, 0, bf16, 6, 41},
+		{"units, preset smallest, token scales", andToken(preset(3, 64, numbers.Scale8, true)), preset(3, 64, numbers.Scale8, false), 3, 1, 64, 0, bf16, 8, 73},
+		{"units, symmetric in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, coding{bits: 2, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, 4, 1, 64, 0, f32, 5, 9},
 		{"units, symmetric keys per channel", coding{bits: 4, group: 32, scales: half, quantizer: numbers.Symmetric, perChannel: true}, perToken, 6, 2, 64, 0, f32, 6, 38},
 		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups
 		// padded
@@ -476,7 +479,8 @@ func (k Attention) byMultiplyAdds() Attention {
 	return k.cut()
 }
 
-// Tensor units are for three queries a head or more, and for what their slices hold.
+// Tensor units are for three queries a head or more, for keys with scales of channels, and for what
+// their slices hold.
 func TestWhatGoesByUnits(t *testing.T) {
 	tutorial := coding{bits: 4, group: 32}
 	perChannel := coding{bits: 5, group: 64, perChannel: true, scales: numbers.ScaleFloat16}
@@ -490,12 +494,13 @@ func TestWhatGoesByUnits(t *testing.T) {
 		{"two queries", tutorial, tutorial, 2, 128, false},
 		{"three queries", tutorial, tutorial, 3, 64, true},
 		{"keys per channel", perChannel, tutorial, 4, 128, true},
+		{"keys per channel, one query", perChannel, tutorial, 1, 128, true},
 		{"values per channel", tutorial, perChannel, 4, 128, false},
 		{"large heads", tutorial, tutorial, 4, 256, false},
 		{"padded heads", tutorial, tutorial, 4, 96, false},
 		{"groups of 16", coding{bits: 4, group: 16}, tutorial, 4, 128, false},
-		{"scales in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8}, coding{bits: 4, group: 32, scales: numbers.Scale8}, 4, 128, false},
-		{"scales of tokens", coding{bits: 4, group: 32, perChannel: true, tokenScales: true}, tutorial, 4, 128, false},
+		{"scales in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8}, coding{bits: 4, group: 32, scales: numbers.Scale8}, 4, 128, true},
+		{"scales of tokens", coding{bits: 4, group: 32, perChannel: true, tokenScales: true}, tutorial, 4, 128, true},
 	} {
 		k := New(Shape{Key: c.key.format(true, c.dim), Value: c.value.format(false, c.dim), Batch: 1, Heads: 8, Queries: c.queries,
 			Blocks: 8, CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16})
@@ -561,21 +566,35 @@ func TestKernelPrograms(t *testing.T) {
 	}
 }
 
-// Programs by tensor units are eight a processor, or have at least eight blocks each: four queries
-// a head, an H200.
+// Programs by tensor units are eight a processor, or have at least eight blocks each: an H200. With
+// one query and keys per channel a processor runs 16 of them, or 12 where shared memory is short.
 func TestUnitsPrograms(t *testing.T) {
-	c := coding{bits: 4, group: 32}
-	for _, x := range []struct{ batch, capacity, want int }{
-		{1, 32768, 132}, // 1,056 programs of 7 or 8 blocks
-		{1, 4096, 64},   // 2 blocks
-		{8, 32768, 24},  // 1,536 of 1,584, with 42 blocks
+	tutorial := coding{bits: 4, group: 32}
+	lowest := coding{bits: 2, group: 32, perChannel: true, scales: numbers.Scale8}
+	balanced := coding{bits: 5, group: 64, perChannel: true, scales: numbers.ScaleFloat16}
+	for _, x := range []struct {
+		key, value               coding
+		batch, heads, queries    int
+		capacity, want, resident int
+	}{
+		{tutorial, tutorial, 1, 8, 4, 32768, 132, 12},           // 1,056 programs of 7 or 8 blocks
+		{tutorial, tutorial, 1, 8, 4, 4096, 64, 12},             // 2 blocks
+		{tutorial, tutorial, 8, 8, 4, 32768, 24, 12},            // 1,536 of 1,584, with 42 blocks
+		{lowest, lowest.perTokens(64), 1, 32, 1, 32768, 66, 16}, // 2,112
+		{balanced, balanced.perTokens(64), 1, 32, 1, 32768, 49, 12},
 	} {
-		k := New(Shape{Key: c.format(true, 128), Value: c.format(false, 128), Batch: x.batch, Heads: 8, Queries: 4,
+		k := New(Shape{Key: x.key.format(true, 128), Value: x.value.format(false, 128), Batch: x.batch, Heads: x.heads, Queries: x.queries,
 			Blocks: x.capacity / codes.BlockTokens, Exact: 64, CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16, Processors: 132})
-		if k.splits != x.want {
-			t.Errorf("batch %d, %d tokens: %d programs a head, want %d", x.batch, x.capacity, k.splits, x.want)
+		if k.splits != x.want || k.resident() != x.resident {
+			t.Errorf("%+v: %d programs a head, %d at once, want %d and %d", x, k.splits, k.resident(), x.want, x.resident)
 		}
 	}
+}
+
+// perTokens is the coding of values beside it.
+func (c coding) perTokens(group int) coding {
+	c.perChannel, c.group = false, group
+	return c
 }
 
 // A GPU with fewer processors gets fewer programs.

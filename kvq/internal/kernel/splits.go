@@ -1,5 +1,7 @@
 package kernel
 
+import "github.com/kvqbook/kvqbook/internal/ptx"
+
 // stages is how many iterations are under way at once: while one computes, what the next two read
 // is on its way. With one, a warp waits for memory three times an iteration, and a processor has
 // too few warps to fill the time: 32 rows of 4,096 tokens took an H200 0.27 ms with one stage, 0.25
@@ -53,8 +55,8 @@ func (k Attention) chooseSplits() int {
 // resident is how many programs a processor runs at once. Their registers decide, of which it has
 // 65,536: 168 a thread, which most kernels take, make 12, and 255 make 8.
 func (k Attention) resident() int {
-	if k.units { // unitsRegisters allow 12, and shared memory may allow fewer
-		return max(1, min(12, h100Shared/(unitsStages*k.unitStage().size+1024)))
+	if k.units { // shared memory may allow fewer than registers do
+		return max(1, min(65536/ptx.Lanes/k.unitRegisters(), h100Shared/(unitsStages*k.unitStage().size+1024)))
 	}
 	if k.queriesPerProgram*k.width() > 128 {
 		return 8

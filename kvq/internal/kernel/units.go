@@ -9,7 +9,7 @@ import (
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
-// The kernel for several queries of a key/value head, by tensor units. It does what build does; its
+// The kernel by tensor units: see takesUnits for what it is for. It does what build does; its
 // parameters and its grid are the same, but for queriesPerProgram. A program is one warp. Lane 4g +
 // t is called (g, t).
 //
@@ -45,22 +45,31 @@ const (
 // are on their way.
 const unitsStages = 3
 
-// unitsRegisters is the most registers of a lane, so that a processor runs 12 programs at once.
-const unitsRegisters = 168
+// unitRegisters is the most registers of a lane. 168 let a processor run 12 programs at once. Where
+// lanes share the work for a column (see parts), they hold fewer queries, and 128 are enough: 16
+// programs.
+func (k Attention) unitRegisters() int {
+	if k.parts() > 1 {
+		return 128
+	}
+	return 168
+}
 
 // unitsMost is the largest head dimension whose sums fit the registers.
 const unitsMost = 128
 
 // takesUnits tells whether the kernel by tensor units is for this shape: three queries a head or
-// more. With fewer, most of a product would be for nothing.
+// more, or keys with scales of channels. With fewer queries most of a product is for nothing. Where
+// tokens have the scales, multiply-adds are then as fast. Where channels have, they are slower,
+// since each block multiplies scales and queries anew.
 func (k Attention) takesUnits() bool {
-	if k.Queries < 3 || k.width() != k.dim() || k.dim() > unitsMost || k.storage == numbers.Scale8 {
+	if k.Queries < 3 && !k.Key.PerChannel || k.width() != k.dim() || k.dim() > unitsMost {
 		return false
 	}
 	for _, f := range []codes.Format{k.Key, k.Value} {
 		layout := f.Words()
 		switch {
-		case f.TokenScales, f.PerChannel && !f.Keys, f.PerChannel && f.Group&(f.Group-1) != 0:
+		case f.PerChannel && !f.Keys, f.PerChannel && f.Group&(f.Group-1) != 0:
 			return false
 		case layout.Bits != 32, layout.Rows%sliceRows != 0, f.Group%sliceRows != 0: // a slice has whole words of one group
 			return false
@@ -80,19 +89,28 @@ func unitElem(d dtypes.DType) ptx.Elem {
 	return ptx.F32
 }
 
-// unitScales is the type of scales.
+// unitScales is the type of scales that are no bytes.
 func (k Attention) unitScales() ptx.Elem { return unitElem(k.storage.DType(dtypes.InvalidDType)) }
+
+// scaleSize is the bytes of a scale, and of a zero point.
+func (k Attention) scaleSize() int {
+	if k.storage == numbers.Scale8 {
+		return 1
+	}
+	return k.unitScales().Bytes()
+}
 
 // units is the kernel under construction.
 type units struct {
 	Attention
 	*ptx.Kernel
 	lane, g, t ptx.Value
-	elem       ptx.Elem // of scales
+	elem       ptx.Elem // of scales that are no bytes
 
 	// Parameters: see build.
 	q, rotated, position, used, index   ptx.Value
 	keyCodes, keyScales, keyZeros       ptx.Value
+	keyTokens                           ptx.Value // scales of tokens
 	valueCodes, valueScales, valueZeros ptx.Value
 	exactIndex, exactKeys, exactValues  ptx.Value
 	slopes, top, sum, out               ptx.Value
@@ -104,18 +122,21 @@ type units struct {
 	offsets map[[ptx.Lanes]int]ptx.Value // in shared memory, by what the lanes have: see unitsslice.go
 }
 
-// shifted is v >> n.
+// shifted is v >> n, and v << -n below 0.
 func (u *units) shifted(v ptx.Value, n int) ptx.Value {
-	if n == 0 {
-		return v
+	switch {
+	case n < 0:
+		return u.ShiftLeft(v, u.Int(-n))
+	case n > 0:
+		return u.ShiftRight(v, u.Int(n))
 	}
-	return u.ShiftRight(v, u.Int(n))
+	return v
 }
 
 // buildUnits writes the kernel.
 func (k Attention) buildUnits() *ptx.Kernel {
 	t := ptx.New(k.name() + "_units")
-	t.Registers = unitsRegisters
+	t.Registers = k.unitRegisters()
 	u := &units{Attention: k, Kernel: t, elem: k.unitScales(), offsets: map[[ptx.Lanes]int]ptx.Value{}}
 	u.q = t.Pointer()
 	u.rotated = u.q
@@ -127,6 +148,9 @@ func (k Attention) buildUnits() *ptx.Kernel {
 	u.keyZeros, u.valueZeros = u.keyScales, u.keyScales
 	if k.Key.HasZeros() {
 		u.keyZeros = t.Pointer()
+	}
+	if k.Key.TokenScales {
+		u.keyTokens = t.Pointer()
 	}
 	u.valueCodes, u.valueScales = t.Pointer(), t.Pointer()
 	if k.Value.HasZeros() {

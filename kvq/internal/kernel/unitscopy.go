@@ -11,6 +11,7 @@ import (
 type stage struct {
 	keys, values                                 int
 	keyScales, keyZeros, valueScales, valueZeros int
+	keyTokens                                    int
 	tokens                                       int
 	size                                         int
 }
@@ -23,9 +24,9 @@ func codeBytes(f codes.Format) int {
 
 func (k Attention) scaleBytes(f codes.Format) int {
 	if f.PerChannel {
-		return f.HeadDim * k.unitScales().Bytes()
+		return f.HeadDim * k.scaleSize()
 	}
-	return f.Groups() * codes.BlockTokens * k.unitScales().Bytes()
+	return f.Groups() * codes.BlockTokens * k.scaleSize()
 }
 
 // unitStage lays the arrays out.
@@ -41,6 +42,9 @@ func (k Attention) unitStage() stage {
 	next(&s.valueScales, k.scaleBytes(k.Value))
 	if s.valueZeros = s.valueScales; k.Value.HasZeros() {
 		next(&s.valueZeros, k.scaleBytes(k.Value))
+	}
+	if k.Key.TokenScales {
+		next(&s.keyTokens, codes.BlockTokens)
 	}
 	next(&s.tokens, 4*codes.BlockTokens)
 	s.size = (s.size + 127) / 128 * 128
@@ -122,6 +126,10 @@ func (u *units) newCopies(s stage, first, shared ptx.Value) *copies {
 	add(u.Value, u.valueScales)
 	if u.Value.HasZeros() {
 		add(u.Value, u.valueZeros)
+	}
+	if u.Key.TokenScales {
+		const each = codes.BlockTokens
+		arrays = append(arrays, array{u.keyTokens, unit, each, heads * each, 0})
 	}
 	const tokens = 4 * codes.BlockTokens
 	arrays = append(arrays, array{u.index, u.Add(u.Mul(u.row, u.Int(u.Blocks)), origin), tokens, tokens, 0})

@@ -31,9 +31,12 @@ func (u *units) column(r ptx.Value) ptx.Value { return u.Min(r, u.Int(u.realColu
 
 // unitQueries are the queries of a program as keys need them.
 type unitQueries struct {
-	// of column g/2, by plane, slice and row of lane t (in the order of [slicePlane.index]),
-	// float32
+	// Per channel: of the lane's query, by plane, slice of the lane's and row of lane t (in the
+	// order of [slicePlane.index]), float32. Lanes that would have the same column share the slices
+	// out: see parts.
 	plain [][][8]ptx.Value
+	part  ptx.Value   // of the lane
+	from  []ptx.Value // by part, the lane that has it for column g
 	// column g, bfloat16, by plane, slice and pair; per token
 	columns [][][4]ptx.Value
 	// sums of query t over the channels of a group, in the unit of scores before they are scaled
@@ -41,17 +44,37 @@ type unitQueries struct {
 	sums []ptx.Value
 }
 
+// parts is how many lanes share the work for a column of queries times scales of channels, which is
+// new in every block: with one query or two, several pairs of lanes would do the same.
+func (k Attention) parts() int {
+	if !k.Key.PerChannel {
+		return 1
+	}
+	return min(unitColumns/k.realColumns(), k.dim()/sliceRows)
+}
+
 // queries loads the queries of the program.
 func (u *units) queries() (q unitQueries) {
-	query, power := u.column(u.ShiftRight(u.g, u.Int(1))), queryScale
+	pair := u.ShiftRight(u.g, u.Int(1))
+	query, power, parts := u.column(pair), queryScale, u.parts()
 	if u.Key.PerChannel {
 		power = channelScale
 	}
+	q.part = u.Int(0)
+	if parts > 1 { // pairs of lanes are queries of the first part, of the second, and so on
+		columns := u.Int(u.realColumns())
+		q.part = u.Rem(u.Div(pair, columns), u.Int(parts))
+		for part := range parts {
+			lane := u.Add(u.Mul(u.Add(u.Int(part*u.realColumns()), query), u.Int(2)), u.And(u.g, u.Int(1)))
+			q.from = append(q.from, u.Add(u.Mul(lane, u.Int(4)), u.t))
+		}
+		query = u.Rem(pair, columns)
+	}
 	for _, p := range u.planes(u.Key) {
-		at := u.queryAt(query, p.start)
+		at := u.queryAt(query, u.Add(p.start, u.Mul(q.part, u.Int(sliceRows))))
 		var plain [][8]ptx.Value
 		var columns [][4]ptx.Value
-		for s := range u.dim() / sliceRows {
+		for s := 0; s < u.dim()/sliceRows; s += parts {
 			var rows [8]ptx.Value
 			for f := range 4 {
 				low, high := p.rows(f)

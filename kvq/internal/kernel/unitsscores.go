@@ -8,31 +8,25 @@ import (
 	"github.com/kvqbook/kvqbook/internal/ptx"
 )
 
-// scales are four neighbouring numbers of scales or zero points, as float32.
-func (u *units) scales(at ptx.Value, offset int) []ptx.Value {
-	if u.elem == ptx.F32 {
-		return u.LoadShared(4, at, offset)
-	}
-	var list []ptx.Value
-	for _, x := range u.LoadShared(2, at, offset) {
-		list = append(list, u.Low(u.elem, x), u.High(u.elem, x))
-	}
-	return list
-}
-
 // scores are the products of query t with the keys of a block, times log2(e): tokens 4g to 4g + 3.
 func (u *units) scores(at ptx.Value, s stage, q unitQueries) []ptx.Value {
-	if u.Key.PerChannel {
-		return u.channelScores(at, s, q)
+	if !u.Key.PerChannel {
+		return u.tokenScores(at, s, q)
 	}
-	return u.tokenScores(at, s, q)
+	scores := u.channelScores(at, s, q)
+	if u.Key.TokenScales {
+		for i, scale := range u.byteScales(u.Add(at, u.Mul(u.g, u.Int(4))), s.keyTokens) {
+			scores[i] = u.FMul(scores[i], scale)
+		}
+	}
+	return scores
 }
 
 // tokenScores are scores where tokens have scales.
 func (u *units) tokenScores(at ptx.Value, s stage, q unitQueries) []ptx.Value {
 	planes, scores := u.planes(u.Key), make([]ptx.Value, 4)
 	zero := u.Float(0)
-	lane := u.Add(at, u.Mul(u.g, u.Int(4*u.elem.Bytes())))
+	lane := u.Add(at, u.Mul(u.g, u.Int(4*u.scaleSize())))
 	for group, sum := range q.sums {
 		var c [2][4]ptx.Value // rows of the first are tokens 4g and 4g + 1
 		for tile := range c {
@@ -46,10 +40,10 @@ func (u *units) tokenScores(at ptx.Value, s stage, q unitQueries) []ptx.Value {
 				}
 			}
 		}
-		scale := u.scales(lane, s.keyScales+32*group*u.elem.Bytes())
+		scale := u.scales(lane, s.keyScales+32*group*u.scaleSize())
 		var zeros []ptx.Value
 		if u.Key.HasZeros() {
-			zeros = u.scales(lane, s.keyZeros+32*group*u.elem.Bytes())
+			zeros = u.zeros(u.Key, lane, s.keyZeros+32*group*u.scaleSize(), scale)
 		}
 		for i := range scores {
 			x := u.FAdd(c[i/2][i%2*2], c[i/2][i%2*2+1])
@@ -75,21 +69,21 @@ func (u *units) tokenScores(at ptx.Value, s stage, q unitQueries) []ptx.Value {
 
 // channelScores are scores where channels have scales. These are multiplied with the queries.
 func (u *units) channelScores(at ptx.Value, s stage, q unitQueries) []ptx.Value {
-	zero := u.Float(0)
+	zero, parts := u.Float(0), u.parts()
 	c := [2][4]ptx.Value{{zero, zero, zero, zero}, {zero, zero, zero, zero}}
 	zeros := map[int]ptx.Value{} // queries times zero points, by what they were scaled down for the place of codes
 	for i, p := range u.planes(u.Key) {
-		lane := u.Add(at, u.Mul(p.start, u.Int(u.elem.Bytes())))
-		eight := func(offset int) []ptx.Value {
-			return append(u.scales(lane, offset), u.scales(lane, offset+p.apart()*u.elem.Bytes())...)
-		}
-		for slice, rows := range q.plain[i] {
-			offset := slice * sliceRows * u.elem.Bytes()
-			scale := eight(s.keyScales + offset)
+		lane := u.Add(at, u.Mul(u.Add(p.start, u.Mul(q.part, u.Int(sliceRows))), u.Int(u.scaleSize())))
+		apart := p.apart() * u.scaleSize()
+		for j, rows := range q.plain[i] {
+			first := j * parts
+			offset := first * sliceRows * u.scaleSize()
+			scale := append(u.scales(lane, s.keyScales+offset), u.scales(lane, s.keyScales+offset+apart)...)
 			if i == 0 {
 				zeroPoints := scale
 				if u.Key.HasZeros() {
-					zeroPoints = eight(s.keyZeros + offset)
+					at := s.keyZeros + offset
+					zeroPoints = append(u.zeros(u.Key, lane, at, scale[:4]), u.zeros(u.Key, lane, at+apart, scale[4:])...)
 				}
 				for f := range 4 {
 					low, high := p.rows(f)
@@ -106,10 +100,18 @@ func (u *units) channelScores(at ptx.Value, s stage, q unitQueries) []ptx.Value 
 			for j, x := range rows {
 				rows[j] = u.FMul(x, scale[j])
 			}
-			by := u.nearestPairs(p, rows)
-			words := u.loads(p, u.Key.Bits, at, s.keys, slice, 128)
-			for tile := range c {
-				c[tile] = u.slice(p, words[2*tile], words[2*tile+1], by, c[tile])
+			mine := u.nearestPairs(p, rows)
+			for part := range parts {
+				by := mine
+				if parts > 1 {
+					for f, x := range mine {
+						by[f] = u.FromLane(x, q.from[part])
+					}
+				}
+				words := u.loads(p, u.Key.Bits, at, s.keys, first+part, 128)
+				for tile := range c {
+					c[tile] = u.slice(p, words[2*tile], words[2*tile+1], by, c[tile])
+				}
 			}
 		}
 	}
@@ -121,8 +123,13 @@ func (u *units) channelScores(at ptx.Value, s stage, q unitQueries) []ptx.Value 
 	for _, at := range slices.Sorted(maps.Keys(zeros)) {
 		sum = u.FMulAdd(zeros[at], u.Float(float32(math.Ldexp(factor, at))), sum)
 	}
-	sum = u.FAdd(sum, u.Across(sum, 1))
-	sum = u.FAdd(sum, u.Across(sum, 2))
+	masks := []int{1, 2} // lanes of other channels: those of other t, and of other parts
+	for part := 1; part < parts; part *= 2 {
+		masks = append(masks, 8*u.realColumns()*part)
+	}
+	for _, mask := range masks {
+		sum = u.FAdd(sum, u.Across(sum, mask))
+	}
 	sum = u.FromLane(sum, u.Mul(u.t, u.Int(8))) // of query t
 	scores := make([]ptx.Value, 4)
 	for i := range scores {

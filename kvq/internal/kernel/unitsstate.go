@@ -55,10 +55,15 @@ func (s *unitsState) add(at ptx.Value, in stage, scores []ptx.Value) {
 		sum = u.FAdd(sum, weights[i])
 	}
 	u.Set(s.sum, sum)
-	lane := u.Add(at, u.Mul(u.g, u.Int(4*u.elem.Bytes())))
+	lane := u.Add(at, u.Mul(u.g, u.Int(4*u.scaleSize())))
 	for group, v := range s.zeros {
 		sum := v
-		for i, zero := range u.scales(lane, in.valueZeros+32*group*u.elem.Bytes()) {
+		offset := 32 * group * u.scaleSize()
+		zeros := u.scales(lane, in.valueScales+offset)
+		if u.Value.HasZeros() {
+			zeros = u.zeros(u.Value, lane, in.valueZeros+offset, zeros)
+		}
+		for i, zero := range zeros {
 			sum = u.FMulAdd(zero, weights[i], sum)
 		}
 		u.Set(v, sum)
@@ -84,10 +89,10 @@ func (s *unitsState) plane(p slicePlane, at ptx.Value, in stage, weights []ptx.V
 			rows[p.index(row)] = u.FMul(rows[p.index(row)], u.Float(float32(math.Ldexp(1, weightScale+p.Low-p.at(f)))))
 		}
 	}
-	lane := u.Add(at, u.Mul(p.start, u.Int(u.elem.Bytes())))
+	lane := u.Add(at, u.Mul(p.start, u.Int(u.scaleSize())))
 	for group := range u.Value.Groups() {
-		offset := in.valueScales + 32*group*u.elem.Bytes()
-		scale := append(u.scales(lane, offset), u.scales(lane, offset+p.apart()*u.elem.Bytes())...)
+		offset := in.valueScales + 32*group*u.scaleSize()
+		scale := append(u.scales(lane, offset), u.scales(lane, offset+p.apart()*u.scaleSize())...)
 		scaled := rows
 		for j := range scaled {
 			scaled[j] = u.FMul(rows[j], scale[j])
