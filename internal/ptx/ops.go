@@ -59,10 +59,10 @@ func (k *Kernel) FMul(a, b Value) Value { return k.words("mul.rn.f32", a, b) }
 // FMulAdd is a·b + c of float32, rounded once.
 func (k *Kernel) FMulAdd(a, b, c Value) Value { return k.words("fma.rn.f32", a, b, c) }
 
-// FMax is the larger float32.
+// FMax is the larger float32; of a number and NaN, the number.
 func (k *Kernel) FMax(a, b Value) Value { return k.words("max.f32", a, b) }
 
-// FMin is the smaller float32.
+// FMin is the smaller float32; of a number and NaN, the number.
 func (k *Kernel) FMin(a, b Value) Value { return k.words("min.f32", a, b) }
 
 // FDiv is a/b of float32, off by two units in the last place on a GPU.
@@ -121,6 +121,12 @@ func (k *Kernel) LessUnsigned(a, b Value) Value { return k.compare("setp.lt.u32"
 
 // FAtMost is a <= b, of float32.
 func (k *Kernel) FAtMost(a, b Value) Value { return k.compare("setp.le.f32", a, b) }
+
+// Finite holds where float32 is a number that is not infinite.
+func (k *Kernel) Finite(a Value) Value {
+	want("testp", word, a)
+	return k.op("testp.finite.f32", predicate, a)
+}
 
 func (k *Kernel) compare(name string, a, b Value) Value {
 	want(name, word, a, b)
@@ -183,6 +189,11 @@ func (k *Kernel) LoadWord(at Value, offset int) Value {
 	return k.load("ld.global.nc.b32", 1, at, offset)[0]
 }
 
+// LoadWords reads 4 words, at a place that is a multiple of their size.
+func (k *Kernel) LoadWords(at Value, offset int) []Value {
+	return k.load("ld.global.nc.v4.b32", 4, at, offset)
+}
+
 func (k *Kernel) load(name string, n int, at Value, offset int) []Value {
 	want(name, address, at)
 	to := k.registers(n)
@@ -201,6 +212,12 @@ func (k *Kernel) LoadShared(n int, at Value, offset int) []Value {
 	to := k.registers(n)
 	k.emit(instruction{op: name, to: to, from: []Value{at}, offset: offset})
 	return to
+}
+
+// StoreShared writes a word of shared memory at a place and so many bytes behind it.
+func (k *Kernel) StoreShared(at Value, offset int, value Value) {
+	want("st.shared", word, at, value)
+	k.emit(instruction{op: "st.shared.b32", from: []Value{at, value}, offset: offset})
 }
 
 // Store writes 1, 2 or 4 words to memory, in lanes where the condition holds.

@@ -131,8 +131,8 @@ var simple = map[string]func(a, b, c uint32) uint32{
 	"fma.rn.f32": func(a, b, c uint32) uint32 {
 		return fromF32(float32(float64(f32(a))*float64(f32(b)) + float64(f32(c))))
 	},
-	"max.f32":            func(a, b, _ uint32) uint32 { return fromF32(max(f32(a), f32(b))) },
-	"min.f32":            func(a, b, _ uint32) uint32 { return fromF32(min(f32(a), f32(b))) },
+	"max.f32":            func(a, b, _ uint32) uint32 { return ofNumbers(a, b, max(f32(a), f32(b))) },
+	"min.f32":            func(a, b, _ uint32) uint32 { return ofNumbers(a, b, min(f32(a), f32(b))) },
 	"div.full.f32":       func(a, b, _ uint32) uint32 { return fromF32(f32(a) / f32(b)) },
 	"ex2.approx.ftz.f32": func(a, _, _ uint32) uint32 { return fromF32(flushed(float32(math.Exp2(float64(f32(a)))))) },
 	"cvt.rn.f32.s32":     func(a, _, _ uint32) uint32 { return fromF32(float32(int32(a))) },
@@ -143,6 +143,17 @@ var simple = map[string]func(a, b, c uint32) uint32{
 
 // rounded has in its high half the bfloat16 next to a float32, halves to even.
 func rounded(x uint32) uint32 { return x + 0x7fff + x>>16&1 }
+
+// ofNumbers is x, which was made of a and b, or the one of them that is a number.
+func ofNumbers(a, b uint32, x float32) uint32 {
+	switch {
+	case f32(a) != f32(a):
+		return b
+	case f32(b) != f32(b):
+		return a
+	}
+	return fromF32(x)
+}
 
 // flushed is 0 for subnormal numbers.
 func flushed(x float32) float32 {
@@ -254,6 +265,20 @@ func (r *run) lane(i instruction, lane int) {
 			from = i.from[0]
 		}
 		r.addresses[i.to[0].id][lane] = r.addresses[from.id][lane]
+	case "testp.finite.f32":
+		r.predicates[i.to[0].id][lane] = r.word(i.from[0], lane)&0x7fffffff < 0x7f800000
+	case "st.shared.b32":
+		binary.LittleEndian.PutUint32(r.shared[int(r.word(i.from[0], lane))+i.offset:], r.word(i.from[1], lane))
+	case "ld.global.nc.v4.b32":
+		at := r.addresses[i.from[0].id][lane] + uint64(i.offset)
+		if at%16 != 0 {
+			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
+		}
+		for j, to := range i.to {
+			var x [4]byte
+			r.read(at+uint64(4*j), x[:])
+			r.words[to.id][lane] = binary.LittleEndian.Uint32(x[:])
+		}
 	case "ld.global.nc.b32", "ld.global.nc.u16":
 		size := 4
 		if i.op == "ld.global.nc.u16" {
@@ -365,6 +390,8 @@ func (r *run) write(address uint64, x uint32) {
 		a[offset/4] = f32(x)
 	case []int32:
 		a[offset/4] = int32(x)
+	case []uint32:
+		a[offset/4] = x
 	default:
 		panic(fmt.Sprintf("ptx.Run: cannot write %T", array))
 	}

@@ -62,6 +62,9 @@ func Mul(a, b Value) Value { return arithmetic("mul", a, b) }
 // Div is a/b, of float32. A GPU's is approximate: off by two units in the last place.
 func Div(a, b Value) Value { return elementwise("arith.divf", F32, a, b) }
 
+// Quotient is a/b of float32, rounded to nearest.
+func Quotient(a, b Value) Value { return elementwise("tt.precise_divf", F32, a, b) }
+
 // MulAdd is a·b + c of float32, rounded once.
 func MulAdd(a, b, c Value) Value { return elementwise("math.fma", F32, a, b, c) }
 
@@ -133,6 +136,9 @@ func (v Value) ShiftRight(n int) Value { return elementwise("arith.shrui", I32, 
 // ShiftLeft is v << n, of int32.
 func (v Value) ShiftLeft(n int) Value { return elementwise("arith.shli", I32, v, v.k.Int(n)) }
 
+// ShiftLeftBy is a << b, of int32.
+func ShiftLeftBy(a, b Value) Value { return elementwise("arith.shli", I32, a, b) }
+
 // AddFloat is v + x, of float32.
 func (v Value) AddFloat(x float32) Value { return Add(v, v.k.Float(x)) }
 
@@ -167,6 +173,17 @@ func (v Value) ToFloat() Value {
 	return elementwise("arith.extf", F32, v)
 }
 
+// Sqrt is the square root of float32, rounded to nearest.
+func (v Value) Sqrt() Value { return elementwise("tt.precise_sqrt", F32, v) }
+
+// Narrow rounds float32 to float16 or bfloat16, halves to even.
+func (v Value) Narrow(e Elem) Value {
+	if e == F32 {
+		return v
+	}
+	return elementwise("arith.truncf", e, v)
+}
+
 // Wide gives bytes, or integers of 16 bits, as int32 of 0 or more.
 func (v Value) Wide() Value { return elementwise("arith.extui", I32, v) }
 
@@ -181,8 +198,14 @@ func (v Value) Bitcast(e Elem) Value {
 // Max is the largest float32 along an axis, which goes away.
 func (v Value) Max(axis int) Value { return v.reduce("maxnumf", axis) }
 
+// Min is the smallest float32 along an axis, which goes away.
+func (v Value) Min(axis int) Value { return v.reduce("minnumf", axis) }
+
 // Sum adds float32 along an axis, which goes away.
 func (v Value) Sum(axis int) Value { return v.reduce("addf", axis) }
+
+// SumInt adds int32 along an axis, which goes away.
+func (v Value) SumInt(axis int) Value { return v.reduce("addi", axis) }
 
 func (v Value) reduce(combine string, axis int) Value {
 	shape := slices.Delete(slices.Clone(v.Shape), axis, axis+1)

@@ -55,21 +55,22 @@ func fromF32(x float32) uint64 { return uint64(math.Float32bits(x)) }
 func i32(x uint64) int32       { return int32(uint32(x)) }
 
 var binaries = map[string]func(a, b uint64) uint64{
-	"arith.addi":    func(a, b uint64) uint64 { return uint64(uint32(a + b)) },
-	"arith.subi":    func(a, b uint64) uint64 { return uint64(uint32(a - b)) },
-	"arith.muli":    func(a, b uint64) uint64 { return uint64(uint32(a * b)) },
-	"arith.divsi":   func(a, b uint64) uint64 { return uint64(uint32(i32(a) / i32(b))) },
-	"arith.remsi":   func(a, b uint64) uint64 { return uint64(uint32(i32(a) % i32(b))) },
-	"arith.andi":    func(a, b uint64) uint64 { return a & b },
-	"arith.shrui":   func(a, b uint64) uint64 { return uint64(uint32(a) >> b) },
-	"arith.shli":    func(a, b uint64) uint64 { return uint64(uint32(a) << b) },
-	"arith.minsi":   func(a, b uint64) uint64 { return uint64(uint32(min(i32(a), i32(b)))) },
-	"arith.addf":    func(a, b uint64) uint64 { return fromF32(f32(a) + f32(b)) },
-	"arith.subf":    func(a, b uint64) uint64 { return fromF32(f32(a) - f32(b)) },
-	"arith.mulf":    func(a, b uint64) uint64 { return fromF32(f32(a) * f32(b)) },
-	"arith.divf":    func(a, b uint64) uint64 { return fromF32(f32(a) / f32(b)) },
-	"arith.minnumf": func(a, b uint64) uint64 { return fromF32(min(f32(a), f32(b))) },
-	"arith.maxnumf": func(a, b uint64) uint64 { return fromF32(max(f32(a), f32(b))) },
+	"arith.addi":      func(a, b uint64) uint64 { return uint64(uint32(a + b)) },
+	"arith.subi":      func(a, b uint64) uint64 { return uint64(uint32(a - b)) },
+	"arith.muli":      func(a, b uint64) uint64 { return uint64(uint32(a * b)) },
+	"arith.divsi":     func(a, b uint64) uint64 { return uint64(uint32(i32(a) / i32(b))) },
+	"arith.remsi":     func(a, b uint64) uint64 { return uint64(uint32(i32(a) % i32(b))) },
+	"arith.andi":      func(a, b uint64) uint64 { return a & b },
+	"arith.shrui":     func(a, b uint64) uint64 { return uint64(uint32(a) >> b) },
+	"arith.shli":      func(a, b uint64) uint64 { return uint64(uint32(a) << b) },
+	"arith.minsi":     func(a, b uint64) uint64 { return uint64(uint32(min(i32(a), i32(b)))) },
+	"arith.addf":      func(a, b uint64) uint64 { return fromF32(f32(a) + f32(b)) },
+	"arith.subf":      func(a, b uint64) uint64 { return fromF32(f32(a) - f32(b)) },
+	"arith.mulf":      func(a, b uint64) uint64 { return fromF32(f32(a) * f32(b)) },
+	"arith.divf":      func(a, b uint64) uint64 { return fromF32(f32(a) / f32(b)) },
+	"tt.precise_divf": func(a, b uint64) uint64 { return fromF32(f32(a) / f32(b)) },
+	"arith.minnumf":   func(a, b uint64) uint64 { return fromF32(min(f32(a), f32(b))) },
+	"arith.maxnumf":   func(a, b uint64) uint64 { return fromF32(max(f32(a), f32(b))) },
 }
 
 func (r *run) op(o *op) {
@@ -177,6 +178,18 @@ func (r *run) op(o *op) {
 			// off by one in the last place.
 			to[i] = fromF32(float32(float64(f32(in[0][i]))*float64(f32(in[1][i])) + float64(f32(in[2][i]))))
 		}
+	case "arith.truncf":
+		for i := range to {
+			if x := f32(in[0][i]); out.Elem == F16 {
+				to[i] = uint64(float16.FromFloat32(x))
+			} else {
+				to[i] = uint64(bfloat16.FromFloat32(x))
+			}
+		}
+	case "tt.precise_sqrt":
+		for i := range to {
+			to[i] = fromF32(float32(math.Sqrt(float64(f32(in[0][i])))))
+		}
 	case "math.exp2":
 		for i := range to {
 			to[i] = fromF32(float32(math.Exp2(float64(f32(in[0][i])))))
@@ -283,8 +296,14 @@ func (r *run) store(o *op) {
 			a[at] = f32(values[i])
 		case []int32:
 			a[at] = i32(values[i])
+		case []uint32:
+			a[at] = uint32(values[i])
 		case []uint8:
 			a[at] = uint8(values[i])
+		case []float16.Float16:
+			a[at] = float16.Float16(values[i])
+		case []bfloat16.BFloat16:
+			a[at] = bfloat16.BFloat16(values[i])
 		default:
 			panic(fmt.Sprintf("ttir.Run: cannot write %T", array))
 		}

@@ -82,7 +82,7 @@ func (w *writer) op(o *op) {
 		w.line("%s %s {order = array<i32: %s>} : %s -> %s", o.name, names, ints(o.ints), o.operands[0].Type(), out.Type())
 	case "tt.splat", "tt.broadcast", "tt.reshape", "tt.bitcast":
 		w.line("%s %s : %s -> %s", o.name, names, o.operands[0].Type(), out.Type())
-	case "arith.sitofp", "arith.extf", "arith.extui", "arith.trunci":
+	case "arith.sitofp", "arith.extf", "arith.extui", "arith.trunci", "arith.truncf":
 		w.line("%s %s : %s to %s", o.name, names, o.operands[0].Type(), out.Type())
 	case "tt.addptr":
 		w.line("%s %s : %s", o.name, names, list(o.operands, Value.Type))
