@@ -48,11 +48,25 @@ func (f Format) Encode(x, valid *Node) Blocks { return f.EncodeFed(x, valid, nil
 // factor is 0, and all where it is nil, are coded as without it. Scales and zero points are the
 // same either way.
 func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
-	d := dims(x)
-	b, k, t, dim := d[0], d[1], d[2], d[3]
-	if f.Rotate {
+	// Tokens before heads, as a product makes them.
+	turned := Transpose(x, 1, 2)
+	e, ok := f.encoderOf(turned, valid, factor)
+	switch {
+	case ok:
+		if f.Rotate {
+			turned = numbers.Rotate(turned)
+		}
+		return e.encode(turned, valid, factor)
+	case f.Rotate:
 		x = numbers.Rotate(x)
 	}
+	return f.encodeByGraph(x, valid, factor)
+}
+
+// encodeByGraph is EncodeFed by graph operations, of what is rotated where it is to be.
+func (f Format) encodeByGraph(x, valid, factor *Node) Blocks {
+	d := dims(x)
+	b, k, t, dim := d[0], d[1], d[2], d[3]
 	grouped, axis := []int{b, k, t, f.Groups(), dim / f.Groups()}, 4
 	if f.PerChannel {
 		grouped, axis = []int{b, k, t / f.Group, f.Group, dim}, 3

@@ -1,0 +1,217 @@
+package codes
+
+import (
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
+	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
+	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
+)
+
+// Encode as a kernel for CUDA: a program reads some tokens of a head once, makes their ranges and
+// codes in its registers, and writes packed words. By graph operations a prompt is written to
+// memory as float32 several times on the way.
+
+// encoder is what the kernel is written for.
+type encoder struct {
+	format Format
+	from   ttir.Elem // of keys or values
+
+	batch, heads, tokens int  // B, K, T
+	masked               bool // some tokens are not valid
+	// The codes are made by what follows, with feedback: the kernel writes what that needs.
+	fed bool
+}
+
+// elems are the elements of a kernel by those of a graph.
+var elems = map[dtypes.DType]ttir.Elem{dtypes.Float32: ttir.F32, dtypes.Float16: ttir.F16, dtypes.BFloat16: ttir.BF16}
+
+// encoderOf makes it for x [B, T, K, D]; ok is false where the kernel cannot run.
+func (f Format) encoderOf(x, valid, factor *Node) (e encoder, ok bool) {
+	g, d := x.Graph(), dims(x)
+	e = encoder{format: f, from: elems[x.DType()], batch: d[0], tokens: d[1], heads: d[2], masked: valid != nil, fed: factor != nil}
+	return e, gx.RunsTriton(g) && e.fits() && (!e.fed || e.fedFits())
+}
+
+// fits reports whether the kernel can be written: blocks of a kernel are powers of two, and it
+// counts in int32.
+func (e encoder) fits() bool {
+	f := e.format
+	power := func(n int) bool { return n > 0 && n&(n-1) == 0 }
+	if e.from == "" || !f.Packed || !f.Spec.InKernel(f.Group) || !power(f.HeadDim) || f.HeadDim > 256 {
+		return false
+	}
+	words := f.Words()
+	if words.Bits != 32 || f.padding() > 0 || f.PerChannel && f.Group%BlockTokens != 0 || !f.PerChannel && f.TokenScales {
+		return false
+	}
+	return e.tokens%e.atOnce() == 0 && e.atOnce()*f.HeadDim <= 1<<14 && e.batch*e.heads*e.tokens*f.HeadDim <= math.MaxInt32
+}
+
+// atOnce is how many tokens a program takes.
+func (e encoder) atOnce() int {
+	if e.format.PerChannel {
+		return e.format.Group
+	}
+	return BlockTokens
+}
+
+// warps is how many run a program: 16 numbers a thread.
+func (e encoder) warps() int { return max(1, min(16, e.atOnce()*e.format.HeadDim/512)) }
+
+// grid is programs by head and row, and by token.
+func (e encoder) grid() [2]int { return [2]int{e.batch * e.heads, e.tokens / e.atOnce()} }
+
+// encode is [Format.EncodeFed] for x [B, T, K, D], rotated where it is to be.
+func (e encoder) encode(x, valid, factor *Node) Blocks {
+	inputs := []*Node{x}
+	if e.masked {
+		inputs = append(inputs, ConvertDType(valid, dtypes.Uint8))
+	}
+	out := gx.Triton(e.kernel(), e.warps(), 1, e.grid(), inputs, e.outputs(x.DType())...)
+	if e.fed {
+		n := len(out) - fedInputs
+		words := e.fedCall(out[n], out[n+1:], factor, e.format.Arrays(e.batch, e.heads, e.tokens, x.DType())[0].Shape)
+		out = append([]*Node{words}, out[:n]...)
+	}
+	blocks, _ := e.format.Take(out)
+	return blocks
+}
+
+// fedInputs are the arrays that the kernel writes for [encoder.fedKernel].
+const fedInputs = 5
+
+// outputs are the arrays that the kernel writes.
+func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
+	for _, a := range e.format.Arrays(e.batch, e.heads, e.tokens, cache) {
+		if a.Kind != KindCodes || !e.fed {
+			list = append(list, a.Shape)
+		}
+	}
+	if e.fed {
+		n, dim := e.batch*e.heads, e.format.HeadDim
+		list = append(list, shapes.Make(dtypes.Float32, n, dim, e.tokens))
+		for range fedInputs - 1 {
+			list = append(list, shapes.Make(dtypes.Float32, n, e.tokens/e.format.Group, dim))
+		}
+	}
+	return list
+}
+
+// kernel writes it, for a grid of [B·K, T/…] programs.
+//
+//	x [B, T, K, D], valid uint8 [B, T] where some are not -> the arrays of [encoder.outputs]
+func (e encoder) kernel() *ttir.Kernel {
+	f, dim := e.format, e.format.HeadDim
+	t := ttir.New("encode")
+	x := t.Pointer(e.from)
+	var valid ttir.Value
+	if e.masked {
+		valid = t.Pointer(ttir.I8)
+	}
+	var words, tokenScales ttir.Value
+	if !e.fed {
+		words = t.Pointer(ttir.I32)
+	}
+	scaleElem := f.Spec.Scales.KernelElem(e.from)
+	scales, zeros := t.Pointer(scaleElem), t.Pointer(scaleElem)
+	if f.TokenScales {
+		tokenScales = t.Pointer(ttir.I8)
+	}
+	var fed []ttir.Value
+	for range fedInputs {
+		if e.fed {
+			fed = append(fed, t.Pointer(ttir.F32))
+		}
+	}
+	rowAndHead, unit := t.ProgramID(0), t.ProgramID(1)
+	row, head := rowAndHead.DivInt(e.heads), rowAndHead.RemInt(e.heads)
+	n := e.atOnce()
+
+	// The block is [n, D] with groups along tokens, and else [n, D/G, G].
+	shape, axis := []int{n, dim}, 0
+	if !f.PerChannel {
+		shape, axis = []int{n, f.Groups(), f.Group}, 2
+	}
+	rank := len(shape)
+	channel := t.Range(shape[1], 1, rank)
+	if !f.PerChannel {
+		channel = ttir.Add(channel.MulInt(f.Group), t.Range(f.Group, 2, 3))
+	}
+	firstToken := ttir.Add(row.MulInt(e.tokens), unit.MulInt(n))
+	token := ttir.Add(firstToken, t.Range(n, 0, rank))
+	numbersOf := ttir.Load(x, ttir.Add(ttir.Add(token.MulInt(e.heads*dim), head.MulInt(dim)), channel)).ToFloat()
+	voting := ttir.LessOrEqual(t.Int(0), t.Fill(t.Int(0), shape...))
+	if e.masked {
+		voting = ttir.Less(t.Int(0), ttir.Load(valid, token).Wide())
+	}
+	// The first block of the unit, of this head.
+	blocks := n / BlockTokens
+	ofBlock := func(block ttir.Value) ttir.Value { // in units of what a head has in a block
+		return ttir.Add(ttir.Add(ttir.Add(unit.MulInt(blocks), block).MulInt(e.batch), row).MulInt(e.heads), head)
+	}
+	if f.TokenScales {
+		var stored ttir.Value
+		stored, numbersOf, voting = numbers.TokenScalesInKernel(numbersOf, voting)
+		lane := t.Range(n, 0, 1)
+		ttir.Store(tokenScales, ttir.Add(ofBlock(lane.DivInt(BlockTokens)).MulInt(BlockTokens), lane.RemInt(BlockTokens)), stored)
+	}
+	out := f.Spec.EncodeInKernel(numbersOf, voting, axis, e.from)
+	var place ttir.Value // of a scale
+	if f.PerChannel {
+		ofUnit := ttir.Add(ttir.Add(unit.MulInt(e.batch), row).MulInt(e.heads), head)
+		place = ttir.Add(ofUnit.MulInt(dim), t.Range(dim, 0, 1))
+	} else {
+		place = ttir.Add(ttir.Add(ofBlock(t.Int(0)).MulInt(f.Groups()), t.Range(f.Groups(), 1, 2)).MulInt(BlockTokens), t.Range(n, 0, 2))
+	}
+	ttir.Store(scales, place, out.Scales)
+	ttir.Store(zeros, place, out.Zeros)
+	if !e.fed {
+		e.store(words, out.Codes.Reshape(n, dim), ofBlock)
+		return t
+	}
+	nan := t.Float(float32(math.NaN()))
+	turned := ttir.Add(ttir.Add(rowAndHead.MulInt(dim), channel).MulInt(e.tokens), ttir.Add(unit.MulInt(n), t.Range(n, 0, rank)))
+	ttir.Store(fed[0], turned, ttir.Select(voting, numbersOf, nan))
+	place = ttir.Add(ttir.Add(rowAndHead.MulInt(e.tokens/n), unit).MulInt(dim), t.Range(dim, 0, 1))
+	last := float32(int(1)<<f.Bits - 1)
+	some := ttir.LessFloat(t.Float(0), out.Scale)
+	width := ttir.Select(ttir.LessFloat(t.Float(0), out.Width), out.Width, t.Float(1))
+	for i, x := range []ttir.Value{
+		out.Scale, out.Zero, ttir.Add(out.Zero, out.Scale.MulFloat(last/2)), ttir.Select(some, ttir.Quotient(t.Float(1), width), nan),
+	} {
+		ttir.Store(fed[1+i], place, x)
+	}
+	return t
+}
+
+// store packs codes [n, D] and writes their words. ofBlock counts what a head has in a block.
+func (e encoder) store(words, codes ttir.Value, ofBlock func(block ttir.Value) ttir.Value) {
+	f, t, n, dim := e.format, codes.Kernel(), e.atOnce(), e.format.HeadDim
+	layout, ofPart := f.Words(), f.WordsOfPart()
+	for _, p := range f.Planes() {
+		x := codes
+		if p.Low > 0 {
+			x = x.ShiftRight(p.Low)
+		}
+		if p.Low+p.Width < f.Bits {
+			x = x.AndInt(1<<p.Width - 1)
+		}
+		var place ttir.Value
+		if f.Keys {
+			x = ttir.ShiftLeftBy(x.Reshape(n, dim/p.Fields, p.Fields), t.Range(p.Fields, 2, 3).MulInt(p.Width)).SumInt(2) // [n, words]
+			token, word := t.Range(n, 0, 2), t.Range(dim/p.Fields, 1, 2)
+			part := ttir.Add(ofBlock(token.DivInt(BlockTokens)).MulInt(layout.Parts), word.DivInt(p.Count))
+			place = ttir.Add(ttir.Add(part.MulInt(ofPart), word.RemInt(p.Count).AddInt(p.First)).MulInt(BlockTokens), token.RemInt(BlockTokens))
+		} else {
+			x = ttir.ShiftLeftBy(x.Reshape(n/p.Fields, p.Fields, dim), t.Range(p.Fields, 1, 3).MulInt(p.Width)).SumInt(1) // [words, D]
+			word, channel := t.Range(n/p.Fields, 0, 2), t.Range(dim, 1, 2)
+			place = ttir.Add(ofBlock(word.DivInt(p.Count)).MulInt(ofPart), word.RemInt(p.Count).AddInt(p.First))
+			place = ttir.Add(place.MulInt(dim), channel)
+		}
+		ttir.Store(words, place, x)
+	}
+}
