@@ -11,7 +11,8 @@ import (
 )
 
 // Factor as a kernel for CUDA: a program has a whole matrix in its registers, and takes it column
-// by column as the loop of [Factor] does, which would be several pieces of work a column.
+// by column as the loop of [Factor] does, which would be several pieces of work a column. Most sizes of
+// heads have a faster one, in factorpanels.go.
 
 // largestFactor is the number of channels up to which a matrix fits.
 const largestFactor = 256
@@ -26,6 +27,9 @@ func wholeBlock(dim int) int { return 1 << bits.Len(uint(dim-1)) }
 // no meaning.
 func factorByKernel(m *Node) *Node {
 	d := m.Shape().Dimensions
+	if panelsTake(d[3]) {
+		return gx.PTX(factorByPanels(d[3]), [2]int{d[0] * d[1], 1}, []*Node{m}, m.Shape())[0]
+	}
 	dim, block := d[3], wholeBlock(d[3])
 	warps := max(1, min(16, block*block/2048)) // 64 numbers a thread
 	out := gx.Triton(factorKernel(dim), warps, 1, [2]int{d[0] * d[1], 1}, []*Node{m}, shapes.Make(dtypes.Float32, d[0], d[1], block, block))[0]

@@ -10,6 +10,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
+	"github.com/kvqbook/kvqbook/internal/ptx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	"github.com/kvqbook/kvqbook/internal/testlane"
 	"github.com/kvqbook/kvqbook/internal/ttir"
@@ -62,7 +63,7 @@ func requireFactor(t *testing.T, got, want []float32, dim int) {
 	}
 }
 
-var factorCases = []struct{ heads, dim int }{{2, 64}, {1, 20}, {3, 1}, {1, 128}}
+var factorCases = []struct{ heads, dim int }{{2, 64}, {1, 20}, {3, 1}, {2, 48}, {1, 128}}
 
 // The kernel, executed on the host, finds the factor that graph operations find.
 func TestFactorKernel(t *testing.T) {
@@ -72,6 +73,7 @@ func TestFactorKernel(t *testing.T) {
 				testlane.OnlyAll(t, "a kernel takes its time on the host; smaller matrices are tested")
 			}
 			m, block := metrics(c.heads, c.dim), wholeBlock(c.dim)
+			want := factorByGraph(t, testbackend.XLA(t), m, c.heads, c.dim, false)
 			out := make([]float32, c.heads*block*block)
 			factorKernel(c.dim).Run([3]int{c.heads, 1, 1}, ttir.Memory{m, out})
 			var got []float32
@@ -80,7 +82,12 @@ func TestFactorKernel(t *testing.T) {
 					got = append(got, out[row*block:][:c.dim]...)
 				}
 			}
-			requireFactor(t, got, factorByGraph(t, testbackend.XLA(t), m, c.heads, c.dim, false), c.dim)
+			requireFactor(t, got, want, c.dim)
+			if panelsTake(c.dim) {
+				got := make([]float32, len(m))
+				factorByPanels(c.dim).Run([2]int{c.heads, 1}, ptx.Memory{m, got}, ptx.Late)
+				requireFactor(t, got, want, c.dim)
+			}
 		})
 	}
 }
