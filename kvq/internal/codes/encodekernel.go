@@ -59,8 +59,8 @@ func (e encoder) atOnce() int {
 	return BlockTokens
 }
 
-// warps is how many run a program: 16 numbers a thread.
-func (e encoder) warps() int { return max(1, min(16, e.atOnce()*e.format.HeadDim/512)) }
+// warps is how many run a program: 16 numbers a thread, more in large programs.
+func (e encoder) warps() int { return max(1, min(8, e.atOnce()*e.format.HeadDim/512)) }
 
 // grid is programs by head and row, and by token.
 func (e encoder) grid() [2]int { return [2]int{e.batch * e.heads, e.tokens / e.atOnce()} }
