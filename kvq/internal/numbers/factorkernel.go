@@ -11,8 +11,9 @@ import (
 )
 
 // Factor as a kernel for CUDA: a program has a whole matrix in its registers, and takes it column
-// by column as the loop of [Factor] does, which would be several pieces of work a column. Most sizes of
-// heads have a faster one, in factorpanels.go.
+// by column as the loop of [Factor] does, which would be several pieces of work a column.
+//
+// Most sizes of heads have a faster one, in factorpanels.go.
 
 // largestFactor is the number of channels up to which a matrix fits.
 const largestFactor = 256
