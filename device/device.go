@@ -65,9 +65,9 @@ var opening sync.Mutex
 // $KVQ_BACKEND; where that is empty too, for XLACUDA if the machine has an NVIDIA GPU and its
 // plugin is found, and for XLACPU otherwise.
 //
-// XLA's CPU plugin keeps the graphs that took long to compile in the set-up's folder, or in
-// $KVQ_COMPILED, and finds them there in the next process; "off" in the variable's place stops
-// that. The variable is read once, with the plugin's first use.
+// XLA's plugins for CPUs and for NVIDIA's GPUs keep the graphs that took long to compile in the
+// set-up's folder, or in $KVQ_COMPILED, and find them there in the next process; "off" in the
+// variable's place stops that. The variable is read once, with the plugin's first use.
 //
 // The caller owns the backend and ends it with Finalize. Open may be called from several
 // goroutines.

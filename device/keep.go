@@ -63,7 +63,7 @@ func KeepCompiled(backend compute.Backend, dir string) error {
 		}
 		dir = filepath.Join(cache, "kvqbook", "compiled")
 	}
-	kept, err := compiled.Table(*table, path, dir)
+	kept, err := compiled.Table(*table, path, dir, false)
 	if err != nil {
 		return fmt.Errorf("device.KeepCompiled: %w", err)
 	}

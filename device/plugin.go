@@ -99,13 +99,13 @@ func loadPlugin(path string) (plugin, error) {
 }
 
 // keepCompiled returns a plugin's table of functions, with graphs kept on disk where there is a
-// folder for them. On a CPU only: elsewhere it has not been tried.
+// folder for them: on a CPU and on NVIDIA's GPUs. Elsewhere it has not been tried.
 func keepCompiled(p plugin) unsafe.Pointer {
 	dir := asset.Compiled()
-	if dir == "" || p.platform != "cpu" {
+	if dir == "" || p.platform == "other" {
 		return p.api
 	}
-	table, err := compiled.Table(p.api, p.path, dir)
+	table, err := compiled.Table(p.api, p.path, dir, p.platform == "cuda")
 	if err != nil {
 		// Graphs are compiled in every process then, which is slower and nothing else.
 		if errors.Is(err, compiled.ErrUntrusted) {

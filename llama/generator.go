@@ -255,7 +255,7 @@ type reading interface {
 
 // startPrompt begins to compile it.
 func (g *Generator) startPrompt(plan *kvq.Plan, columns int) reading {
-	if g.model.byLayers() {
+	if g.model.readsByLayers(plan.Shape().Batch, columns) {
 		return g.startLayers(plan, columns, true)
 	}
 	return wholePrompt{g.startPrefill(plan, columns), g}

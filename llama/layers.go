@@ -23,11 +23,23 @@ import (
 // Every layer has a cache of its own here. What all layers of a cache have in common (lengths,
 // indices) goes into each of them, and each makes the same of it.
 
-// byLayers reports whether the model runs layer by layer: on XLA's CPU backend. On GPUs and on
-// several devices nothing was measured. 16-bit weights stay in one graph with their loop, out of
-// which XLA takes their conversion.
+// byLayers reports whether tokens go layer by layer: on XLA's CPU backend. On several devices
+// nothing was measured. 16-bit weights stay in one graph with their loop, out of which XLA takes
+// their conversion.
 func (m *Model) byLayers() bool {
 	return m.on.n == 1 && m.dtype == dtypes.Float32 && gpu.Of(m.on.backend).Platform == "cpu"
+}
+
+// layersOnGPU is up to how many tokens, of all rows, a prompt is read layer by layer on a GPU. A
+// call takes half a millisecond of the host there, and that is what a layer of Llama-2-7B takes for
+// so many tokens on an H200; the graph of all layers takes XLA five times as long to compile. A
+// step of one token would take four times as long as in the loop.
+const layersOnGPU = 512
+
+// readsByLayers reports whether a prompt of so many columns is read layer by layer.
+func (m *Model) readsByLayers(batch, columns int) bool {
+	onGPU := m.on.n == 1 && gpu.Of(m.on.backend).CUDA()
+	return m.byLayers() || onGPU && batch*columns <= layersOnGPU
 }
 
 // stepGraphs are the graphs of a step of t tokens of each row.

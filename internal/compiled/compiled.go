@@ -39,15 +39,16 @@ var keeper struct {
 var counts struct{ loaded, kept atomic.Int64 }
 
 // Table returns a plugin's table of functions (PJRT_Api) with some of them exchanged: compiling
-// first looks in the folder dir, and keeps there what took long. path is the plugin's file.
+// first looks in the folder dir, and keeps there what took long. path is the plugin's file; gpu
+// says that it compiles for NVIDIA's GPUs.
 //
 // One plugin of a process can have such a table. It is an error to ask for a second one, or for a
 // plugin whose table is too old.
 //
 // A folder that somebody else could have written is refused with [ErrUntrusted]. A later failure to
 // read or write it is not seen: the graph is compiled then, as without it.
-func Table(api unsafe.Pointer, path, dir string) (unsafe.Pointer, error) {
-	of, err := identify(path)
+func Table(api unsafe.Pointer, path, dir string, gpu bool) (unsafe.Pointer, error) {
+	of, err := identify(path, gpu)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	of := func() identity {
-		i, err := identify(plugin)
+		i, err := identify(plugin, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,35 @@ func TestNames(t *testing.T) {
 	}
 	add("another plugin", of(), "mlir", "code", "options")
 
-	if _, err := identify(plugin + "-not-there"); err == nil {
+	if _, err := identify(plugin+"-not-there", false); err == nil {
 		t.Error("identify gave no error for a plugin that is not there")
+	}
+}
+
+// The driver and each GPU's model tell machines apart; where a GPU is not described, nothing does.
+func TestGPUsOf(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := gpusOf(dir); err == nil {
+		t.Errorf("no driver: %q", got)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("version", "NVRM version: 580.1\n")
+	if got, err := gpusOf(dir); err == nil {
+		t.Errorf("no GPU: %q", got)
+	}
+	write("gpus/0000:02/information", "Model: \t T4\nIRQ: 8\n")
+	write("gpus/0000:01/information", "Model: \t H100\nIRQ: 7\n")
+	const want = "NVRM version: 580.1\nModel: \t H100\nModel: \t T4\n"
+	if got, err := gpusOf(dir); err != nil || got != want {
+		t.Errorf("gpusOf = %q, %v, want %q", got, err, want)
 	}
 }
