@@ -176,8 +176,8 @@ type decoded struct {
 
 // decode makes at most n tokens of each row: fewer where all rows have ended, where one more has of
 // those with lengths of their own, or where a window is full. wanted is how many tokens follow
-// altogether, done are the rows that have ended, pad fills
-// them, and inputs are those of the graph behind these.
+// altogether, done are the rows that have ended, pad fills them, and inputs are those of the graph
+// behind these.
 func (s *session) decode(ctx context.Context, key decodeKey, n, wanted int, newest []tokenizer.Token, done []bool, pad tokenizer.Token, inputs ...any) (*decoded, error) {
 	program := s.g.startDecode(s.plan, key)
 	if err := s.makeRoom(ctx, wanted, done); err != nil { // what it compiles is compiled beside

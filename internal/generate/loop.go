@@ -57,8 +57,8 @@ type Made struct {
 }
 
 // Build makes the loop. It ends after limit (int32 [1]) iterations, when all rows have ended, or
-// when there is no Room.
-// token [B] (int32) is each row's newest token, done [B] (bool) tells which rows have ended.
+// when there is no Room. token [B] (int32) is each row's newest token, done [B] (bool) tells which
+// rows have ended.
 func (l Loop) Build(limit, token, done *Node, state []*Node) Made {
 	graph, n, b := token.Graph(), l.Most, token.Shape().Dim(0)
 	zero := func() *Node { return gx.Scalar(graph, dtypes.Int32, 0) }
