@@ -47,8 +47,8 @@ func requireHarmless(t *testing.T, path string) {
 	if f.Packable() == nil {
 		for _, w := range c.Weights() {
 			if len(w.Dims) == 2 {
-				if _, err := f.Packed(t.Context(), w); err != nil {
-					requireLine(t, "Packed", err)
+				if _, err := f.PackedRows(t.Context(), w, 0, w.Dims[0], nil); err != nil {
+					requireLine(t, "PackedRows", err)
 				}
 			}
 		}

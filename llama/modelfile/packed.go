@@ -24,14 +24,8 @@ func (f *Files) Packable() error {
 	return nil
 }
 
-// Packed reads a weight's bytes as the file has them: in blocks of its element type, row by row
-// (see Order).
-func (f *Files) Packed(ctx context.Context, w Weight) ([]byte, error) {
-	return f.PackedRows(ctx, w, 0, w.Dims[0], nil)
-}
-
-// PackedRows is Packed of the rows from..to-1, into the memory of buffer where that is large
-// enough.
+// PackedRows reads rows from..to-1 of a weight as the file has them, in blocks of its element type
+// (see Order), into the memory of buffer where that is large enough.
 func (f *Files) PackedRows(ctx context.Context, w Weight, from, to int, buffer []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
