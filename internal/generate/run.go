@@ -93,7 +93,7 @@ func (r *Run) makeRoom(ctx context.Context, b Batch, wanted int) error {
 	if b.Room() >= wanted || b.Room() > b.Capacity()/4 {
 		return nil
 	}
-	larger := 2 * b.Capacity()
+	larger := NextCapacity(b.Capacity(), b.Capacity()-b.Room()+wanted)
 	if err := b.Prepare(larger); err != nil {
 		return err
 	}

@@ -24,11 +24,21 @@ func FirstCapacity(columns, limit int) int {
 	return min(whole, max(small, capacity(columns+headroom)))
 }
 
-// capacity rounds a number of slots up to a power of two, from 128 on.
+// NextCapacity is how many slots a full cache grows to, for slots in all: twice as many, or as many
+// as it takes.
+func NextCapacity(full, slots int) int { return min(2*full, capacity(slots)) }
+
+// capacity rounds a number of slots up to one of a few sizes: powers of two from 128 on, beyond
+// 1,024 in quarters of the way to the next. There what a token takes goes with the slots more than
+// with all else, empty ones included.
 func capacity(slots int) int {
 	size := 128
 	for size < slots {
 		size *= 2
+	}
+	if size > 1024 { // slots is more than half of it
+		part := size / 8
+		return (slots + part - 1) / part * part
 	}
 	return size
 }

@@ -44,7 +44,7 @@ func (r Request) columns() int {
 	return generate.PromptColumns(r.Prompt)
 }
 
-// plans are the caches of the generation, each twice as long as the one before, on one device.
+// plans are the caches of the generation, as it grows, on one device.
 func (r Request) plans() ([]*kvq.Plan, error) {
 	shape := kvq.Shape{Layers: r.Model.Layers, Batch: r.Batch, KVHeads: r.Model.KVHeads, HeadDim: r.Model.HeadDim,
 		DType: r.DType, SlidingWindow: r.Model.SlidingWindow}
@@ -58,14 +58,15 @@ func (r Request) plans() ([]*kvq.Plan, error) {
 	}
 	limit := max(1, min(r.NewTokens, r.Model.MaxPositions-r.Prompt+1)) // as Generate ends
 	var list []*kvq.Plan
-	for capacity := generate.FirstCapacity(r.columns(), limit); ; capacity *= 2 {
+	slots := r.columns() + limit - 1
+	for capacity := generate.FirstCapacity(r.columns(), limit); ; capacity = generate.NextCapacity(capacity, slots) {
 		shape.Capacity = capacity
 		plan, err := kvq.New(r.Cache, shape)
 		if err != nil {
 			return nil, usererr.New("cache: %w", err)
 		}
 		list = append(list, plan)
-		if capacity >= r.columns()+limit-1 {
+		if capacity >= slots {
 			return list, nil
 		}
 	}
