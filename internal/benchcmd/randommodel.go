@@ -24,6 +24,8 @@ var randomModels = map[string]llama.Config{
 		HeadDim: 64, RopeTheta: 100000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}, TieEmbeddings: true},
 	"llama2-7b": {Architecture: "llama", VocabSize: 32000, HiddenSize: 4096, IntermediateSize: 11008, Layers: 32, Heads: 32, KVHeads: 32,
 		HeadDim: 128, RopeTheta: 10000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 1, EOS: []int{2}},
+	"llama3-8b": {Architecture: "llama", VocabSize: 128256, HiddenSize: 4096, IntermediateSize: 14336, Layers: 32, Heads: 32, KVHeads: 8,
+		HeadDim: 128, RopeTheta: 500000, RMSNormEps: 1e-5, MaxPositions: 1 << 20, BOS: 128000, EOS: []int{128001}},
 }
 
 func randomShapes() []string { return slices.Sorted(maps.Keys(randomModels)) }
