@@ -29,17 +29,17 @@ func (p *Plan) apart() kvqhook.Apart {
 	steps.flushedApart = true
 	return kvqhook.Apart{
 		Plan: &steps, Full: p.policy.threshold(),
-		Waiting: func(state []*Node, resting *Node) *Node {
+		Room: func(state []*Node, done *Node) *Node {
 			waiting := newQuantizedCache(p, state).waiting()
-			if resting != nil {
-				waiting = Where(resting, gx.Fill(waiting.Graph(), waiting.Shape(), math.MinInt32), waiting)
+			if p.shape.OwnLengths {
+				waiting = Where(done, gx.Fill(waiting.Graph(), waiting.Shape(), math.MinInt32), waiting)
 			}
-			return gx.ReduceMax(waiting)
+			return gx.LessThanScalar(gx.ReduceMax(waiting), p.policy.threshold())
 		},
-		Most: func(length, start, next []int32, resting []bool) int {
+		Most: func(length, start, next []int32, done []bool) int {
 			most := math.MinInt32
 			for row := range start {
-				if resting == nil || !resting[row] {
+				if !p.shape.OwnLengths || done == nil || !done[row] {
 					most = max(most, int(length[row%len(length)]-start[row]-next[row]))
 				}
 			}
@@ -69,15 +69,6 @@ func (p *Plan) oneLayer(layer int) kvqhook.Layer {
 	}
 	one.listState()
 	return kvqhook.Layer{Plan: &one, Kind: kind, Shared: len(one.state) - own}
-}
-
-// hasRoom tells in a graph whether all rows can take a token, a bool scalar; those that are done
-// need not where rows have lengths of their own. Elsewhere they go on with padding.
-func (p *Plan) hasRoom(apart kvqhook.Apart, state []*Node, done *Node) *Node {
-	if !p.shape.OwnLengths {
-		done = nil
-	}
-	return gx.LessThanScalar(apart.Waiting(state, done), apart.Full)
 }
 
 // apart is how windows are flushed between the steps of a loop. On a GPU several rows flush inside
@@ -113,10 +104,6 @@ func (c *running) flush(ctx context.Context, more int, done []bool) error {
 	if apart.Full == 0 {
 		return nil
 	}
-	resting := done
-	if !c.plan.shape.OwnLengths {
-		resting = make([]bool, len(done))
-	}
 	var counts [3][]int32
 	for i := range counts {
 		var err error
@@ -124,7 +111,7 @@ func (c *running) flush(ctx context.Context, more int, done []bool) error {
 			return err
 		}
 	}
-	waiting := apart.Most(counts[0], counts[1], counts[2], resting)
+	waiting := apart.Most(counts[0], counts[1], counts[2], done)
 	if waiting+more <= apart.Full { // the last token is not read
 		return nil
 	}
@@ -132,5 +119,8 @@ func (c *running) flush(ctx context.Context, more int, done []bool) error {
 	if waiting < apart.Full {
 		return nil
 	}
-	return c.edit(ctx, c.plan, p, resting)
+	if !c.plan.shape.OwnLengths { // no row rests
+		done = make([]bool, len(done))
+	}
+	return c.edit(ctx, c.plan, p, done)
 }

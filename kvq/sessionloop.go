@@ -79,7 +79,7 @@ func (r *runner) startLoop(plan *Plan, l loop) program {
 		var inner *model.Scope    // of the loop's body
 		var carried []*graph.Node // extra, inside of it
 		loop := generate.Loop{
-			Most: generate.MaxBlock, MarkEnded: true, FirstEnd: plan.shape.OwnLengths,
+			Most: generate.MaxBlock, MarkEnded: true, FirstEnd: plan.shape.OwnLengths, Room: apart.Room,
 			FeedRows: func(token, done *graph.Node, state []*graph.Node) (*graph.Node, []*graph.Node) {
 				cache := steps.From(state)
 				if plan.shape.OwnLengths {
@@ -102,9 +102,6 @@ func (r *runner) startLoop(plan *Plan, l loop) program {
 					})
 				return out[:size]
 			},
-		}
-		if apart.Full > 0 {
-			loop.Room = func(state []*graph.Node, done *graph.Node) *graph.Node { return plan.hasRoom(apart, state, done) }
 		}
 		made := loop.Build(limit, token, done, in[:n])
 		return append(slices.Clone(made.State), made.Tokens, made.Sound, made.Done, made.Steps)

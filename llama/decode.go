@@ -96,6 +96,7 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 	steps := apart.Plan.(*kvq.Plan)
 	loop := generate.Loop{
 		Most: key.block(),
+		Room: apart.Room,
 		Feed: func(token *Node, state []*Node) (*Node, []*Node) {
 			c := steps.From(state)
 			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
@@ -108,14 +109,6 @@ func (g *Generator) decode(w modelNodes, plan *kvq.Plan, key decodeKey, state []
 			c := steps.From(state)
 			c.NewTokens(LogicalNot(done))
 			return w.lastLogits(g.model.hidden(w, Reshape(token, key.batch, 1), c, nil)), c.Nodes()
-		}
-	}
-	if apart.Full > 0 {
-		loop.Room = func(state []*Node, done *Node) *Node {
-			if !key.own { // rows that have ended go on with padding
-				done = nil
-			}
-			return gx.LessThanScalar(apart.Waiting(state, done), apart.Full)
 		}
 	}
 	if loop.History = in.pick.History.Nodes(); loop.History != nil {

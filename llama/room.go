@@ -98,9 +98,6 @@ func (s *session) count(done []bool) (err error) {
 			return err
 		}
 	}
-	if !s.plan.Shape().OwnLengths {
-		done = nil
-	}
 	s.waiting, s.counted = s.g.apart(s.plan).Most(counts[0], counts[1], counts[2], done), true
 	return nil
 }

@@ -40,11 +40,14 @@ type Apart struct {
 	// Full is how many tokens wait in a window that has to be flushed before the row's next step; 0
 	// where none ever has to: then there are no functions.
 	Full int
-	// Waiting is the most tokens of a row, int32 scalar, that are neither sinks nor coded; below 0
-	// while only sinks are filled. resting, bool [B], are rows that do not count; nil: all do.
-	Waiting func(state []*graph.Node, resting *graph.Node) *graph.Node
-	// Most is Waiting on the host, from the first three arrays of the state (see Layer.Shared).
-	Most func(length, start, next []int32, resting []bool) int
+	// Room tells whether all rows can take a token, bool scalar. done, bool [B], are rows that have
+	// ended: those need no room where rows have lengths of their own. Elsewhere they go on with
+	// padding.
+	Room func(state []*graph.Node, done *graph.Node) *graph.Node
+	// Most is the most tokens of a row that are neither sinks nor coded, from the first three
+	// arrays of the state (see Layer.Shared); below 0 while only sinks are filled. done is as in
+	// Room; nil: no row has ended.
+	Most func(length, start, next []int32, done []bool) int
 	// Flush moves the oldest tokens from windows to codes, where these are full: the state before
 	// to the state after. Rows that rest keep what they have.
 	Flush func(state []*graph.Node, resting *graph.Node) []*graph.Node
