@@ -119,7 +119,7 @@ type cuts struct {
 // much more that two parts are enough for any size. docs/bench-log.md has what they give. Deeper
 // cuts want more gain than [mostGain], and then a group shrinks: 1 bit is near that.
 var unbiasedCuts = map[int]struct{ of64, perDoubling, step float64 }{
-	1: {0.2, 0.02, 0.1},
+	1: {0.23, 0.02, 0.115},
 	2: {0.12, 0.04, 0.08},
 	3: {0.03, 0.03, 0.06},
 	4: {0, 0.015, 0.03},
