@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"slices"
+
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
@@ -49,11 +51,19 @@ func (p *Plan) appendExact(exact, token [2]*Node, slot, index, counts *Node) [2]
 // appendSink writes the token of each row that is one of the first into its sink.
 func (p *Plan) appendSink(exact, token, index *Node) *Node {
 	g, d := exact.Graph(), dims(exact)
-	zero := gx.Scalar(g, dtypes.Int32, 0)
+	size := []int{d[0], d[1], p.sinks, d[3]}
+	from := slices.Repeat([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, 4)
 	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
+	if gx.OnGPU(g) {
+		// XLA's GPU compiler writes in place where the old content is a dynamic slice at the very same
+		// indices. Indices that it knows make that a plain slice, and it copies the whole array. So
+		// they begin at 0 (what is negative counts as 0), and XLA does not know it.
+		from[2] = gx.MinScalar(gx.ReduceMax(index), 0)
+		sinks = gx.DynamicSlice(exact, from, size)
+	}
 	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), gx.BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
-	own = gx.BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), dims(sinks)...)
-	return DynamicUpdateSlice(exact, Where(own, gx.BroadcastToDims(token, dims(sinks)...), sinks), []*Node{zero, zero, zero, zero})
+	own = gx.BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), size...)
+	return DynamicUpdateSlice(exact, Where(own, gx.BroadcastToDims(token, size...), sinks), from)
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is
