@@ -55,9 +55,9 @@ func (p *Plan) appendSink(exact, token, index *Node) *Node {
 	from := slices.Repeat([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, 4)
 	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
 	if gx.OnGPU(g) {
-		// XLA's GPU compiler writes in place where the old content is a dynamic slice at the very same
-		// indices. Indices that it knows make that a plain slice, and it copies the whole array. So
-		// they begin at 0 (what is negative counts as 0), and XLA does not know it.
+		// XLA's GPU compiler writes in place where the old content is a dynamic slice at the very
+		// same indices. Indices that it knows make that a plain slice, and it copies the whole
+		// array. So they begin at 0 (what is negative counts as 0), and XLA does not know it.
 		from[2] = gx.MinScalar(gx.ReduceMax(index), 0)
 		sinks = gx.DynamicSlice(exact, from, size)
 	}
