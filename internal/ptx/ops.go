@@ -44,8 +44,22 @@ func (k *Kernel) ShiftLeft(a, b Value) Value { return k.words("shl.b32", a, b) }
 // HighHalves are the high 16 bits of a, below those of b.
 func (k *Kernel) HighHalves(a, b Value) Value { return k.words("prmt.b32", a, b, k.Bits(0x7632)) }
 
-// Halves are a and b, float32, rounded to bfloat16: a is the low half.
-func (k *Kernel) Halves(a, b Value) Value { return k.words("cvt.rn.bf16x2.f32", b, a) }
+// LowHalves are the low 16 bits of a, below those of b.
+func (k *Kernel) LowHalves(a, b Value) Value { return k.words("prmt.b32", a, b, k.Bits(0x5410)) }
+
+// Halves are a and b, float32, rounded to numbers of 16 bits: a is the low half.
+func (k *Kernel) Halves(e Elem, a, b Value) Value {
+	return k.words(map[Elem]string{F16: "cvt.rn.f16x2.f32", BF16: "cvt.rn.bf16x2.f32"}[e], b, a)
+}
+
+// InHalves are a and b, float32, as bfloat16 numbers, and what these miss: right to 2^-16 together.
+func (k *Kernel) InHalves(a, b Value) (near, miss Value) {
+	near = k.Halves(BF16, a, b)
+	return near, k.Halves(BF16, k.FSub(a, k.Low(BF16, near)), k.FSub(b, k.High(BF16, near)))
+}
+
+// CountBits is how many bits of a are 1.
+func (k *Kernel) CountBits(a Value) Value { return k.words("popc.b32", a) }
 
 // FAdd is a + b, of float32.
 func (k *Kernel) FAdd(a, b Value) Value { return k.words("add.rn.f32", a, b) }
@@ -59,6 +73,12 @@ func (k *Kernel) FMul(a, b Value) Value { return k.words("mul.rn.f32", a, b) }
 // FMulAdd is a·b + c of float32, rounded once.
 func (k *Kernel) FMulAdd(a, b, c Value) Value { return k.words("fma.rn.f32", a, b, c) }
 
+// FMulAddWithin1 is a·b + c of float32 rounded once, from 0 to 1; 0 for NaN.
+func (k *Kernel) FMulAddWithin1(a, b, c Value) Value { return k.words("fma.rn.sat.f32", a, b, c) }
+
+// FAbs is |a| of float32.
+func (k *Kernel) FAbs(a Value) Value { return k.words("abs.f32", a) }
+
 // FMax is the larger float32; of a number and NaN, the number.
 func (k *Kernel) FMax(a, b Value) Value { return k.words("max.f32", a, b) }
 
@@ -67,6 +87,12 @@ func (k *Kernel) FMin(a, b Value) Value { return k.words("min.f32", a, b) }
 
 // FDiv is a/b of float32, off by two units in the last place on a GPU.
 func (k *Kernel) FDiv(a, b Value) Value { return k.words("div.full.f32", a, b) }
+
+// FQuotient is a/b of float32, correctly rounded.
+func (k *Kernel) FQuotient(a, b Value) Value { return k.words("div.rn.f32", a, b) }
+
+// FSqrt is the root of a, correctly rounded.
+func (k *Kernel) FSqrt(a Value) Value { return k.words("sqrt.rn.f32", a) }
 
 // Exp2 is 2^a of float32, on a GPU off by a few units in the last place; 0 below 2^-126.
 func (k *Kernel) Exp2(a Value) Value { return k.words("ex2.approx.ftz.f32", a) }
@@ -122,6 +148,9 @@ func (k *Kernel) LessUnsigned(a, b Value) Value { return k.compare("setp.lt.u32"
 // FAtMost is a <= b, of float32.
 func (k *Kernel) FAtMost(a, b Value) Value { return k.compare("setp.le.f32", a, b) }
 
+// FLess is a < b, of float32.
+func (k *Kernel) FLess(a, b Value) Value { return k.compare("setp.lt.f32", a, b) }
+
 // Finite holds where float32 is a number that is not infinite.
 func (k *Kernel) Finite(a Value) Value {
 	want("testp", word, a)
@@ -143,6 +172,12 @@ func (k *Kernel) Both(a, b Value) Value {
 func (k *Kernel) All(condition Value) Value {
 	want("vote", predicate, condition)
 	return k.op("vote.sync.all.pred", predicate, condition)
+}
+
+// Lanes are those in which the condition holds, a bit each, the first one the lowest.
+func (k *Kernel) Lanes(condition Value) Value {
+	want("vote", predicate, condition)
+	return k.op("vote.sync.ballot.b32", word, condition)
 }
 
 // Select is a where the condition holds, else b: of 32 bits, or addresses.
@@ -184,6 +219,11 @@ func (k *Kernel) Load(e Elem, at Value, offset int) Value {
 	return k.Low(e, k.load("ld.global.nc.u16", 1, at, offset)[0])
 }
 
+// LoadByte reads a byte.
+func (k *Kernel) LoadByte(at Value, offset int) Value {
+	return k.load("ld.global.nc.u8", 1, at, offset)[0]
+}
+
 // LoadWord reads 32 bits.
 func (k *Kernel) LoadWord(at Value, offset int) Value {
 	return k.load("ld.global.nc.b32", 1, at, offset)[0]
@@ -192,6 +232,11 @@ func (k *Kernel) LoadWord(at Value, offset int) Value {
 // LoadWords reads 4 words, at a place that is a multiple of their size.
 func (k *Kernel) LoadWords(at Value, offset int) []Value {
 	return k.load("ld.global.nc.v4.b32", 4, at, offset)
+}
+
+// LoadPair reads 2 words, at a place that is a multiple of their size.
+func (k *Kernel) LoadPair(at Value, offset int) []Value {
+	return k.load("ld.global.nc.v2.b32", 2, at, offset)
 }
 
 func (k *Kernel) load(name string, n int, at Value, offset int) []Value {
@@ -214,10 +259,27 @@ func (k *Kernel) LoadShared(n int, at Value, offset int) []Value {
 	return to
 }
 
-// StoreShared writes a word of shared memory at a place and so many bytes behind it.
-func (k *Kernel) StoreShared(at Value, offset int, value Value) {
-	want("st.shared", word, at, value)
-	k.emit(instruction{op: "st.shared.b32", from: []Value{at, value}, offset: offset})
+// StoreShared writes 1 or 4 words of shared memory at a place and so many bytes behind it, together
+// a multiple of their size.
+func (k *Kernel) StoreShared(at Value, offset int, values ...Value) {
+	want("st.shared", word, at)
+	want("st.shared", word, values...)
+	name, ok := map[int]string{1: "st.shared.b32", 4: "st.shared.v4.b32"}[len(values)]
+	if !ok {
+		exceptions.Panicf("ptx: %d words at once", len(values))
+	}
+	k.emit(instruction{op: name, from: append([]Value{at}, values...), offset: offset})
+}
+
+// StoreLow writes the low 1, 2 or 4 bytes of a word to memory.
+func (k *Kernel) StoreLow(bytes int, at Value, offset int, value Value) {
+	want("store", address, at)
+	want("store", word, value)
+	name, ok := map[int]string{1: "st.global.b8", 2: "st.global.b16", 4: "st.global.b32"}[bytes]
+	if !ok {
+		exceptions.Panicf("ptx: %d bytes at once", bytes)
+	}
+	k.emit(instruction{op: name, from: []Value{at, value}, offset: offset})
 }
 
 // Store writes 1, 2 or 4 words to memory, in lanes where the condition holds.
@@ -250,13 +312,13 @@ func (k *Kernel) Await(groups int) {
 	k.emit(instruction{op: "bar.warp.sync"})
 }
 
-// Units is a product of tensor units, a·b + c. a is [16, 16] and b [16, 8], of bfloat16 numbers,
+// Units is a product of tensor units, a·b + c. a is [16, 16] and b [16, 8], of numbers of 16 bits,
 // subnormal ones too, two in a word; c and the result are [16, 8] float32. Lane 4g + t has
 //
 //	a  rows g and g + 8 of columns 2t and 2t + 1; the same rows of columns 2t + 8 and 2t + 9
 //	b  rows 2t and 2t + 1 of column g; rows 2t + 8 and 2t + 9
 //	c  columns 2t and 2t + 1 of row g; the same of row g + 8
-func (k *Kernel) Units(a [4]Value, b [2]Value, c [4]Value) (out [4]Value) {
+func (k *Kernel) Units(e Elem, a [4]Value, b [2]Value, c [4]Value) (out [4]Value) {
 	for i, v := range c {
 		if v.class == constant {
 			c[i] = k.Variable(v) // the instruction takes none
@@ -265,6 +327,12 @@ func (k *Kernel) Units(a [4]Value, b [2]Value, c [4]Value) (out [4]Value) {
 	from := append(append(append([]Value{}, a[:]...), b[:]...), c[:]...)
 	want("mma", word, from...)
 	to := k.registers(4)
-	k.emit(instruction{op: "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", to: to, from: from})
+	k.emit(instruction{op: unitsOf[e], to: to, from: from})
 	return [4]Value(to)
+}
+
+// unitsOf are the instructions of tensor units.
+var unitsOf = map[Elem]string{
+	F16:  "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+	BF16: "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
 }

@@ -15,6 +15,7 @@ package ptx
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/gomlx/gomlx/support/exceptions"
 )
@@ -152,6 +153,9 @@ type Label string
 // NewLabel makes a label, which [Kernel.Here] puts somewhere.
 func (k *Kernel) NewLabel() Label {
 	k.labels++
+	if k.labels > 26 {
+		return Label("L" + strconv.Itoa(k.labels))
+	}
 	return Label("L" + string(rune('a'+k.labels-1)))
 }
 

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/gomlx/compute/dtypes/float16"
 )
 
 // sums adds the rows of a matrix [n, 32], one row an iteration: program p takes every second row,
@@ -99,54 +101,67 @@ func TestCopiesComeLate(t *testing.T) {
 // Tensor units multiply matrices that lie in lanes as [Kernel.Units] says; numbers of 16 bits that
 // are subnormal too.
 func TestUnits(t *testing.T) {
-	// a[r][c] = r + 2c in units of 2^-133, b[r][c] = (r - c)·2^100, c[r][c] = 2^-33·(r == c).
-	half := func(x float64) uint32 { return math.Float32bits(float32(x)) >> 16 }
-	pair := func(low, high float64) uint32 { return half(low) | half(high)<<16 }
-	a := func(r, c int) float64 { return math.Ldexp(float64(r+2*c), -133) }
-	b := func(r, c int) float64 { return math.Ldexp(float64(r-c), 100) }
-	words := make([]uint32, Lanes*10)
-	for lane := range Lanes {
-		g, t := lane/4, lane%4
-		w := words[10*lane:]
-		for j := range 4 {
-			r, c := g+j%2*8, 2*t+j/2*8
-			w[j] = pair(a(r, c), a(r, c+1))
-		}
-		for j := range 2 {
-			w[4+j] = pair(b(2*t+8*j, g), b(2*t+8*j+1, g))
-		}
-		for j := range 4 {
-			if g+j/2*8 == 2*t+j%2 {
-				w[6+j] = math.Float32bits(0x1p-33)
+	// a[r][c] = r + 2c in units of the least number, b[r][c] = r - c in others, and c[r][c] = 1 for
+	// r == c in those of the product.
+	for _, test := range []struct {
+		name   string
+		elem   Elem
+		a, b   int // exponents of the units
+		number func(x float64) uint32
+	}{
+		{"bfloat16", BF16, -133, 100, func(x float64) uint32 { return math.Float32bits(float32(x)) >> 16 }},
+		{"float16", F16, -24, 10, func(x float64) uint32 { return uint32(float16.FromFloat32(float32(x))) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			pair := func(low, high float64) uint32 { return test.number(low) | test.number(high)<<16 }
+			a := func(r, c int) float64 { return math.Ldexp(float64(r+2*c), test.a) }
+			b := func(r, c int) float64 { return math.Ldexp(float64(r-c), test.b) }
+			unit := math.Ldexp(1, test.a+test.b)
+			words := make([]uint32, Lanes*10)
+			for lane := range Lanes {
+				g, t := lane/4, lane%4
+				w := words[10*lane:]
+				for j := range 4 {
+					r, c := g+j%2*8, 2*t+j/2*8
+					w[j] = pair(a(r, c), a(r, c+1))
+				}
+				for j := range 2 {
+					w[4+j] = pair(b(2*t+8*j, g), b(2*t+8*j+1, g))
+				}
+				for j := range 4 {
+					if g+j/2*8 == 2*t+j%2 {
+						w[6+j] = math.Float32bits(float32(unit))
+					}
+				}
 			}
-		}
-	}
-	k := New("units")
-	in, out := k.Pointer(), k.Pointer()
-	lane := k.Lane()
-	at := k.At(in, lane, 40)
-	var list [10]Value
-	for i := range list {
-		list[i] = k.LoadWord(at, 4*i)
-	}
-	c := k.Units([4]Value(list[:4]), [2]Value(list[4:6]), [4]Value(list[6:]))
-	k.Store(k.LessUnsigned(lane, k.Int(Lanes)), k.At(out, lane, 16), 0, c[:]...)
-	got := make([]float32, Lanes*4)
-	k.Run([2]int{1, 1}, Memory{words, got}, Late)
-	for lane := range Lanes {
-		for j := range 4 {
-			row, column := lane/4+j/2*8, lane%4*2+j%2
-			want := 0
-			if row == column {
-				want = 1
+			k := New("units")
+			in, out := k.Pointer(), k.Pointer()
+			lane := k.Lane()
+			at := k.At(in, lane, 40)
+			var list [10]Value
+			for i := range list {
+				list[i] = k.LoadWord(at, 4*i)
 			}
-			for i := range 16 {
-				want += (row + 2*i) * (i - column)
+			c := k.Units(test.elem, [4]Value(list[:4]), [2]Value(list[4:6]), [4]Value(list[6:]))
+			k.Store(k.LessUnsigned(lane, k.Int(Lanes)), k.At(out, lane, 16), 0, c[:]...)
+			got := make([]float32, Lanes*4)
+			k.Run([2]int{1, 1}, Memory{words, got}, Late)
+			for lane := range Lanes {
+				for j := range 4 {
+					row, column := lane/4+j/2*8, lane%4*2+j%2
+					want := 0
+					if row == column {
+						want = 1
+					}
+					for i := range 16 {
+						want += (row + 2*i) * (i - column)
+					}
+					if got := float64(got[4*lane+j]) / unit; got != float64(want) {
+						t.Errorf("row %d, column %d: %v, want %d", row, column, got, want)
+					}
+				}
 			}
-			if got := float64(got[4*lane+j]) * 0x1p33; got != float64(want) {
-				t.Errorf("row %d, column %d: %v, want %d", row, column, got, want)
-			}
-		}
+		})
 	}
 }
 
@@ -156,17 +171,73 @@ func TestHalves(t *testing.T) {
 	in, out := k.Pointer(), k.Pointer()
 	lane := k.Lane()
 	x, y := k.LoadWord(in, 0), k.LoadWord(in, 4)
-	pair := k.Halves(x, y)
+	pair := k.Halves(BF16, x, y)
 	half := k.LoadWord(in, 8)
-	list := []Value{k.Low(BF16, pair), k.High(BF16, pair), k.Low(F16, half), k.High(F16, half), k.HighHalves(x, y)}
+	list := []Value{
+		k.Low(BF16, pair), k.High(BF16, pair), k.Low(F16, half), k.High(F16, half), k.HighHalves(x, y), k.LowHalves(half, k.Int(7)),
+		k.Halves(F16, k.Float(1), k.Float(-2)),
+	}
 	for i, v := range list {
 		k.Store(k.Equal(lane, k.Int(0)), out, 4*i, v)
 	}
 	got := make([]float32, len(list))
 	// 1 + 2^-8 lies halfway between 1 and 1 + 2^-7: to even. 0x3c00 is 1 in float16, 0xc000 -2.
 	k.Run([2]int{1, 1}, Memory{[]uint32{math.Float32bits(1 + 0x1p-8), math.Float32bits(1 + 0x1.8p-7), 0xc0003c00}, got}, Late)
-	if want := []float32{1, 1 + 0x1p-6, 1, -2, math.Float32frombits(0x3f813f80)}; !slices.Equal(got, want) {
+	if want := []float32{1, 1 + 0x1p-6, 1, -2, math.Float32frombits(0x3f813f80), math.Float32frombits(0x00073c00), math.Float32frombits(0xc0003c00)}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Instructions on a lane's numbers, and what lanes tell one another.
+func TestNumbers(t *testing.T) {
+	k := New("numbers")
+	in, out := k.Pointer(), k.Pointer()
+	lane := k.Lane()
+	nan := k.Float(float32(math.NaN()))
+	one := func(condition Value) Value { return k.Select(condition, k.Float(1), k.Float(0)) }
+	pair := k.LoadPair(in, 8)
+	shared := k.Shared(32)
+	k.StoreShared(shared, 16, k.Float(1), k.Float(2), k.Float(3), k.Float(4))
+	for i, test := range []struct {
+		value Value
+		want  float32
+	}{
+		{k.FQuotient(k.Float(1), k.Float(3)), 1.0 / 3},
+		{k.FSqrt(k.Float(2)), math.Sqrt2},
+		{k.FAbs(k.Float(-3)), 3},
+		{k.FMulAddWithin1(k.Float(2), k.Float(3), k.Float(-5.5)), 0.5},
+		{k.FMulAddWithin1(k.Float(2), k.Float(3), k.Float(-5)), 1},
+		{k.FMulAddWithin1(k.Float(2), k.Float(3), k.Float(-7)), 0},
+		{k.FMulAddWithin1(nan, k.Float(3), k.Float(1)), 0},
+		{one(k.FLess(k.Float(1), k.Float(2))), 1},
+		{one(k.FLess(k.Float(2), k.Float(2))), 0},
+		{one(k.FLess(nan, k.Float(2))), 0},
+		{k.FromInt(k.CountBits(k.Bits(0xf0010000))), 5},
+		{k.FromInt(k.ShiftRight(k.Lanes(k.LessUnsigned(lane, k.Int(3))), k.Int(1))), 3}, // lanes 0, 1 and 2
+		{k.FromInt(k.LoadByte(in, 5)), 0x12},                                            // of 0x1234, the second word
+		{k.FAdd(pair[0], pair[1]), 9},
+		{k.LoadShared(1, shared, 24)[0], 3},
+	} {
+		k.StoreLow(4, out, 0, test.value)
+		got := []float32{0}
+		// What comes before runs again, and stores are overwritten.
+		k.Run([2]int{1, 1}, Memory{[]uint32{1, 0x1234, math.Float32bits(4), math.Float32bits(5)}, got}, Late)
+		if got[0] != test.want {
+			t.Errorf("%d: %v, want %v", i, got[0], test.want)
+		}
+	}
+}
+
+// The low bytes of a word.
+func TestStoreLow(t *testing.T) {
+	k := New("low")
+	bytes, halves := k.Pointer(), k.Pointer()
+	k.StoreLow(1, bytes, 1, k.Bits(0x12345678))
+	k.StoreLow(2, halves, 2, k.Bits(0x12345678))
+	gotBytes, gotHalves := make([]uint8, 3), make([]uint16, 3)
+	k.Run([2]int{1, 1}, Memory{gotBytes, gotHalves}, Late)
+	if !slices.Equal(gotBytes, []uint8{0, 0x78, 0}) || !slices.Equal(gotHalves, []uint16{0, 0x5678, 0}) {
+		t.Errorf("%x and %x", gotBytes, gotHalves)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
@@ -131,6 +132,18 @@ var simple = map[string]func(a, b, c uint32) uint32{
 	"fma.rn.f32": func(a, b, c uint32) uint32 {
 		return fromF32(float32(float64(f32(a))*float64(f32(b)) + float64(f32(c))))
 	},
+	"fma.rn.sat.f32": func(a, b, c uint32) uint32 {
+		sum := float64(f32(a))*float64(f32(b)) + float64(f32(c))
+		if !(sum > 0) {
+			return 0
+		}
+		return fromF32(float32(min(sum, 1)))
+	},
+	"abs.f32":            func(a, _, _ uint32) uint32 { return a & 0x7fffffff },
+	"div.rn.f32":         func(a, b, _ uint32) uint32 { return fromF32(f32(a) / f32(b)) },
+	"sqrt.rn.f32":        func(a, _, _ uint32) uint32 { return fromF32(float32(math.Sqrt(float64(f32(a))))) },
+	"popc.b32":           func(a, _, _ uint32) uint32 { return uint32(bits.OnesCount32(a)) },
+	"cvt.rn.f16x2.f32":   func(a, b, _ uint32) uint32 { return narrow(a)<<16 | narrow(b) },
 	"max.f32":            func(a, b, _ uint32) uint32 { return ofNumbers(a, b, max(f32(a), f32(b))) },
 	"min.f32":            func(a, b, _ uint32) uint32 { return ofNumbers(a, b, min(f32(a), f32(b))) },
 	"div.full.f32":       func(a, b, _ uint32) uint32 { return fromF32(f32(a) / f32(b)) },
@@ -143,6 +156,9 @@ var simple = map[string]func(a, b, c uint32) uint32{
 
 // rounded has in its high half the bfloat16 next to a float32, halves to even.
 func rounded(x uint32) uint32 { return x + 0x7fff + x>>16&1 }
+
+// narrow is the float16 next to a float32.
+func narrow(x uint32) uint32 { return uint32(float16.FromFloat32(f32(x))) }
 
 // ofNumbers is x, which was made of a and b, or the one of them that is a number.
 func ofNumbers(a, b uint32, x float32) uint32 {
@@ -169,6 +185,7 @@ var compares = map[string]func(a, b uint32) bool{
 	"setp.lt.s32": func(a, b uint32) bool { return int32(a) < int32(b) },
 	"setp.le.u32": func(a, b uint32) bool { return a <= b },
 	"setp.lt.u32": func(a, b uint32) bool { return a < b },
+	"setp.lt.f32": func(a, b uint32) bool { return f32(a) < f32(b) },
 	"setp.le.f32": func(a, b uint32) bool { return f32(a) <= f32(b) },
 }
 
@@ -197,6 +214,17 @@ func (r *run) do(i instruction) {
 			r.predicates[i.to[0].id][lane] = all
 		}
 		return
+	case "vote.sync.ballot.b32":
+		var all uint32
+		for lane, x := range r.predicates[i.from[0].id] {
+			if x {
+				all |= 1 << lane
+			}
+		}
+		for lane := range Lanes {
+			r.words[i.to[0].id][lane] = all
+		}
+		return
 	case "shfl.sync.idx.b32", "shfl.sync.bfly.b32":
 		var out [Lanes]uint32
 		for lane := range out {
@@ -219,8 +247,11 @@ func (r *run) do(i instruction) {
 			r.groups = r.groups[1:]
 		}
 		return
-	case "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32":
-		r.units(i)
+	case unitsOf[F16]:
+		r.units(i, func(x uint32) float32 { return float16.Float16(x).Float32() })
+		return
+	case unitsOf[BF16]:
+		r.units(i, func(x uint32) float32 { return f32(x << 16) })
 		return
 	}
 	for lane := range Lanes {
@@ -267,11 +298,17 @@ func (r *run) lane(i instruction, lane int) {
 		r.addresses[i.to[0].id][lane] = r.addresses[from.id][lane]
 	case "testp.finite.f32":
 		r.predicates[i.to[0].id][lane] = r.word(i.from[0], lane)&0x7fffffff < 0x7f800000
-	case "st.shared.b32":
-		binary.LittleEndian.PutUint32(r.shared[int(r.word(i.from[0], lane))+i.offset:], r.word(i.from[1], lane))
-	case "ld.global.nc.v4.b32":
+	case "st.shared.b32", "st.shared.v4.b32":
+		at := int(r.word(i.from[0], lane)) + i.offset
+		if at%(4*len(i.from[1:])) != 0 {
+			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
+		}
+		for j, v := range i.from[1:] {
+			binary.LittleEndian.PutUint32(r.shared[at+4*j:], r.word(v, lane))
+		}
+	case "ld.global.nc.v2.b32", "ld.global.nc.v4.b32":
 		at := r.addresses[i.from[0].id][lane] + uint64(i.offset)
-		if at%16 != 0 {
+		if at%uint64(4*len(i.to)) != 0 {
 			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
 		}
 		for j, to := range i.to {
@@ -279,11 +316,8 @@ func (r *run) lane(i instruction, lane int) {
 			r.read(at+uint64(4*j), x[:])
 			r.words[to.id][lane] = binary.LittleEndian.Uint32(x[:])
 		}
-	case "ld.global.nc.b32", "ld.global.nc.u16":
-		size := 4
-		if i.op == "ld.global.nc.u16" {
-			size = 2
-		}
+	case "ld.global.nc.b32", "ld.global.nc.u16", "ld.global.nc.u8":
+		size := map[string]int{"ld.global.nc.b32": 4, "ld.global.nc.u16": 2, "ld.global.nc.u8": 1}[i.op]
 		var x [4]byte
 		r.read(r.addresses[i.from[0].id][lane]+uint64(i.offset), x[:size])
 		r.words[i.to[0].id][lane] = binary.LittleEndian.Uint32(x[:])
@@ -303,6 +337,11 @@ func (r *run) lane(i instruction, lane int) {
 		for j, v := range i.from[1:] {
 			r.write(at+uint64(4*j), r.word(v, lane))
 		}
+	case "st.global.b16":
+		r.writeLow(r.addresses[i.from[0].id][lane]+uint64(i.offset), uint16(r.word(i.from[1], lane)))
+	case "st.global.b8":
+		array, offset := r.place(r.addresses[i.from[0].id][lane] + uint64(i.offset))
+		array.([]uint8)[offset] = uint8(r.word(i.from[1], lane))
 	case "cp.async":
 		c := copied{r.word(i.from[0], lane) + uint32(i.offset), r.addresses[i.from[1].id][lane] + uint64(i.second)}
 		if c.to%16 != 0 || c.from%16 != 0 {
@@ -321,8 +360,8 @@ func (r *run) lane(i instruction, lane int) {
 func (r *run) copy(c copied) { r.read(c.from, r.shared[c.to:c.to+16]) }
 
 // units is [Kernel.Units], summed in float32 one product after the other.
-func (r *run) units(i instruction) {
-	half := func(v Value, lane, high int) float32 { return f32(r.words[v.id][lane] >> (16 * high) << 16) }
+func (r *run) units(i instruction, number func(uint32) float32) {
+	half := func(v Value, lane, high int) float32 { return number(r.words[v.id][lane] >> (16 * high) & 0xffff) }
 	var a [16][16]float32
 	var b [16][8]float32
 	for lane := range Lanes {
@@ -392,7 +431,25 @@ func (r *run) write(address uint64, x uint32) {
 		a[offset/4] = int32(x)
 	case []uint32:
 		a[offset/4] = x
+	case []float16.Float16, []bfloat16.BFloat16, []uint16:
+		r.writeLow(address, uint16(x))
+		r.writeLow(address+2, uint16(x>>16))
 	default:
 		panic(fmt.Sprintf("ptx.Run: cannot write %T", array))
+	}
+}
+
+// writeLow writes a number of 16 bits.
+func (r *run) writeLow(address uint64, x uint16) {
+	array, offset := r.place(address)
+	switch a := array.(type) {
+	case []float16.Float16:
+		a[offset/2] = float16.Float16(x)
+	case []bfloat16.BFloat16:
+		a[offset/2] = bfloat16.BFloat16(x)
+	case []uint16:
+		a[offset/2] = x
+	default:
+		panic(fmt.Sprintf("ptx.Run: cannot write 16 bits to %T", array))
 	}
 }

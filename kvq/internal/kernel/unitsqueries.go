@@ -106,10 +106,10 @@ func (u *units) nearestPairs(p slicePlane, rows [8]ptx.Value) (by [4]ptx.Value) 
 	for f := range by {
 		low, high := p.rows(f)
 		x, y := rows[p.index(low)], rows[p.index(high)]
-		near := u.Halves(x, y)
+		near := u.Halves(ptx.BF16, x, y)
 		x = u.Select(left, u.FSub(x, u.Low(ptx.BF16, near)), x)
 		y = u.Select(left, u.FSub(y, u.High(ptx.BF16, near)), y)
-		by[f] = u.Halves(x, y)
+		by[f] = u.Halves(ptx.BF16, x, y)
 	}
 	return by
 }

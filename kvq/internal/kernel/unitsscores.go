@@ -144,7 +144,7 @@ func (u *units) channelScores(at ptx.Value, s stage, q unitQueries) []ptx.Value 
 func (u *units) slice(p slicePlane, a, b []ptx.Value, by [4]ptx.Value, c [4]ptx.Value) [4]ptx.Value {
 	x, y := p.pairs(u, a), p.pairs(u, b)
 	for f := 0; f < 4; f += 2 {
-		c = u.Units([4]ptx.Value{x[f], y[f], x[f+1], y[f+1]}, [2]ptx.Value{by[f], by[f+1]}, c)
+		c = u.Units(ptx.BF16, [4]ptx.Value{x[f], y[f], x[f+1], y[f+1]}, [2]ptx.Value{by[f], by[f+1]}, c)
 	}
 	return c
 }
