@@ -24,9 +24,14 @@ func (c *quantizedCache) storePrompt(layer int) {
 			return exact, to
 		}
 		b := p.shape.Batch
-		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
-		return exact, storeCodes(f, to, tokens, valid, factorOf(metric, p.shape.Batch), p.block)
+		factor := factorOf(metric, p.shape.Batch)
+		if blocks, ok := f.EncodeRows(x, gx.AddScalar(c.start, p.sinks), n, valid, factor); ok {
+			zero := gx.Scalar(g, dtypes.Int32, 0)
+			return exact, f.Write(to, blocks, zero, zero)
+		}
+		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
+		return exact, storeCodes(f, to, tokens, valid, factor, p.block)
 	}
 	s.exactKeys, s.key = store(l.key, c.newKeys[layer], s.key, s.keyMetric)
 	s.exactValues, s.value = store(l.value, c.newValues[layer], s.value, s.valueMetric)

@@ -13,7 +13,8 @@ import (
 
 // Encode as a kernel for CUDA: a program reads some tokens of a head once, makes their ranges and
 // codes in its registers, and writes packed words. By graph operations a prompt is written to
-// memory as float32 several times on the way.
+// memory as float32 several times on the way. What presets ask for has a faster one, in
+// lanekernel.go.
 
 // encoder is what the kernel is written for.
 type encoder struct {
@@ -21,6 +22,7 @@ type encoder struct {
 	from   ttir.Elem // of keys or values
 
 	batch, heads, tokens int  // B, K, T
+	all                  int  // tokens of x, of which each row has its own T
 	masked               bool // some tokens are not valid
 	// The codes are made by what follows, with feedback: the kernel writes what that needs.
 	fed bool
@@ -29,10 +31,11 @@ type encoder struct {
 // elems are the elements of a kernel by those of a graph.
 var elems = map[dtypes.DType]ttir.Elem{dtypes.Float32: ttir.F32, dtypes.Float16: ttir.F16, dtypes.BFloat16: ttir.BF16}
 
-// encoderOf makes it for x [B, T, K, D]; ok is false where the kernel cannot run.
-func (f Format) encoderOf(x, valid, factor *Node) (e encoder, ok bool) {
+// encoderOf makes it for n tokens of each row of x [B, T, K, D]; ok is false where the kernel
+// cannot run.
+func (f Format) encoderOf(x *Node, n int, valid, factor *Node) (e encoder, ok bool) {
 	g, d := x.Graph(), dims(x)
-	e = encoder{format: f, from: elems[x.DType()], batch: d[0], tokens: d[1], heads: d[2], masked: valid != nil, fed: factor != nil}
+	e = encoder{format: f, from: elems[x.DType()], batch: d[0], tokens: n, all: d[1], heads: d[2], masked: valid != nil, fed: factor != nil}
 	return e, gx.RunsTriton(g) && e.fits() && (!e.fed || e.fedFits())
 }
 
@@ -48,7 +51,7 @@ func (e encoder) fits() bool {
 	if words.Bits != 32 || f.padding() > 0 || f.PerChannel && f.Group%BlockTokens != 0 || !f.PerChannel && f.TokenScales {
 		return false
 	}
-	return e.tokens%e.atOnce() == 0 && e.atOnce()*f.HeadDim <= 1<<14 && e.batch*e.heads*e.tokens*f.HeadDim <= math.MaxInt32
+	return e.tokens%e.atOnce() == 0 && e.atOnce()*f.HeadDim <= 1<<14 && e.batch*e.heads*e.all*f.HeadDim <= math.MaxInt32
 }
 
 // atOnce is how many tokens a program takes.
@@ -65,24 +68,38 @@ func (e encoder) warps() int { return max(1, min(8, e.atOnce()*e.format.HeadDim/
 // grid is programs by head and row, and by token.
 func (e encoder) grid() [2]int { return [2]int{e.batch * e.heads, e.tokens / e.atOnce()} }
 
-// encode is [Format.EncodeFed] for x [B, T, K, D], rotated where it is to be.
-func (e encoder) encode(x, valid, factor *Node) Blocks {
-	inputs := []*Node{x}
+// encode is [Format.EncodeFed] for x [B, …, K, D], of which a row's tokens begin at first, int32
+// [B].
+func (e encoder) encode(x, first, valid, factor *Node) Blocks {
+	inputs := []*Node{x, first}
+	if e.format.Rotate && !e.byLanes() {
+		inputs[0] = numbers.Rotate(x)
+	}
 	if e.masked {
 		inputs = append(inputs, ConvertDType(valid, dtypes.Uint8))
 	}
-	out := gx.Triton(e.kernel(), e.warps(), 1, e.grid(), inputs, e.outputs(x.DType())...)
+	var out []*Node
+	if outputs := e.outputs(x.DType()); e.byLanes() {
+		out = gx.PTX(e.laneKernel(), e.grid(), inputs, outputs...)
+	} else {
+		out = gx.Triton(e.kernel(), e.warps(), 1, e.grid(), inputs, outputs...)
+	}
 	if e.fed {
-		n := len(out) - fedInputs
-		words := e.fedCall(out[n], out[n+1:], factor, e.format.Arrays(e.batch, e.heads, e.tokens, x.DType())[0].Shape)
+		n := len(out) - e.fedInputs()
+		words := e.fedCall(out[n:], factor, e.format.Arrays(e.batch, e.heads, e.tokens, x.DType())[0].Shape)
 		out = append([]*Node{words}, out[:n]...)
 	}
 	blocks, _ := e.format.Take(out)
 	return blocks
 }
 
-// fedInputs are the arrays that the kernel writes for [encoder.fedKernel].
-const fedInputs = 5
+// fedInputs is how many arrays the kernel writes for [encoder.fedKernel].
+func (e encoder) fedInputs() int {
+	if e.byLanes() {
+		return 6
+	}
+	return 5
+}
 
 // outputs are the arrays that the kernel writes.
 func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
@@ -93,8 +110,12 @@ func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
 	}
 	if e.fed {
 		n, dim := e.batch*e.heads, e.format.HeadDim
-		list = append(list, shapes.Make(dtypes.Float32, n, dim, e.tokens))
-		for range fedInputs - 1 {
+		if e.byLanes() {
+			list = append(list, shapes.Make(cache, n, e.tokens, dim), shapes.Make(dtypes.Float32, n, e.tokens))
+		} else {
+			list = append(list, shapes.Make(dtypes.Float32, n, e.tokens, dim))
+		}
+		for range 4 {
 			list = append(list, shapes.Make(dtypes.Float32, n, e.tokens/e.format.Group, dim))
 		}
 	}
@@ -103,11 +124,14 @@ func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
 
 // kernel writes it, for a grid of [B·K, T/…] programs.
 //
-//	x [B, T, K, D], valid uint8 [B, T] where some are not -> the arrays of [encoder.outputs]
+//	x      [B, …, K, D], rotated where it is to be
+//	first  int32 [B]: where a row's tokens begin; past the end of x, its last token repeats
+//	valid  uint8 [B, T], where some tokens are not valid
+//	-> the arrays of [encoder.outputs]
 func (e encoder) kernel() *ttir.Kernel {
 	f, dim := e.format, e.format.HeadDim
 	t := ttir.New("encode")
-	x := t.Pointer(e.from)
+	x, firsts := t.Pointer(e.from), t.Pointer(ttir.I32)
 	var valid ttir.Value
 	if e.masked {
 		valid = t.Pointer(ttir.I8)
@@ -122,7 +146,7 @@ func (e encoder) kernel() *ttir.Kernel {
 		tokenScales = t.Pointer(ttir.I8)
 	}
 	var fed []ttir.Value
-	for range fedInputs {
+	for range e.fedInputs() {
 		if e.fed {
 			fed = append(fed, t.Pointer(ttir.F32))
 		}
@@ -141,9 +165,13 @@ func (e encoder) kernel() *ttir.Kernel {
 	if !f.PerChannel {
 		channel = ttir.Add(channel.MulInt(f.Group), t.Range(f.Group, 2, 3))
 	}
-	firstToken := ttir.Add(row.MulInt(e.tokens), unit.MulInt(n))
-	token := ttir.Add(firstToken, t.Range(n, 0, rank))
-	numbersOf := ttir.Load(x, ttir.Add(ttir.Add(token.MulInt(e.heads*dim), head.MulInt(dim)), channel)).ToFloat()
+	// Of the numbers, which are read as [n, D].
+	at := ttir.Add(unit.MulInt(n), t.Range(n, 0, 2))
+	at = ttir.Min(ttir.Add(at, ttir.Load(firsts, row)), t.Int(e.all-1))
+	at = ttir.Add(at, row.MulInt(e.all)).MulInt(e.heads * dim)
+	read := ttir.Load(x, ttir.Add(ttir.Add(at, head.MulInt(dim)), t.Range(dim, 1, 2)))
+	numbersOf := read.ToFloat().Reshape(shape...)
+	token := ttir.Add(ttir.Add(row.MulInt(e.tokens), unit.MulInt(n)), t.Range(n, 0, rank))
 	voting := ttir.LessOrEqual(t.Int(0), t.Fill(t.Int(0), shape...))
 	if e.masked {
 		voting = ttir.Less(t.Int(0), ttir.Load(valid, token).Wide())
@@ -174,7 +202,7 @@ func (e encoder) kernel() *ttir.Kernel {
 		return t
 	}
 	nan := t.Float(float32(math.NaN()))
-	turned := ttir.Add(ttir.Add(rowAndHead.MulInt(dim), channel).MulInt(e.tokens), ttir.Add(unit.MulInt(n), t.Range(n, 0, rank)))
+	turned := ttir.Add(ttir.Add(ttir.Add(rowAndHead.MulInt(e.tokens), unit.MulInt(n)), t.Range(n, 0, rank)).MulInt(dim), channel)
 	ttir.Store(fed[0], turned, ttir.Select(voting, numbersOf, nan))
 	place = ttir.Add(ttir.Add(rowAndHead.MulInt(e.tokens/n), unit).MulInt(dim), t.Range(dim, 0, 1))
 	last := float32(int(1)<<f.Bits - 1)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -18,16 +20,20 @@ import (
 // fedCases are keys whose errors are fed back: words of two and four channels a byte and the half
 // words of a plane of 1 bit.
 func fedCases() []encodeCase {
-	keys := func(bits, group int, tokenScales bool, dim int) Format {
-		f := New(numbers.Spec{Quantizer: numbers.Unbiased, Bits: bits, Scales: numbers.Scale8, Keys: true}, dim, group, true, false)
+	keys := func(bits, group int, tokenScales bool, dim int, rotate bool) Format {
+		f := New(numbers.Spec{Quantizer: numbers.Unbiased, Bits: bits, Scales: numbers.Scale8, Keys: true}, dim, group, true, rotate)
 		f.TokenScales, f.Feedback = tokenScales, true
 		return f
 	}
 	return []encodeCase{
-		{"lowest", keys(2, 32, true, 64), 64, dtypes.Float16, true},
-		{"smallest", keys(3, 64, true, 64), 128, dtypes.Float16, true},
-		{"4 bits, no token scales", keys(4, 32, false, 32), 64, dtypes.Float32, false},
-		{"one block of channels", keys(2, 32, true, 16), 32, dtypes.Float32, true},
+		{"lowest", keys(2, 32, true, 64, false), 64, dtypes.Float16, true, false},
+		{"smallest", keys(3, 64, true, 64, false), 128, dtypes.Float16, true, false},
+		{"4 bits, no token scales", keys(4, 32, false, 32, false), 64, dtypes.Float32, false, false},
+		{"lowest, rotated", keys(2, 32, true, 64, true), 64, dtypes.Float16, true, false},
+		{"lowest, rotated, finite", keys(2, 32, true, 128, true), 64, dtypes.Float16, true, true},
+		{"smallest, rotated, finite", keys(3, 64, true, 64, true), 128, dtypes.BFloat16, true, true},
+		{"no token scales, rotated", keys(4, 32, false, 32, true), 64, dtypes.Float16, true, true},
+		{"one block of channels", keys(2, 32, true, 16, false), 32, dtypes.Float32, true, false},
 	}
 }
 
@@ -51,14 +57,14 @@ func (c encodeCase) fedOnBackend(t *testing.T, backend compute.Backend, byKernel
 		if !c.masked {
 			valid = nil
 		}
-		e, ok := c.format.encoderOf(x, valid, factor)
+		e, ok := c.format.encoderOf(x, c.tokens, valid, factor)
 		switch {
 		case !byKernel:
-			return c.format.encodeByGraph(Transpose(x, 1, 2), valid, factor).Nodes()
+			return c.format.encodeByGraph(c.aligned(x), valid, factor).Nodes()
 		case !ok:
 			t.Error("the kernels do not run here")
 		}
-		return e.encode(x, valid, factor).Nodes()
+		return e.encode(x, c.first(x.Graph()), valid, factor).Nodes()
 	})
 	defer exec.Finalize()
 	for _, x := range exec.MustCall(x, tensors.FromFlatDataAndDimensions(valid, encodeRows, c.tokens), c.factorOf()) {
@@ -80,10 +86,10 @@ func (c encodeCase) fedOnHost(t *testing.T) []any {
 		memory = append(memory, flatOf(tensors.FromShape(s)))
 	}
 	grid := e.grid()
-	e.kernel().Run([3]int{grid[0], grid[1], 1}, memory)
-	out := memory[inputs : len(memory)-fedInputs]
+	e.run(grid, memory)
+	out := memory[inputs : len(memory)-e.fedInputs()]
 	words := flatOf(tensors.FromShape(c.format.Arrays(encodeRows, encodeHeads, c.tokens, c.dtype)[0].Shape))
-	made := memory[len(memory)-fedInputs:]
+	made := memory[len(memory)-e.fedInputs():]
 	e.fedKernel().Run(e.fedGrid(), append(append(ptx.Memory{}, made...), flatOf(c.factorOf()), words), ptx.Late)
 	if same := sameShare(words, e.wordsOneByOne(made, flatOf(c.factorOf()).([]float32))); same < 0.998 {
 		t.Errorf("%.4f of the words are what channels rounded one by one give", same)
@@ -95,7 +101,17 @@ func (c encodeCase) fedOnHost(t *testing.T) []any {
 func (e encoder) wordsOneByOne(made []any, factor []float32) []uint32 {
 	f, dim := e.format, e.format.HeadDim
 	words := flatOf(tensors.FromShape(f.Arrays(e.batch, e.heads, e.tokens, dtypes.Float32)[0].Shape)).([]uint32)
-	array := func(i int) []float32 { return made[i].([]float32) }
+	array := func(i int) []float32 { return made[len(made)-5+i].([]float32) } // ranges from 1 on
+	units := func(row, token, d int) float64 {
+		at := row*e.tokens + token
+		switch x := made[0].(type) {
+		case []float16.Float16:
+			return float64(x[at*dim+d].Float32() * made[1].([]float32)[at])
+		case []bfloat16.BFloat16:
+			return float64(x[at*dim+d].Float32() * made[1].([]float32)[at])
+		}
+		return float64(made[0].([]float32)[at*dim+d])
+	}
 	layout, last := f.Words(), float64(int(1)<<f.Bits-1)
 	finite := func(x, or float64) float64 {
 		if math.Abs(x) <= math.MaxFloat32 {
@@ -107,7 +123,7 @@ func (e encoder) wordsOneByOne(made []any, factor []float32) []uint32 {
 		for token := range e.tokens {
 			wrong := make([]float64, dim)
 			for d := dim - 1; d >= 0; d-- {
-				x := float64(array(0)[(row*dim+d)*e.tokens+token])
+				x := units(row, token, d)
 				group := (row*(e.tokens/f.Group)+token/f.Group)*dim + d
 				scale, zero, middle, perStep := float64(array(1)[group]), float64(array(2)[group]), float64(array(3)[group]), float64(array(4)[group])
 				target := x

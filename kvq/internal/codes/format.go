@@ -2,6 +2,7 @@ package codes
 
 import (
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
@@ -50,17 +51,25 @@ func (f Format) Encode(x, valid *Node) Blocks { return f.EncodeFed(x, valid, nil
 func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	// Tokens before heads, as a product makes them.
 	turned := Transpose(x, 1, 2)
-	e, ok := f.encoderOf(turned, valid, factor)
-	switch {
-	case ok:
-		if f.Rotate {
-			turned = numbers.Rotate(turned)
-		}
-		return e.encode(turned, valid, factor)
-	case f.Rotate:
+	if e, ok := f.encoderOf(turned, dims(x)[2], valid, factor); ok {
+		return e.encode(turned, gx.Zeros(x.Graph(), shapes.Make(dtypes.Int32, dims(x)[0])), valid, factor)
+	}
+	if f.Rotate {
 		x = numbers.Rotate(x)
 	}
 	return f.encodeByGraph(x, valid, factor)
+}
+
+// EncodeRows is EncodeFed for n tokens of each row of x [B, K, T, D], from first [B] int32 on; past
+// the end of a row its last token repeats. ok is false where they have to be brought side by side
+// first.
+func (f Format) EncodeRows(x, first *Node, n int, valid, factor *Node) (blocks Blocks, ok bool) {
+	turned := Transpose(x, 1, 2)
+	e, ok := f.encoderOf(turned, n, valid, factor)
+	if !ok {
+		return Blocks{}, false
+	}
+	return e.encode(turned, first, valid, factor), true
 }
 
 // encodeByGraph is EncodeFed by graph operations, of what is rotated where it is to be.

@@ -271,7 +271,7 @@ func TokenScalesInKernel(x, valid ttir.Value) (scales, units, voting ttir.Value)
 	squares := ttir.Mul(size, size)
 	perOne := func(x ttir.Value) ttir.Value { return ttir.Div(t.Float(1), orOne(x)) }
 	token := squares.Sum(1).MulFloat(1 / float32(channels))
-	for range tokenScaleRounds - 1 {
+	for range TokenScaleRounds - 1 {
 		channel := ttir.Mul(squares, perOne(token).Expand(1)).Sum(0).MulFloat(1 / float32(tokens))
 		token = ttir.Mul(squares, perOne(channel).Expand(0)).Sum(1).MulFloat(1 / float32(channels))
 	}

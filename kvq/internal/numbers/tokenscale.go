@@ -19,8 +19,8 @@ import (
 // a token's scale multiplies its mean too, and tokens that are constant multiples of one another
 // have no deviation.
 
-// tokenScaleRounds is how many times tokens are brought to unit size.
-const tokenScaleRounds = 3
+// TokenScaleRounds is how many times tokens are brought to unit size.
+const TokenScaleRounds = 3
 
 // TokenScales finds a scale for each token of a group, and divides by it.
 //
@@ -58,7 +58,7 @@ func dualScaling(squares *Node) *Node {
 	tokens, channels := squares.Shape().Dim(-2), squares.Shape().Dim(-1)
 	mean := func(x *Node, axis, n int) *Node { return gx.MulScalar(gx.ReduceSumAndKeep(x, axis), 1/float64(n)) }
 	token := mean(squares, -1, channels)
-	for range tokenScaleRounds - 1 {
+	for range TokenScaleRounds - 1 {
 		channel := mean(Div(squares, positiveOr1(token)), -2, tokens)
 		token = mean(Div(squares, positiveOr1(channel)), -1, channels)
 	}
