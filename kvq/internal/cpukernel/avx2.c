@@ -1,0 +1,14 @@
+//go:build linux && cgo
+
+#include "shared.h"
+
+#if defined(__x86_64__)
+#include "vectors_avx2.h"
+
+#define CODES kvq_codes_avx2
+#define EXACT kvq_exact_avx2
+#define ROTATE kvq_rotate_avx2
+
+#include "codes.h"
+#include "piece.h"
+#endif

@@ -1,0 +1,50 @@
+// What the kinds of vectors share.
+#pragma once
+#include <math.h>
+#include <string.h>
+
+#include "attend.h"
+
+#define BLOCK 32             // tokens
+#define UNSEEN (-1e38f)      // the score of what a query does not see
+#define KVQ_MOST_DIM 512     // channels of a head
+#define KVQ_PIECE_BLOCKS 16  // of a piece
+
+// For each kind of vectors: attention over blocks of codes, and over exact tokens, of a row and
+// key/value head counted over rows; a partial result for each query, {max, sum, out [dim of values]};
+// and the Walsh-Hadamard transform of x [dim], with room behind it up to a multiple of 16.
+#define KVQ_VECTORS(kind)                                                                                     \
+  void kvq_codes_##kind(const kvq_attention *a, int64_t head, int first, int last, float *result);            \
+  void kvq_exact_##kind(const kvq_attention *a, int64_t head, float *result);                                 \
+  void kvq_rotate_##kind(float *x, int dim);
+KVQ_VECTORS(portable)
+KVQ_VECTORS(avx2)
+KVQ_VECTORS(avx512)
+
+// 1/sqrt(n) for a power of two.
+static inline float kvq_root(int n) {
+  float root = 1;
+  for (; n >= 4; n /= 4) root /= 2;
+  return n == 2 ? root * 0.70710678118654752f : root;
+}
+
+// Tells whether a query sees one of n tokens.
+static inline int kvq_seen(const int32_t *index, int n, int32_t low, int32_t high) {
+  int any = 0;
+  for (int i = 0; i < n; i++) any |= (index[i] > low) & (index[i] <= high);
+  return any;
+}
+
+// The partial result of no token.
+static inline void kvq_nothing(float *result, int dim) {
+  result[0] = UNSEEN;
+  memset(result + 1, 0, (dim + 1) * sizeof *result);
+}
+
+// Joins a part to a partial result: it is the online softmax of FlashAttention.
+static inline void kvq_join(float *result, float best, float sum, const float *out, int dim) {
+  const float top = best > result[0] ? best : result[0], x = exp2f(result[0] - top), y = exp2f(best - top);
+  result[0] = top;
+  result[1] = result[1] * x + sum * y;
+  for (int i = 0; i < dim; i++) result[2 + i] = result[2 + i] * x + out[i] * y;
+}
