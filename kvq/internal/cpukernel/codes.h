@@ -26,15 +26,15 @@ typedef struct {
   int64_t stride;              // from a word to the next of its lane
   int64_t block;               // from a block to the next
   int blocks, words;           // words of the low plane in a block
-  const int32_t *digits[4];    // of each query: 4·S dwords a word
-  float unit[4];               // of each query
+  const int32_t *digits[MOST_QUERIES]; // of each query: 4·S dwords a word
+  float unit[MOST_QUERIES];            // of each query
   float *out;                  // [queries][lanes] sums
   int64_t out_stride;          // from a query to the next
 } dots_of;
 
 OP void dots(const int w0, const int w1, const int queries, const int vectors, const dots_of *a) {
   const int S = 8 / w0, each = w1 ? w0 / w1 : 1; // words of the low plane by a word of the high one
-  VI sum[4][MOST_VECTORS][DIGITS];
+  VI sum[MOST_QUERIES][MOST_VECTORS][DIGITS];
 #pragma GCC unroll 4
   for (int q = 0; q < queries; q++)
 #pragma GCC unroll 2
@@ -89,9 +89,14 @@ typedef void (*dots_function)(const dots_of *a);
 // A function for each width, number of queries and of vectors.
 #define DOTS(name, w0, w1, queries, vectors) \
   TARGET static void name##_##queries##_##vectors(const dots_of *a) { dots(w0, w1, queries, vectors, a); }
+#if MOST_QUERIES == 4
 #define DOTS_OF_QUERIES(name, w0, w1, vectors) \
   DOTS(name, w0, w1, 1, vectors) DOTS(name, w0, w1, 2, vectors) DOTS(name, w0, w1, 3, vectors) DOTS(name, w0, w1, 4, vectors)
 #define NAMES_OF_QUERIES(name, vectors) {name##_1_##vectors, name##_2_##vectors, name##_3_##vectors, name##_4_##vectors}
+#else
+#define DOTS_OF_QUERIES(name, w0, w1, vectors) DOTS(name, w0, w1, 1, vectors)
+#define NAMES_OF_QUERIES(name, vectors) {name##_1_##vectors}
+#endif
 #if MOST_VECTORS == 2
 #define DOTS_OF_WIDTH(name, w0, w1) DOTS_OF_QUERIES(name, w0, w1, 1) DOTS_OF_QUERIES(name, w0, w1, 2)
 #define NAMES(name) {NAMES_OF_QUERIES(name, 1), NAMES_OF_QUERIES(name, 2)}
@@ -109,7 +114,7 @@ DOTS_OF_WIDTH(dots6, 4, 2)
 DOTS_OF_WIDTH(dots8, 8, 0)
 
 // By bits of a code - 1, vectors - 1 and queries - 1.
-static const dots_function dots_table[8][MOST_VECTORS][4] = {
+static const dots_function dots_table[8][MOST_VECTORS][MOST_QUERIES] = {
     NAMES(dots1), NAMES(dots2), NAMES(dots3), NAMES(dots4), NAMES(dots5), NAMES(dots6), {{0}}, NAMES(dots8),
 };
 

@@ -96,7 +96,7 @@ TARGET void ROTATE(float *x, int dim) {
 }
 
 // The queries of a piece from number first on, scaled; with zeros behind them.
-OP void load_queries(const kvq_attention *a, int64_t head, int first, const int queries, int rotated, float x[4][ROOM]) {
+OP void load_queries(const kvq_attention *a, int64_t head, int first, const int queries, int rotated, float x[MOST_QUERIES][ROOM]) {
   const int dim = a->key.dim;
   const VF scale = f_set(a->soft_cap > 0 ? a->scale : a->scale * LOG2E);
   for (int q = 0; q < queries; q++) {
@@ -217,13 +217,13 @@ OP void digits_of_runs(const key_layout *l, const float *x, int first, int runs,
 
 // Scores [queries][blocks from first to last] of the codes of keys of a head, counted over rows.
 OP void scores_of_codes(const kvq_attention *a, const int queries, int64_t head, int query, view see, int first, int last,
-                        float scores[4][TOKENS], VF best[4]) {
+                        float scores[MOST_QUERIES][TOKENS], VF best[MOST_QUERIES]) {
   const kvq_codes *c = &a->key;
   const key_layout l = layout_of(c);
   const int64_t heads = (int64_t)a->rows * a->heads, row = head / a->heads;
   const int32_t *index = a->code_index + row * a->blocks * BLOCK;
-  float x[4][ROOM], product[ROOM], sums[4][BLOCK], slope[4], unit[4][64], total[4][64];
-  int32_t digits[4][4 * MOST_DIM + 64];
+  float x[MOST_QUERIES][ROOM], product[ROOM], sums[MOST_QUERIES][BLOCK], slope[MOST_QUERIES], unit[MOST_QUERIES][64], total[MOST_QUERIES][64];
+  int32_t digits[MOST_QUERIES][4 * MOST_DIM + 64];
   uint32_t stage[(MOST_DIM + 8) / 4 * BLOCK];
   load_queries(a, head, query, queries, c->rotate, x);
   const int runs = l.runs / l.spans;
@@ -341,19 +341,19 @@ OP void sum_values(const kvq_attention *a, int bits, int w0, const int queries, 
 }
 
 // The values of blocks from first to last by weights [queries][tokens]: out [queries][dim + LANES].
-OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, int first, int last, float weights[4][TOKENS], float *out) {
+OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, int first, int last, float weights[MOST_QUERIES][TOKENS], float *out) {
   const kvq_codes *c = &a->value;
   const int64_t heads = (int64_t)a->rows * a->heads;
   const int stride = c->dim + LANES;
-  float product[4][TOKENS], sums[4 * (MOST_DIM + LANES)];
-  int32_t digit[4][TOKENS];
+  float product[MOST_QUERIES][TOKENS], sums[MOST_QUERIES * (MOST_DIM + LANES)];
+  int32_t digit[MOST_QUERIES][TOKENS];
   dots_of d;
   for (int q = 0; q < queries; q++) d.digits[q] = digit[q];
   if (c->per_channel) {
     memset(out, 0, (size_t)queries * stride * sizeof *out);
     for (int n = first; n < last;) {
       const int blocks = c->group / BLOCK, end = n / blocks * blocks + blocks < last ? n / blocks * blocks + blocks : last;
-      float total[4];
+      float total[MOST_QUERIES];
       for (int q = 0; q < queries; q++) {
         const float *w = &weights[q][(n - first) * BLOCK];
         VF most = f_set(0), sum = f_set(0);
@@ -384,7 +384,7 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
   }
   d.blocks = last - first;
   for (int g = 0; g < c->groups; g++) {
-    VF most[4], zeros[4], tainted[4];
+    VF most[MOST_QUERIES], zeros[MOST_QUERIES], tainted[MOST_QUERIES];
     for (int q = 0; q < queries; q++) most[q] = zeros[q] = tainted[q] = f_set(0);
     for (int n = first; n < last; n++)
       for (int t = 0; t < BLOCK; t += LANES) {
@@ -399,7 +399,7 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
           tainted[q] = f_fma(p, f_set(0), tainted[q]);
         }
       }
-    float zero[4];
+    float zero[MOST_QUERIES];
     for (int q = 0; q < queries; q++) {
       float inverse;
       unit_of(f_most(most[q]), f_sum(tainted[q]), &d.unit[q], &inverse);
@@ -413,7 +413,7 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
 }
 
 // A partial result: {max, sum, out [dim of values]} of each query.
-TARGET static void put(const kvq_attention *a, int query, int queries, const VF best[4], const float sum[4], const float *out, float *result) {
+TARGET static void put(const kvq_attention *a, int query, int queries, const VF best[MOST_QUERIES], const float sum[MOST_QUERIES], const float *out, float *result) {
   const int dim = a->value.dim;
   for (int q = 0; q < queries; q++) {
     float *to = result + (query + q) * (int64_t)(dim + 2);
@@ -424,8 +424,8 @@ TARGET static void put(const kvq_attention *a, int query, int queries, const VF 
 }
 
 OP void piece_of_codes(const kvq_attention *a, const int queries, int64_t head, int query, int first, int last, float *result) {
-  float scores[4][TOKENS], sum[4], out[4 * (MOST_DIM + LANES)];
-  VF best[4];
+  float scores[MOST_QUERIES][TOKENS], sum[MOST_QUERIES], out[MOST_QUERIES * (MOST_DIM + LANES)];
+  VF best[MOST_QUERIES];
   scores_of_codes(a, queries, head, query, view_of(a, head / a->heads), first, last, scores, best);
   for (int q = 0; q < queries; q++) sum[q] = weigh(scores[q], (last - first) * BLOCK, f_most(best[q]));
   sum_of_values(a, queries, head, first, last, scores, out);
@@ -449,11 +449,11 @@ OP VF sums_of(const float *x) {
 
 // Attention over exact tokens: slots [tokens] of those that are seen, at most TOKENS.
 OP void piece_of_exact(const kvq_attention *a, const int queries, int64_t head, int query, view see, const int32_t *slots, int tokens,
-                       float best[4], float sum[4], float *out) {
+                       float *best, float *sum, float *out) {
   const int dim = a->key.dim, wide = a->value.dim, type = a->cache_type;
   const int64_t row = head / a->heads, base = head * a->exact;
-  float x[4][ROOM], scores[4][TOKENS], dot[4][LANES * LANES];
-  VF top[4];
+  float x[MOST_QUERIES][ROOM], scores[MOST_QUERIES][TOKENS], dot[MOST_QUERIES][LANES * LANES];
+  VF top[MOST_QUERIES];
   load_queries(a, head, query, queries, 0, x);
   for (int q = 0; q < queries; q++) top[q] = f_set(UNSEEN);
   for (int t = 0; t < tokens; t += LANES) {
@@ -462,7 +462,7 @@ OP void piece_of_exact(const kvq_attention *a, const int queries, int64_t head, 
       const int slot = slots[t + l < tokens ? t + l : tokens - 1];
       index[l] = t + l < tokens ? a->exact_index[row * a->exact + slot] : -1;
       const int64_t key = (base + slot) * dim;
-      VF s[4];
+      VF s[MOST_QUERIES];
       for (int q = 0; q < queries; q++) s[q] = f_set(0);
       for (int i = 0; i < dim; i += LANES) {
         const VF k = load(a->exact_keys, type, key + i, dim - i);
@@ -482,7 +482,7 @@ OP void piece_of_exact(const kvq_attention *a, const int queries, int64_t head, 
     sum[q] = weigh(scores[q], (tokens + LANES - 1) / LANES * LANES, best[q]);
   }
   for (int i = 0; i < wide; i += 2 * LANES) {
-    VF o[4][2];
+    VF o[MOST_QUERIES][2];
     for (int q = 0; q < queries; q++) o[q][0] = o[q][1] = f_set(0);
     for (int t = 0; t < tokens; t++) {
       const int64_t value = (base + slots[t]) * wide + i;
@@ -500,28 +500,31 @@ OP void piece_of_exact(const kvq_attention *a, const int queries, int64_t head, 
   }
 }
 
-#define PER_QUERIES(queries, call) \
-  switch (queries) {               \
-    case 1: call(1); break;        \
-    case 2: call(2); break;        \
-    case 3: call(3); break;        \
-    default: call(4);              \
-  }
-
+// What is above for each number of queries, so that their loops are written out.
 #define CODES_OF(n) \
   TARGET static void codes_##n(const kvq_attention *a, int64_t head, int query, int first, int last, float *result) { \
     piece_of_codes(a, n, head, query, first, last, result); \
   }
-CODES_OF(1) CODES_OF(2) CODES_OF(3) CODES_OF(4)
 #define EXACT_OF(n) \
-  TARGET static void exact_##n(const kvq_attention *a, int64_t head, int query, view see, const int32_t *slots, int tokens, float best[4], \
-                               float sum[4], float *out) { \
+  TARGET static void exact_##n(const kvq_attention *a, int64_t head, int query, view see, const int32_t *slots, int tokens, float *best, \
+                               float *sum, float *out) { \
     piece_of_exact(a, n, head, query, see, slots, tokens, best, sum, out); \
   }
-EXACT_OF(1) EXACT_OF(2) EXACT_OF(3) EXACT_OF(4)
+CODES_OF(1) EXACT_OF(1)
+#if MOST_QUERIES == 4
+CODES_OF(2) CODES_OF(3) CODES_OF(4) EXACT_OF(2) EXACT_OF(3) EXACT_OF(4)
+#define BY_QUERIES(name) {name##_1, name##_2, name##_3, name##_4}
+#else
+#define BY_QUERIES(name) {name##_1}
+#endif
+typedef void (*codes_function)(const kvq_attention *a, int64_t head, int query, int first, int last, float *result);
+typedef void (*exact_function)(const kvq_attention *a, int64_t head, int query, view see, const int32_t *slots, int tokens, float *best, float *sum,
+                               float *out);
+static const codes_function codes_table[MOST_QUERIES] = BY_QUERIES(codes);
+static const exact_function exact_table[MOST_QUERIES] = BY_QUERIES(exact);
 
-// How many queries go together: 4 at most, and no one alone behind others.
-static int tile_of(int left) { return left <= 4 ? left : left == 5 ? 3 : 4; }
+// How many of the queries that are left go together: of five, no one alone.
+static int tile_of(int left) { return left <= MOST_QUERIES ? left : left == 5 && MOST_QUERIES > 2 ? 3 : MOST_QUERIES; }
 
 // Attention over the blocks from first to last of a row and head.
 TARGET void CODES(const kvq_attention *a, int64_t head, int first, int last, float *result) {
@@ -536,9 +539,7 @@ TARGET void CODES(const kvq_attention *a, int64_t head, int first, int last, flo
       for (int i = q; i < q + n; i++) kvq_nothing(result + i * (int64_t)(a->value.dim + 2), a->value.dim);
       continue;
     }
-#define CALL(m) codes_##m(a, head, q, first, last, result)
-    PER_QUERIES(n, CALL)
-#undef CALL
+    codes_table[n - 1](a, head, q, first, last, result);
   }
 }
 
@@ -559,10 +560,8 @@ TARGET void EXACT(const kvq_attention *a, int64_t head, float *result) {
     if (tokens == 0) continue;
     for (int q = 0, n; q < a->queries; q += n) {
       n = tile_of(a->queries - q);
-      float best[4], sum[4], out[4 * (MOST_DIM + 2 * LANES)];
-#define CALL(m) exact_##m(a, head, q, see, slots, tokens, best, sum, out)
-      PER_QUERIES(n, CALL)
-#undef CALL
+      float best[MOST_QUERIES], sum[MOST_QUERIES], out[MOST_QUERIES * (MOST_DIM + 2 * LANES)];
+      exact_table[n - 1](a, head, q, see, slots, tokens, best, sum, out);
       for (int i = 0; i < n; i++)
         kvq_join(result + (q + i) * (int64_t)(dim + 2), best[i], sum[i], out + i * (dim + 2 * LANES), dim);
     }

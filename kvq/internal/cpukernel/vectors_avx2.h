@@ -3,7 +3,8 @@
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define LANES 8
-#define MOST_VECTORS 1
+#define MOST_VECTORS 1 // of a sum
+#define MOST_QUERIES 4 // that a sum serves at once
 typedef __m256 VF;
 typedef __m256i VI;
 

@@ -3,7 +3,8 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,fma,f16c,prefer-vector-width=512")))
 #define LANES 16
-#define MOST_VECTORS 2
+#define MOST_VECTORS 2 // of a sum
+#define MOST_QUERIES 4 // that a sum serves at once
 typedef __m512 VF;
 typedef __m512i VI;
 
@@ -78,7 +79,11 @@ OP VI i_codes(const int w0, const int w1, int m, int s, VI x, VI y) {
   return _mm512_ternarylogic_epi32(c, high, i_set((((1 << w1) - 1) << w0) * 0x01010101), 0xf8); // c | high & mask
 }
 // sum + Σ of four codes times four digits
-OP VI i_dot(const int bits, VI sum, VI codes, VI digits) { return _mm512_dpbusd_epi32(sum, codes, digits); }
+// (as text, since GCC 12 moves the sums of its own function from register to register)
+OP VI i_dot(const int bits, VI sum, VI codes, VI digits) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(digits));
+  return sum;
+}
 
 // The bytes of rows in the order in which i_dot wants them: see codes.h.
 #define ROW_OF(S, i, s, k) (4 * (4 * S * i + s + S * k))

@@ -4,7 +4,8 @@
 
 #define TARGET
 #define LANES 4
-#define MOST_VECTORS 1
+#define MOST_VECTORS 1 // of a sum
+#define MOST_QUERIES 1 // that a sum serves at once
 typedef struct { float v[4]; } VF;
 typedef struct { int32_t v[4]; } VI;
 
