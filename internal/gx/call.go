@@ -104,16 +104,11 @@ func (notInlined) ToStableHLO() string { return `{inlineable = "false"}` }
 
 // keepCall marks the call whose result is given, in the function where it was written.
 func keepCall(result *graph.Node) {
-	value := *valueOf(result)
-	for f := currentProgram(result.Graph()); f != nil; f = f.Parent {
-		for _, statement := range slices.Backward(f.Statements) {
-			if slices.Contains(statement.Outputs, value) {
-				keep(statement)
-				return
-			}
-		}
+	call := statementOf(result)
+	if call == nil {
+		exceptions.Panicf("gx.Functions: %v", private.Error("a call is not in the program where it was written"))
 	}
-	exceptions.Panicf("gx.Functions: %v", private.Error("a call is not in the program where it was written"))
+	keep(call)
 }
 
 func keep(call *stablehlo.Statement) {

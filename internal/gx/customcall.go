@@ -6,6 +6,8 @@ import (
 	xlashapes "github.com/gomlx/go-xla/types/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/kvqbook/kvqbook/internal/private"
 )
 
 // CustomCall is an operation that XLA knows by the name target: its inputs and outputs lie in
@@ -40,5 +42,21 @@ func CustomCall(target, config string, inputs []*graph.Node, outputs ...shapes.S
 	for i, n := range nodes {
 		*valueOf(n) = values[i]
 	}
+	return nodes
+}
+
+// typedFFI is the version of XLA's interface for functions that were registered with a plugin
+// (API_VERSION_TYPED_FFI of xla/service/hlo.proto).
+const typedFFI = int32(4)
+
+// HostCall is a [CustomCall] of a function that was registered with XLA's CPU plugin by the name
+// target. go-xla writes version 2 into the program, which is exchanged.
+func HostCall(target string, inputs []*graph.Node, outputs ...shapes.Shape) []*graph.Node {
+	nodes := CustomCall(target, "", inputs, outputs...)
+	call := statementOf(nodes[0])
+	if call == nil {
+		exceptions.Panicf("gx.HostCall %q: %v", target, private.Error("a call is not in the program where it was written"))
+	}
+	call.Attributes["api_version"] = typedFFI
 	return nodes
 }

@@ -1,6 +1,8 @@
 package gx
 
 import (
+	"slices"
+
 	"github.com/gomlx/go-xla/stablehlo"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
@@ -21,4 +23,18 @@ func valueOf(x *graph.Node) **stablehlo.Value {
 		exceptions.Panicf("gx: a node without outputs: %s", x)
 	}
 	return private.NodeValue.Of(outputs.Index(0)).Addr().Interface().(**stablehlo.Value)
+}
+
+// statementOf is the statement of go-xla's program that makes a node of one output, among the
+// functions that are being written; nil where none of them has it.
+func statementOf(x *graph.Node) *stablehlo.Statement {
+	value := *valueOf(x)
+	for f := currentProgram(x.Graph()); f != nil; f = f.Parent {
+		for _, statement := range slices.Backward(f.Statements) {
+			if slices.Contains(statement.Outputs, value) {
+				return statement
+			}
+		}
+	}
+	return nil
 }

@@ -116,14 +116,8 @@ enum {
   memory_stats = 32,
 };
 
-// call makes a call; it returns why it failed, to be freed, or NULL.
-static char *call(const pjrt_api *api, int place, void *args) {
-  if (api->version.major != 0 ||
-      api->struct_size < offsetof(pjrt_api, entries) + (place + 1) * sizeof(entry) ||
-      api->entries[place] == NULL) {
-    return strdup("the plugin's PJRT has no such call");
-  }
-  void *error = api->entries[place](args);
+// text_of_error is why a call failed, to be freed, or NULL. It frees the error.
+static char *text_of_error(const pjrt_api *api, void *error) {
   if (error == NULL) return NULL;
   error_message_args m = {.struct_size = sizeof m, .error = error};
   api->error_message(&m);
@@ -131,6 +125,16 @@ static char *call(const pjrt_api *api, int place, void *args) {
   error_destroy_args d = {.struct_size = sizeof d, .error = error};
   api->error_destroy(&d);
   return text;
+}
+
+// call makes a call; it returns why it failed, to be freed, or NULL.
+static char *call(const pjrt_api *api, int place, void *args) {
+  if (api->version.major != 0 ||
+      api->struct_size < offsetof(pjrt_api, entries) + (place + 1) * sizeof(entry) ||
+      api->entries[place] == NULL) {
+    return strdup("the plugin's PJRT has no such call");
+  }
+  return text_of_error(api, api->entries[place](args));
 }
 
 static char *get_text(const pjrt_api *api, int place, void *of, text_args *args) {
@@ -268,6 +272,11 @@ func (d Device) text(place C.int, of unsafe.Pointer) (string, error) {
 		return "", err
 	}
 	return C.GoStringN(args.text, C.int(args.text_size)), nil
+}
+
+// failed is the error that a call returned, nil for none.
+func (d Device) failed(err unsafe.Pointer) error {
+	return failure(C.text_of_error((*C.pjrt_api)(d.api), err))
 }
 
 // failure is the error of a message, which it frees.

@@ -2,7 +2,10 @@
 
 package pjrt
 
-import "errors"
+import (
+	"errors"
+	"unsafe"
+)
 
 var errNoCgo = errors.New("built without cgo: PJRT cannot be called")
 
@@ -17,3 +20,6 @@ func (d Device) Attributes() (map[string]any, error) { return nil, errNoCgo }
 
 // MemoryStats returns an error: it needs cgo.
 func (d Device) MemoryStats() (MemoryStats, error) { return MemoryStats{}, errNoCgo }
+
+// Register returns an error: it needs cgo.
+func (d Device) Register(string, unsafe.Pointer) error { return errNoCgo }
