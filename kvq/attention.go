@@ -1,11 +1,13 @@
 package kvq
 
 import (
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/cpukernel"
 	"github.com/kvqbook/kvqbook/kvq/internal/kernel"
 )
 
@@ -41,13 +43,9 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 		out := c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
 		return c.codeFirst(layer, out)
 	}
-	g := queries.Graph()
-	device := gpu.Of(g.Backend())
-	query := c.plan.query(layer, device, gx.Sharing(g), dims(queries)[2], queries.DType())
-	query.Masked = c.asked.any()
-	form, _ := attend.Choose(query)
+	form := c.attendForm(queries.Graph(), layer, dims(queries)[2], queries.DType())
 	if form == attend.Kernel {
-		return attend.UnfoldQueries(c.attendKernel(layer, queries, device).Result(), queries)
+		return attend.UnfoldQueries(c.attendKernel(layer, queries), queries)
 	}
 	scores := c.plan.shape.scores()
 	q := attend.FoldQueries(queries, c.plan.shape.KVHeads, scores.Scale) // [B, K, Q, D]
@@ -70,22 +68,37 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 	}
 }
 
-// attendKernel is attention of single tokens, queries [B, H, 1, D], over all that a layer holds.
-func (c *quantizedCache) attendKernel(layer int, queries *Node, device gpu.Device) attend.Partial {
-	shape, s := c.plan.shape, c.layers[layer]
+// attendForm is the form in which so many tokens' queries of a dtype attend to a layer's codes.
+func (c *quantizedCache) attendForm(g *Graph, layer, tokens int, queries dtypes.DType) Form {
+	device, lacks := deviceOf(g.Backend())
+	query := c.plan.query(layer, device, lacks, gx.Sharing(g), tokens, queries)
+	// In a function of one layer, masks were made outside of it; indices are there for the kernel.
+	query.Masked = c.asked.any() || c.codeIndex == nil
+	form, _ := attend.Choose(query)
+	return form
+}
+
+// attendKernel is attention of single tokens, queries [B, H, 1, D], over all that a layer holds:
+// [B, K, Q, E] float32, E elements of a value.
+func (c *quantizedCache) attendKernel(layer int, queries *Node) *Node {
+	shape, s, device := c.plan.shape, c.layers[layer], gpu.Of(queries.Graph().Backend())
 	l, position := c.plan.layers[layer], c.newIndex()
 	if shape.Attention.Cross { // there is no new token
 		position = gx.AddScalar(position, -1)
 	}
-	k := kernel.New(kernel.Shape{
+	of := kernel.Shape{
 		Key: l.key, Value: l.value,
 		Batch: shape.Batch, Heads: shape.KVHeads, Queries: dims(queries)[1] / shape.KVHeads,
 		Blocks: c.plan.codeSlots / codes.BlockTokens, Exact: c.plan.exactSlots(), SlidingWindow: shape.window(layer), Scores: shape.scores(),
 		CacheType: shape.DType, QueryType: queries.DType(), Processors: device.Processors,
-	})
-	return k.Attend(kernel.Inputs{
-		Queries:  Reshape(queries, k.Batch, k.Heads, k.Queries, shape.HeadDim),
+	}
+	in := kernel.Inputs{
+		Queries:  Reshape(queries, of.Batch, of.Heads, of.Queries, shape.HeadDim),
 		Position: position, Used: c.used, CodeIndex: c.codeIndex, Keys: s.key, Values: s.value,
 		ExactIndex: c.exactIndex, ExactKeys: s.exactKeys, ExactValues: s.exactValues,
-	})
+	}
+	if !device.CUDA() {
+		return cpukernel.Attend(of, in)
+	}
+	return kernel.New(of).Attend(in).Result()
 }

@@ -69,7 +69,8 @@ func (p *Plan) Inside() Inside {
 	return in
 }
 
-// FormOn is [Plan.Form] on a device that may be made up.
+// FormOn is [Plan.Form] on a device that may be made up; on a CPU, where programs can call the
+// function in C.
 func (p *Plan) FormOn(device gpu.Device, devices int) (Form, string) {
-	return p.formOn(device, devices)
+	return p.formOn(device, "", devices)
 }

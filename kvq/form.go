@@ -6,6 +6,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/cpukernel"
 )
 
 // Form is a way to attend to codes. All forms give the same up to rounding; which one runs depends
@@ -19,8 +20,8 @@ const (
 	Tiles = attend.Tiles
 	// Words sums over the codes in their words, for single tokens; others get Tiles.
 	Words = attend.Words
-	// Kernel is a kernel for CUDA, for single tokens. Where it cannot run, Auto decides among the
-	// rest.
+	// Kernel is a kernel for CUDA, and a function in C for a CPU, for single tokens. Where it
+	// cannot run, Auto decides among the rest.
 	Kernel = attend.Kernel
 )
 
@@ -39,12 +40,13 @@ func (p *Plan) WithForm(form Form) *Plan {
 // layers differ, it is the slowest of their forms. A full-precision cache has no codes and gives
 // Auto.
 func (p *Plan) Form(backend compute.Backend, devices int) (form Form, reason string) {
-	return p.formOn(gpu.Of(backend), devices)
+	device, lacks := deviceOf(backend)
+	return p.formOn(device, lacks, devices)
 }
 
-func (p *Plan) formOn(device gpu.Device, devices int) (form Form, reason string) {
+func (p *Plan) formOn(device gpu.Device, lacks string, devices int) (form Form, reason string) {
 	for layer := range p.layers {
-		f, why := attend.Choose(p.query(layer, device, devices, 1, p.shape.DType))
+		f, why := attend.Choose(p.query(layer, device, lacks, devices, 1, p.shape.DType))
 		if form == Auto || f < form { // from slow to fast
 			form, reason = f, why
 		}
@@ -52,10 +54,22 @@ func (p *Plan) formOn(device gpu.Device, devices int) (form Form, reason string)
 	return form, reason
 }
 
+// deviceOf describes a backend's first device. lacks says why graphs of a CPU cannot call the
+// function in C; "" where they can, and for other devices.
+func deviceOf(backend compute.Backend) (device gpu.Device, lacks string) {
+	if device = gpu.Of(backend); device.Platform == "cpu" {
+		lacks = cpukernel.Lacks(backend)
+	}
+	return device, lacks
+}
+
 // query is what the form of a layer depends on, for steps of so many tokens.
-func (p *Plan) query(layer int, device gpu.Device, devices, tokens int, queries dtypes.DType) attend.Query {
+func (p *Plan) query(layer int, device gpu.Device, lacks string, devices, tokens int, queries dtypes.DType) attend.Query {
 	l, s := p.layers[layer], p.shape
 	q := attend.Query{Device: device, Devices: devices, Tokens: tokens, Key: l.key, Value: l.value, Queries: queries, Asked: p.form}
+	if q.NoFunction = lacks; lacks == "" {
+		q.NoFunction = cpukernel.Takes(l.key, l.value)
+	}
 	for _, f := range []codes.Format{l.key, l.value} {
 		for _, a := range f.Arrays(s.Batch, s.KVHeads, p.codeSlots, s.DType) {
 			q.Largest = max(q.Largest, a.Shape.Size())

@@ -11,8 +11,8 @@ import (
 	. "github.com/kvqbook/kvqbook/kvq"
 )
 
-// Made-up devices: the tutorial's cache and every preset have the kernel from compute capability
-// 8.0 on.
+// The tutorial's cache and every preset have the kernel from compute capability 8.0 on, by made-up
+// devices, and on this CPU.
 func TestForm(t *testing.T) {
 	shape := Shape{Layers: 2, Batch: 1, KVHeads: 2, HeadDim: 128, Capacity: 300, DType: dtypes.BFloat16}
 	h100 := gpu.Device{Platform: "cuda", Major: 9, Processors: 132}
@@ -29,8 +29,11 @@ func TestForm(t *testing.T) {
 		if form, reason := p.FormOn(t4, 1); form != Words || !strings.Contains(reason, "7.5") {
 			t.Errorf("%s on a T4: %s (%s), want words for its compute capability", name, form, reason)
 		}
-		if form, _ := p.Form(testbackend.XLA(t), 1); form != Words {
-			t.Errorf("%s on a CPU: %s, want words", name, form)
+		if form, reason := p.Form(testbackend.XLA(t), 1); form != Kernel || reason != "" {
+			t.Errorf("%s on a CPU: %s (%s), want the kernel", name, form, reason)
+		}
+		if form, reason := p.Form(testbackend.XLA(t), 2); form != Words || !strings.Contains(reason, "2 devices") {
+			t.Errorf("%s on a CPU of two devices: %s (%s), want words for their number", name, form, reason)
 		}
 	}
 	// One layer that has no kernel decides.
@@ -61,7 +64,7 @@ func TestWithForm(t *testing.T) {
 			t.Errorf("asked for %s, a plan of another capacity and batch got %s", form, got)
 		}
 	}
-	if form, _ := p.Form(testbackend.XLA(t), 1); form != Words {
+	if form, _ := p.Form(testbackend.XLA(t), 1); form != Kernel {
 		t.Errorf("the plan itself has %s now", form)
 	}
 }

@@ -85,7 +85,7 @@ func (c *quantizedCache) Through(layer int, x *Node, inputs []*Node, decoder Dec
 	if chunk := t > 1 && !c.fresh; chunk || !mayBeFunction(x) || c.plan.shape.Attention.Cross {
 		return decoder(c.Layer(layer), x, inputs)
 	}
-	return through(&c.wholeLayers, c.part(layer, t), x, inputs, decoder)
+	return through(&c.wholeLayers, c.part(layer, x), x, inputs, decoder)
 }
 
 // layerKind tells layers of one cache and step apart.
@@ -94,7 +94,8 @@ type layerKind struct {
 	fresh bool
 	masks string // see Masks.kinds
 
-	window int // where masks are made inside: in a prompt
+	// where masks are made inside: in a prompt, and for a kernel, which reads no masks
+	window int
 }
 
 // part takes a layer out of a step of t tokens.
@@ -138,18 +139,24 @@ func (c *fullCache) part(layer, t int) part {
 	return p
 }
 
-// part takes a layer out of a step of t tokens: one, or the first.
-func (c *quantizedCache) part(layer, t int) part {
+// part takes a layer out of a step of x [B, t, ...]: one token, or the first.
+func (c *quantizedCache) part(layer int, x *Node) part {
+	t := dims(x)[1]
 	c.begin(t)
 	of := c.plan.layers[layer]
 	one := c.plan.toChange()
 	one.shape, one.layers = c.plan.shape.layer(layer), []layerPlan{of}
 	kind := layerKind{plan: of, fresh: c.fresh, masks: c.asked.kinds()}
 	p := part{nodes: []*Node{c.length, c.start, c.used}}
-	if c.fresh {
+	indices := !c.fresh && c.attendForm(x.Graph(), layer, t, x.DType()) == attend.Kernel
+	switch {
+	case c.fresh:
 		kind.window = one.shape.SlidingWindow
 		p.nodes = append(p.nodes, c.asked.nodes()...)
-	} else {
+	case indices:
+		kind.window = one.shape.SlidingWindow
+		p.nodes = slices.Concat(p.nodes, []*Node{c.codeIndex, c.exactIndex}, c.layers[layer].nodes())
+	default:
 		m := c.stepMasks(layer)
 		p.nodes = slices.Concat(p.nodes, m.codes.Nodes(), m.exact.Nodes(), c.layers[layer].nodes())
 	}
@@ -170,10 +177,14 @@ func (c *quantizedCache) part(layer, t int) part {
 			s, _ := of.take(arrays)
 			inner.layers = []layerState{s}
 		} else {
-			scores, masks := one.shape.scores(), stepMasks{}
-			masks.codes, nodes = scores.Take(nodes[3:])
-			masks.exact, nodes = scores.Take(nodes)
-			inner.masks = map[int]stepMasks{one.shape.SlidingWindow: masks}
+			if nodes = nodes[3:]; indices {
+				inner.codeIndex, inner.exactIndex, nodes = nodes[0], nodes[1], nodes[2:]
+			} else {
+				scores, masks := one.shape.scores(), stepMasks{}
+				masks.codes, nodes = scores.Take(nodes)
+				masks.exact, nodes = scores.Take(nodes)
+				inner.masks = map[int]stepMasks{one.shape.SlidingWindow: masks}
+			}
 			s, rest := of.take(nodes)
 			inner.layers = []layerState{s}
 			if len(rest) > 0 {

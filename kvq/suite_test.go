@@ -252,7 +252,7 @@ func (c suiteCase) check(t *testing.T, on compute.Backend) {
 	}
 	if r.config.Quantized() {
 		behaviours = append(behaviours, behaviour{"the policy says which tokens are coded", checkPolicy},
-			behaviour{"both attention paths agree", checkPaths},
+			behaviour{"all forms of attention agree", checkPaths},
 			behaviour{"coded tokens are what an ideal cache gives", checkCodedValues})
 	}
 	if c.deep {

@@ -9,9 +9,9 @@ import (
 	"github.com/kvqbook/kvqbook/llama"
 )
 
-// NoteForm says in one line on errs why a GPU of NVIDIA attends to this cache's codes without the
-// kernel that is made for it, or what had to be assumed of it. There is nothing to say on other
-// devices.
+// NoteForm says in one line on errs why a GPU of NVIDIA, or a CPU, attends to this cache's codes
+// without the kernel that is made for it, or what had to be assumed of it. There is nothing to say
+// on other devices, nor where no kernel is made for such codes on a CPU.
 func NoteForm(errs io.Writer, model *llama.Model, cache kvq.Config) {
 	c := model.Config().Share(model.Devices())
 	plan, err := kvq.New(cache, kvq.Shape{
@@ -28,11 +28,15 @@ func NoteForm(errs io.Writer, model *llama.Model, cache kvq.Config) {
 
 // formLine is the line of NoteForm; "" for none.
 func formLine(device gpu.Device, form kvq.Form, reason string) string {
-	if !device.CUDA() || reason == "" {
+	cpu := device.Platform == "cpu" && form == kvq.Words // what Auto takes for want of the kernel alone
+	if !device.CUDA() && !cpu || reason == "" {
 		return ""
 	}
 	name := device.Name
-	if name == "" {
+	switch {
+	case cpu:
+		name = "the CPU"
+	case name == "":
 		name = "the GPU"
 	}
 	if form == kvq.Kernel {

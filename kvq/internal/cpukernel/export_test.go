@@ -1,0 +1,4 @@
+package cpukernel
+
+// Target is the function's name in programs.
+const Target = target
