@@ -5,14 +5,14 @@
 typedef struct {
   void (*codes)(const kvq_attention *a, int64_t head, int first, int last, float *result);
   void (*exact)(const kvq_attention *a, int64_t head, float *result);
-  void (*rotate)(float *x, int dim);
+  void (*join)(const kvq_attention *a, const float *part, int64_t parts, int64_t apart, float *out);
 } vectors;
 
 static const vectors kinds[] = {
-    {kvq_codes_portable, kvq_exact_portable, kvq_rotate_portable},
+    {kvq_codes_portable, kvq_exact_portable, kvq_join_portable},
 #if defined(__x86_64__)
-    {kvq_codes_avx2, kvq_exact_avx2, kvq_rotate_avx2},
-    {kvq_codes_avx512, kvq_exact_avx512, kvq_rotate_avx512},
+    {kvq_codes_avx2, kvq_exact_avx2, kvq_join_avx2},
+    {kvq_codes_avx512, kvq_exact_avx512, kvq_join_avx512},
 #endif
 };
 
@@ -81,17 +81,9 @@ void kvq_attend_piece(const kvq_attention *a, int64_t piece, void *scratch) {
 
 void kvq_attend_merge(const kvq_attention *a, void *scratch) {
   const int64_t each = of_codes(a) + 1, heads = (int64_t)a->rows * a->heads;
-  const int dim = a->value.dim;
   for (int64_t head = 0; head < heads; head++)
     for (int q = 0; q < a->queries; q++) {
-      const float *part = (const float *)scratch + head * each * room(a) + (int64_t)q * (dim + 2);
-      float sum[2 + KVQ_MOST_DIM + 16];
-      kvq_nothing(sum, dim + 16);
-      for (int64_t i = 0; i < each; i++, part += room(a)) {
-        if (i == each - 1 && a->value.rotate) kind()->rotate(sum + 2, dim);
-        kvq_join(sum, part[0], part[1], part + 2, dim);
-      }
-      float *out = a->out + (head * a->queries + q) * dim;
-      for (int i = 0; i < dim; i++) out[i] = sum[1] == 0 ? 0 : sum[2 + i] / sum[1];
+      const float *part = (const float *)scratch + head * each * room(a) + q * (room(a) / a->queries);
+      kind()->join(a, part, each, room(a), a->out + (head * a->queries + q) * a->value.dim);
     }
 }

@@ -7,7 +7,7 @@
 
 #define CODES kvq_codes_avx2
 #define EXACT kvq_exact_avx2
-#define ROTATE kvq_rotate_avx2
+#define JOIN kvq_join_avx2
 
 #include "codes.h"
 #include "piece.h"

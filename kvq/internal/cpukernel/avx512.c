@@ -7,7 +7,7 @@
 
 #define CODES kvq_codes_avx512
 #define EXACT kvq_exact_avx512
-#define ROTATE kvq_rotate_avx512
+#define JOIN kvq_join_avx512
 
 #include "codes.h"
 #include "piece.h"

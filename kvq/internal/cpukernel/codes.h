@@ -32,13 +32,13 @@ typedef struct {
   int64_t out_stride;          // from a query to the next
 } dots_of;
 
-OP void dots(const int w0, const int w1, const int queries, const int vectors, const dots_of *a) {
+OP void dots(const int w0, const int w1, const int queries, const dots_of *a) {
   const int S = 8 / w0, each = w1 ? w0 / w1 : 1; // words of the low plane by a word of the high one
   VI sum[MOST_QUERIES][MOST_VECTORS][DIGITS];
 #pragma GCC unroll 4
   for (int q = 0; q < queries; q++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++)
+    for (int v = 0; v < MOST_VECTORS; v++)
 #pragma GCC unroll 3
       for (int d = 0; d < DIGITS; d++) sum[q][v][d] = i_set(0);
   int64_t at = 0; // dwords of digits before
@@ -47,27 +47,27 @@ OP void dots(const int w0, const int w1, const int queries, const int vectors, c
     for (int i = 0; i < a->words; i += each) {
       VI y[MOST_VECTORS];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; v++) y[v] = w1 ? i_load(high + v * LANES) : i_set(0);
+      for (int v = 0; v < MOST_VECTORS; v++) y[v] = w1 ? i_load(high + v * LANES) : i_set(0);
       high += a->stride;
 #pragma GCC unroll 4
       for (int m = 0; m < each; m++) {
         if (m > 0 && i + m >= a->words) break;
         VI x[MOST_VECTORS];
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) x[v] = i_load(low + v * LANES);
+        for (int v = 0; v < MOST_VECTORS; v++) x[v] = i_load(low + v * LANES);
         low += a->stride;
 #pragma GCC unroll 8
         for (int s = 0; s < S; s++) {
           VI c[MOST_VECTORS];
 #pragma GCC unroll 2
-          for (int v = 0; v < vectors; v++) c[v] = i_codes(w0, w1, m, s, x[v], y[v]);
+          for (int v = 0; v < MOST_VECTORS; v++) c[v] = i_codes(w0, w1, m, s, x[v], y[v]);
 #pragma GCC unroll 4
           for (int q = 0; q < queries; q++)
 #pragma GCC unroll 3
             for (int d = 0; d < DIGITS; d++) {
               const VI digit = i_set(a->digits[q][at + 4 * s + d]);
 #pragma GCC unroll 2
-              for (int v = 0; v < vectors; v++) sum[q][v][d] = i_dot(w0 + w1, sum[q][v][d], c[v], digit);
+              for (int v = 0; v < MOST_VECTORS; v++) sum[q][v][d] = i_dot(w0 + w1, sum[q][v][d], c[v], digit);
             }
         }
         at += 4 * S;
@@ -77,7 +77,7 @@ OP void dots(const int w0, const int w1, const int queries, const int vectors, c
 #pragma GCC unroll 4
   for (int q = 0; q < queries; q++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++) {
+    for (int v = 0; v < MOST_VECTORS; v++) {
       VF x = f_fma(f_of_int(sum[q][v][1]), f_set(256), f_of_int(sum[q][v][0]));
       x = f_fma(f_of_int(sum[q][v][2]), f_set(65536), x);
       f_store(a->out + q * a->out_stride + v * LANES, f_mul(x, f_set(a->unit[q])));
@@ -86,23 +86,15 @@ OP void dots(const int w0, const int w1, const int queries, const int vectors, c
 
 typedef void (*dots_function)(const dots_of *a);
 
-// A function for each width, number of queries and of vectors.
-#define DOTS(name, w0, w1, queries, vectors) \
-  TARGET static void name##_##queries##_##vectors(const dots_of *a) { dots(w0, w1, queries, vectors, a); }
+// A function for each width and number of queries.
+#define DOTS(name, w0, w1, queries) \
+  TARGET static void name##_##queries(const dots_of *a) { dots(w0, w1, queries, a); }
 #if MOST_QUERIES == 4
-#define DOTS_OF_QUERIES(name, w0, w1, vectors) \
-  DOTS(name, w0, w1, 1, vectors) DOTS(name, w0, w1, 2, vectors) DOTS(name, w0, w1, 3, vectors) DOTS(name, w0, w1, 4, vectors)
-#define NAMES_OF_QUERIES(name, vectors) {name##_1_##vectors, name##_2_##vectors, name##_3_##vectors, name##_4_##vectors}
+#define DOTS_OF_WIDTH(name, w0, w1) DOTS(name, w0, w1, 1) DOTS(name, w0, w1, 2) DOTS(name, w0, w1, 3) DOTS(name, w0, w1, 4)
+#define NAMES(name) {name##_1, name##_2, name##_3, name##_4}
 #else
-#define DOTS_OF_QUERIES(name, w0, w1, vectors) DOTS(name, w0, w1, 1, vectors)
-#define NAMES_OF_QUERIES(name, vectors) {name##_1_##vectors}
-#endif
-#if MOST_VECTORS == 2
-#define DOTS_OF_WIDTH(name, w0, w1) DOTS_OF_QUERIES(name, w0, w1, 1) DOTS_OF_QUERIES(name, w0, w1, 2)
-#define NAMES(name) {NAMES_OF_QUERIES(name, 1), NAMES_OF_QUERIES(name, 2)}
-#else
-#define DOTS_OF_WIDTH(name, w0, w1) DOTS_OF_QUERIES(name, w0, w1, 1)
-#define NAMES(name) {NAMES_OF_QUERIES(name, 1)}
+#define DOTS_OF_WIDTH(name, w0, w1) DOTS(name, w0, w1, 1)
+#define NAMES(name) {name##_1}
 #endif
 
 DOTS_OF_WIDTH(dots1, 1, 0)
@@ -113,15 +105,15 @@ DOTS_OF_WIDTH(dots5, 4, 1)
 DOTS_OF_WIDTH(dots6, 4, 2)
 DOTS_OF_WIDTH(dots8, 8, 0)
 
-// By bits of a code - 1, vectors - 1 and queries - 1.
-static const dots_function dots_table[8][MOST_VECTORS][MOST_QUERIES] = {
-    NAMES(dots1), NAMES(dots2), NAMES(dots3), NAMES(dots4), NAMES(dots5), NAMES(dots6), {{0}}, NAMES(dots8),
+// By bits of a code - 1 and queries - 1.
+static const dots_function dots_table[8][MOST_QUERIES] = {
+    NAMES(dots1), NAMES(dots2), NAMES(dots3), NAMES(dots4), NAMES(dots5), NAMES(dots6), {0}, NAMES(dots8),
 };
 
-// unit is what a digit counts where the largest of all x is largest; inverse is 1/unit. tainted is
-// 0, or NaN where some x is not finite: then the sum is NaN.
-OP void unit_of(float largest, float tainted, float *unit, float *inverse) {
+// unit is what a digit counts where the largest of all x is largest; inverse is 1/unit. Where some x
+// is not finite, unit is NaN, and so is the sum.
+OP void unit_of(float largest, float *unit, float *inverse) {
   *inverse = largest > 0 ? LARGEST_DIGITS / largest : 0;
   if (!(*inverse <= 0x1p126f)) *inverse = 0x1p126f;
-  *unit = (*inverse > 0 ? 1 / *inverse : 0) + tainted;
+  *unit = (*inverse > 0 ? 1 / *inverse : 0) + largest * 0;
 }

@@ -2,7 +2,7 @@
 
 package cpukernel
 
-// #cgo CFLAGS: -O3
+// #cgo CFLAGS: -O2 -g0
 // #cgo LDFLAGS: -lm
 // #include <stdlib.h>
 // #include "attend.h"

@@ -4,6 +4,11 @@
 
 #define LOG2E 1.44269504088896341f
 #define MOST_DIM KVQ_MOST_DIM // channels of a head
+#define MOST_GROUPS KVQ_MOST_GROUPS
+#define BEHIND 40             // zeros behind the channels of a head: sums take 32 rows at once
+#define OUT_ROOM (MOST_DIM + MOST_VECTORS * LANES)
+#define EACH_QUERY _Pragma("GCC unroll 4") for (int q = 0; q < queries; q++)
+#define LINE __attribute__((aligned(64)))
 #define ROOM (MOST_DIM + 64)
 #define TOKENS (KVQ_PIECE_BLOCKS * BLOCK)
 
@@ -73,7 +78,7 @@ OP VF zero_of(const kvq_codes *c, int64_t i, int n, VF scale) {
 
 // x [dim], with zeros behind it up to a multiple of LANES, times the Walsh-Hadamard matrix of package
 // numbers, rotate.go.
-TARGET void ROTATE(float *x, int dim) {
+TARGET static void rotate(float *x, int dim) {
   const int n = dim & -dim;
   for (int h = 1; h < n; h *= 2) {
     if (h < LANES) {
@@ -99,12 +104,12 @@ TARGET void ROTATE(float *x, int dim) {
 OP void load_queries(const kvq_attention *a, int64_t head, int first, const int queries, int rotated, float x[MOST_QUERIES][ROOM]) {
   const int dim = a->key.dim;
   const VF scale = f_set(a->soft_cap > 0 ? a->scale : a->scale * LOG2E);
-  for (int q = 0; q < queries; q++) {
+  EACH_QUERY {
     const int64_t from = (head * a->queries + first + q) * dim;
     int i = 0;
     for (; i < dim; i += LANES) f_store(x[q] + i, f_mul(load(a->query, a->query_type, from + i, dim - i), scale));
-    memset(x[q] + i, 0, (ROOM - i) * sizeof(float));
-    if (rotated) ROTATE(x[q], dim);
+    memset(x[q] + i, 0, BEHIND * sizeof(float));
+    if (rotated) rotate(x[q], dim);
   }
 }
 
@@ -183,15 +188,32 @@ static const uint32_t *widened(const kvq_codes *c, const key_layout *l, int64_t 
   return stage;
 }
 
+// Asks for memory ahead of its use: processors do not foresee the steps from block to block of a head.
+static inline void fetch(const void *p, int64_t from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + from + i);
+}
+// The codes of a head in a block, and its scales where groups lie along channels.
+static void fetch_codes(const kvq_codes *c, int64_t block, int lanes) {
+  const int64_t bytes = (int64_t)c->parts * c->words_of_part * lanes * c->word_bits / 8;
+  fetch(c->codes, block * bytes, bytes);
+}
+static void fetch_scales(const kvq_codes *c, int64_t block) {
+  static const int sizes[] = {4, 2, 2, 1};
+  if (c->per_channel) return;
+  const int64_t bytes = (int64_t)c->groups * BLOCK * sizes[c->scale_type];
+  fetch(c->scales, block * bytes, bytes);
+  if (c->zeros) fetch(c->zeros, block * bytes, bytes);
+}
+
 // Digits of x [rows of a head] for the runs of a span, and what goes with them.
 OP void digits_of_runs(const key_layout *l, const float *x, int first, int runs, int32_t *out, float *unit, float *total) {
   const int padded = (l->rows + 31) / 32 * 32;
-  VF most = f_set(0), tainted = f_set(0), sum = f_set(0);
+  VF most = f_set(0), sum = f_set(0);
   float rows[ROOM];
   for (int pass = 0; pass < 2; pass++) {
     float inverse = 0;
     if (pass == 1) {
-      unit_of(f_most(most), f_sum(tainted), unit, &inverse);
+      unit_of(f_largest(most), unit, &inverse);
       *total = f_sum(sum);
     }
     for (int run = first; run < first + runs; run++) {
@@ -207,9 +229,8 @@ OP void digits_of_runs(const key_layout *l, const float *x, int first, int runs,
       }
       for (int i = 0; i < padded; i += LANES) {
         const VF v = f_load(from + i);
-        most = f_max(most, f_abs(v));
+        most = f_larger(most, v);
         sum = f_add(sum, v);
-        tainted = f_fma(v, f_set(0), tainted);
       }
     }
   }
@@ -222,28 +243,33 @@ OP void scores_of_codes(const kvq_attention *a, const int queries, int64_t head,
   const key_layout l = layout_of(c);
   const int64_t heads = (int64_t)a->rows * a->heads, row = head / a->heads;
   const int32_t *index = a->code_index + row * a->blocks * BLOCK;
-  float x[MOST_QUERIES][ROOM], product[ROOM], sums[MOST_QUERIES][BLOCK], slope[MOST_QUERIES], unit[MOST_QUERIES][64], total[MOST_QUERIES][64];
-  int32_t digits[MOST_QUERIES][4 * MOST_DIM + 64];
-  uint32_t stage[(MOST_DIM + 8) / 4 * BLOCK];
+  LINE float x[MOST_QUERIES][ROOM], product[ROOM], sums[MOST_GROUPS][MOST_QUERIES][BLOCK];
+  LINE int32_t digits[MOST_QUERIES][4 * MOST_DIM + 64];
+  float slope[MOST_QUERIES], unit[MOST_QUERIES][MOST_GROUPS], total[MOST_QUERIES][MOST_GROUPS];
+  LINE uint32_t stage[(MOST_DIM + 8) / 4 * BLOCK];
   load_queries(a, head, query, queries, c->rotate, x);
   const int runs = l.runs / l.spans;
   dots_of d = {.stride = BLOCK, .blocks = runs, .words = l.low, .out_stride = BLOCK};
   d.block = (int64_t)(l.staged ? l.low + l.high : c->words_of_part) * BLOCK;
-  for (int q = 0; q < queries; q++) {
+  EACH_QUERY {
     slope[q] = a->slopes ? a->slopes[head % a->heads * a->queries + query + q] : 0;
     best[q] = f_set(UNSEEN);
     if (!c->per_channel)
       for (int g = 0; g < l.spans; g++) digits_of_runs(&l, x[q], g * runs, runs, digits[q], &unit[q][g], &total[q][g]);
   }
-  const dots_function sum = dots_table[c->bits - 1][MOST_VECTORS - 1][queries - 1];
+  const dots_function sum = dots_table[c->bits - 1][queries - 1];
   int64_t group = -1; // of tokens
   for (int n = first; n < last; n++) {
     const int64_t block = n * heads + head;
     const uint32_t *words = widened(c, &l, block, stage);
+    if (n + 1 < last) {
+      fetch_codes(c, block + heads, BLOCK);
+      fetch_scales(c, block + heads);
+    }
     if (c->per_channel && n / (c->group / BLOCK) != group) {
       group = n / (c->group / BLOCK);
       const int64_t from = (group * heads + head) * c->dim;
-      for (int q = 0; q < queries; q++) {
+      EACH_QUERY {
         VF zeros = f_set(0);
         int i = 0;
         for (; i < c->dim; i += LANES) {
@@ -251,44 +277,42 @@ OP void scores_of_codes(const kvq_attention *a, const int queries, int64_t head,
           f_store(product + i, f_mul(at, scale));
           zeros = f_fma(at, zero_of(c, from + i, c->dim - i, scale), zeros);
         }
-        memset(product + i, 0, (ROOM - i) * sizeof *product);
+        memset(product + i, 0, BEHIND * sizeof *product);
         float none;
         digits_of_runs(&l, product, 0, runs, digits[q], &unit[q][0], &none);
         total[q][0] = f_sum(zeros);
       }
     }
-    float *to = &scores[0][(n - first) * BLOCK];
     for (int g = 0; g < l.spans; g++) {
-      for (int q = 0; q < queries; q++) {
+      EACH_QUERY {
         d.digits[q] = digits[q] + g * runs * l.digits;
         d.unit[q] = unit[q][g];
       }
       for (int t = 0; t < BLOCK; t += MOST_VECTORS * LANES) {
         d.low = words + (int64_t)low_of(c, &l, g * runs) * BLOCK + t;
         d.high = words + (int64_t)high_of(c, &l, g * runs) * BLOCK + t;
-        d.out = &sums[0][t];
+        d.out = &sums[g][0][t];
         sum(&d);
-      }
-      for (int t = 0; t < BLOCK; t += LANES) {
-        if (c->per_channel) {
-          const VF token = c->tokens ? of_byte(i_of_bytes(c->tokens + block * BLOCK + t)) : f_set(1);
-          for (int q = 0; q < queries; q++) f_store(to + q * TOKENS + t, f_mul(f_add(f_load(&sums[q][t]), f_set(total[q][0])), token));
-          continue;
-        }
-        const int64_t at = (block * l.spans + g) * BLOCK + t;
-        const VF scale = scale_of(c, at, LANES), zero = zero_of(c, at, LANES, scale);
-        for (int q = 0; q < queries; q++) {
-          const VF before = g == 0 ? f_set(0) : f_load(to + q * TOKENS + t);
-          f_store(to + q * TOKENS + t, f_add(before, f_fma(f_load(&sums[q][t]), scale, f_mul(zero, f_set(total[q][g])))));
-        }
       }
     }
     for (int t = 0; t < BLOCK; t += LANES) {
+      VF s[MOST_QUERIES];
+      if (c->per_channel) {
+        const VF token = c->tokens ? of_byte(i_of_bytes(c->tokens + block * BLOCK + t)) : f_set(1);
+        EACH_QUERY s[q] = f_mul(f_add(f_load(&sums[0][q][t]), f_set(total[q][0])), token);
+      } else {
+        EACH_QUERY s[q] = f_set(0);
+        for (int g = 0; g < l.spans; g++) {
+          const int64_t at = (block * l.spans + g) * BLOCK + t;
+          const VF scale = scale_of(c, at, LANES), zero = zero_of(c, at, LANES, scale);
+          EACH_QUERY s[q] = f_add(s[q], f_fma(f_load(&sums[g][q][t]), scale, f_mul(zero, f_set(total[q][g]))));
+        }
+      }
       const VI token = i_load(index + n * BLOCK + t);
-      for (int q = 0; q < queries; q++) {
-        const VF s = score_of(a, f_load(to + q * TOKENS + t), token, see, slope[q]);
-        f_store(to + q * TOKENS + t, s);
-        best[q] = f_max(s, best[q]); // what is NaN is not taken
+      EACH_QUERY {
+        const VF x = score_of(a, s[q], token, see, slope[q]);
+        f_store(&scores[q][(n - first) * BLOCK + t], x);
+        best[q] = f_max(x, best[q]); // what is NaN is not taken
       }
     }
   }
@@ -312,59 +336,56 @@ OP void sum_values(const kvq_attention *a, int bits, int w0, const int queries, 
                    int lanes, float *out) {
   const kvq_codes *c = &a->value;
   const int64_t heads = (int64_t)a->rows * a->heads;
-  uint32_t stage[KVQ_PIECE_BLOCKS * 8 * LANES];
+  LINE uint32_t stage[KVQ_PIECE_BLOCKS * 8 * MOST_VECTORS * LANES];
   const uint32_t *words = (const uint32_t *)c->codes + (first * heads + head) * c->words_of_part * c->dim;
   d->words = w0;
-  d->out_stride = c->dim + LANES;
-  for (int from = channel; from < channel + lanes;) {
+  d->out_stride = OUT_ROOM;
+  const dots_function sum = dots_table[bits - 1][queries - 1];
+  for (int from = channel; from < channel + lanes; from += MOST_VECTORS * LANES) {
     const int left = channel + lanes - from;
-    int vectors = 1;
     d->out = out + from;
     d->stride = c->dim;
     d->block = heads * c->words_of_part * c->dim;
     d->low = words + from;
-    if (left >= MOST_VECTORS * LANES) {
-      vectors = MOST_VECTORS;
-    } else if (left < LANES) { // the last lanes by themselves: nothing behind them is read
+    if (left < MOST_VECTORS * LANES) { // the last lanes by themselves: nothing behind them is read
       memset(stage, 0, sizeof stage);
       for (int n = 0; n < d->blocks; n++)
         for (int w = 0; w < c->words_of_part; w++)
-          memcpy(stage + (n * c->words_of_part + w) * LANES, d->low + n * d->block + (int64_t)w * c->dim, left * sizeof *stage);
+          memcpy(stage + (n * c->words_of_part + w) * MOST_VECTORS * LANES, d->low + n * d->block + (int64_t)w * c->dim, left * sizeof *stage);
       d->low = stage;
-      d->stride = LANES;
-      d->block = c->words_of_part * LANES;
+      d->stride = MOST_VECTORS * LANES;
+      d->block = c->words_of_part * MOST_VECTORS * LANES;
     }
     d->high = d->low + d->words * d->stride;
-    dots_table[bits - 1][vectors - 1][queries - 1](d);
-    from += vectors * LANES;
+    sum(d);
   }
 }
 
-// The values of blocks from first to last by weights [queries][tokens]: out [queries][dim + LANES].
+// The values of blocks from first to last by weights [queries][tokens]: out [queries][OUT_ROOM].
 OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, int first, int last, float weights[MOST_QUERIES][TOKENS], float *out) {
   const kvq_codes *c = &a->value;
   const int64_t heads = (int64_t)a->rows * a->heads;
-  const int stride = c->dim + LANES;
-  float product[MOST_QUERIES][TOKENS], sums[MOST_QUERIES * (MOST_DIM + LANES)];
-  int32_t digit[MOST_QUERIES][TOKENS];
+  const int stride = OUT_ROOM;
+  LINE float product[MOST_QUERIES][TOKENS], sums[MOST_QUERIES * OUT_ROOM];
+  LINE int32_t digit[MOST_QUERIES][TOKENS];
   dots_of d;
-  for (int q = 0; q < queries; q++) d.digits[q] = digit[q];
+  EACH_QUERY d.digits[q] = digit[q];
   if (c->per_channel) {
     memset(out, 0, (size_t)queries * stride * sizeof *out);
     for (int n = first; n < last;) {
       const int blocks = c->group / BLOCK, end = n / blocks * blocks + blocks < last ? n / blocks * blocks + blocks : last;
       float total[MOST_QUERIES];
-      for (int q = 0; q < queries; q++) {
+      EACH_QUERY {
         const float *w = &weights[q][(n - first) * BLOCK];
         VF most = f_set(0), sum = f_set(0);
         for (int t = 0; t < (end - n) * BLOCK; t += LANES) {
           const VF x = f_load(w + t);
-          most = f_max(x, most);
+          most = f_larger(most, x);
           sum = f_add(sum, x);
         }
         float inverse;
         total[q] = f_sum(sum);
-        unit_of(f_most(most), total[q] * 0, &d.unit[q], &inverse);
+        unit_of(f_largest(most), &d.unit[q], &inverse);
         digits(w, (end - n) * BLOCK, c->width[0], inverse, digit[q]);
       }
       d.blocks = end - n;
@@ -372,7 +393,7 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
       const int64_t from = ((int64_t)(n / blocks) * heads + head) * c->dim;
       for (int i = 0; i < c->dim; i += LANES) {
         const VF scale = scale_of(c, from + i, c->dim - i), zero = zero_of(c, from + i, c->dim - i, scale);
-        for (int q = 0; q < queries; q++) {
+        EACH_QUERY {
           if (total[q] == 0) continue; // nothing is seen of it
           float *to = out + q * stride + i;
           f_store(to, f_add(f_load(to), f_fma(f_load(sums + q * stride + i), scale, f_mul(zero, f_set(total[q])))));
@@ -384,30 +405,34 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
   }
   d.blocks = last - first;
   for (int g = 0; g < c->groups; g++) {
-    VF most[MOST_QUERIES], zeros[MOST_QUERIES], tainted[MOST_QUERIES];
-    for (int q = 0; q < queries; q++) most[q] = zeros[q] = tainted[q] = f_set(0);
-    for (int n = first; n < last; n++)
+    VF most[MOST_QUERIES], zeros[MOST_QUERIES];
+    EACH_QUERY most[q] = zeros[q] = f_set(0);
+    for (int n = first; n < last; n++) {
+      if (g == 0) {
+        fetch_codes(c, n * heads + head, c->dim);
+        if (n + 1 < last) fetch_scales(c, (n + 1) * heads + head);
+      }
       for (int t = 0; t < BLOCK; t += LANES) {
         const int64_t at = ((n * heads + head) * c->groups + g) * BLOCK + t;
         const VF scale = scale_of(c, at, LANES), zero = zero_of(c, at, LANES, scale);
-        for (int q = 0; q < queries; q++) {
+        EACH_QUERY {
           const int i = (n - first) * BLOCK + t;
           const VF w = f_load(&weights[q][i]), p = f_mul_some(w, scale);
           f_store(&product[q][i], p);
-          most[q] = f_max(f_abs(p), most[q]);
+          most[q] = f_larger(most[q], p);
           zeros[q] = f_add(zeros[q], f_mul_some(w, zero));
-          tainted[q] = f_fma(p, f_set(0), tainted[q]);
         }
       }
+    }
     float zero[MOST_QUERIES];
-    for (int q = 0; q < queries; q++) {
+    EACH_QUERY {
       float inverse;
-      unit_of(f_most(most[q]), f_sum(tainted[q]), &d.unit[q], &inverse);
+      unit_of(f_largest(most[q]), &d.unit[q], &inverse);
       digits(product[q], (last - first) * BLOCK, c->width[0], inverse, digit[q]);
       zero[q] = f_sum(zeros[q]);
     }
     sum_values(a, c->bits, c->width[0], queries, &d, head, first, g * c->group, c->group, out);
-    for (int q = 0; q < queries; q++)
+    EACH_QUERY
       for (int i = g * c->group; i < (g + 1) * c->group; i++) out[q * stride + i] += zero[q];
   }
 }
@@ -415,19 +440,20 @@ OP void sum_of_values(const kvq_attention *a, const int queries, int64_t head, i
 // A partial result: {max, sum, out [dim of values]} of each query.
 TARGET static void put(const kvq_attention *a, int query, int queries, const VF best[MOST_QUERIES], const float sum[MOST_QUERIES], const float *out, float *result) {
   const int dim = a->value.dim;
-  for (int q = 0; q < queries; q++) {
+  EACH_QUERY {
     float *to = result + (query + q) * (int64_t)(dim + 2);
     to[0] = f_most(best[q]);
     to[1] = sum[q];
-    memcpy(to + 2, out + q * (dim + LANES), dim * sizeof *to);
+    memcpy(to + 2, out + q * OUT_ROOM, dim * sizeof *to);
   }
 }
 
 OP void piece_of_codes(const kvq_attention *a, const int queries, int64_t head, int query, int first, int last, float *result) {
-  float scores[MOST_QUERIES][TOKENS], sum[MOST_QUERIES], out[MOST_QUERIES * (MOST_DIM + LANES)];
+  LINE float scores[MOST_QUERIES][TOKENS], out[MOST_QUERIES * OUT_ROOM];
+  float sum[MOST_QUERIES];
   VF best[MOST_QUERIES];
   scores_of_codes(a, queries, head, query, view_of(a, head / a->heads), first, last, scores, best);
-  for (int q = 0; q < queries; q++) sum[q] = weigh(scores[q], (last - first) * BLOCK, f_most(best[q]));
+  EACH_QUERY sum[q] = weigh(scores[q], (last - first) * BLOCK, f_most(best[q]));
   sum_of_values(a, queries, head, first, last, scores, out);
   put(a, query, queries, best, sum, out, result);
 }
@@ -447,57 +473,118 @@ OP VF sums_of(const float *x) {
   return v[0];
 }
 
+// Rows of exact keys or values as float32, padded with zeros to whole vectors: those that are so
+// already where they lie, others in stage.
+OP void rows_of(const void *p, int type, int64_t base, int dim, const int32_t *slots, int n, float *stage, const float **rows) {
+  const int padded = (dim + LANES - 1) / LANES * LANES;
+  for (int l = 0; l < n; l++) {
+    const int64_t at = (base + slots[l]) * dim;
+    rows[l] = (const float *)p + at;
+    if (type == 0 && padded == dim) continue;
+    float *to = stage + l * padded;
+    for (int i = 0; i < dim; i += LANES) f_store(to + i, load(p, type, at + i, dim - i));
+    rows[l] = to;
+  }
+}
+
 // Attention over exact tokens: slots [tokens] of those that are seen, at most TOKENS.
 OP void piece_of_exact(const kvq_attention *a, const int queries, int64_t head, int query, view see, const int32_t *slots, int tokens,
                        float *best, float *sum, float *out) {
-  const int dim = a->key.dim, wide = a->value.dim, type = a->cache_type;
+  const int dim = a->key.dim, wide = (a->value.dim + LANES - 1) / LANES * LANES, type = a->cache_type;
   const int64_t row = head / a->heads, base = head * a->exact;
-  float x[MOST_QUERIES][ROOM], scores[MOST_QUERIES][TOKENS], dot[MOST_QUERIES][LANES * LANES];
+  const int32_t *index = a->exact_index + row * a->exact;
+  LINE float x[MOST_QUERIES][ROOM], scores[MOST_QUERIES][TOKENS], dot[MOST_QUERIES][LANES * LANES], stage[LANES * (MOST_DIM + LANES)];
+  const float *rows[LANES];
   VF top[MOST_QUERIES];
   load_queries(a, head, query, queries, 0, x);
-  for (int q = 0; q < queries; q++) top[q] = f_set(UNSEEN);
+  EACH_QUERY top[q] = f_set(UNSEEN);
   for (int t = 0; t < tokens; t += LANES) {
-    int32_t index[LANES];
-    for (int l = 0; l < LANES; l++) {
-      const int slot = slots[t + l < tokens ? t + l : tokens - 1];
-      index[l] = t + l < tokens ? a->exact_index[row * a->exact + slot] : -1;
-      const int64_t key = (base + slot) * dim;
-      VF s[MOST_QUERIES];
-      for (int q = 0; q < queries; q++) s[q] = f_set(0);
+    const int n = tokens - t < LANES ? tokens - t : LANES;
+    int32_t token[LANES];
+    for (int l = 0; l < LANES; l++) token[l] = l < n ? index[slots[t + l]] : -1;
+    rows_of(a->exact_keys, type, base, dim, slots + t, n, stage, rows);
+    for (int l = 0; l < n; l += 2) { // two at a time share the loads of queries
+      const float *k0 = rows[l], *k1 = rows[l + 1 < n ? l + 1 : l];
+      VF s0[MOST_QUERIES], s1[MOST_QUERIES];
+      EACH_QUERY s0[q] = s1[q] = f_set(0);
       for (int i = 0; i < dim; i += LANES) {
-        const VF k = load(a->exact_keys, type, key + i, dim - i);
-        for (int q = 0; q < queries; q++) s[q] = f_fma(k, f_load(x[q] + i), s[q]);
+        const VF y0 = f_load(k0 + i), y1 = f_load(k1 + i);
+        EACH_QUERY {
+          const VF from = f_load(x[q] + i);
+          s0[q] = f_fma(y0, from, s0[q]);
+          s1[q] = f_fma(y1, from, s1[q]);
+        }
       }
-      for (int q = 0; q < queries; q++) f_store(&dot[q][l * LANES], s[q]);
+      EACH_QUERY {
+        f_store(&dot[q][l * LANES], s0[q]);
+        f_store(&dot[q][(l + 1) * LANES], s1[q]);
+      }
     }
-    for (int q = 0; q < queries; q++) {
+    EACH_QUERY {
       const float slope = a->slopes ? a->slopes[head % a->heads * a->queries + query + q] : 0;
-      const VF s = score_of(a, sums_of(dot[q]), i_load(index), see, slope);
+      memset(&dot[q][(n + n % 2) * LANES], 0, (LANES - n - n % 2) * LANES * sizeof(float));
+      const VF s = score_of(a, sums_of(dot[q]), i_load(token), see, slope);
       f_store(&scores[q][t], s);
       top[q] = f_max(s, top[q]);
     }
   }
-  for (int q = 0; q < queries; q++) {
+  EACH_QUERY {
     best[q] = f_most(top[q]);
     sum[q] = weigh(scores[q], (tokens + LANES - 1) / LANES * LANES, best[q]);
+    memset(out + q * OUT_ROOM, 0, wide * sizeof *out);
   }
-  for (int i = 0; i < wide; i += 2 * LANES) {
-    VF o[MOST_QUERIES][2];
-    for (int q = 0; q < queries; q++) o[q][0] = o[q][1] = f_set(0);
-    for (int t = 0; t < tokens; t++) {
-      const int64_t value = (base + slots[t]) * wide + i;
-      const VF v0 = load(a->exact_values, type, value, wide - i), v1 = load(a->exact_values, type, value + LANES, wide - i - LANES);
-      for (int q = 0; q < queries; q++) {
-        const VF w = f_set(scores[q][t]);
-        o[q][0] = f_fma(w, v0, o[q][0]);
-        o[q][1] = f_fma(w, v1, o[q][1]);
+  for (int t = 0; t < tokens; t += LANES) {
+    const int n = tokens - t < LANES ? tokens - t : LANES;
+    rows_of(a->exact_values, type, base, a->value.dim, slots + t, n, stage, rows);
+    for (int i = 0; i < wide; i += 2 * LANES) {
+      const int next = i + LANES < wide ? LANES : 0; // the same again where there is one vector left
+      VF o[MOST_QUERIES][2];
+      EACH_QUERY {
+        o[q][0] = f_load(out + q * OUT_ROOM + i);
+        o[q][1] = f_load(out + q * OUT_ROOM + i + next);
+      }
+      for (int l = 0; l < n; l++) {
+        const VF v0 = f_load(rows[l] + i), v1 = f_load(rows[l] + i + next);
+        EACH_QUERY {
+          const VF w = f_set(scores[q][t + l]);
+          o[q][0] = f_fma(w, v0, o[q][0]);
+          o[q][1] = f_fma(w, v1, o[q][1]);
+        }
+      }
+      EACH_QUERY {
+        f_store(out + q * OUT_ROOM + i, o[q][0]);
+        f_store(out + q * OUT_ROOM + i + next, o[q][1]);
       }
     }
-    for (int q = 0; q < queries; q++) {
-      f_store(out + q * (wide + 2 * LANES) + i, o[q][0]);
-      f_store(out + q * (wide + 2 * LANES) + i + LANES, o[q][1]);
-    }
   }
+}
+
+// Joins a part to a partial result, whose out has room up to a multiple of LANES: it is the online
+// softmax of FlashAttention.
+OP void join(float *result, float best, float sum, const float *out, int dim) {
+  if (sum == 0) return;
+  const int first = result[1] == 0;
+  const float top = first || best > result[0] ? best : result[0];
+  const VF x = first ? f_set(0) : exp2_of(f_set(result[0] - top)), y = exp2_of(f_set(best - top));
+  float old[LANES], new[LANES];
+  f_store(old, x);
+  f_store(new, y);
+  result[0] = top;
+  result[1] = result[1] * old[0] + sum * new[0];
+  for (int i = 0; i < dim; i += LANES) f_store(result + 2 + i, f_add(f_mul_some(x, f_load(result + 2 + i)), f_mul(load(out, 0, i, dim - i), y)));
+}
+
+TARGET void JOIN(const kvq_attention *a, const float *part, int64_t parts, int64_t apart, float *out) {
+  const int dim = a->value.dim;
+  LINE float sum[2 + MOST_DIM + LANES];
+  kvq_nothing(sum, MOST_DIM + LANES);
+  for (int64_t i = 0; i < parts; i++, part += apart) {
+    if (i == parts - 1 && a->value.rotate) rotate(sum + 2, dim);
+    join(sum, part[0], part[1], part + 2, dim);
+  }
+  const float by = sum[1] == 0 ? 1 : sum[1];
+  for (int i = 0; i < dim; i += LANES) f_store(sum + 2 + i, f_div(f_load(sum + 2 + i), f_set(by)));
+  memcpy(out, sum + 2, dim * sizeof *out);
 }
 
 // What is above for each number of queries, so that their loops are written out.
@@ -560,10 +647,16 @@ TARGET void EXACT(const kvq_attention *a, int64_t head, float *result) {
     if (tokens == 0) continue;
     for (int q = 0, n; q < a->queries; q += n) {
       n = tile_of(a->queries - q);
-      float best[MOST_QUERIES], sum[MOST_QUERIES], out[MOST_QUERIES * (MOST_DIM + 2 * LANES)];
+      LINE float out[MOST_QUERIES * OUT_ROOM];
+      float best[MOST_QUERIES], sum[MOST_QUERIES];
       exact_table[n - 1](a, head, q, see, slots, tokens, best, sum, out);
-      for (int i = 0; i < n; i++)
-        kvq_join(result + (q + i) * (int64_t)(dim + 2), best[i], sum[i], out + i * (dim + 2 * LANES), dim);
+      for (int i = 0; i < n; i++) {
+        LINE float both[2 + MOST_DIM + LANES];
+        float *to = result + (q + i) * (int64_t)(dim + 2);
+        memcpy(both, to, (dim + 2) * sizeof *both);
+        join(both, best[i], sum[i], out + i * OUT_ROOM, dim);
+        memcpy(to, both, (dim + 2) * sizeof *both);
+      }
     }
   }
 }

@@ -8,15 +8,17 @@
 #define BLOCK 32             // tokens
 #define UNSEEN (-1e38f)      // the score of what a query does not see
 #define KVQ_MOST_DIM 512     // channels of a head
+#define KVQ_MOST_GROUPS 64    // of a token and head
 #define KVQ_PIECE_BLOCKS 16  // of a piece
 
 // For each kind of vectors: attention over blocks of codes, and over exact tokens, of a row and
-// key/value head counted over rows; a partial result for each query, {max, sum, out [dim of values]};
-// and the Walsh-Hadamard transform of x [dim], with room behind it up to a multiple of 16.
+// key/value head counted over rows: a partial result for each query, {max, sum, out [dim of values]},
+// so many floats apart. And what joins the parts of a query, which are each so many floats apart, to out
+// [dim of values]; the last part is that of exact tokens.
 #define KVQ_VECTORS(kind)                                                                                     \
   void kvq_codes_##kind(const kvq_attention *a, int64_t head, int first, int last, float *result);            \
   void kvq_exact_##kind(const kvq_attention *a, int64_t head, float *result);                                 \
-  void kvq_rotate_##kind(float *x, int dim);
+  void kvq_join_##kind(const kvq_attention *a, const float *part, int64_t parts, int64_t apart, float *out);
 KVQ_VECTORS(portable)
 KVQ_VECTORS(avx2)
 KVQ_VECTORS(avx512)
@@ -39,12 +41,4 @@ static inline int kvq_seen(const int32_t *index, int n, int32_t low, int32_t hig
 static inline void kvq_nothing(float *result, int dim) {
   result[0] = UNSEEN;
   memset(result + 1, 0, (dim + 1) * sizeof *result);
-}
-
-// Joins a part to a partial result: it is the online softmax of FlashAttention.
-static inline void kvq_join(float *result, float best, float sum, const float *out, int dim) {
-  const float top = best > result[0] ? best : result[0], x = exp2f(result[0] - top), y = exp2f(best - top);
-  result[0] = top;
-  result[1] = result[1] * x + sum * y;
-  for (int i = 0; i < dim; i++) result[2 + i] = result[2 + i] * x + out[i] * y;
 }

@@ -13,14 +13,10 @@ const (
 )
 
 // Takes says why the function does not attend to keys and values of these formats, in a few words;
-// "": it does.
+// "": it does. Their codes are packed and fill words group by group.
 func Takes(key, value codes.Format) string {
 	for _, f := range []codes.Format{key, value} {
 		switch {
-		case !f.Packed:
-			return "codes are not packed"
-		case !f.Words().Whole:
-			return fmt.Sprintf("codes of %d bits in groups of %d do not fill words", f.Bits, f.Group)
 		case f.HeadDim > mostDim:
 			return fmt.Sprintf("head dimension %d, at most %d can be", f.HeadDim, mostDim)
 		case f.Groups() > mostGroups:

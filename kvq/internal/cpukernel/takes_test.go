@@ -20,8 +20,6 @@ func TestTakes(t *testing.T) {
 		{format(true, numbers.MinMax, 4, 64, 32, false), ""},
 		{format(true, numbers.MinMax, 5, 128, 64, true), ""},
 		{format(true, numbers.MinMax, 3, 512, 32, false), ""},
-		{format(true, numbers.Int8, 8, 64, 64, false), "codes are not packed"},
-		{format(true, numbers.MinMax, 1, 48, 12, false), "codes of 1 bits in groups of 12 do not fill words"},
 		{format(true, numbers.MinMax, 4, 576, 32, false), "head dimension 576, at most 512 can be"},
 		{format(true, numbers.MinMax, 8, 260, 4, false), "65 groups a head, at most 64 can be"},
 		{format(true, numbers.MinMax, 4, 64, 16, true), "groups of 16 tokens, multiples of 32 can be"},

@@ -21,6 +21,13 @@ OP VF f_fma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
 OP VF f_max(VF a, VF b) { return _mm256_max_ps(a, b); } // b where one is NaN
 OP VF f_min(VF a, VF b) { return _mm256_min_ps(a, b); }
 OP VF f_abs(VF a) { return _mm256_andnot_ps(f_set(-0.0f), a); }
+// the larger in size, NaN where one is
+OP VF f_larger(VF a, VF b) { return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(f_abs(a)), _mm256_castps_si256(f_abs(b)))); }
+OP float f_largest(VF a) {
+  __m128i x = _mm_max_epi32(_mm256_castsi256_si128(_mm256_castps_si256(a)), _mm256_extracti128_si256(_mm256_castps_si256(a), 1));
+  x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1))));
+}
 OP VF f_round(VF a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 OP float f_sum(VF a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -112,12 +119,11 @@ OP VI i_dot(const int bits, VI sum, VI codes, VI digits) {
 OP void digits(const float *x, int rows, int w0, float inverse, int32_t *out) {
   const int S = 8 / w0;
   const VF by = f_set(inverse);
-  const VI middle = i_set(0x808080);
   const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   for (int r = 0; r < rows; r += 32) {
     int32_t t[32];
     for (int i = 0; i < 32; i += 8)
-      i_store(t + i, _mm256_xor_si256(i_add(_mm256_cvtps_epi32(f_mul(f_load(x + r + i), by)), middle), middle));
+      i_store(t + i, _mm256_xor_si256(_mm256_cvtps_epi32(f_fma(f_load(x + r + i), by, f_set(0x808080))), i_set(0x808080)));
     for (int i = 0; i < 32; i += 4 * S)
       for (int s = 0; s < S; s++) {
         const int32_t *row = t + i + s;

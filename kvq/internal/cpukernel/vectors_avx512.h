@@ -21,6 +21,12 @@ OP VF f_fma(VF a, VF b, VF c) { return _mm512_fmadd_ps(a, b, c); }
 OP VF f_max(VF a, VF b) { return _mm512_max_ps(a, b); } // b where one is NaN
 OP VF f_min(VF a, VF b) { return _mm512_min_ps(a, b); }
 OP VF f_abs(VF a) { return _mm512_abs_ps(a); }
+// the larger in size, NaN where one is
+OP VF f_larger(VF a, VF b) { return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(f_abs(a)), _mm512_castps_si512(f_abs(b)))); }
+OP float f_largest(VF a) {
+  const int32_t bits = _mm512_reduce_max_epi32(_mm512_castps_si512(a));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
+}
 OP VF f_round(VF a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 OP float f_sum(VF a) { return _mm512_reduce_add_ps(a); }
 OP float f_most(VF a) { return _mm512_reduce_max_ps(a); }
@@ -97,8 +103,7 @@ static const uint8_t byte_order[5][64] = {
     {QUADS(8, 0, 4), QUADS(8, 0, 5), QUADS(8, 0, 6), QUADS(8, 0, 7)},
 };
 OP VI digits_of(VF x, VF inverse) {
-  const VI middle = i_set(0x808080);
-  return _mm512_xor_si512(i_add(_mm512_cvtps_epi32(f_mul(x, inverse)), middle), middle);
+  return _mm512_xor_si512(_mm512_cvtps_epi32(f_fma(x, inverse, f_set(0x808080))), i_set(0x808080));
 }
 OP void digits(const float *x, int rows, int w0, float inverse, int32_t *out) {
   const VF by = f_set(inverse);

@@ -23,6 +23,10 @@ OP VF f_fma(VF a, VF b, VF c) { EACH c.v[l] += a.v[l] * b.v[l]; return c; }
 OP VF f_max(VF a, VF b) { EACH b.v[l] = a.v[l] > b.v[l] ? a.v[l] : b.v[l]; return b; } // b where one is NaN
 OP VF f_min(VF a, VF b) { EACH b.v[l] = a.v[l] < b.v[l] ? a.v[l] : b.v[l]; return b; }
 OP VF f_abs(VF a) { EACH a.v[l] = fabsf(a.v[l]); return a; }
+// the larger in size, NaN where one is
+OP float larger(float a, float b) { return a != a || fabsf(a) > fabsf(b) ? fabsf(a) : fabsf(b); }
+OP VF f_larger(VF a, VF b) { EACH b.v[l] = larger(a.v[l], b.v[l]); return b; }
+OP float f_largest(VF a) { return larger(larger(a.v[0], a.v[1]), larger(a.v[2], a.v[3])); }
 // Below 2^22 in size, or NaN.
 OP VF f_round(VF a) { EACH { volatile float up = a.v[l] + 0x1.8p23f; a.v[l] = up - 0x1.8p23f; } return a; }
 OP float f_sum(VF a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
@@ -113,7 +117,7 @@ OP void digits(const float *x, int rows, int w0, float inverse, int32_t *out) {
     for (int s = 0; s < S; s++) {
       uint32_t d[4] = {0, 0, 0, 0};
       for (int k = 0; k < 4; k++) {
-        const uint32_t t = ((uint32_t)whole(x[r + s + S * k] * inverse) + 0x808080u) ^ 0x808080u;
+        const uint32_t t = (uint32_t)whole(x[r + s + S * k] * inverse + 0x808080) ^ 0x808080u;
         for (int i = 0; i < 4; i++) d[i] |= (t >> 8 * i & 255) << 8 * k;
       }
       memcpy(out + r + 4 * s, d, sizeof d);
