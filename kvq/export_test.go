@@ -20,6 +20,8 @@ var (
 	StoreCodes  = storeCodes
 	PromptPiece = promptPiece
 
+	RotatedMetric = rotatedMetric
+
 	CreateTemporary = createTemporary
 	CheckState      = (*Plan).checkState
 )

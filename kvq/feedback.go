@@ -108,8 +108,13 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 	if d[2] > metricTokens {
 		queries, token = evenly(queries, start, metricTokens)
 	}
+	given := c.keyed[layer]
+	if given == nil && config.RotateKeys && gx.OnCUDA(g) && queries.DType() != dtypes.Float32 {
+		s.keyMetric = packedFactor(rotatedMetric(queries, token, c.plan.shape.KVHeads), false, damping[config.FeedbackKey])
+		return
+	}
 	metric := QueryMetric(queries, token, c.plan.shape.KVHeads)
-	if given := c.keyed[layer]; given != nil {
+	if given != nil {
 		metric = mixed(metric, given)
 	}
 	s.keyMetric = c.plan.packKeys(metric)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -302,5 +303,34 @@ func TestMixedMetric(t *testing.T) {
 	}
 	if m := plan.Memory(); m.Metric != 2*(1+1)*dim || m.SharedMetric != 0 {
 		t.Errorf("metrics of rows take %d bytes and shared ones %d, want %d and 0", m.Metric, m.SharedMetric, 2*(1+1)*dim)
+	}
+}
+
+// The metric of rotated queries of 16 bits is that of queries, rotated, but for what 16 bits round.
+func TestRotatedMetric(t *testing.T) {
+	const heads, tokens, dim = 4, 20, 32
+	rng := rand.New(rand.NewPCG(7, 8))
+	queries := make([]float32, heads*tokens*dim)
+	for i := range queries {
+		queries[i] = float32(rng.NormFloat64())
+	}
+	queries[0] = float32(math.Inf(1)) // of a token that does not count
+	token := make([]bool, tokens)
+	for i := range token {
+		token[i] = i > 2
+	}
+	out := MustNewExec(testbackend.XLA(t), func(q, token *Node) []*Node {
+		metric := QueryMetric(q, token, 2)
+		return []*Node{RotatedMetric(q, token, 2), numbers.Rotate(Transpose(numbers.Rotate(metric), -1, -2))}
+	}).MustCall(tensors.FromFlatDataAndDimensions(float16.FromFloat32s(queries...), 1, heads, tokens, dim), tensors.FromFlatDataAndDimensions(token, 1, tokens))
+	got, want := tensors.MustCopyFlatData[float32](out[0]), tensors.MustCopyFlatData[float32](out[1])
+	if len(got) != 2*dim*dim {
+		t.Fatalf("%d numbers", len(got))
+	}
+	for i, w := range want {
+		if !(math.Abs(float64(got[i]-w)) <= 0.05) { // of sums of 34 products
+			t.Errorf("%d: %v, want %v", i, got[i], w)
+			break
+		}
 	}
 }
