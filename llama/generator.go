@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/hostmemory"
 	"github.com/kvqbook/kvqbook/internal/stage"
 	"github.com/kvqbook/kvqbook/internal/usererr"
@@ -312,7 +313,9 @@ func (g *Generator) prefill(ctx context.Context, plan *kvq.Plan, p *prompt, cloc
 	if err != nil {
 		return nil, sharded{}, err
 	}
-	hostmemory.GiveBack() // a prompt takes far more than a step
+	if !gpu.Of(g.model.on.backend).GPU() {
+		hostmemory.GiveBack() // a prompt takes far more than a step
+	}
 	return s, logits, nil
 }
 
