@@ -41,6 +41,13 @@ func (k *Kernel) ShiftRight(a, b Value) Value { return k.words("shr.u32", a, b) 
 // ShiftLeft is a << b.
 func (k *Kernel) ShiftLeft(a, b Value) Value { return k.words("shl.b32", a, b) }
 
+// MulAdd is the low half of a·b + c, of int32.
+func (k *Kernel) MulAdd(a, b, c Value) Value { return k.words("mad.lo.s32", a, b, c) }
+
+// Permute makes a word of four of the eight bytes of a and b. Digit i of the selector says which is
+// byte i of the result: 0 to 3 those of a, 4 to 7 those of b.
+func (k *Kernel) Permute(a, b, selector Value) Value { return k.words("prmt.b32", a, b, selector) }
+
 // HighHalves are the high 16 bits of a, below those of b.
 func (k *Kernel) HighHalves(a, b Value) Value { return k.words("prmt.b32", a, b, k.Bits(0x7632)) }
 
@@ -99,6 +106,9 @@ func (k *Kernel) Exp2(a Value) Value { return k.words("ex2.approx.ftz.f32", a) }
 
 // FromInt is an int32 as float32.
 func (k *Kernel) FromInt(a Value) Value { return k.words("cvt.rn.f32.s32", a) }
+
+// ToInt is the int32 next to a float32, halves to even.
+func (k *Kernel) ToInt(a Value) Value { return k.words("cvt.rni.s32.f32", a) }
 
 // Elem is the type of numbers in memory.
 type Elem int
@@ -199,6 +209,9 @@ func (k *Kernel) Across(a Value, mask int) Value {
 	return k.words("shfl.sync.bfly.b32", a, k.Int(mask))
 }
 
+// MaxUnsigned is the largest uint32 that a lane has.
+func (k *Kernel) MaxUnsigned(a Value) Value { return k.words("redux.sync.max.u32", a) }
+
 // At is an address index·bytes behind another; index is uint32.
 func (k *Kernel) At(base, index Value, bytes int) Value {
 	return k.AtBy(base, index, k.Int(bytes))
@@ -259,16 +272,21 @@ func (k *Kernel) LoadShared(n int, at Value, offset int) []Value {
 	return to
 }
 
-// StoreShared writes 1 or 4 words of shared memory at a place and so many bytes behind it, together
-// a multiple of their size.
+// StoreShared writes 1, 2 or 4 words of shared memory at a place and so many bytes behind it,
+// together a multiple of their size.
 func (k *Kernel) StoreShared(at Value, offset int, values ...Value) {
+	k.StoreSharedIf(nil, at, offset, values...)
+}
+
+// StoreSharedIf is StoreShared in lanes where the condition holds.
+func (k *Kernel) StoreSharedIf(condition *Value, at Value, offset int, values ...Value) {
 	want("st.shared", word, at)
 	want("st.shared", word, values...)
-	name, ok := map[int]string{1: "st.shared.b32", 4: "st.shared.v4.b32"}[len(values)]
+	name, ok := map[int]string{1: "st.shared.b32", 2: "st.shared.v2.b32", 4: "st.shared.v4.b32"}[len(values)]
 	if !ok {
 		exceptions.Panicf("ptx: %d words at once", len(values))
 	}
-	k.emit(instruction{op: name, from: append([]Value{at}, values...), offset: offset})
+	k.emit(instruction{op: name, from: append([]Value{at}, values...), offset: offset, guard: condition})
 }
 
 // StoreLow writes the low 1, 2 or 4 bytes of a word to memory.
@@ -281,6 +299,9 @@ func (k *Kernel) StoreLow(bytes int, at Value, offset int, value Value) {
 	}
 	k.emit(instruction{op: name, from: []Value{at, value}, offset: offset})
 }
+
+// Meet waits for all lanes: what they wrote to shared memory before is there for the others.
+func (k *Kernel) Meet() { k.emit(instruction{op: "bar.warp.sync"}) }
 
 // Store writes 1, 2 or 4 words to memory, in lanes where the condition holds.
 func (k *Kernel) Store(condition, at Value, offset int, values ...Value) {
@@ -309,7 +330,7 @@ func (k *Kernel) Commit() { k.emit(instruction{op: "cp.async.commit_group"}) }
 // Await waits until no more than so many groups of copies are under way, in all lanes.
 func (k *Kernel) Await(groups int) {
 	k.emit(instruction{op: "cp.async.wait_group", from: []Value{k.Int(groups)}})
-	k.emit(instruction{op: "bar.warp.sync"})
+	k.Meet()
 }
 
 // Units is a product of tensor units, a·b + c. a is [16, 16] and b [16, 8], of numbers of 16 bits,
@@ -335,4 +356,24 @@ func (k *Kernel) Units(e Elem, a [4]Value, b [2]Value, c [4]Value) (out [4]Value
 var unitsOf = map[Elem]string{
 	F16:  "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
 	BF16: "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32",
+}
+
+// UnitsBytes is a product of tensor units, a·b + c, exact. a is [16, 32] of bytes from 0 to 255 and
+// b [32, 8] of bytes from -128 to 127, four in a word; c and the result are [16, 8] int32. Lane
+// 4g + t has
+//
+//	a  rows g and g + 8 of columns 4t to 4t + 3; the same rows of columns 4t + 16 to 4t + 19
+//	b  rows 4t to 4t + 3 of column g; rows 4t + 16 to 4t + 19
+//	c  as [Kernel.Units]
+func (k *Kernel) UnitsBytes(a [4]Value, b [2]Value, c [4]Value) (out [4]Value) {
+	for i, v := range c {
+		if v.class == constant {
+			c[i] = k.Variable(v)
+		}
+	}
+	from := append(append(append([]Value{}, a[:]...), b[:]...), c[:]...)
+	want("mma", word, from...)
+	to := k.registers(4)
+	k.emit(instruction{op: "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32", to: to, from: from})
+	return [4]Value(to)
 }

@@ -165,6 +165,94 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+func TestUnitsBytes(t *testing.T) {
+	// a[r][c] = 7r + 3c + 50, up to 248; b[r][c] = 5r - 8c - 72, from -128 to 83; c[r][c] = r -
+	// 100c.
+	a := func(r, c int) int { return 7*r + 3*c + 50 }
+	b := func(r, c int) int { return 5*r - 8*c - 72 }
+	four := func(at func(i int) int) (word uint32) {
+		for i := range 4 {
+			word |= uint32(uint8(at(i))) << (8 * i)
+		}
+		return word
+	}
+	words := make([]uint32, Lanes*10)
+	for lane := range Lanes {
+		g, t := lane/4, lane%4
+		w := words[10*lane:]
+		for j := range 4 {
+			w[j] = four(func(i int) int { return a(g+j%2*8, 4*t+j/2*16+i) })
+		}
+		for j := range 2 {
+			w[4+j] = four(func(i int) int { return b(4*t+16*j+i, g) })
+		}
+		for j := range 4 {
+			w[6+j] = uint32(int32(g + j/2*8 - 100*(2*t+j%2)))
+		}
+	}
+	k := New("units")
+	in, out := k.Pointer(), k.Pointer()
+	lane := k.Lane()
+	at := k.At(in, lane, 40)
+	var list [10]Value
+	for i := range list {
+		list[i] = k.LoadWord(at, 4*i)
+	}
+	c := k.UnitsBytes([4]Value(list[:4]), [2]Value(list[4:6]), [4]Value(list[6:]))
+	k.Store(k.LessUnsigned(lane, k.Int(Lanes)), k.At(out, lane, 16), 0, c[:]...)
+	got := make([]int32, Lanes*4)
+	k.Run([2]int{1, 1}, Memory{words, got}, Late)
+	for lane := range Lanes {
+		for j := range 4 {
+			row, column := lane/4+j/2*8, lane%4*2+j%2
+			want := row - 100*column
+			for i := range 32 {
+				want += a(row, i) * b(i, column)
+			}
+			if got := got[4*lane+j]; int(got) != want {
+				t.Errorf("row %d, column %d: %d, want %d", row, column, got, want)
+			}
+		}
+	}
+}
+
+// What lanes find together, and what they hand on in shared memory: lane i has i+3.
+func TestTogether(t *testing.T) {
+	k := New("together")
+	out := k.Pointer()
+	lane := k.Lane()
+	shared := k.Shared(Lanes * 16)
+	x := k.Add(lane, k.Int(3))
+	most := k.MaxUnsigned(x)
+	first := k.LessUnsigned(lane, k.Int(16))
+	k.StoreShared(k.Add(shared, k.Mul(lane, k.Int(16))), 0, x, k.MulAdd(x, x, k.Int(1)), most, k.ToInt(k.Float(-2.5)))
+	k.StoreSharedIf(&first, k.Add(shared, k.Mul(lane, k.Int(16))), 8, k.Permute(k.Bits(0x44332211), k.Bits(0x88776655), k.Int(0x7250)))
+	k.Meet()
+	next := k.And(k.Add(lane, k.Int(1)), k.Int(Lanes-1))
+	list := k.LoadShared(4, k.Add(shared, k.Mul(next, k.Int(16))), 0)
+	k.Store(k.LessUnsigned(lane, k.Int(Lanes)), k.At(out, lane, 16), 0, list...)
+	got := make([]uint32, Lanes*4)
+	k.Run([2]int{1, 1}, Memory{got}, Late)
+	for lane := range Lanes {
+		next := uint32(lane+1) % Lanes
+		want := [4]uint32{next + 3, (next+3)*(next+3) + 1, Lanes + 2, 0xfffffffe}
+		if next < 16 {
+			want[2] = 0x88336611
+		}
+		if [4]uint32(got[4*lane:]) != want {
+			t.Errorf("lane %d: %x, want %x", lane, got[4*lane:4*lane+4], want)
+		}
+	}
+}
+
+func TestToInt(t *testing.T) {
+	for x, want := range map[float32]int32{0.5: 0, 1.5: 2, -1.5: -2, 3e9: math.MaxInt32, -3e9: math.MinInt32, float32(math.NaN()): 0} {
+		if got := toInt(x); got != want {
+			t.Errorf("%v: %d, want %d", x, got, want)
+		}
+	}
+}
+
 // Numbers of 16 bits, and how float32 become them.
 func TestHalves(t *testing.T) {
 	k := New("halves")

@@ -112,6 +112,7 @@ var simple = map[string]func(a, b, c uint32) uint32{
 	"div.u32":    func(a, b, _ uint32) uint32 { return a / b },
 	"rem.u32":    func(a, b, _ uint32) uint32 { return a % b },
 	"min.s32":    func(a, b, _ uint32) uint32 { return uint32(min(int32(a), int32(b))) },
+	"mad.lo.s32": func(a, b, c uint32) uint32 { return a*b + c },
 	"and.b32":    func(a, b, _ uint32) uint32 { return a & b },
 	"or.b32":     func(a, b, _ uint32) uint32 { return a | b },
 	"xor.b32":    func(a, b, _ uint32) uint32 { return a ^ b },
@@ -150,8 +151,17 @@ var simple = map[string]func(a, b, c uint32) uint32{
 	"ex2.approx.ftz.f32": func(a, _, _ uint32) uint32 { return fromF32(flushed(float32(math.Exp2(float64(f32(a)))))) },
 	"cvt.rn.f32.s32":     func(a, _, _ uint32) uint32 { return fromF32(float32(int32(a))) },
 	"cvt.rn.bf16x2.f32":  func(a, b, _ uint32) uint32 { return rounded(a)&^0xffff | rounded(b)>>16 },
+	"cvt.rni.s32.f32":    func(a, _, _ uint32) uint32 { return uint32(toInt(f32(a))) },
 	"half.low":           func(a, _, _ uint32) uint32 { return fromF32(float16.Float16(a & 0xffff).Float32()) },
 	"half.high":          func(a, _, _ uint32) uint32 { return fromF32(float16.Float16(a >> 16).Float32()) },
+}
+
+// toInt is the int32 next to x; 0 for NaN, the smallest or largest one beyond them.
+func toInt(x float32) int32 {
+	if x != x {
+		return 0
+	}
+	return int32(max(math.MinInt32, min(math.MaxInt32, math.RoundToEven(float64(x)))))
 }
 
 // rounded has in its high half the bfloat16 next to a float32, halves to even.
@@ -225,6 +235,15 @@ func (r *run) do(i instruction) {
 			r.words[i.to[0].id][lane] = all
 		}
 		return
+	case "redux.sync.max.u32":
+		var most uint32
+		for lane := range Lanes {
+			most = max(most, r.word(i.from[0], lane))
+		}
+		for lane := range Lanes {
+			r.words[i.to[0].id][lane] = most
+		}
+		return
 	case "shfl.sync.idx.b32", "shfl.sync.bfly.b32":
 		var out [Lanes]uint32
 		for lane := range out {
@@ -252,6 +271,9 @@ func (r *run) do(i instruction) {
 		return
 	case unitsOf[BF16]:
 		r.units(i, func(x uint32) float32 { return f32(x << 16) })
+		return
+	case "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32":
+		r.unitsBytes(i)
 		return
 	}
 	for lane := range Lanes {
@@ -298,7 +320,7 @@ func (r *run) lane(i instruction, lane int) {
 		r.addresses[i.to[0].id][lane] = r.addresses[from.id][lane]
 	case "testp.finite.f32":
 		r.predicates[i.to[0].id][lane] = r.word(i.from[0], lane)&0x7fffffff < 0x7f800000
-	case "st.shared.b32", "st.shared.v4.b32":
+	case "st.shared.b32", "st.shared.v2.b32", "st.shared.v4.b32":
 		at := int(r.word(i.from[0], lane)) + i.offset
 		if at%(4*len(i.from[1:])) != 0 {
 			exceptions.Panicf("ptx.Run: %s at %d", i.op, at)
@@ -384,6 +406,37 @@ func (r *run) units(i instruction, number func(uint32) float32) {
 				sum += a[row][at] * b[at][column]
 			}
 			out[j][lane] = fromF32(sum)
+		}
+	}
+	for j, to := range i.to {
+		r.words[to.id] = out[j]
+	}
+}
+
+// unitsBytes is [Kernel.UnitsBytes].
+func (r *run) unitsBytes(i instruction) {
+	part := func(v Value, lane, at int) uint32 { return r.words[v.id][lane] >> (8 * at) & 0xff }
+	var a, b [16][32]int32 // b by column
+	for lane := range Lanes {
+		g, t := lane/4, lane%4
+		for at := range 4 {
+			for j := range 4 {
+				a[g+j%2*8][4*t+at+j/2*16] = int32(part(i.from[j], lane, at))
+			}
+			for j := range 2 {
+				b[g][4*t+at+16*j] = int32(int8(part(i.from[4+j], lane, at)))
+			}
+		}
+	}
+	var out [4][Lanes]uint32
+	for lane := range Lanes {
+		for j := range 4 {
+			row, column := lane/4+j/2*8, lane%4*2+j%2
+			sum := int32(r.word(i.from[6+j], lane))
+			for at := range 32 {
+				sum += a[row][at] * b[column][at]
+			}
+			out[j][lane] = uint32(sum)
 		}
 	}
 	for j, to := range i.to {

@@ -95,6 +95,8 @@ func (i instruction) text() string {
 		return fmt.Sprintf("%s %s, %s, %s, %s;", name, vector(i.to), vector(i.from[:4]), vector(i.from[4:6]), vector(i.from[6:]))
 	case strings.HasPrefix(name, "shfl."):
 		return fmt.Sprintf("%s %s, %s, 0x1f, 0xffffffff;", name, i.to[0].text(), texts(i.from))
+	case strings.HasPrefix(name, "redux."):
+		return fmt.Sprintf("%s %s, %s, 0xffffffff;", name, i.to[0].text(), i.from[0].text())
 	case strings.HasPrefix(name, "vote."):
 		return fmt.Sprintf("%s %s, %s, 0xffffffff;", name, i.to[0].text(), i.from[0].text())
 	}
