@@ -28,7 +28,7 @@ type Inputs struct {
 // nodes are the inputs in the order of the kernel's parameters.
 func (k Attention) nodes(in Inputs) []*Node {
 	list := []*Node{in.Queries}
-	if k.Key.Rotate {
+	if k.Key.Rotate && !k.rotatesInside() {
 		list = append(list, numbers.Rotate(gx.MulScalar(attend.Float32(in.Queries), k.scoreScale())))
 	}
 	list = append(append(list, in.Position, in.Used, in.CodeIndex), in.Keys.Nodes()...)
@@ -57,7 +57,7 @@ func (k Attention) Attend(in Inputs) attend.Partial {
 	grid = [2]int{k.Batch * k.Heads * k.Queries, k.width() / mergeChannels}
 	out := gx.Triton(k.buildMerge(), mergeWarps, stages, grid, parts, results(k.outputs())...)
 	sum := attend.Partial{Max: out[0], Sum: out[1], Out: k.withoutPadding(out[2])}
-	if k.Value.Rotate {
+	if k.outputs() > 1 {
 		sum.Out = Add(numbers.Rotate(sum.Out), k.withoutPadding(out[3]))
 	}
 	return sum

@@ -105,6 +105,13 @@ func kernelCases() []kernelCase {
 		{"units, preset smallest, token scales", andToken(preset(3, 64, numbers.Scale8, true)), preset(3, 64, numbers.Scale8, false), 3, 1, 64, 0, bf16, 8, 73},
 		{"units, symmetric in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, coding{bits: 2, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, 4, 1, 64, 0, f32, 5, 9},
 		{"units, symmetric keys per channel", coding{bits: 4, group: 32, scales: half, quantizer: numbers.Symmetric, perChannel: true}, perToken, 6, 2, 64, 0, f32, 6, 38},
+		// by tensor units of bytes, as presets with one query a head are
+		{"bytes, keys per channel, sliding", perChannel, perToken.ofGroup(64), 2, 2, 128, 100, f32, 6, 38},
+		{"bytes, 8 and 6 bits, symmetric", coding{bits: 8, group: 64, scales: numbers.ScaleFloat32, quantizer: numbers.Symmetric, perChannel: true},
+			coding{bits: 6, group: 64, scales: numbers.ScaleFloat32, quantizer: numbers.Symmetric}, 2, 2, 128, 0, f16, 8, 70},
+		{"bytes, 6 and 8 bits in bytes, not rotated", coding{bits: 6, group: 128, scales: numbers.Scale8, perChannel: true},
+			coding{bits: 8, group: 64, scales: numbers.Scale8}, 2, 2, 128, 0, bf16, 8, 132},
+		{"bytes, 1 bit, keys rotated", rotated(coding{bits: 1, group: 64, perChannel: true}), coding{bits: 1, group: 64}, 2, 2, 128, 0, bf16, 8, 70},
 		// no powers of two: words of 32 bits, of 16, of 8 with rows of padding; slices and groups
 		// padded
 		{"tutorial, heads of 100", quanto(4, 20), quanto(4, 25), 6, 2, 100, 0, bf16, 5, 64},
@@ -139,9 +146,9 @@ func scoredCases() []scoredCase {
 			list = append(list, scoredCase{c, s})
 		}
 		switch c.name {
-		case "keys per channel, sliding":
+		case "keys per channel, sliding", "bytes, keys per channel, sliding":
 			add("soft cap and scale", attend.Scores{Scale: 1 / 6., SoftCap: 3})
-			add("slopes", attend.Scores{Slopes: []float64{0.5, 0.25, 0.125, 0}})
+			add("slopes", attend.Scores{Slopes: []float64{0.5, 0.25, 0.125, 0}[:c.heads]})
 		case "units, five queries a head, sliding":
 			add("soft cap", attend.Scores{Scale: 1 / 6., SoftCap: 3})
 		case "tutorial":
@@ -178,7 +185,7 @@ func newKernelTest(t *testing.T, c scoredCase) kernelTest {
 	s := c.shape()
 	rng := rand.New(rand.NewPCG(7, 11))
 	x := kernelTest{k: New(s)}
-	used := []int32{100, 40}
+	used := []int32{90, 40} // three blocks, and two
 	index := func(slots int, token func(row, slot int) int32) *tensors.Tensor {
 		list := make([]int32, s.Batch*slots)
 		for i := range list {
@@ -312,17 +319,19 @@ func TestKernelEqualsGraph(t *testing.T) {
 			x := newKernelTest(t, c)
 			out := x.call(t, testbackend.XLA(t), func(in Inputs) []*Node {
 				sum := x.k.graph(in, attend.Tiles)
-				return append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
+				list := append([]*Node{sum.Max, sum.Sum, sum.Out}, x.k.nodes(in)...)
+				return append(list, x.k.byMultiplyAdds().nodes(in)...)
 			})
 			k, tolerance := x.k, x.k.tolerance()
+			inputs, other := out[3:3+k.inputs()], out[3+k.inputs():]
 			for _, k.splits = range []int{1, 3} {
-				requireParts(t, fmt.Sprintf("%d splits", k.splits), tolerance, k.runOnHost(out[3:], ptx.Late), hostParts(out[:3]))
+				requireParts(t, fmt.Sprintf("%d splits", k.splits), tolerance, k.runOnHost(inputs, ptx.Late), hostParts(out[:3]))
 				if k.units {
-					requireParts(t, "copies at once", tolerance, k.runOnHost(out[3:], ptx.Early), hostParts(out[:3]))
+					requireParts(t, "copies at once", tolerance, k.runOnHost(inputs, ptx.Early), hostParts(out[:3]))
 				}
 			}
 			if k.units {
-				requireParts(t, "by multiply-adds", 1e-5, k.byMultiplyAdds().runOnHost(out[3:], ptx.Late), hostParts(out[:3]))
+				requireParts(t, "by multiply-adds", 1e-5, k.byMultiplyAdds().runOnHost(other, ptx.Late), hostParts(out[:3]))
 			}
 		})
 	}
@@ -354,7 +363,7 @@ func TestKernelWithLargeScalesOnCUDA(t *testing.T) {
 func largeCases() (list []scoredCase) {
 	for _, c := range scoredCases() {
 		switch c.name {
-		case "tutorial", "units, five queries a head, sliding", "units, keys per channel, sliding", "quanto 2 bit", "both per channel, groups of 64 and 32", "tutorial, heads of 100":
+		case "tutorial", "units, five queries a head, sliding", "units, keys per channel, sliding", "bytes, keys per channel, sliding", "quanto 2 bit", "both per channel, groups of 64 and 32", "tutorial, heads of 100":
 			c.dtype, c.key.scales, c.value.scales = dtypes.Float32, numbers.ScaleFloat32, numbers.ScaleFloat32
 			list = append(list, c)
 		}
@@ -440,12 +449,12 @@ func (k Attention) runOnHost(inputs []*tensors.Tensor, copies ptx.Copies) parts 
 	}
 	joined := ttir.Memory{all.max, all.sum, all.out, merged.max, merged.sum, merged.out}
 	exact := make([]float32, len(merged.out))
-	if k.Value.Rotate {
+	if k.outputs() > 1 {
 		joined = append(joined, exact)
 	}
 	k.buildMerge().Run([3]int{rows, k.width() / mergeChannels, 1}, joined)
 	merged.out, exact = k.hostChannels(merged.out), k.hostChannels(exact)
-	if k.Value.Rotate { // rotated back, and added
+	if k.outputs() > 1 { // rotated back, and added
 		h := numbers.Hadamard(k.dim())
 		for at := 0; at < len(exact); at += k.dim() {
 			rotated := merged.out[at : at+k.dim()]
@@ -471,6 +480,18 @@ func (k Attention) hostChannels(x []float32) (out []float32) {
 		}
 	}
 	return out
+}
+
+// inputs is how many nodes it has.
+func (k Attention) inputs() int {
+	n := 7 + len(k.Key.Arrays(1, 1, 32, k.CacheType)) + len(k.Value.Arrays(1, 1, 32, k.CacheType))
+	if k.Key.Rotate && !k.rotatesInside() {
+		n++
+	}
+	if len(k.Scores.Slopes) > 0 {
+		n++
+	}
+	return n
 }
 
 // byMultiplyAdds is the other form of a kernel by tensor units.
@@ -567,11 +588,14 @@ func TestKernelPrograms(t *testing.T) {
 }
 
 // Programs by tensor units are eight a processor, or have at least eight blocks each: an H200. With
-// one query and keys per channel a processor runs 16 of them, or 12 where shared memory is short.
+// one query and keys per channel a processor runs 16 of them, or 12 where both sides have two
+// planes.
 func TestUnitsPrograms(t *testing.T) {
 	tutorial := coding{bits: 4, group: 32}
 	lowest := coding{bits: 2, group: 32, perChannel: true, scales: numbers.Scale8}
 	balanced := coding{bits: 5, group: 64, perChannel: true, scales: numbers.ScaleFloat16}
+	fourBits := coding{bits: 4, group: 64, scales: numbers.ScaleFloat16}
+	quality := coding{bits: 6, group: 64, perChannel: true, scales: numbers.ScaleFloat16}
 	for _, x := range []struct {
 		key, value               coding
 		batch, heads, queries    int
@@ -581,7 +605,9 @@ func TestUnitsPrograms(t *testing.T) {
 		{tutorial, tutorial, 1, 8, 4, 4096, 64, 12},             // 2 blocks
 		{tutorial, tutorial, 8, 8, 4, 32768, 24, 12},            // 1,536 of 1,584, with 42 blocks
 		{lowest, lowest.perTokens(64), 1, 32, 1, 32768, 66, 16}, // 2,112
-		{balanced, balanced.perTokens(64), 1, 32, 1, 32768, 49, 12},
+		{balanced, fourBits, 1, 32, 1, 32768, 66, 16},
+		{balanced, fourBits, 32, 32, 1, 4096, 2, 16},             // 2,048 of 2,112
+		{quality, quality.perTokens(64), 32, 32, 1, 4096, 3, 12}, // 3,072 of 2 x 1,584
 	} {
 		k := New(Shape{Key: x.key.format(true, 128), Value: x.value.format(false, 128), Batch: x.batch, Heads: x.heads, Queries: x.queries,
 			Blocks: x.capacity / codes.BlockTokens, Exact: 64, CacheType: dtypes.BFloat16, QueryType: dtypes.BFloat16, Processors: 132})
@@ -589,6 +615,11 @@ func TestUnitsPrograms(t *testing.T) {
 			t.Errorf("%+v: %d programs a head, %d at once, want %d and %d", x, k.splits, k.resident(), x.want, x.resident)
 		}
 	}
+}
+
+func (c coding) ofGroup(group int) coding {
+	c.group = group
+	return c
 }
 
 // perTokens is the coding of values beside it.

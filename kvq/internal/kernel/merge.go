@@ -43,7 +43,7 @@ func (k Attention) buildMerge() *ttir.Kernel {
 	ttir.Store(out[1], row, ttir.Mul(weight, ttir.Load(in[1], at)).Sum(0))
 	place := ttir.Add(ttir.Add(row.MulInt(k.width()), piece.MulInt(mergeChannels)), t.Range(mergeChannels, 0, 1))
 	weights := []ttir.Value{weight}
-	if k.Value.Rotate {
+	if k.outputs() > 1 {
 		coded := ttir.Less(part, t.Int(k.splits))
 		weights = []ttir.Value{ttir.Select(coded, weight, t.Float(0)), ttir.Select(coded, t.Float(0), weight)}
 	}
@@ -56,7 +56,7 @@ func (k Attention) buildMerge() *ttir.Kernel {
 // outputs is how many the merge has: those of rotated values have to be rotated back before those
 // of exact ones are added.
 func (k Attention) outputs() int {
-	if k.Value.Rotate {
+	if k.Value.Rotate && !k.rotatesInside() {
 		return 2
 	}
 	return 1

@@ -47,9 +47,9 @@ const unitsStages = 3
 
 // unitRegisters is the most registers of a lane. 168 let a processor run 12 programs at once. Where
 // lanes share the work for a column (see parts), they hold fewer queries, and 128 are enough: 16
-// programs.
+// programs. So they mostly are for the form by bytes.
 func (k Attention) unitRegisters() int {
-	if k.parts() > 1 {
+	if k.takesBytes() && k.residentBytes() > 12 || !k.takesBytes() && k.parts() > 1 {
 		return 128
 	}
 	return 168
@@ -140,7 +140,7 @@ func (k Attention) buildUnits() *ptx.Kernel {
 	u := &units{Attention: k, Kernel: t, elem: k.unitScales(), offsets: map[[ptx.Lanes]int]ptx.Value{}}
 	u.q = t.Pointer()
 	u.rotated = u.q
-	if k.Key.Rotate {
+	if k.Key.Rotate && !k.rotatesInside() {
 		u.rotated = t.Pointer()
 	}
 	u.position, u.used, u.index = t.Pointer(), t.Pointer(), t.Pointer()
@@ -175,7 +175,11 @@ func (k Attention) buildUnits() *ptx.Kernel {
 
 	exact, end := t.NewLabel(), t.NewLabel()
 	t.Branch(exact, t.Less(t.Int(k.splits-1), u.split))
-	u.coded()
+	if k.takesBytes() {
+		u.codedBytes()
+	} else {
+		u.coded()
+	}
 	t.Jump(end)
 	t.Here(exact)
 	u.exact()
