@@ -63,8 +63,8 @@ func TestAttendByHand(t *testing.T) {
 	})
 }
 
-// What a head sees that is not finite is not hidden, and stays in its head; what is in slots that it
-// does not see does not come in. A count of slots in use that cannot be is taken for what can be.
+// What a head sees that is not finite is not hidden, and stays in its head. What is in slots that
+// it does not see does not come in. A count of slots in use that cannot be is taken for what can.
 func TestWhatIsNotFinite(t *testing.T) {
 	nan := float32(math.NaN())
 	const blocks, exact = 20, 5 // two pieces of codes
