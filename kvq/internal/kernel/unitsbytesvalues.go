@@ -89,18 +89,7 @@ func (x *byteValues) add(at ptx.Value, scores [2][]ptx.Value) {
 	for _, score := range slices.Concat(scores[0][1:], scores[1]) {
 		top = u.FMax(top, score)
 	}
-	for _, mask := range []int{4, 8, 16} {
-		top = u.FMax(top, u.Across(top, mask))
-	}
-	same := u.NewLabel()
-	u.Branch(same, u.All(u.FAtMost(top, x.best)))
-	best := u.FMax(x.best, top)
-	fade := u.Exp2(u.FSub(x.best, best))
-	u.Set(x.best, best)
-	for _, v := range x.variables() {
-		u.Set(v, u.FMul(v, fade))
-	}
-	u.Here(same)
+	u.raise(top, x.best, x.variables())
 
 	var weights [2][4]ptx.Value
 	sum := x.sum

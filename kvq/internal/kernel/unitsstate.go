@@ -31,22 +31,28 @@ func (u *units) newState() *unitsState {
 	return s
 }
 
-// add adds the values of a block by the scores of its tokens.
-func (s *unitsState) add(at ptx.Value, in stage, scores []ptx.Value) {
-	u := s.u
-	top := u.FMax(u.FMax(scores[0], scores[1]), u.FMax(scores[2], scores[3]))
+// raise makes best, a query's largest score so far, as large as top is in any lane of the query, and
+// fades the sums that were made below it. Most blocks leave best as it is, and branch over that.
+func (u *units) raise(top, best ptx.Value, sums []ptx.Value) {
 	for _, mask := range []int{4, 8, 16} {
 		top = u.FMax(top, u.Across(top, mask))
 	}
 	same := u.NewLabel()
-	u.Branch(same, u.All(u.FAtMost(top, s.best)))
-	best := u.FMax(s.best, top)
-	fade := u.Exp2(u.FSub(s.best, best))
-	u.Set(s.best, best)
-	for _, v := range s.variables() {
+	u.Branch(same, u.All(u.FAtMost(top, best)))
+	next := u.FMax(best, top)
+	fade := u.Exp2(u.FSub(best, next))
+	u.Set(best, next)
+	for _, v := range sums {
 		u.Set(v, u.FMul(v, fade))
 	}
 	u.Here(same)
+}
+
+// add adds the values of a block by the scores of its tokens.
+func (s *unitsState) add(at ptx.Value, in stage, scores []ptx.Value) {
+	u := s.u
+	top := u.FMax(u.FMax(scores[0], scores[1]), u.FMax(scores[2], scores[3]))
+	u.raise(top, s.best, s.variables())
 
 	weights := make([]ptx.Value, 4)
 	sum := s.sum
