@@ -31,8 +31,9 @@ func (u *units) newState() *unitsState {
 	return s
 }
 
-// raise makes best, a query's largest score so far, as large as top is in any lane of the query, and
-// fades the sums that were made below it. Most blocks leave best as it is, and branch over that.
+// raise makes best, a query's largest score so far, as large as top is in any lane of the query,
+// and fades the sums that were made below it. Most blocks leave best as it is, and branch over
+// that.
 func (u *units) raise(top, best ptx.Value, sums []ptx.Value) {
 	for _, mask := range []int{4, 8, 16} {
 		top = u.FMax(top, u.Across(top, mask))
