@@ -397,20 +397,13 @@ func (r *run) units(i instruction, number func(uint32) float32) {
 			}
 		}
 	}
-	var out [4][Lanes]uint32
-	for lane := range Lanes {
-		for j := range 4 {
-			row, column := lane/4+j/2*8, lane%4*2+j%2
-			sum := f32(r.word(i.from[6+j], lane))
-			for at := range 16 {
-				sum += a[row][at] * b[at][column]
-			}
-			out[j][lane] = fromF32(sum)
+	r.tile(i, func(row, column int, before uint32) uint32 {
+		sum := f32(before)
+		for at := range 16 {
+			sum += a[row][at] * b[at][column]
 		}
-	}
-	for j, to := range i.to {
-		r.words[to.id] = out[j]
-	}
+		return fromF32(sum)
+	})
 }
 
 // unitsBytes is [Kernel.UnitsBytes].
@@ -428,15 +421,22 @@ func (r *run) unitsBytes(i instruction) {
 			}
 		}
 	}
+	r.tile(i, func(row, column int, before uint32) uint32 {
+		sum := int32(before)
+		for at := range 32 {
+			sum += a[row][at] * b[column][at]
+		}
+		return uint32(sum)
+	})
+}
+
+// tile writes what tensor units leave of a product, 16 rows by 8 columns: four elements a lane,
+// made of those that it brought.
+func (r *run) tile(i instruction, sum func(row, column int, before uint32) uint32) {
 	var out [4][Lanes]uint32
 	for lane := range Lanes {
 		for j := range 4 {
-			row, column := lane/4+j/2*8, lane%4*2+j%2
-			sum := int32(r.word(i.from[6+j], lane))
-			for at := range 32 {
-				sum += a[row][at] * b[column][at]
-			}
-			out[j][lane] = uint32(sum)
+			out[j][lane] = sum(lane/4+j/2*8, lane%4*2+j%2, r.word(i.from[6+j], lane))
 		}
 	}
 	for j, to := range i.to {

@@ -14,7 +14,6 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/kernel"
-	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
 // The function called from Go, without XLA: for tests and benchmarks, whose files cannot have C.
@@ -41,7 +40,7 @@ func newDirect(s kernel.Shape, m memory) direct {
 	a := (*C.kvq_attention)(C.calloc(1, C.sizeof_kvq_attention))
 	a.rows, a.heads, a.queries = C.int32_t(s.Batch), C.int32_t(s.Heads), C.int32_t(s.Queries)
 	a.blocks, a.exact, a.sliding_window = C.int32_t(s.Blocks), C.int32_t(s.Exact), C.int32_t(s.SlidingWindow)
-	a.query_type, a.cache_type = numberOf(s.QueryType), numberOf(s.CacheType)
+	a.query_type, a.cache_type = C.int32_t(floatType(s.QueryType)), C.int32_t(floatType(s.CacheType))
 	a.scale, a.soft_cap = C.float(s.Scores.Scale), C.float(s.Scores.SoftCap)
 	a.query, a.position, a.used, a.code_index = m.query, (*C.int32_t)(m.position), (*C.int32_t)(m.used), (*C.int32_t)(m.codeIndex)
 	a.exact_index, a.exact_keys, a.exact_values = (*C.int32_t)(m.exactIndex), m.exactKeys, m.exactValues
@@ -59,32 +58,14 @@ func codesOf(f codes.Format, cache dtypes.DType, words, scales, zeros, tokens un
 		bits: C.int32_t(f.Bits), planes: C.int32_t(len(planes)), word_bits: C.int32_t(l.Bits),
 		parts: C.int32_t(l.Parts), rows: C.int32_t(l.Rows), words_of_part: C.int32_t(f.WordsOfPart()),
 		group: C.int32_t(f.Group), groups: C.int32_t(f.Groups()), dim: C.int32_t(f.HeadDim),
-		codes: words, scales: scales, zeros: zeros, tokens: (*C.uint8_t)(tokens),
+		per_channel: C.int32_t(flag(f.PerChannel)), rotate: C.int32_t(flag(f.Rotate)),
+		scale_type: C.int32_t(scaleType(f.Spec.Scales.Storage(cache))),
+		codes:      words, scales: scales, zeros: zeros, tokens: (*C.uint8_t)(tokens),
 	}
 	for i, p := range planes {
 		c.width[i] = C.int32_t(p.Width)
 	}
-	if f.PerChannel {
-		c.per_channel = 1
-	}
-	if f.Rotate {
-		c.rotate = 1
-	}
-	c.scale_type = 3
-	if storage := f.Spec.Scales.Storage(cache); storage != numbers.Scale8 {
-		c.scale_type = numberOf(storage.DType(cache))
-	}
 	return c
-}
-
-func numberOf(d dtypes.DType) C.int32_t {
-	switch d {
-	case dtypes.Float16:
-		return 1
-	case dtypes.BFloat16:
-		return 2
-	}
-	return 0
 }
 
 // piece does piece i of the call; merge, after all of them, writes the output.
