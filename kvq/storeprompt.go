@@ -5,6 +5,7 @@ import (
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
@@ -16,6 +17,10 @@ func (c *quantizedCache) storePrompt(layer int) {
 	p := c.plan
 	l, s := p.layers[layer], &c.layers[layer]
 	g, t := c.start.Graph(), c.step
+	// Fused attention has keys and values written with rows at the front: the kernels read them
+	// there, and no copy is made for them. (XLA makes one of the two gathers.)
+	keys, values := c.newKeys[layer].Shape(), c.newValues[layer].Shape()
+	fused := p.shape.fuses(g.Backend(), gx.Sharing(g), layer, c.asked.any(), keys, keys, values)
 	store := func(f codes.Format, x *Node, to codes.Blocks, metric *Node) (*Node, codes.Blocks) {
 		x = numbers.NarrowTo(x, p.shape.DType)
 		exact := p.promptExact(x, c.start)
@@ -26,9 +31,12 @@ func (c *quantizedCache) storePrompt(layer int) {
 		b := p.shape.Batch
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
 		factor := factorOf(metric, p.shape.Batch)
-		if blocks, ok := f.EncodeRows(x, gx.AddScalar(c.start, p.sinks), n, valid, factor); ok {
-			zero := gx.Scalar(g, dtypes.Int32, 0)
-			return exact, f.Write(to, blocks, zero, zero)
+		read, first := x, gx.AddScalar(c.start, p.sinks)
+		if fused {
+			read, first = Transpose(attend.ToFront(x, c.start), 1, 2), gx.Fill(g, first.Shape(), float64(p.sinks))
+		}
+		if blocks, ok := f.EncodeRows(read, first, n, p.codeSlots, valid, factor); ok {
+			return exact, blocks
 		}
 		tokens := alignRows(x, c.start, p.sinks, n) // [B, K, n, D]
 		return exact, storeCodes(f, to, tokens, valid, factor, p.block)

@@ -7,6 +7,8 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 	. "github.com/kvqbook/kvqbook/kvq"
@@ -40,5 +42,52 @@ func TestPromptInPiecesIsPromptAtOnce(t *testing.T) {
 				t.Errorf("%s: array %d %s differs", sideName(s), i, want.Shape())
 			}
 		}
+	}
+}
+
+// On a GPU a prompt's codes are made of keys and values as fused attention has them, rows moved to
+// the front; they are those of keys and values as they came, which attention with a mask leaves.
+func TestPromptAtTheFrontOnCUDA(t *testing.T) {
+	backend := testbackend.CUDA(t)
+	const rows, heads, tokens, dim = 2, 2, 200, 128
+	for _, name := range []string{"tutorial", "balanced", "lowest"} {
+		t.Run(name, func(t *testing.T) {
+			config := Tutorial()
+			if name != "tutorial" {
+				var err error
+				if config, err = Preset(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plan, err := New(config, Shape{Layers: 1, Batch: rows, KVHeads: heads, HeadDim: dim, Capacity: tokens + 100, DType: dtypes.Float16})
+			if err != nil {
+				t.Fatal(err)
+			}
+			prompt := func(masked bool) []*tensors.Tensor {
+				exec := MustNewExec(backend, func(start, all *Node) []*Node {
+					g, cache := start.Graph(), plan.Init(start)
+					if masked {
+						cache.Mask(Masks{Visible: gx.BroadcastToDims(Reshape(all, 1, 1, 1, 1), rows, 1, tokens, tokens+100)})
+					}
+					made := func(step float64) *Node {
+						x := IotaFull(g, shapes.Make(dtypes.Int32, rows, heads, tokens, dim))
+						return ConvertDType(Sin(gx.MulScalar(ConvertDType(x, dtypes.Float32), step)), dtypes.Float16)
+					}
+					layer := cache.Layer(0)
+					layer.Append(made(0.7), made(1.3))
+					out := layer.Attend(made(2.1))
+					cache.Advance()
+					return append(cache.Nodes(), out)
+				})
+				defer exec.Finalize()
+				return exec.MustCall([]int32{0, 37}, true)
+			}
+			want := prompt(true)
+			for i, got := range prompt(false)[:len(want)-1] {
+				if !got.Equal(want[i]) {
+					t.Errorf("array %d, %s, is another", i, got.Shape())
+				}
+			}
+		})
 	}
 }

@@ -46,10 +46,17 @@ func (s Scores) Fuses(q PromptQuery) bool {
 //	queries [B, H, T, D], keys, values [B, K, T, D] in one 16-bit dtype, start [B] int32: padding of
 //	each row -> [B, H, T, D]
 func (s Scores) FusedPrompt(queries, keys, values, start *Node) *Node {
-	front := func(x *Node) *Node { return moveTokens(TransposeAllAxes(x, 0, 2, 1, 3), start, false) }
+	front := func(x *Node) *Node { return ToFront(x, start) }
 	out, _ := BackendFusedScaledDotProductAttention(front(queries), front(keys), front(values), compute.AttentionAxesLayoutBSHD,
 		&compute.ScaledDotProductAttentionConfig{Causal: true, Scale: s.Scale})
 	return TransposeAllAxes(moveTokens(out, start, true), 0, 2, 1, 3)
+}
+
+// ToFront moves the tokens of each row of x [B, H, T, D] to the front and puts them before heads:
+// [B, T, H, D]. start [B] int32 is the padding that rows begin with; behind the last token it
+// repeats.
+func ToFront(x, start *Node) *Node {
+	return moveTokens(TransposeAllAxes(x, 0, 2, 1, 3), start, false)
 }
 
 // moveTokens moves the tokens of each row of x [B, T, H, D] forward by start [B] int32, or back.

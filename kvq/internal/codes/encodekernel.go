@@ -22,6 +22,7 @@ type encoder struct {
 	from   ttir.Elem // of keys or values
 
 	batch, heads, tokens int  // B, K, T
+	slots                int  // of the arrays, T or more: what is beyond T is 0
 	all                  int  // tokens of x, of which each row has its own T
 	masked               bool // some tokens are not valid
 	// The codes are made by what follows, with feedback: the kernel writes what that needs.
@@ -31,11 +32,11 @@ type encoder struct {
 // elems are the elements of a kernel by those of a graph.
 var elems = map[dtypes.DType]ttir.Elem{dtypes.Float32: ttir.F32, dtypes.Float16: ttir.F16, dtypes.BFloat16: ttir.BF16}
 
-// encoderOf makes it for n tokens of each row of x [B, T, K, D]; ok is false where the kernel
-// cannot run.
-func (f Format) encoderOf(x *Node, n int, valid, factor *Node) (e encoder, ok bool) {
+// encoderOf makes it for n tokens of each row of x [B, T, K, D], and arrays of so many slots; ok is
+// false where the kernel cannot run.
+func (f Format) encoderOf(x *Node, n, slots int, valid, factor *Node) (e encoder, ok bool) {
 	g, d := x.Graph(), dims(x)
-	e = encoder{format: f, from: elems[x.DType()], batch: d[0], tokens: n, all: d[1], heads: d[2], masked: valid != nil, fed: factor != nil}
+	e = encoder{format: f, from: elems[x.DType()], batch: d[0], tokens: n, slots: slots, all: d[1], heads: d[2], masked: valid != nil, fed: factor != nil}
 	return e, gx.RunsTriton(g) && e.fits() && (!e.fed || e.fedFits())
 }
 
@@ -51,7 +52,7 @@ func (e encoder) fits() bool {
 	if words.Bits != 32 || f.padding() > 0 || f.PerChannel && f.Group%BlockTokens != 0 || !f.PerChannel && f.TokenScales {
 		return false
 	}
-	return e.tokens%e.atOnce() == 0 && e.atOnce()*f.HeadDim <= 1<<14 && e.batch*e.heads*e.all*f.HeadDim <= math.MaxInt32
+	return e.tokens%e.atOnce() == 0 && e.slots%e.atOnce() == 0 && e.atOnce()*f.HeadDim <= 1<<14 && e.batch*e.heads*e.all*f.HeadDim <= math.MaxInt32
 }
 
 // atOnce is how many tokens a program takes.
@@ -65,8 +66,8 @@ func (e encoder) atOnce() int {
 // warps is how many run a program: 16 numbers a thread, more in large programs.
 func (e encoder) warps() int { return max(1, min(8, e.atOnce()*e.format.HeadDim/512)) }
 
-// grid is programs by head and row, and by token.
-func (e encoder) grid() [2]int { return [2]int{e.batch * e.heads, e.tokens / e.atOnce()} }
+// grid is programs by head and row, and by slot.
+func (e encoder) grid() [2]int { return [2]int{e.batch * e.heads, e.slots / e.atOnce()} }
 
 // encode is [Format.EncodeFed] for x [B, …, K, D], of which a row's tokens begin at first, int32
 // [B].
@@ -86,7 +87,7 @@ func (e encoder) encode(x, first, valid, factor *Node) Blocks {
 	}
 	if e.fed {
 		n := len(out) - e.fedInputs()
-		words := e.fedCall(out[n:], factor, e.format.Arrays(e.batch, e.heads, e.tokens, x.DType())[0].Shape)
+		words := e.fedCall(out[n:], factor, e.format.Arrays(e.batch, e.heads, e.slots, x.DType())[0].Shape)
 		out = append([]*Node{words}, out[:n]...)
 	}
 	blocks, _ := e.format.Take(out)
@@ -103,7 +104,7 @@ func (e encoder) fedInputs() int {
 
 // outputs are the arrays that the kernel writes.
 func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
-	for _, a := range e.format.Arrays(e.batch, e.heads, e.tokens, cache) {
+	for _, a := range e.format.Arrays(e.batch, e.heads, e.slots, cache) {
 		if a.Kind != KindCodes || !e.fed {
 			list = append(list, a.Shape)
 		}
@@ -111,18 +112,18 @@ func (e encoder) outputs(cache dtypes.DType) (list []shapes.Shape) {
 	if e.fed {
 		n, dim := e.batch*e.heads, e.format.HeadDim
 		if e.byLanes() {
-			list = append(list, shapes.Make(cache, n, e.tokens, dim), shapes.Make(dtypes.Float32, n, e.tokens))
+			list = append(list, shapes.Make(cache, n, e.slots, dim), shapes.Make(dtypes.Float32, n, e.slots))
 		} else {
-			list = append(list, shapes.Make(dtypes.Float32, n, e.tokens, dim))
+			list = append(list, shapes.Make(dtypes.Float32, n, e.slots, dim))
 		}
 		for range 4 {
-			list = append(list, shapes.Make(dtypes.Float32, n, e.tokens/e.format.Group, dim))
+			list = append(list, shapes.Make(dtypes.Float32, n, e.slots/e.format.Group, dim))
 		}
 	}
 	return list
 }
 
-// kernel writes it, for a grid of [B·K, T/…] programs.
+// kernel writes it, for a grid of [B·K, slots/…] programs.
 //
 //	x      [B, …, K, D], rotated where it is to be
 //	first  int32 [B]: where a row's tokens begin; past the end of x, its last token repeats
@@ -171,10 +172,27 @@ func (e encoder) kernel() *ttir.Kernel {
 	at = ttir.Add(at, row.MulInt(e.all)).MulInt(e.heads * dim)
 	read := ttir.Load(x, ttir.Add(ttir.Add(at, head.MulInt(dim)), t.Range(dim, 1, 2)))
 	numbersOf := read.ToFloat().Reshape(shape...)
-	token := ttir.Add(ttir.Add(row.MulInt(e.tokens), unit.MulInt(n)), t.Range(n, 0, rank))
 	voting := ttir.LessOrEqual(t.Int(0), t.Fill(t.Int(0), shape...))
 	if e.masked {
+		token := ttir.Add(ttir.Add(row.MulInt(e.tokens), unit.MulInt(n)), t.Range(n, 0, rank))
+		if e.slots > e.tokens {
+			token = ttir.Min(token, t.Int(e.batch*e.tokens-1))
+		}
 		voting = ttir.Less(t.Int(0), ttir.Load(valid, token).Wide())
+	}
+	// What is stored: 0 where the program's slots are beyond the tokens.
+	inUse := func(x ttir.Value) ttir.Value {
+		if e.slots == e.tokens {
+			return x
+		}
+		zero := t.Int(0)
+		switch x.Elem {
+		case ttir.I8:
+			zero = zero.Byte()
+		case ttir.F32, ttir.F16, ttir.BF16:
+			zero = t.Float(0).Narrow(x.Elem)
+		}
+		return ttir.Select(ttir.Less(unit, t.Int(e.tokens/n)), x, zero)
 	}
 	// The first block of the unit, of this head.
 	blocks := n / BlockTokens
@@ -185,7 +203,7 @@ func (e encoder) kernel() *ttir.Kernel {
 		var stored ttir.Value
 		stored, numbersOf, voting = numbers.TokenScalesInKernel(numbersOf, voting)
 		lane := t.Range(n, 0, 1)
-		ttir.Store(tokenScales, ttir.Add(ofBlock(lane.DivInt(BlockTokens)).MulInt(BlockTokens), lane.RemInt(BlockTokens)), stored)
+		ttir.Store(tokenScales, ttir.Add(ofBlock(lane.DivInt(BlockTokens)).MulInt(BlockTokens), lane.RemInt(BlockTokens)), inUse(stored))
 	}
 	out := f.Spec.EncodeInKernel(numbersOf, voting, axis, e.from)
 	var place ttir.Value // of a scale
@@ -195,16 +213,16 @@ func (e encoder) kernel() *ttir.Kernel {
 	} else {
 		place = ttir.Add(ttir.Add(ofBlock(t.Int(0)).MulInt(f.Groups()), t.Range(f.Groups(), 1, 2)).MulInt(BlockTokens), t.Range(n, 0, 2))
 	}
-	ttir.Store(scales, place, out.Scales)
-	ttir.Store(zeros, place, out.Zeros)
+	ttir.Store(scales, place, inUse(out.Scales))
+	ttir.Store(zeros, place, inUse(out.Zeros))
 	if !e.fed {
-		e.store(words, out.Codes.Reshape(n, dim), ofBlock)
+		e.store(words, inUse(out.Codes.Reshape(n, dim)), ofBlock)
 		return t
 	}
 	nan := t.Float(float32(math.NaN()))
-	turned := ttir.Add(ttir.Add(ttir.Add(rowAndHead.MulInt(e.tokens), unit.MulInt(n)), t.Range(n, 0, rank)).MulInt(dim), channel)
+	turned := ttir.Add(ttir.Add(ttir.Add(rowAndHead.MulInt(e.slots), unit.MulInt(n)), t.Range(n, 0, rank)).MulInt(dim), channel)
 	ttir.Store(fed[0], turned, ttir.Select(voting, numbersOf, nan))
-	place = ttir.Add(ttir.Add(rowAndHead.MulInt(e.tokens/n), unit).MulInt(dim), t.Range(dim, 0, 1))
+	place = ttir.Add(ttir.Add(rowAndHead.MulInt(e.slots/n), unit).MulInt(dim), t.Range(dim, 0, 1))
 	last := float32(int(1)<<f.Bits - 1)
 	some := ttir.LessFloat(t.Float(0), out.Scale)
 	width := ttir.Select(ttir.LessFloat(t.Float(0), out.Width), out.Width, t.Float(1))

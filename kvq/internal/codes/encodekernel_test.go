@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -132,15 +134,15 @@ func numbersIn(dtype dtypes.DType, flat []float32, dims ...int) *tensors.Tensor 
 	return tensors.FromFlatDataAndDimensions(flat, dims...)
 }
 
-// onBackend makes the arrays of blocks on a backend.
-func (c encodeCase) onBackend(t *testing.T, backend compute.Backend, byKernel bool) (arrays []any) {
+// onBackend makes the arrays of blocks on a backend; the kernel's have so many empty slots.
+func (c encodeCase) onBackend(t *testing.T, backend compute.Backend, empty int, byKernel bool) (arrays []any) {
 	t.Helper()
 	x, valid := c.numbersOf()
 	exec := MustNewExec(backend, func(x, valid *Node) []*Node {
 		if !c.masked {
 			valid = nil
 		}
-		e, ok := c.format.encoderOf(x, c.tokens, valid, nil)
+		e, ok := c.format.encoderOf(x, c.tokens, c.tokens+empty, valid, nil)
 		var blocks Blocks
 		switch {
 		case !byKernel:
@@ -164,7 +166,7 @@ func (c encodeCase) onBackend(t *testing.T, backend compute.Backend, byKernel bo
 func (c encodeCase) encoder(t *testing.T) (e encoder, memory ttir.Memory) {
 	t.Helper()
 	x, valid := c.numbersOf()
-	e = encoder{format: c.format, from: elems[c.dtype], batch: encodeRows, heads: encodeHeads, tokens: c.tokens, all: c.tokens + moreTokens, masked: c.masked}
+	e = encoder{format: c.format, from: elems[c.dtype], batch: encodeRows, heads: encodeHeads, tokens: c.tokens, slots: c.tokens, all: c.tokens + moreTokens, masked: c.masked}
 	if !e.fits() {
 		t.Fatal("the kernel does not fit")
 	}
@@ -184,17 +186,70 @@ func (c encodeCase) encoder(t *testing.T) (e encoder, memory ttir.Memory) {
 	return e, memory
 }
 
-// onHost makes the arrays by the kernel, executed on the host.
-func (c encodeCase) onHost(t *testing.T) []any {
+// onHost makes the arrays by the kernel, executed on the host, with so many empty slots.
+func (c encodeCase) onHost(t *testing.T, empty int) []any {
 	t.Helper()
 	e, memory := c.encoder(t)
+	e.slots += empty
 	inputs := len(memory)
 	for _, s := range e.outputs(c.dtype) {
-		memory = append(memory, flatOf(tensors.FromShape(s)))
+		memory = append(memory, unwritten(s))
 	}
 	grid := e.grid()
 	e.run(grid, memory)
 	return memory[inputs:]
+}
+
+// unwritten is memory of which no element is 0.
+func unwritten(s shapes.Shape) any {
+	switch s.DType {
+	case dtypes.Float32:
+		return slices.Repeat([]float32{7}, s.Size())
+	case dtypes.Float16:
+		return slices.Repeat([]float16.Float16{7}, s.Size())
+	case dtypes.BFloat16:
+		return slices.Repeat([]bfloat16.BFloat16{7}, s.Size())
+	case dtypes.Uint8:
+		return slices.Repeat([]uint8{7}, s.Size())
+	}
+	return slices.Repeat([]uint32{7}, s.Size())
+}
+
+// requireEmptyBehind checks that arrays with empty slots are those without, and zeros.
+func requireEmptyBehind(t *testing.T, got, want []any) {
+	t.Helper()
+	for i := range want {
+		got, want := reflect.ValueOf(got[i]), reflect.ValueOf(want[i])
+		if got.Len() <= want.Len() {
+			t.Fatalf("array %d: %d elements with empty slots, %d without", i, got.Len(), want.Len())
+		}
+		for j := range got.Len() {
+			value := reflect.Zero(got.Type().Elem())
+			if j < want.Len() {
+				value = want.Index(j)
+			}
+			if !sameBits(got.Index(j), value) {
+				t.Fatalf("array %d, element %d of %d: %v, want %v", i, j, got.Len(), got.Index(j), value)
+			}
+		}
+	}
+}
+
+func sameBits(a, b reflect.Value) bool {
+	if a.CanFloat() {
+		return math.Float64bits(a.Float()) == math.Float64bits(b.Float())
+	}
+	return a.Uint() == b.Uint()
+}
+
+// Slots beyond the tokens are those of an empty cache, and change nothing of the others.
+func TestEncodeKernelEmptySlots(t *testing.T) {
+	for _, c := range encodeCases() {
+		t.Run(c.name, func(t *testing.T) {
+			e, _ := c.encoder(t)
+			requireEmptyBehind(t, c.onHost(t, 2*e.atOnce()), c.onHost(t, 0))
+		})
+	}
 }
 
 // run executes the kernel on the host.
@@ -271,7 +326,7 @@ func (c encodeCase) requireSame(t *testing.T, got, want []any) {
 func TestEncodeKernel(t *testing.T) {
 	for _, c := range encodeCases() {
 		t.Run(c.name, func(t *testing.T) {
-			c.requireSame(t, c.onHost(t), c.onBackend(t, testbackend.XLA(t), false))
+			c.requireSame(t, c.onHost(t, 0), c.onBackend(t, testbackend.XLA(t), 0, false))
 		})
 	}
 }
@@ -281,7 +336,9 @@ func TestEncodeKernelOnCUDA(t *testing.T) {
 	backend := testbackend.CUDA(t)
 	for _, c := range encodeCases() {
 		t.Run(c.name, func(t *testing.T) {
-			c.requireSame(t, c.onBackend(t, backend, true), c.onHost(t))
+			got := c.onBackend(t, backend, 0, true)
+			c.requireSame(t, got, c.onHost(t, 0))
+			requireEmptyBehind(t, c.onBackend(t, backend, 192, true), got)
 		})
 	}
 }

@@ -41,7 +41,7 @@ func (e encoder) fedCall(made []*Node, factor *Node, words shapes.Shape) *Node {
 	return gx.PTX(e.fedKernel(), e.fedGrid(), inputs, words)[0]
 }
 
-func (e encoder) fedGrid() [2]int { return [2]int{e.tokens / ptx.Lanes, e.batch * e.heads} }
+func (e encoder) fedGrid() [2]int { return [2]int{e.slots / ptx.Lanes, e.batch * e.heads} }
 
 // fedRange is how a channel's numbers are rounded.
 type fedRange struct {
@@ -50,11 +50,11 @@ type fedRange struct {
 	perStep     ptx.Value // 1 / width of a code; NaN where all codes are 0
 }
 
-// fedKernel writes it, for a grid of [T/32, B·K] programs.
+// fedKernel writes it, for a grid of [slots/32, B·K] programs.
 //
-//	units                          [B·K, T, D] float32, NaN where a token has no vote; or of 16 bits and
-//	factors                        [B·K, T] float32: of their tokens, NaN where one has no vote
-//	scale, zero, middle, per step  [B·K, T/G, D] float32, see fedRange
+//	units                          [B·K, slots, D] float32, NaN where a token has no vote; or of 16 bits and
+//	factors                        [B·K, slots] float32: of their tokens, NaN where one has no vote
+//	scale, zero, middle, per step  [B·K, slots/G, D] float32, see fedRange
 //	factor                         [B·K, D, D] float32
 //	-> words as of [Blocks]
 func (e encoder) fedKernel() *ptx.Kernel {
@@ -69,23 +69,27 @@ func (e encoder) fedKernel() *ptx.Kernel {
 	ranges := []ptx.Value{k.Pointer(), k.Pointer(), k.Pointer(), k.Pointer()}
 	factor, out := k.Pointer(), k.Pointer()
 	block, rowAndHead, lane := k.Program(0), k.Program(1), k.Lane()
-	token := k.Add(k.Mul(rowAndHead, k.Int(e.tokens)), k.Add(k.Mul(block, k.Int(ptx.Lanes)), lane))
+	row, head := k.Div(rowAndHead, k.Int(e.heads)), k.Rem(rowAndHead, k.Int(e.heads))
+	ofHead := k.Add(k.Mul(k.Add(k.Mul(block, k.Int(e.batch)), row), k.Int(e.heads)), head)
+	out = k.At(out, lane, 4)
+	empty, end := k.NewLabel(), k.NewLabel()
+	if e.slots > e.tokens {
+		k.Branch(empty, k.Less(k.Int(e.tokens/ptx.Lanes-1), block))
+	}
+	token := k.Add(k.Mul(rowAndHead, k.Int(e.slots)), k.Add(k.Mul(block, k.Int(ptx.Lanes)), lane))
 	if e.byLanes() {
 		factors = k.LoadWord(k.At(factors, token, 4), 0)
 	}
 	units = k.AtBy(units, token, k.Int(dim*e.unitBytes()))
-	group := k.Add(k.Mul(rowAndHead, k.Int(e.tokens/f.Group)), k.Div(block, k.Int(f.Group/ptx.Lanes)))
+	group := k.Add(k.Mul(rowAndHead, k.Int(e.slots/f.Group)), k.Div(block, k.Int(f.Group/ptx.Lanes)))
 	group = k.Mul(group, k.Int(dim))
 	factor = k.At(factor, k.Mul(rowAndHead, k.Int(dim*dim)), 4)
 	// Where block 0 would lie: its errors are not needed.
 	slots := k.Sub(k.Shared(max(1, dim/fedChannels-1)*fedSlot), k.Int(fedSlot))
-	row, head := k.Div(rowAndHead, k.Int(e.heads)), k.Rem(rowAndHead, k.Int(e.heads))
-	ofHead := k.Add(k.Mul(k.Add(k.Mul(block, k.Int(e.batch)), row), k.Int(e.heads)), head)
-	out = k.At(out, lane, 4)
 
 	first := k.Variable(k.Int(dim - fedChannels))
 	pending := k.Variable(k.Int(0)) // the second half of a word of 1 bit a channel
-	top, end := k.NewLabel(), k.NewLabel()
+	top := k.NewLabel()
 	k.Here(top)
 	// All of the block that lies in memory is asked for here, so that it comes while sums are made.
 	read := e.fedRead(k, k.At(units, first, e.unitBytes()))
@@ -148,6 +152,13 @@ func (e encoder) fedKernel() *ptx.Kernel {
 	k.Await(0)
 	k.Set(first, k.Sub(first, k.Int(fedChannels)))
 	k.Jump(top)
+	if e.slots > e.tokens {
+		k.Here(empty)
+		words := f.blockWords() / ptx.Lanes // of a lane
+		for i := range words {
+			k.StoreLow(4, k.At(out, k.Mul(ofHead, k.Int(words)), ptx.Lanes*4), i*ptx.Lanes*4, k.Int(0))
+		}
+	}
 	k.Here(end)
 	return k
 }

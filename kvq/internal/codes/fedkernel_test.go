@@ -50,14 +50,14 @@ func (c encodeCase) factorOf() *tensors.Tensor {
 }
 
 // fedOnBackend is [encodeCase.onBackend] with feedback.
-func (c encodeCase) fedOnBackend(t *testing.T, backend compute.Backend, byKernel bool) (arrays []any) {
+func (c encodeCase) fedOnBackend(t *testing.T, backend compute.Backend, empty int, byKernel bool) (arrays []any) {
 	t.Helper()
 	x, valid := c.numbersOf()
 	exec := MustNewExec(backend, func(x, valid, factor *Node) []*Node {
 		if !c.masked {
 			valid = nil
 		}
-		e, ok := c.format.encoderOf(x, c.tokens, valid, factor)
+		e, ok := c.format.encoderOf(x, c.tokens, c.tokens+empty, valid, factor)
 		switch {
 		case !byKernel:
 			return c.format.encodeByGraph(c.aligned(x), valid, factor).Nodes()
@@ -73,22 +73,23 @@ func (c encodeCase) fedOnBackend(t *testing.T, backend compute.Backend, byKernel
 	return arrays
 }
 
-// fedOnHost makes the arrays by both kernels, executed on the host.
-func (c encodeCase) fedOnHost(t *testing.T) []any {
+// fedOnHost makes the arrays by both kernels, executed on the host, with so many empty slots.
+func (c encodeCase) fedOnHost(t *testing.T, empty int) []any {
 	t.Helper()
 	e, memory := c.encoder(t)
 	e.fed = true
+	e.slots += empty
 	if !e.fits() || !e.fedFits() {
 		t.Fatal("the kernels do not fit")
 	}
 	inputs := len(memory)
 	for _, s := range e.outputs(c.dtype) {
-		memory = append(memory, flatOf(tensors.FromShape(s)))
+		memory = append(memory, unwritten(s))
 	}
 	grid := e.grid()
 	e.run(grid, memory)
 	out := memory[inputs : len(memory)-e.fedInputs()]
-	words := flatOf(tensors.FromShape(c.format.Arrays(encodeRows, encodeHeads, c.tokens, c.dtype)[0].Shape))
+	words := unwritten(c.format.Arrays(encodeRows, encodeHeads, e.slots, c.dtype)[0].Shape)
 	made := memory[len(memory)-e.fedInputs():]
 	e.fedKernel().Run(e.fedGrid(), append(append(ptx.Memory{}, made...), flatOf(c.factorOf()), words), ptx.Late)
 	if same := sameShare(words, e.wordsOneByOne(made, flatOf(c.factorOf()).([]float32))); same < 0.998 {
@@ -100,10 +101,10 @@ func (c encodeCase) fedOnHost(t *testing.T) []any {
 // wordsOneByOne rounds channel after channel what the first kernel wrote.
 func (e encoder) wordsOneByOne(made []any, factor []float32) []uint32 {
 	f, dim := e.format, e.format.HeadDim
-	words := flatOf(tensors.FromShape(f.Arrays(e.batch, e.heads, e.tokens, dtypes.Float32)[0].Shape)).([]uint32)
+	words := make([]uint32, f.Arrays(e.batch, e.heads, e.slots, dtypes.Float32)[0].Shape.Size())
 	array := func(i int) []float32 { return made[len(made)-5+i].([]float32) } // ranges from 1 on
 	units := func(row, token, d int) float64 {
-		at := row*e.tokens + token
+		at := row*e.slots + token
 		switch x := made[0].(type) {
 		case []float16.Float16:
 			return float64(x[at*dim+d].Float32() * made[1].([]float32)[at])
@@ -124,7 +125,7 @@ func (e encoder) wordsOneByOne(made []any, factor []float32) []uint32 {
 			wrong := make([]float64, dim)
 			for d := dim - 1; d >= 0; d-- {
 				x := units(row, token, d)
-				group := (row*(e.tokens/f.Group)+token/f.Group)*dim + d
+				group := (row*(e.slots/f.Group)+token/f.Group)*dim + d
 				scale, zero, middle, perStep := float64(array(1)[group]), float64(array(2)[group]), float64(array(3)[group]), float64(array(4)[group])
 				target := x
 				for behind := d + 1; behind < dim; behind++ {
@@ -151,9 +152,10 @@ func (e encoder) wordsOneByOne(made []any, factor []float32) []uint32 {
 func TestFedKernel(t *testing.T) {
 	for _, c := range fedCases() {
 		t.Run(c.name, func(t *testing.T) {
-			got, want := c.fedOnHost(t), c.fedOnBackend(t, testbackend.XLA(t), false)
+			got, want := c.fedOnHost(t, 0), c.fedOnBackend(t, testbackend.XLA(t), 0, false)
+			requireEmptyBehind(t, c.fedOnHost(t, 2*c.format.Group), got)
 			c.requireSame(t, got, want)
-			plain := c.onBackend(t, testbackend.XLA(t), false)
+			plain := c.onBackend(t, testbackend.XLA(t), 0, false)
 			if c.tokens > 32 && sameShare(plain[0], want[0]) > 0.9 {
 				t.Error("feedback changes next to nothing")
 			}
@@ -166,7 +168,9 @@ func TestFedKernelOnCUDA(t *testing.T) {
 	backend := testbackend.CUDA(t)
 	for _, c := range fedCases() {
 		t.Run(c.name, func(t *testing.T) {
-			c.requireSame(t, c.fedOnBackend(t, backend, true), c.fedOnHost(t))
+			got := c.fedOnBackend(t, backend, 0, true)
+			c.requireSame(t, got, c.fedOnHost(t, 0))
+			requireEmptyBehind(t, c.fedOnBackend(t, backend, 192, true), got)
 		})
 	}
 }

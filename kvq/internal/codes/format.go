@@ -51,7 +51,7 @@ func (f Format) Encode(x, valid *Node) Blocks { return f.EncodeFed(x, valid, nil
 func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 	// Tokens before heads, as a product makes them.
 	turned := Transpose(x, 1, 2)
-	if e, ok := f.encoderOf(turned, dims(x)[2], valid, factor); ok {
+	if e, ok := f.encoderOf(turned, dims(x)[2], dims(x)[2], valid, factor); ok {
 		return e.encode(turned, gx.Zeros(x.Graph(), shapes.Make(dtypes.Int32, dims(x)[0])), valid, factor)
 	}
 	if f.Rotate {
@@ -61,11 +61,11 @@ func (f Format) EncodeFed(x, valid, factor *Node) Blocks {
 }
 
 // EncodeRows is EncodeFed for n tokens of each row of x [B, K, T, D], from first [B] int32 on; past
-// the end of a row its last token repeats. ok is false where they have to be brought side by side
-// first.
-func (f Format) EncodeRows(x, first *Node, n int, valid, factor *Node) (blocks Blocks, ok bool) {
+// the end of a row its last token repeats. The blocks are for so many slots, and empty beyond the
+// tokens. ok is false where the tokens have to be brought side by side first.
+func (f Format) EncodeRows(x, first *Node, n, slots int, valid, factor *Node) (blocks Blocks, ok bool) {
 	turned := Transpose(x, 1, 2)
-	e, ok := f.encoderOf(turned, n, valid, factor)
+	e, ok := f.encoderOf(turned, n, slots, valid, factor)
 	if !ok {
 		return Blocks{}, false
 	}

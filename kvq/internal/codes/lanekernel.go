@@ -56,7 +56,7 @@ func (l *lanes) tileBytes() int {
 	return rows * l.pitch() * 4
 }
 
-// laneKernel writes it, for a grid of [B·K, T/…] programs of a warp.
+// laneKernel writes it, for a grid of [B·K, slots/…] programs of a warp.
 //
 //	x      [B, …, K, D], of 16 bits
 //	first  int32 [B]: where a row's tokens begin; past the end of x, its last token repeats
@@ -94,8 +94,11 @@ func (e encoder) laneKernel() *ptx.Kernel {
 	l.tile = k.Shared(l.tileBytes() + e.atOnce()*4)
 	l.factors = k.Add(l.tile, k.Int(l.tileBytes()))
 
+	scaled, plain, votes, empty, end := k.NewLabel(), k.NewLabel(), k.NewLabel(), k.NewLabel(), k.NewLabel()
+	if e.slots > e.tokens {
+		k.Branch(empty, k.Less(k.Int(e.tokens/e.atOnce()-1), l.unit))
+	}
 	usual := l.read()
-	scaled, plain, votes, end := k.NewLabel(), k.NewLabel(), k.NewLabel(), k.NewLabel()
 	k.Branch(scaled, usual)
 	l.scaleTokens(false)
 	k.Jump(votes)
@@ -106,6 +109,11 @@ func (e encoder) laneKernel() *ptx.Kernel {
 	k.Jump(end)
 	k.Here(plain)
 	l.encode(true)
+	if e.slots > e.tokens {
+		k.Jump(end)
+		k.Here(empty)
+		l.clear()
+	}
 	k.Here(end)
 	return k
 }

@@ -156,7 +156,7 @@ func butterflies(k *ptx.Kernel, x []ptx.Value) {
 func (l *lanes) storeTurned(packed []ptx.Value, q int, g, t ptx.Value) {
 	k, f := l.k, l.format
 	for i := range 2 {
-		token := k.Add(k.Add(k.Mul(l.rowAndHead, k.Int(l.tokens)), k.Mul(l.unit, k.Int(l.atOnce()))), k.Add(g, k.Int(16*q+8*i)))
+		token := k.Add(k.Add(k.Mul(l.rowAndHead, k.Int(l.slots)), k.Mul(l.unit, k.Int(l.atOnce()))), k.Add(g, k.Int(16*q+8*i)))
 		at := k.At(l.turned, k.Add(k.Mul(token, k.Int(f.HeadDim)), k.Mul(t, k.Int(8))), 2)
 		for m := 0; m < len(packed); m += 8 {
 			var words []ptx.Value

@@ -95,7 +95,7 @@ func (l *lanes) scaleTokens(usual bool) (all ptx.Value) {
 			own = k.LoadShared(1, factors, part*ptx.Lanes*4)[0]
 		}
 		votes := k.LessUnsigned(k.Int(0), k.And(k.ShiftRight(l.voting[part], l.lane), k.Int(1)))
-		token := k.Add(k.Mul(l.rowAndHead, k.Int(l.tokens)), k.Mul(l.unit, k.Int(l.atOnce())))
+		token := k.Add(k.Mul(l.rowAndHead, k.Int(l.slots)), k.Mul(l.unit, k.Int(l.atOnce())))
 		k.StoreLow(4, k.At(l.perToken, k.Add(token, l.lane), 4), part*ptx.Lanes*4, k.Select(votes, own, k.Float(float32(math.NaN()))))
 	}
 	return all
@@ -209,4 +209,10 @@ func (l *lanes) block(i int) ptx.Value {
 	k, blocks := l.k, l.atOnce()/BlockTokens
 	block := k.Add(k.Mul(l.unit, k.Int(blocks)), k.Int(i))
 	return k.Add(k.Mul(k.Add(k.Mul(block, k.Int(l.batch)), l.row), k.Int(l.heads)), l.head)
+}
+
+// ofUnit counts what heads have in units before the program's.
+func (l *lanes) ofUnit() ptx.Value {
+	k := l.k
+	return k.Add(k.Mul(k.Add(k.Mul(l.unit, k.Int(l.batch)), l.row), k.Int(l.heads)), l.head)
 }

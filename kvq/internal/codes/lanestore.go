@@ -9,6 +9,33 @@ import (
 
 // How [encoder.laneKernel] makes codes of a lane's group, and packs and stores them.
 
+// clear writes what an empty cache has: the program's slots are beyond the tokens.
+func (l *lanes) clear() {
+	k, f := l.k, l.format
+	zeros := func(base, first ptx.Value, n, size int) { // n elements from first on, whole warps
+		at := k.At(base, k.Add(first, l.lane), size)
+		for i := 0; i < n; i += ptx.Lanes {
+			k.StoreLow(size, at, i*size, k.Int(0))
+		}
+	}
+	for part := range l.atOnce() / BlockTokens {
+		block := l.block(part)
+		if !l.fed {
+			zeros(l.words, k.Mul(block, k.Int(f.blockWords())), f.blockWords(), 4)
+		}
+		if f.TokenScales {
+			zeros(l.tokenScales, k.Mul(block, k.Int(BlockTokens)), BlockTokens, 1)
+		}
+	}
+	group, groups := l.block(0), f.Groups()*BlockTokens // what a head has in a block, or in a unit
+	if f.PerChannel {
+		group, groups = l.ofUnit(), f.HeadDim
+	}
+	for _, base := range []ptx.Value{l.scales, l.zeros} {
+		zeros(base, k.Mul(group, k.Int(groups)), groups, numbers.StoredBytes(f.Spec.Scales.KernelElem(l.from)))
+	}
+}
+
 // encode makes ranges and codes of what is in the tile. usual says that all has a vote.
 func (l *lanes) encode(usual bool) {
 	if l.format.Keys {
@@ -74,8 +101,8 @@ func (l *lanes) storeRange(place ptx.Value, out numbers.LaneCodes) {
 // encodeKeys makes those of keys: a lane has a channel, and each turn is 32 of them.
 func (l *lanes) encodeKeys(usual bool) {
 	k, f := l.k, l.format
-	unit := k.Mul(k.Add(k.Mul(k.Add(k.Mul(l.unit, k.Int(l.batch)), l.row), k.Int(l.heads)), l.head), k.Int(f.HeadDim))
-	fedUnit := k.Mul(k.Add(k.Mul(l.rowAndHead, k.Int(l.tokens/f.Group)), l.unit), k.Int(f.HeadDim))
+	unit := k.Mul(l.ofUnit(), k.Int(f.HeadDim))
+	fedUnit := k.Mul(k.Add(k.Mul(l.rowAndHead, k.Int(l.slots/f.Group)), l.unit), k.Int(f.HeadDim))
 	layout := f.Words()
 	l.channels(func(column, channel ptx.Value) {
 		read := make([]ptx.Value, f.Group)

@@ -40,6 +40,9 @@ func (l Layout) Groups() int {
 	return l.HeadDim / l.Group
 }
 
+// blockWords is how many words of 32 bits the codes of a block of a head fill, without padding.
+func (l Layout) blockWords() int { return l.HeadDim * l.Bits }
+
 // tokenAxis is the axis of the tokens in unpacked codes of blocks.
 func (l Layout) tokenAxis() int {
 	if l.Keys {
