@@ -154,7 +154,7 @@ func (k pickKey) String() string { return "picking a token, " + rowsText(k.batch
 // the logits were numbers [B].
 func (g *Generator) startPick(batch int, kind pick.Kind) program {
 	in := append([]shapes.Shape{shapes.Make(dtypes.Float32, batch, g.model.config.VocabSize)}, kind.Shapes(1, batch)...)
-	return g.programs.start(pickKey{batch, kind}, wholes(in...), nil, func(_ modelNodes, in []*Node) []*Node {
+	return g.programs.startPlain(pickKey{batch, kind}, wholes(in...), nil, func(in []*Node) []*Node {
 		return []*Node{kind.Pick(in[0], gx.Scalar(in[0].Graph(), dtypes.Int32, 0), kind.Inputs(in[1:])), pick.AreNumbers(in[0])}
 	})
 }

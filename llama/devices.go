@@ -124,9 +124,11 @@ func (d *devices) spec(axis int) *distributed.ShardingSpec {
 
 // computation is a compiled graph that runs on all devices at once.
 type computation struct {
-	on   *devices
-	exec *graph.Exec
-	out  []int // the axes along which the first outputs are cut; the others are whole
+	on    *devices
+	exec  *graph.Exec
+	graph *graph.Graph
+	in    []shapes.Shape // of inputs, as each device has them
+	out   []int          // the axes along which the first outputs are cut; the others are whole
 
 	needs    gx.Compiled // each device's memory, by XLA's figures
 	needsErr error       // why there are none
@@ -175,7 +177,7 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 		return nil, err
 	}
 	needs, needsErr := gx.CompiledMemory(g)
-	return &computation{d, exec, out, needs, needsErr}, nil
+	return &computation{d, exec, g, list[:len(in)], out, needs, needsErr}, nil
 }
 
 // Free drops the compiled graph.
@@ -185,6 +187,9 @@ func (c *computation) Free() { c.exec.Finalize() }
 // that every device gets. The outputs are the caller's, to be freed with free.
 func (c *computation) call(inputs ...any) ([]sharded, error) {
 	n := c.on.n
+	if n == 1 {
+		return c.callOne(inputs)
+	}
 	args := make([]any, 0, n*len(inputs))
 	for device := range n {
 		for _, x := range inputs {
@@ -195,23 +200,26 @@ func (c *computation) call(inputs ...any) ([]sharded, error) {
 			args = append(args, arg)
 		}
 	}
-	if n > 1 {
-		collective.Lock()
-		defer collective.Unlock()
-	}
+	collective.Lock()
+	defer collective.Unlock()
 	flat, err := c.exec.Call(args...)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]sharded, len(flat)/n)
 	for i := range out {
-		out[i].axis = whole
-		if i < len(c.out) {
-			out[i].axis = c.out[i]
-		}
+		out[i].axis = c.axis(i)
 		for device := range n {
 			out[i].parts = append(out[i].parts, flat[device*len(out)+i])
 		}
 	}
 	return out, nil
+}
+
+// axis is that along which an output is cut, or whole.
+func (c *computation) axis(output int) int {
+	if output < len(c.out) {
+		return c.out[output]
+	}
+	return whole
 }

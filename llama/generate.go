@@ -181,7 +181,6 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 			if r.cache != nil && len(r.cache.state) > 0 {
 				r.result.CodedTokens, _ = r.cache.coded() // the state has the shapes of its plan
 			}
-			r.free()
 		}
 		return yield(Block{Tokens: fresh, Result: r.result}, err)
 	})
@@ -268,15 +267,19 @@ func (g *Generator) pickOne(ctx context.Context, clock *Timing, picker *pick.Pic
 		return nil, nil, err
 	}
 	inputs := append([]any{logits}, picker.Inputs(made, 1, 1)...)
-	out, err := g.programs.run(context.WithoutCancel(ctx), program, inputs...)
+	out, err := g.programs.runPlain(context.WithoutCancel(ctx), program, inputs...)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer free(out...)
-	if sound, err = read[bool](out[1]); err != nil {
-		return nil, nil, err
-	}
-	tokens, err = read[tokenizer.Token](out[0])
+	err = inParallel(len(out), func(i int) (err error) {
+		if i == 0 {
+			tokens, err = read[tokenizer.Token](out[0])
+		} else {
+			sound, err = read[bool](out[1])
+		}
+		return err
+	})
 	return tokens, sound, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -28,6 +29,7 @@ type Generator struct {
 	dtype    dtypes.DType // of keys and values in full precision
 	programs *programs
 	metrics  keyMetrics
+	plans    sync.Map // what plan gave, by rows and slots
 }
 
 // NewGenerator checks the cache's configuration for the model; the zero kvq.Config is a
@@ -50,7 +52,7 @@ func NewGenerator(model *Model, cache kvq.Config) (*Generator, error) {
 func newGenerator(model *Model, cache kvq.Config, dtype dtypes.DType) (*Generator, error) {
 	g := &Generator{model: model, cache: cache, dtype: dtype}
 	g.programs = &programs{model: model}
-	plan, err := g.plan(1, 128)
+	plan, err := g.planOf(g.shape(1, 128))
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +88,18 @@ func (g *Generator) Plan(batch, capacity int) (*kvq.Plan, error) {
 	return g.withHeads(plan, g.model.config.KVHeads)
 }
 
-// plan is Plan as the graphs see it: on several devices, the cache of one.
+// plan is Plan as the graphs see it: on several devices, the cache of one. It is made once: for
+// many layers that takes half a millisecond.
 func (g *Generator) plan(batch, capacity int) (*kvq.Plan, error) {
-	return g.planOf(g.shape(batch, capacity))
+	key := [2]int{batch, capacity}
+	if plan, ok := g.plans.Load(key); ok {
+		return plan.(*kvq.Plan), nil
+	}
+	plan, err := g.planOf(g.shape(batch, capacity))
+	if err == nil {
+		g.plans.Store(key, plan)
+	}
+	return plan, err
 }
 
 // withHeads is a plan for another number of key/value heads.
