@@ -14,13 +14,20 @@ func init() {
 	kvqhook.Synthetic = func(plan any, g *Graph, tokens int) []*Node { return plan.(*Plan).synthetic(g, tokens).Nodes() }
 }
 
-// synthetic is [kvqhook.Synthetic]. Keys and values are small numbers from a fixed pattern.
+// synthetic is [kvqhook.Synthetic]. Keys and values are small numbers from a fixed pattern. Rows of
+// their own lengths begin behind padding: none in the first, one slot more in each.
 func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 	s := p.shape
 	if tokens < 1 || tokens > s.Capacity {
 		exceptions.Panicf("kvq: synthetic cache of %d tokens, want 1 to the capacity of %d", tokens, s.Capacity)
 	}
-	count := gx.Fill(g, shapes.Make(dtypes.Int32, s.Batch), tokens)
+	padding := make([]int32, s.Batch)
+	for row := range padding {
+		if s.OwnLengths {
+			padding[row] = int32(min(row, tokens-1))
+		}
+	}
+	start := Const(g, padding)
 	var nodes []*Node
 	for _, a := range p.arrays() {
 		switch a.role {
@@ -44,14 +51,20 @@ func (p *Plan) synthetic(g *Graph, tokens int) Cache {
 	c := p.cache(nodes, false)
 	q, ok := c.(*quantizedCache)
 	if !ok {
+		c.(*fullCache).start = start
 		return c
 	}
-	coded := p.policy.coded(tokens)
-	q.next = gx.Fill(g, count.Shape(), min(tokens, p.sinks+coded))
-	q.used = gx.Fill(g, count.Shape(), coded)
+	coded, next := make([]int32, s.Batch), make([]int32, s.Batch)
+	for row := range coded {
+		own := tokens - int(padding[row])
+		coded[row] = int32(p.policy.coded(own))
+		next[row] = int32(min(own, p.sinks+int(coded[row])))
+	}
+	q.start, q.next, q.used = start, Const(g, next), Const(g, coded)
 	slot := Iota(g, q.codeIndex.Shape(), 1)
-	q.codeIndex = Where(gx.LessThanScalar(slot, coded), gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
-	q.exactIndex = p.promptIndex(gx.Zeros(g, count.Shape()), q.next, tokens)
+	held := LessThan(slot, gx.BroadcastToDims(Reshape(q.used, s.Batch, 1), dims(slot)...))
+	q.codeIndex = Where(held, gx.AddScalar(slot, p.sinks), gx.Fill(g, slot.Shape(), -1))
+	q.exactIndex = p.promptIndex(start, q.next, tokens)
 	return q
 }
 

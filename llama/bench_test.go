@@ -65,7 +65,7 @@ func BenchmarkDecodeStep(b *testing.B) {
 		for _, tokens := range []int{512, 2048} {
 			b.Run(fmt.Sprintf("%s/tokens%d", name, tokens), func(b *testing.B) {
 				g := mustGenerator(b, m, cache)
-				t, err := g.newDecodeTimer(context.Background(), 1, tokens, steps)
+				t, err := g.newDecodeTimer(context.Background(), 1, tokens, steps, false)
 				if err != nil {
 					b.Fatal(err)
 				}

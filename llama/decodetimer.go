@@ -30,23 +30,25 @@ type decodeTimer struct {
 }
 
 // newDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
-// each. Free it with Finalize.
-func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, steps int) (*decodeTimer, error) {
+// each, or about so many where rows have own lengths. Free it with Finalize.
+func (g *Generator) newDecodeTimer(ctx context.Context, batch, contextTokens, steps int, own bool) (*decodeTimer, error) {
 	if steps < 1 || steps > generate.MaxBlock {
 		return nil, fmt.Errorf("a decode timer of %d steps, want 1 to %d", steps, generate.MaxBlock)
 	}
-	plan, err := g.plan(batch, contextTokens+generate.MaxBlock)
+	shape := g.shape(batch, contextTokens+generate.MaxBlock)
+	shape.OwnLengths = own
+	plan, err := g.planOf(shape)
 	if err != nil {
 		return nil, err
 	}
-	all, err := g.Plan(batch, plan.Shape().Capacity)
+	all, err := g.Plan(batch, shape.Capacity)
 	if err != nil {
 		return nil, err
 	}
 	t := &decodeTimer{g: g, plan: plan, memory: all.Memory(), steps: steps}
 	gc := GenerateConfig{MaxNewTokens: generate.MaxBlock, EOS: []tokenizer.Token{}}
 	pick := gc.picker(g.model.config, batch)
-	t.key = decodeKey{pick: pick.Kind, batch: batch, capacity: plan.Shape().Capacity}
+	t.key = decodeKey{pick: pick.Kind, batch: batch, capacity: shape.Capacity}
 	start := time.Now()
 	if err := waitAll(ctx, g.startLoop(plan, t.key)); err != nil {
 		return nil, err

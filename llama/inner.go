@@ -35,8 +35,8 @@ func init() {
 		return newRandom(backend, config, seed, LoadOptions{DType: dtype, Devices: devices})
 	}
 	engine.Partitioned = func(model any) any { return model.(*Model).partitioned() }
-	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int) (engine.DecodeTimer, error) {
-		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps)
+	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int, own bool) (engine.DecodeTimer, error) {
+		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps, own)
 	}
 	engine.Generate = func(ctx context.Context, generator any, batch tokenizer.Batch, config any, seen func(*kvq.Plan, []*tensors.Tensor) error) (any, error) {
 		r, err := generator.(*Generator).newRun(batch, config.(GenerateConfig))

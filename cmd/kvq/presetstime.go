@@ -92,7 +92,7 @@ func (f *presetsFlags) timer(ctx context.Context, status *cli.Status, model *lla
 	if err != nil {
 		return nil, err
 	}
-	t, err := engine.NewDecodeTimer(status.Context(ctx), g, f.batch, f.context, f.steps)
+	t, err := engine.NewDecodeTimer(status.Context(ctx), g, f.batch, f.context, f.steps, false)
 	if err != nil {
 		return nil, err
 	}

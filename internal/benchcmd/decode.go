@@ -50,8 +50,9 @@ devices, and each is compared with the first. --partitioner also times several d
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
 	fs.BoolVar(&f.partitioner, "partitioner", false, "time several devices also with one graph that XLA's partitioner shares among them")
 	fs.BoolVar(&f.slowest, "slowest", false, "time the steps one by one as well: the slowest is one that turns a window's tokens into codes")
+	fs.BoolVar(&f.own, "uneven", false, "rows have lengths of their own, as in kvq serve; each holds one token less than the row before")
 	cli.UnderModel(fs, "devices")
-	cli.UnderMore(fs, "partitioner", "slowest")
+	cli.UnderMore(fs, "partitioner", "slowest", "uneven")
 	return c
 }
 
@@ -209,6 +210,9 @@ func (f *decodeFlags) loader(c *cobra.Command) (func(compute.Backend, device.Inf
 // row times both caches of all models in alternation.
 func (f *decodeFlags) row(ctx context.Context, report *ratioReport, models []*decodePair, batch, tokens int) error {
 	what := "decode"
+	if f.own {
+		what += " uneven"
+	}
 	if f.random != "" {
 		what += " " + f.random
 	}
@@ -221,7 +225,7 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 	var runs []bench.Run
 	for _, m := range models {
 		for _, g := range []*llama.Generator{m.quantized, m.full} {
-			t, err := engine.NewDecodeTimer(f.status.Context(ctx), g, batch, tokens, f.steps)
+			t, err := engine.NewDecodeTimer(f.status.Context(ctx), g, batch, tokens, f.steps, f.own)
 			if err != nil {
 				return err
 			}

@@ -20,6 +20,7 @@ type commonFlags struct {
 	markdown bool
 	json     bool
 	slowest  bool // bench decode alone
+	own      bool // rows have lengths of their own; bench decode alone
 
 	status *cli.Status // what is told while it runs; closed by who prints the report
 }

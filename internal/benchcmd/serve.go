@@ -141,7 +141,7 @@ func (s *server) fill(r bench.Request) (bench.Reply, error) {
 	if err := s.fresh(); err != nil {
 		return bench.Reply{}, err
 	}
-	t, err := engine.NewDecodeTimer(s.ctx, s.generator, r.Batch, r.Context, r.Tokens)
+	t, err := engine.NewDecodeTimer(s.ctx, s.generator, r.Batch, r.Context, r.Tokens, false)
 	if err != nil {
 		return bench.Reply{}, err
 	}

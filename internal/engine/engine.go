@@ -57,8 +57,9 @@ var Partitioned func(model any) any
 var Generate func(ctx context.Context, generator any, batch tokenizer.Batch, config any, seen func(*kvq.Plan, []*tensors.Tensor) error) (result any, err error)
 
 // NewDecodeTimer prepares a decode loop of steps tokens for batch rows that hold context tokens
-// each. generator is a *llama.Generator.
-var NewDecodeTimer func(ctx context.Context, generator any, batch, contextTokens, steps int) (DecodeTimer, error)
+// each. own: rows have lengths of their own, each a token less than the one before. generator is a
+// *llama.Generator.
+var NewDecodeTimer func(ctx context.Context, generator any, batch, contextTokens, steps int, own bool) (DecodeTimer, error)
 
 // DecodeTimer measures what a token costs at a given context, without reading a prompt of that
 // length first: its cache has made-up contents.

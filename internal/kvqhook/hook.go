@@ -8,7 +8,8 @@ import (
 
 // Synthetic returns the state of a cache that holds tokens made-up tokens in every row, with as
 // many of them coded as a real one of that length would have: a context of any length without the
-// time to read it. plan is a *kvq.Plan; package kvq sets the function.
+// time to read it. Rows of their own lengths hold one token less than the row before. plan is a
+// *kvq.Plan; package kvq sets the function.
 var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
 
 // Contents shows what a state holds, in one layout for all caches. plan is a *kvq.Plan; package kvq

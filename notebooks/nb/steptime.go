@@ -13,7 +13,7 @@ import (
 // be read first.
 func StepTime(ctx context.Context, g *llama.Generator, tokens int) time.Duration {
 	const steps, blocks = 8, 4
-	timer := Must(engine.NewDecodeTimer(ctx, g, 1, tokens, steps))
+	timer := Must(engine.NewDecodeTimer(ctx, g, 1, tokens, steps, false))
 	defer timer.Finalize()
 	best := Must(timer.Run(ctx))
 	for range blocks - 1 {
