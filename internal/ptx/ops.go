@@ -26,6 +26,9 @@ func (k *Kernel) Rem(a, b Value) Value { return k.words("rem.u32", a, b) }
 // Min is the smaller int32.
 func (k *Kernel) Min(a, b Value) Value { return k.words("min.s32", a, b) }
 
+// Max is the larger int32.
+func (k *Kernel) Max(a, b Value) Value { return k.words("max.s32", a, b) }
+
 // And is a & b.
 func (k *Kernel) And(a, b Value) Value { return k.words("and.b32", a, b) }
 

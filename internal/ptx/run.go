@@ -100,8 +100,15 @@ func (r *run) word(v Value, lane int) uint32 {
 	return r.words[v.id][lane]
 }
 
-func f32(x uint32) float32     { return math.Float32frombits(x) }
-func fromF32(x float32) uint32 { return math.Float32bits(x) }
+func f32(x uint32) float32 { return math.Float32frombits(x) }
+
+// fromF32 is a result; every NaN is the same one.
+func fromF32(x float32) uint32 {
+	if x != x {
+		return 0x7fffffff
+	}
+	return math.Float32bits(x)
+}
 
 // simple are instructions on words of one lane.
 var simple = map[string]func(a, b, c uint32) uint32{
@@ -112,6 +119,7 @@ var simple = map[string]func(a, b, c uint32) uint32{
 	"div.u32":    func(a, b, _ uint32) uint32 { return a / b },
 	"rem.u32":    func(a, b, _ uint32) uint32 { return a % b },
 	"min.s32":    func(a, b, _ uint32) uint32 { return uint32(min(int32(a), int32(b))) },
+	"max.s32":    func(a, b, _ uint32) uint32 { return uint32(max(int32(a), int32(b))) },
 	"mad.lo.s32": func(a, b, c uint32) uint32 { return a*b + c },
 	"and.b32":    func(a, b, _ uint32) uint32 { return a & b },
 	"or.b32":     func(a, b, _ uint32) uint32 { return a | b },
@@ -165,7 +173,12 @@ func toInt(x float32) int32 {
 }
 
 // rounded has in its high half the bfloat16 next to a float32, halves to even.
-func rounded(x uint32) uint32 { return x + 0x7fff + x>>16&1 }
+func rounded(x uint32) uint32 {
+	if f32(x) != f32(x) {
+		return 0x7fff0000
+	}
+	return x + 0x7fff + x>>16&1
+}
 
 // narrow is the float16 next to a float32.
 func narrow(x uint32) uint32 { return uint32(float16.FromFloat32(f32(x))) }
@@ -456,7 +469,7 @@ func (r *run) read(address uint64, to []byte) {
 		at := offset + i
 		switch a := array.(type) {
 		case []float32:
-			to[i] = byte(fromF32(a[at/4]) >> (8 * (at % 4)))
+			to[i] = byte(math.Float32bits(a[at/4]) >> (8 * (at % 4)))
 		case []int32:
 			to[i] = byte(a[at/4] >> (8 * (at % 4)))
 		case []uint32:

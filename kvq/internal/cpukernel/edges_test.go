@@ -3,6 +3,7 @@
 package cpukernel
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"unsafe"
@@ -66,10 +67,18 @@ func TestAttendByHand(t *testing.T) {
 // What a head sees that is not finite is not hidden, and stays in its head. What is in slots that
 // it does not see does not come in. A count of slots in use that cannot be is taken for what can.
 func TestWhatIsNotFinite(t *testing.T) {
+	for _, softCap := range []float64{0, 3} {
+		t.Run(fmt.Sprintf("soft cap %v", softCap), func(t *testing.T) { testNotFinite(t, softCap) })
+	}
+}
+
+func testNotFinite(t *testing.T, softCap float64) {
 	nan := float32(math.NaN())
 	const blocks, exact = 20, 5 // two pieces of codes
 	whole := func(t *testing.T) *layer {
-		return newLayer(t, plainShape(blocks, exact), 4, []int32{blocks * 32}, []int32{blocks * 32})
+		s := plainShape(blocks, exact)
+		s.Scores.SoftCap = softCap
+		return newLayer(t, s, 4, []int32{blocks * 32}, []int32{blocks * 32})
 	}
 	seen := func(l *layer, at unsafe.Pointer, want bool) int {
 		for i, token := range listAt[int32](at, 5) {

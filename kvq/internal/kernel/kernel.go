@@ -168,7 +168,7 @@ func (k Attention) build() *ttir.Kernel {
 	}
 	position, used, index := t.Pointer(ttir.I32), t.Pointer(ttir.I32), t.Pointer(ttir.I32)
 	key, value := k.side(t, k.Key), k.side(t, k.Value)
-	scoring := scoring{k: k}
+	scoring := scoring{k: k, t: t}
 	window := exactSide{k, q, t.Pointer(ttir.I32), t.Pointer(elemOf(k.CacheType)), t.Pointer(elemOf(k.CacheType))}
 	if len(k.Scores.Slopes) > 0 {
 		scoring.slopes = t.Pointer(ttir.F32)

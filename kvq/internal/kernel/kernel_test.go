@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -272,10 +273,7 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(in In
 	t.Helper()
 	k := x.k
 	exec := MustNewExec(backend, func(state []*Node) []*Node {
-		in := Inputs{Position: state[0], Used: state[1], CodeIndex: state[2], ExactIndex: state[3], ExactKeys: state[4], ExactValues: state[5]}
-		var rest []*Node
-		in.Keys, rest = k.Key.Take(state[6:])
-		in.Values, _ = k.Value.Take(rest)
+		in := k.inputsOf(state)
 		in.Queries = Sin(IotaFull(state[0].Graph(), shapes.Make(dtypes.Float32, k.Batch, k.Heads, k.Queries, k.dim())))
 		return build(in)
 	})
@@ -285,6 +283,15 @@ func (x kernelTest) call(t *testing.T, backend compute.Backend, build func(in In
 		t.Fatal(err)
 	}
 	return out
+}
+
+// inputsOf takes the state of a kernelTest apart.
+func (k Attention) inputsOf(state []*Node) Inputs {
+	in := Inputs{Position: state[0], Used: state[1], CodeIndex: state[2], ExactIndex: state[3], ExactKeys: state[4], ExactValues: state[5]}
+	var rest []*Node
+	in.Keys, rest = k.Key.Take(state[6:])
+	in.Values, _ = k.Value.Take(rest)
+	return in
 }
 
 // graph is what the kernel is to give, in graph operations: attention over codes, and over sinks
@@ -431,6 +438,7 @@ func hostParts(x []*tensors.Tensor) parts {
 
 // runOnHost executes the kernel and the merge over inputs.
 func (k Attention) runOnHost(inputs []*tensors.Tensor, copies ptx.Copies) parts {
+	defer runtime.KeepAlive(inputs) // whose memory is read below
 	rows := k.Batch * k.Heads * k.Queries
 	room := func(n int) parts {
 		return parts{make([]float32, n), make([]float32, n), make([]float32, n*k.width())}

@@ -9,6 +9,7 @@ import (
 // scoring makes scores of products, as [attend.Scores] says.
 type scoring struct {
 	k      Attention
+	t      *ttir.Kernel
 	slopes ttir.Value // a pointer to slopes [H]; none without
 }
 
@@ -24,9 +25,9 @@ func (s scoring) slope(query ttir.Value, r int) ttir.Value {
 // token and position costs.
 func (s scoring) of(x, slope, position, token ttir.Value) ttir.Value {
 	if c := s.k.Scores.SoftCap; c > 0 {
-		// tanh(y) = (e^2y - 1) / (e^2y + 1); from 2^40 on the quotient is 1 in float32
-		power := x.MulFloat(float32(2 / c)).AtMost(40).Exp2()
-		x = ttir.Div(power.AddFloat(-1), power.AddFloat(1)).MulFloat(float32(c * math.Log2E))
+		// tanh(y) = 1 - 2/(e^2y + 1), also where the power is infinite
+		power, most := x.MulFloat(float32(2/c)).Exp2(), float32(c*math.Log2E)
+		x = ttir.Div(s.t.Float(-2*most), power.AddFloat(1)).AddFloat(most)
 	}
 	if len(s.k.Scores.Slopes) > 0 {
 		x = ttir.Sub(x, ttir.Mul(slope, ttir.Sub(position, token).ToFloat()))

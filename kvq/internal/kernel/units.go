@@ -208,8 +208,9 @@ func (u *units) slope(r ptx.Value) ptx.Value {
 // scored is [scoring.of].
 func (u *units) scored(x, slope, token ptx.Value) ptx.Value {
 	if c := u.Scores.SoftCap; c > 0 {
-		power := u.Exp2(u.FMin(u.FMul(x, u.Float(float32(2/c))), u.Float(40)))
-		x = u.FMul(u.FDiv(u.FAdd(power, u.Float(-1)), u.FAdd(power, u.Float(1))), u.Float(float32(c*math.Log2E)))
+		c2 := float32(c * math.Log2E)
+		power := u.Exp2(u.FMul(x, u.Float(float32(2/c))))
+		x = u.FAdd(u.FDiv(u.Float(-2*c2), u.FAdd(power, u.Float(1))), u.Float(c2))
 	}
 	if len(u.Scores.Slopes) > 0 {
 		x = u.FSub(x, u.FMul(slope, u.FromInt(u.Sub(u.now, token))))

@@ -185,13 +185,16 @@ func (s strided) number(u *units, x ptx.Value, low int) ptx.Value {
 	return u.Low(u.elem, u.ShiftRight(x, u.Add(u.Mul(s.low, u.Int(8)), u.Int(8*low))))
 }
 
-// stepOf finds a power of two for numbers of every lane, x·unit is below 2^bits, and one over it.
+// stepOf finds a power of two for numbers of every lane, x·unit is below 2^bits, and one over it,
+// which is NaN where a lane has a number that is not finite: no integer would say so.
 func (u *units) stepOf(x [4]ptx.Value, bits int) (unit, back ptx.Value) {
 	abs := func(v ptx.Value) ptx.Value { return u.And(v, u.Bits(0x7fffffff)) }
-	top := u.FMax(u.FMax(abs(x[0]), abs(x[1])), u.FMax(abs(x[2]), abs(x[3])))
-	top = u.FMax(u.MaxUnsigned(top), u.Bits(byteLeast<<23))
-	top = u.And(top, u.Bits(0x7f800000))
-	return u.Sub(u.Bits(uint32(253+bits)<<23), top), u.Sub(top, u.Bits(uint32(bits-1)<<23))
+	// As integers they are in order, and NaN is above all others.
+	most := u.Max(u.Max(abs(x[0]), abs(x[1])), u.Max(abs(x[2]), abs(x[3])))
+	most = u.Max(u.MaxUnsigned(most), u.Bits(byteLeast<<23))
+	top := u.And(most, u.Bits(0x7f800000))
+	back = u.Sub(top, u.Bits(uint32(bits-1)<<23))
+	return u.Sub(u.Bits(uint32(253+bits)<<23), top), u.FMulAdd(most, u.Float(0), back)
 }
 
 // Digits lie in shared memory by lane t, column and register: so far apart that lanes meet no
