@@ -89,9 +89,45 @@ func largest(length *Node) *Node {
 //	slot   [B] int32: where the first token of a row goes
 //	counts tokens of each row, see [Cache.NewTokens]; nil: all columns are
 //
-// It is a While over the rows, in which XLA's CPU compiler writes in place. It copies the arrays
-// where the writes follow one another outside of a loop, and its scatter is a loop too.
+// On a GPU it is a scatter, one kernel for all rows of an array, in place.
 func putRows(x, more [2]*Node, rows int, slot, counts *Node) [2]*Node {
+	if scatters(slot.Graph()) {
+		return scatterRows(x, more, rows, slot, counts)
+	}
+	return putRowsInTurn(x, more, rows, slot, counts)
+}
+
+// scatters reports whether rows are written by [scatterRows]. XLA's partitioner would have to know
+// that it need not gather heads for it.
+func scatters(g *Graph) bool { return gx.OnGPU(g) && gx.Sharing(g) == 1 }
+
+// scatterRows is putRows at once.
+func scatterRows(x, more [2]*Node, rows int, slot, counts *Node) [2]*Node {
+	places := dims(more[0])[:3]
+	at := shapes.Make(dtypes.Int32, places...)
+	ofRows := func(x *Node) *Node { // of each row, in the place of all its columns
+		one := []int{1, 1, 1}
+		one[rows] = places[rows]
+		return gx.BroadcastToDims(Reshape(x, one...), places...)
+	}
+	g := slot.Graph()
+	column := Iota(g, at, 2)
+	to := Add(ofRows(slot), column)
+	if counts != nil { // what is no token goes beyond the end, so nowhere
+		padding := Sub(gx.Scalar(g, dtypes.Int32, places[2]), countsOf(counts, places[2]))
+		to = Where(LessThan(column, ofRows(padding)), gx.AddScalar(column, dims(x[0])[2]), Sub(to, ofRows(padding)))
+	}
+	place := Stack([]*Node{Iota(g, at, 0), Iota(g, at, 1), to}, -1)
+	for i := range x {
+		x[i] = gx.ScatterSet(x[i], place, more[i])
+	}
+	return x
+}
+
+// putRowsInTurn is putRows as a While over the rows, in which XLA's CPU compiler writes in place.
+// It copies the arrays where the writes follow one another outside of a loop, and its scatter is a
+// loop too.
+func putRowsInTurn(x, more [2]*Node, rows int, slot, counts *Node) [2]*Node {
 	b, t := dims(x[0])[rows], dims(more[0])[2]
 	captured := []*Node{more[0], more[1], slot}
 	if counts != nil {

@@ -25,17 +25,20 @@ func (p *Plan) ringSlot(c *Node) *Node {
 	return gx.AddScalar(Rem(c, gx.Scalar(c.Graph(), dtypes.Int32, p.windowSlots)), p.sinks)
 }
 
-// appendExact writes one new token a row into the windows of keys and values, and into its sink
-// where it is one of the first.
+// appendExact writes one new token a row into the windows of keys and values. One of the first of a
+// row goes to its sink: then what is in the window's slot is not looked at.
 //
 //	exact [B, K, E, D], token [B, K, 1, D]; slot: see ringSlot, int32, for all rows or [B]
 //	index [B] int32: the token's index in its row; negative: none that becomes a sink
 //	counts [B] int32: which rows have a token, see putRows; nil: all
 func (p *Plan) appendExact(exact, token [2]*Node, slot, index, counts *Node) [2]*Node {
 	zero := gx.Scalar(slot.Graph(), dtypes.Int32, 0)
-	if slot.Rank() > 0 {
+	switch {
+	case scatters(slot.Graph()) && (p.sinks > 0 || slot.Rank() > 0):
+		return scatterRows(exact, token, 0, p.exactSlot(slot, index), counts)
+	case slot.Rank() > 0:
 		exact = putRows(exact, token, 0, slot, counts)
-	} else {
+	default:
 		for i := range exact {
 			exact[i] = DynamicUpdateSlice(exact[i], token[i], []*Node{zero, zero, slot, zero})
 		}
@@ -48,22 +51,24 @@ func (p *Plan) appendExact(exact, token [2]*Node, slot, index, counts *Node) [2]
 	return exact
 }
 
+// exactSlot is where the token of each row belongs, its sink or its slot of the ring: [B] int32.
+// Arguments are those of appendExact.
+func (p *Plan) exactSlot(slot, index *Node) *Node {
+	if slot.Rank() == 0 {
+		slot = gx.BroadcastToDims(slot, dims(index)...)
+	}
+	sink := And(gx.GreaterOrEqualScalar(index, 0), gx.LessThanScalar(index, p.sinks))
+	return Where(sink, index, slot)
+}
+
 // appendSink writes the token of each row that is one of the first into its sink.
 func (p *Plan) appendSink(exact, token, index *Node) *Node {
-	g, d := exact.Graph(), dims(exact)
+	d := dims(exact)
 	size := []int{d[0], d[1], p.sinks, d[3]}
-	from := slices.Repeat([]*Node{gx.Scalar(g, dtypes.Int32, 0)}, 4)
-	sinks := Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks))
-	if gx.OnGPU(g) {
-		// XLA's GPU compiler writes in place where the old content is a dynamic slice at the very
-		// same indices. Indices that it knows make that a plain slice, and it copies the whole
-		// array. So they begin at 0 (what is negative counts as 0), and XLA does not know it.
-		from[2] = gx.MinScalar(gx.ReduceMax(index), 0)
-		sinks = gx.DynamicSlice(exact, from, size)
-	}
-	own := Equal(Iota(g, shapes.Make(dtypes.Int32, d[0], p.sinks), 1), gx.BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
+	own := Equal(Iota(exact.Graph(), shapes.Make(dtypes.Int32, d[0], p.sinks), 1), gx.BroadcastToDims(Reshape(index, d[0], 1), d[0], p.sinks))
 	own = gx.BroadcastToDims(Reshape(own, d[0], 1, p.sinks, 1), size...)
-	return DynamicUpdateSlice(exact, Where(own, gx.BroadcastToDims(token, size...), sinks), from)
+	sinks := Where(own, gx.BroadcastToDims(token, size...), Slice(exact, AxisRange(), AxisRange(), AxisRange(0, p.sinks)))
+	return DynamicUpdateSlice(exact, sinks, slices.Repeat([]*Node{gx.Scalar(exact.Graph(), dtypes.Int32, 0)}, 4))
 }
 
 // appendIndex records the new token in exactIndex [B, E]: in the window, or in its sink when it is

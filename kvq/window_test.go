@@ -12,14 +12,25 @@ import (
 	"github.com/kvqbook/kvqbook/internal/testbackend"
 )
 
-// Tokens go to the ring, and the first of each row to its sink as well: three rows that begin at
-// slots 0, 1 and 3, two sinks, a ring of five, nine steps.
-func TestAppendExact(t *testing.T) { appendsExact(t, testbackend.XLA(t)) }
+type appendExact func(p *Plan, exact, token [2]*Node, slot, index, counts *Node) [2]*Node
 
-// The same on a GPU, where another graph writes sinks.
-func TestAppendExactOnCUDA(t *testing.T) { appendsExact(t, testbackend.CUDA(t)) }
+// Tokens go to the ring, but the first of each row to its sink: three rows that begin at slots 0, 1
+// and 3, two sinks, a ring of five, nine steps. It is so for rows that grow together, for those
+// with lengths of their own, and where rows are written at once, as on a GPU.
+func TestAppendExact(t *testing.T) {
+	appendsExact(t, testbackend.XLA(t), (*Plan).appendExact)
+	appendsExact(t, testbackend.XLA(t), func(p *Plan, exact, token [2]*Node, slot, index, counts *Node) [2]*Node {
+		return p.appendExact(exact, token, gx.BroadcastToDims(slot, dims(index)...), index, counts)
+	})
+	appendsExact(t, testbackend.XLA(t), func(p *Plan, exact, token [2]*Node, slot, index, counts *Node) [2]*Node {
+		return scatterRows(exact, token, 0, p.exactSlot(slot, index), counts)
+	})
+}
 
-func appendsExact(t *testing.T, backend compute.Backend) {
+func TestAppendExactOnCUDA(t *testing.T) { appendsExact(t, testbackend.CUDA(t), (*Plan).appendExact) }
+
+func appendsExact(t *testing.T, backend compute.Backend, form appendExact) {
+	t.Helper()
 	const rows, heads, dim, sinks, ring, steps = 3, 2, 4, 2, 5, 9
 	starts := []int32{0, 1, 3}
 	p := &Plan{sinks: sinks, windowSlots: ring}
@@ -31,7 +42,7 @@ func appendsExact(t *testing.T, backend compute.Backend) {
 			func(captured, st []*Node) []*Node {
 				step := st[0]
 				key := Add(Iota(g, shapes.Make(dtypes.Float32, rows, heads, 1, dim), 0), gx.BroadcastToDims(ConvertDType(gx.MulScalar(gx.AddScalar(step, 1), 10), dtypes.Float32), rows, heads, 1, dim))
-				exact := p.appendExact([2]*Node{st[1], st[2]}, [2]*Node{key, Neg(key)}, p.ringSlot(step), Sub(step, captured[0]), nil)
+				exact := form(p, [2]*Node{st[1], st[2]}, [2]*Node{key, Neg(key)}, p.ringSlot(step), Sub(step, captured[0]), nil)
 				return []*Node{gx.AddScalar(step, 1), exact[0], exact[1]}
 			})
 		return out[1:]
@@ -53,6 +64,9 @@ func appendsExact(t *testing.T, backend compute.Backend) {
 				step = slot - sinks // of the ring: the newest that comes there
 				for step+ring < steps {
 					step += ring
+				}
+				if index := step - int(starts[row]); 0 <= index && index < sinks {
+					continue // it lies in its sink
 				}
 			}
 			if want := sign * float32(10*(step+1)+row); x != want {
