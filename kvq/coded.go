@@ -3,7 +3,19 @@ package kvq
 import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/pkg/errors"
+
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 )
+
+func init() {
+	kvqhook.CodedOfPrompt = func(plan any, tokens int) int {
+		p := plan.(*Plan)
+		if !p.config.Quantized() {
+			return 0
+		}
+		return p.policy.codedAfter(tokens, 0)
+	}
+}
 
 // Coded counts, for each row [B] of a live state in the order of [Cache.Nodes], the tokens that are
 // kept as codes. The others are exact: all of them in a full-precision cache, in a quantized one

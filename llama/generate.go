@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/generate"
+	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/internal/pick"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -179,7 +180,7 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 				r.result.Logits = r.result.Logits[:n]
 			}
 			if r.cache != nil && len(r.cache.state) > 0 {
-				r.result.CodedTokens, _ = r.cache.coded() // the state has the shapes of its plan
+				r.result.CodedTokens, _ = r.coded() // the state has the shapes of its plan
 			}
 		}
 		return yield(Block{Tokens: fresh, Result: r.result}, err)
@@ -187,6 +188,19 @@ func (r *run) blocks(ctx context.Context, yield func(Block, error) bool) {
 	if r.result.Stop == "" {
 		r.result.Stop = StopBreak
 	}
+}
+
+// coded counts the tokens of each row that are kept as codes. The device is asked where more came
+// than a prompt.
+func (r *run) coded() ([]int, error) {
+	if r.cache.used > r.prompt.length {
+		return r.cache.coded()
+	}
+	counts := make([]int, len(r.prompt.start))
+	for i, start := range r.prompt.start {
+		counts[i] = kvqhook.CodedOfPrompt(r.cache.plan, r.prompt.length-int(start))
+	}
+	return counts, nil
 }
 
 func (r *run) key() decodeKey {

@@ -16,6 +16,10 @@ var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
 // sets the function.
 var Contents func(plan any, state []*graph.Node) Held
 
+// CodedOfPrompt is how many tokens of a row are kept as codes after a prompt of so many, which
+// kvq.Coded reads from the device. plan is a *kvq.Plan; package kvq sets the function.
+var CodedOfPrompt func(plan any, tokens int) int
+
 // FusesPrompt reports whether attention over a prompt of so many tokens is fused in all layers of a
 // graph of one device: no scores of it are in memory. heads are those of queries. plan is a
 // *kvq.Plan; package kvq sets the function.
