@@ -42,9 +42,63 @@ func identify(path string, gpu bool) (identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		processor += "\n" + gpus + "\n" + os.Getenv("CUDA_VISIBLE_DEVICES")
+		processor += "\n" + gpus + "\n" + os.Getenv("CUDA_VISIBLE_DEVICES") + "\n" + librariesOf(path)
 	}
-	return fmt.Appendf(nil, "3\n%d\n%d\n%d\n%s\n%s\n", plugin.Size(), plugin.ModTime().UnixNano(), runtime.NumCPU(), os.Getenv("XLA_FLAGS"), processor), nil
+	return fmt.Appendf(nil, "3\n%s\n%d\n%s\n%s\n", stamp(plugin), runtime.NumCPU(), flags(os.Getenv("XLA_FLAGS")), processor), nil
+}
+
+// stamp tells versions of a file apart.
+func stamp(file os.FileInfo) string {
+	return fmt.Sprintf("%d\n%d", file.Size(), file.ModTime().UnixNano())
+}
+
+// flags are XLA's settings by the value of XLA_FLAGS, which may be the name of a file of them.
+func flags(value string) string {
+	if name := strings.TrimSpace(value); name != "" && !strings.HasPrefix(name, "-") {
+		if content, err := os.ReadFile(name); err == nil {
+			return string(content)
+		}
+	}
+	return value
+}
+
+// loaderCache is written when libraries of the system come or go.
+const loaderCache = "/etc/ld.so.cache"
+
+// librariesOf describes NVIDIA's libraries where the plugin at path finds them (cuDNN, cuBLAS and
+// what they need), and its assembler: a line each. XLA asks them for plans and kernels, and keeps
+// those in what it compiled. It loads them as late as it can, so they are not asked for their
+// versions; those that are there and not used do no harm but to compile once more.
+func librariesOf(path string) string {
+	near := filepath.Dir(path)
+	folders := filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))
+	for _, wheels := range []string{"../../nvidia", "../nvidia"} { // the plugin's own search path
+		for _, part := range []string{"lib", "bin"} {
+			some, _ := filepath.Glob(filepath.Join(escapeGlob(filepath.Join(near, wheels)), "*", part)) // no error: the pattern is right
+			folders = append(folders, some...)
+		}
+	}
+	found := []string{"NVIDIA_TF32_OVERRIDE=" + os.Getenv("NVIDIA_TF32_OVERRIDE")}
+	add := func(path string) {
+		if file, err := os.Stat(path); err == nil {
+			found = append(found, path+" "+stamp(file))
+		}
+	}
+	add(loaderCache)
+	for _, folder := range folders {
+		for _, pattern := range []string{"libcu*.so*", "libnv*.so*", "ptxas"} {
+			list, _ := filepath.Glob(filepath.Join(escapeGlob(folder), pattern)) // sorted
+			for _, path := range list {
+				add(path)
+			}
+		}
+	}
+	return strings.Join(found, "\n")
+}
+
+// escapeGlob makes filepath.Glob take path literally.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
 // processorOf returns the model and the features of the first processor in the text of [cpuInfo].

@@ -91,3 +91,68 @@ func TestGPUsOf(t *testing.T) {
 		t.Errorf("gpusOf = %q, %v, want %q", got, err, want)
 	}
 }
+
+// NVIDIA's libraries tell machines apart, wherever the plugin finds them: in wheels beside it and
+// in folders of $LD_LIBRARY_PATH. Where there are none, or a folder of that is not there, nothing
+// fails.
+func TestLibrariesOf(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a [folder]")
+	plugin := filepath.Join(dir, "site-packages", "jax_plugins", "xla_cuda13", "plugin.so")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("LD_LIBRARY_PATH", filepath.Join(dir, "none")+":"+filepath.Join(dir, "own"))
+	seen := map[string]string{librariesOf(plugin): "nothing there"}
+	changes := func(what string, want bool) {
+		t.Helper()
+		is := librariesOf(plugin)
+		if other, known := seen[is]; known == want {
+			t.Errorf("%s: as %q: %v, want %v\n%s", what, other, known, !want, is)
+		}
+		seen[is] = what
+	}
+	wheels := filepath.Join(dir, "site-packages", "nvidia")
+	write(filepath.Join(wheels, "cudnn", "lib", "libcudnn.so.9"), "9.1")
+	changes("cuDNN", true)
+	changes("the same", false)
+	write(filepath.Join(wheels, "cudnn", "lib", "libcudnn.so.9"), "9.10")
+	changes("another cuDNN", true)
+	write(filepath.Join(wheels, "cu13", "lib", "libcublas.so.13"), "13")
+	changes("cuBLAS", true)
+	write(filepath.Join(wheels, "cu13", "bin", "ptxas"), "13")
+	changes("the assembler", true)
+	write(filepath.Join(dir, "site-packages", "jax_plugins", "nvidia", "cudnn", "lib", "libcudnn_ops.so.9"), "9")
+	changes("the other place beside the plugin", true)
+	write(filepath.Join(dir, "own", "libcudnn.so.9"), "9")
+	changes("a folder of $LD_LIBRARY_PATH", true)
+	write(filepath.Join(dir, "own", "libother.so"), "1")
+	changes("what is not NVIDIA's", false)
+	if err := os.Chtimes(filepath.Join(dir, "own", "libcudnn.so.9"), time.Unix(2, 0), time.Unix(2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	changes("another of the same size", true)
+	t.Setenv("NVIDIA_TF32_OVERRIDE", "1")
+	changes("TF32", true)
+}
+
+// XLA_FLAGS may name a file: then what is in it decides.
+func TestFlags(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flags")
+	if err := os.WriteFile(path, []byte("--xla_one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{path: "--xla_one", "--xla_two": "--xla_two", "": "", path + "-none": path + "-none"} {
+		if got := flags(value); got != want {
+			t.Errorf("flags(%q) = %q, want %q", value, got, want)
+		}
+	}
+}
