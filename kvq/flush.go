@@ -128,7 +128,7 @@ type codedSide struct {
 func (p *Plan) storeBlock(f codes.Format, layers []codedSide, b blockPlace) {
 	tokens, olds := p.blockOf(f, layers, b)
 	valid := gx.BroadcastToDims(Reshape(b.fresh, 1, p.flushSlots), dims(tokens)[0], p.flushSlots)
-	blocks := f.EncodeFed(tokens, valid, factorsOf(layers, b))
+	blocks := encode(f, tokens, valid, factorsOf(layers, b))
 	if p.unit == 1 {
 		arrays := blocks.Nodes()
 		for i := range arrays {

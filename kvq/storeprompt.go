@@ -7,6 +7,7 @@ import (
 	"github.com/kvqbook/kvqbook/internal/gx"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
+	"github.com/kvqbook/kvqbook/kvq/internal/cpukernel"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
 )
 
@@ -32,6 +33,10 @@ func (c *quantizedCache) storePrompt(layer int) {
 		valid := LessThan(Iota(g, shapes.Make(dtypes.Int32, b, n), 1), gx.BroadcastToDims(Reshape(c.promptCoded(t), b, 1), b, n))
 		factor := factorOf(metric, p.shape.Batch)
 		read, first := x, gx.AddScalar(c.start, p.sinks)
+		if blocks, ok := cpukernel.Encode(f, x, first, n, valid, factor); ok {
+			zero := gx.Scalar(g, dtypes.Int32, 0)
+			return exact, f.Write(to, blocks, zero, zero)
+		}
 		if fused {
 			read, first = Transpose(attend.ToFront(x, c.start), 1, 2), gx.Fill(g, first.Shape(), float64(p.sinks))
 		}

@@ -110,7 +110,7 @@ func (c *wholeText) ends(t int) []int32 {
 func (c *wholeText) throughCodes(f codes.Format, x *Node, slots int, metric *Node) *Node {
 	p, t := c.inner.plan, dims(x)[2]
 	tokens := alignRows(x, c.inner.start, p.sinks, slots)
-	decoded := f.Decode(f.EncodeFed(tokens, nil, factorOf(metric, p.shape.Batch)))
+	decoded := f.Decode(encode(f, tokens, nil, factorOf(metric, p.shape.Batch)))
 	if f.Rotate {
 		decoded = numbers.Rotate(decoded)
 	}

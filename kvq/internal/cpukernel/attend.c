@@ -38,10 +38,12 @@ int kvq_attend_vectors(int most) {
   return chosen;
 }
 
-static const vectors *kind(void) {
+int kvq_vectors(void) {
   if (chosen < 0) kvq_attend_vectors(2);
-  return &kinds[chosen];
+  return chosen;
 }
+
+static const vectors *kind(void) { return &kinds[kvq_vectors()]; }
 
 const char *kvq_attend_lacks(void) { return has() > 0 ? 0 : "a processor without AVX2"; }
 

@@ -8,7 +8,9 @@
 #define CODES kvq_codes_avx512
 #define EXACT kvq_exact_avx512
 #define JOIN kvq_join_avx512
+#define ENCODE kvq_encode_avx512
 
 #include "codes.h"
 #include "piece.h"
+#include "encodepiece.h"
 #endif

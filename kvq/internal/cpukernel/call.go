@@ -39,11 +39,11 @@ func (s shape) numbers() []int32 {
 		int32(s.Batch), int32(s.Heads), int32(s.Queries), int32(s.Blocks), int32(s.Exact), int32(s.SlidingWindow),
 		floatType(s.QueryType), floatType(s.CacheType), bits(s.Scores.Scale), bits(s.Scores.SoftCap), flag(len(s.Scores.Slopes) > 0),
 	}
-	return append(append(list, s.side(s.Key)...), s.side(s.Value)...)
+	return append(append(list, side(s.Key, s.CacheType)...), side(s.Value, s.CacheType)...)
 }
 
-// side is what the function reads of keys or values: kvq_side of handler.c.
-func (s shape) side(f codes.Format) []int32 {
+// side is what functions read of keys or values in a cache of this dtype: kvq_side of side.h.
+func side(f codes.Format, cache dtypes.DType) []int32 {
 	words, planes := f.Words(), f.Planes()
 	list := []int32{int32(f.Bits), int32(len(planes))}
 	for i := range 2 {
@@ -55,7 +55,7 @@ func (s shape) side(f codes.Format) []int32 {
 	}
 	return append(list,
 		int32(words.Bits), int32(words.Parts), int32(words.Rows), int32(f.WordsOfPart()),
-		int32(f.Group), flag(f.PerChannel), int32(f.Groups()), scaleType(f.Spec.Scales.Storage(s.CacheType)),
+		int32(f.Group), flag(f.PerChannel), int32(f.Groups()), scaleType(f.Spec.Scales.Storage(cache)),
 		flag(f.Rotate), int32(f.HeadDim), flag(f.HasZeros()), flag(f.TokenScales))
 }
 

@@ -1,4 +1,5 @@
 #pragma once
 
-// kvq_attend_handler is the function that XLA calls, an XLA_FFI_Handler.
+// The functions that XLA calls: each is an XLA_FFI_Handler.
 void *kvq_attend_handler(void *call_frame);
+void *kvq_encode_handler(void *call_frame);

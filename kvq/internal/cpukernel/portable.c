@@ -10,6 +10,8 @@
 #define CODES kvq_codes_portable
 #define EXACT kvq_exact_portable
 #define JOIN kvq_join_portable
+#define ENCODE kvq_encode_portable
 
 #include "codes.h"
 #include "piece.h"
+#include "encodepiece.h"

@@ -14,8 +14,8 @@ import (
 	"github.com/kvqbook/kvqbook/internal/pjrt"
 )
 
-// Lacks says why the graphs of a backend on a CPU cannot call the function, in a few words; "":
-// they can. Its first call for a plugin gives the plugin the function.
+// Lacks says why the graphs of a backend on a CPU cannot call the functions, in a few words; "":
+// they can. Its first call for a plugin gives the plugin the functions.
 func Lacks(backend compute.Backend) string {
 	if lacks := C.kvq_attend_lacks(); lacks != nil {
 		return C.GoString(lacks)
@@ -24,8 +24,12 @@ func Lacks(backend compute.Backend) string {
 	if err != nil {
 		return "not XLA's plugin for a CPU"
 	}
-	if err := device.Register(target, unsafe.Pointer(C.kvq_attend_handler)); err != nil {
-		return fmt.Sprintf("XLA's plugin does not take it: %v", err)
+	for name, handler := range map[string]unsafe.Pointer{
+		target: unsafe.Pointer(C.kvq_attend_handler), encodeTarget: unsafe.Pointer(C.kvq_encode_handler),
+	} {
+		if err := device.Register(name, handler); err != nil {
+			return fmt.Sprintf("XLA's plugin does not take it: %v", err)
+		}
 	}
 	return ""
 }

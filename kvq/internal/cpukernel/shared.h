@@ -23,6 +23,9 @@ KVQ_VECTORS(portable)
 KVQ_VECTORS(avx2)
 KVQ_VECTORS(avx512)
 
+// The kind that is used: kvq_attend_vectors.
+int kvq_vectors(void);
+
 // 1/sqrt(n) for a power of two.
 static inline float kvq_root(int n) {
   float root = 1;

@@ -16,14 +16,21 @@ const (
 // "": it does. Their codes are packed and fill words group by group.
 func Takes(key, value codes.Format) string {
 	for _, f := range []codes.Format{key, value} {
-		switch {
-		case f.HeadDim > mostDim:
-			return fmt.Sprintf("head dimension %d, at most %d can be", f.HeadDim, mostDim)
-		case f.Groups() > mostGroups:
-			return fmt.Sprintf("%d groups a head, at most %d can be", f.Groups(), mostGroups)
-		case f.PerChannel && f.Group%codes.BlockTokens != 0:
-			return fmt.Sprintf("groups of %d tokens, multiples of %d can be", f.Group, codes.BlockTokens)
+		if reason := takes(f); reason != "" {
+			return reason
 		}
+	}
+	return ""
+}
+
+func takes(f codes.Format) string {
+	switch {
+	case f.HeadDim > mostDim:
+		return fmt.Sprintf("head dimension %d, at most %d can be", f.HeadDim, mostDim)
+	case f.Groups() > mostGroups:
+		return fmt.Sprintf("%d groups a head, at most %d can be", f.Groups(), mostGroups)
+	case f.PerChannel && f.Group%codes.BlockTokens != 0:
+		return fmt.Sprintf("groups of %d tokens, multiples of %d can be", f.Group, codes.BlockTokens)
 	}
 	return ""
 }

@@ -29,6 +29,7 @@ OP float f_largest(VF a) {
   return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1))));
 }
 OP VF f_round(VF a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+OP VF f_sqrt(VF a) { return _mm256_sqrt_ps(a); }
 OP float f_sum(VF a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -68,9 +69,16 @@ OP VI i_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 OP void i_store(void *p, VI x) { _mm256_storeu_si256((__m256i *)p, x); }
 OP VI i_add(VI a, VI b) { return _mm256_add_epi32(a, b); }
 OP VI i_sub(VI a, VI b) { return _mm256_sub_epi32(a, b); }
+OP VI i_or(VI a, VI b) { return _mm256_or_si256(a, b); }
+OP VI i_and(VI a, VI b) { return _mm256_and_si256(a, b); }
 OP VF f_of_int(VI a) { return _mm256_cvtepi32_ps(a); }
+OP VI i_of_float(VF a) { return _mm256_cvtps_epi32(a); } // of whole numbers
 OP VF f_bits(VI a) { return _mm256_castsi256_ps(a); }
+OP VI i_bits(VF a) { return _mm256_castps_si256(a); }
 OP VI i_up(VI a, int n) { return _mm256_slli_epi32(a, n); }
+OP VI i_down(VI a, int n) { return _mm256_srli_epi32(a, n); }
+// a where x < y, else b, also where one is NaN
+OP VF f_if_less(VF x, VF y, VF a, VF b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
 // a where x < 16, else b
 OP VF f_if_small(VI x, VF a, VF b) { return _mm256_blendv_ps(b, a, f_bits(_mm256_cmpgt_epi32(i_set(16), x))); }
 OP VI i_seen(VI index, int32_t low, int32_t high) {

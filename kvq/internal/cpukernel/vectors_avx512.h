@@ -28,6 +28,7 @@ OP float f_largest(VF a) {
   return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
 }
 OP VF f_round(VF a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+OP VF f_sqrt(VF a) { return _mm512_sqrt_ps(a); }
 OP float f_sum(VF a) { return _mm512_reduce_add_ps(a); }
 OP float f_most(VF a) { return _mm512_reduce_max_ps(a); }
 // a·b, and 0 where a is 0, whatever b is
@@ -57,9 +58,16 @@ OP VI i_load(const void *p) { return _mm512_loadu_si512(p); }
 OP void i_store(void *p, VI x) { _mm512_storeu_si512(p, x); }
 OP VI i_add(VI a, VI b) { return _mm512_add_epi32(a, b); }
 OP VI i_sub(VI a, VI b) { return _mm512_sub_epi32(a, b); }
+OP VI i_or(VI a, VI b) { return _mm512_or_si512(a, b); }
+OP VI i_and(VI a, VI b) { return _mm512_and_si512(a, b); }
 OP VF f_of_int(VI a) { return _mm512_cvtepi32_ps(a); }
+OP VI i_of_float(VF a) { return _mm512_cvtps_epi32(a); } // of whole numbers
 OP VF f_bits(VI a) { return _mm512_castsi512_ps(a); }
+OP VI i_bits(VF a) { return _mm512_castps_si512(a); }
 OP VI i_up(VI a, int n) { return _mm512_slli_epi32(a, n); }
+OP VI i_down(VI a, int n) { return _mm512_srli_epi32(a, n); }
+// a where x < y, else b, also where one is NaN
+OP VF f_if_less(VF x, VF y, VF a, VF b) { return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), a); }
 // a where x < 16, else b
 OP VF f_if_small(VI x, VF a, VF b) { return _mm512_mask_mov_ps(b, _mm512_cmplt_epi32_mask(x, i_set(16)), a); }
 // score where low < index <= high, else other; some becomes not 0 where there is any

@@ -29,6 +29,7 @@ OP VF f_larger(VF a, VF b) { EACH b.v[l] = larger(a.v[l], b.v[l]); return b; }
 OP float f_largest(VF a) { return larger(larger(a.v[0], a.v[1]), larger(a.v[2], a.v[3])); }
 // Below 2^22 in size, or NaN.
 OP VF f_round(VF a) { EACH { volatile float up = a.v[l] + 0x1.8p23f; a.v[l] = up - 0x1.8p23f; } return a; }
+OP VF f_sqrt(VF a) { EACH a.v[l] = sqrtf(a.v[l]); return a; }
 OP float f_sum(VF a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 OP float f_most(VF a) {
   float x = a.v[0];
@@ -40,6 +41,7 @@ OP VF f_mul_some(VF a, VF b) { EACH b.v[l] = a.v[l] == 0 ? 0 : a.v[l] * b.v[l]; 
 // 0 where x < least, else y
 OP VF f_zero_below(VF x, float least, VF y) { EACH y.v[l] = x.v[l] < least ? 0 : y.v[l]; return y; }
 OP VF f_bits(VI a) { VF b; memcpy(&b, &a, sizeof b); return b; }
+OP VI i_bits(VF a) { VI b; memcpy(&b, &a, sizeof b); return b; }
 OP int32_t whole(float x) { return x > -0x1p31f && x < 0x1p31f ? (int32_t)lrintf(x) : 0; }
 // x·2^n for whole n from -126 to 126
 OP VF f_scale2(VF x, VF n) {
@@ -72,8 +74,14 @@ OP VI i_load(const void *p) { VI a; memcpy(&a, p, sizeof a); return a; }
 OP void i_store(void *p, VI x) { memcpy(p, &x, sizeof x); }
 OP VI i_add(VI a, VI b) { EACH a.v[l] += b.v[l]; return a; }
 OP VI i_sub(VI a, VI b) { EACH a.v[l] -= b.v[l]; return a; }
+OP VI i_or(VI a, VI b) { EACH a.v[l] |= b.v[l]; return a; }
+OP VI i_and(VI a, VI b) { EACH a.v[l] &= b.v[l]; return a; }
 OP VF f_of_int(VI a) { VF b; EACH b.v[l] = (float)a.v[l]; return b; }
+OP VI i_of_float(VF a) { VI b; EACH b.v[l] = (int32_t)a.v[l]; return b; } // of whole numbers
 OP VI i_up(VI a, int n) { EACH a.v[l] = (int32_t)((uint32_t)a.v[l] << n); return a; }
+OP VI i_down(VI a, int n) { EACH a.v[l] = (int32_t)((uint32_t)a.v[l] >> n); return a; }
+// a where x < y, else b, also where one is NaN
+OP VF f_if_less(VF x, VF y, VF a, VF b) { EACH if (x.v[l] < y.v[l]) b.v[l] = a.v[l]; return b; }
 // a where x < 16, else b
 OP VF f_if_small(VI x, VF a, VF b) { EACH if (x.v[l] < 16) b.v[l] = a.v[l]; return b; }
 OP int seen(int32_t index, int32_t low, int32_t high) { return index > low && index <= high; }

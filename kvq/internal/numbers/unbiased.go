@@ -141,6 +141,13 @@ func cutsOf(bits, group int, keys bool) cuts {
 	return cuts{2, max(0, c.of64+c.perDoubling*math.Log2(float64(group)/64)), c.step}
 }
 
+// Cuts are the parts of a range that an unbiased one may leave out at either end, for groups of so
+// many elements: n of them, first, first+step, ... With one there is no search.
+func (s Spec) Cuts(group int) (n int, first, step float64) {
+	c := cutsOf(s.Bits, group, s.Keys)
+	return c.n, c.first, c.step
+}
+
 // search returns the parts of each group's range to cut off at its ends.
 func (f fitting) search(keys bool) (cutLow, cutHigh *Node) {
 	size := f.searched().size
