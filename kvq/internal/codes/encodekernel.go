@@ -199,13 +199,15 @@ func (e encoder) kernel() *ttir.Kernel {
 	ofBlock := func(block ttir.Value) ttir.Value { // in units of what a head has in a block
 		return ttir.Add(ttir.Add(ttir.Add(unit.MulInt(blocks), block).MulInt(e.batch), row).MulInt(e.heads), head)
 	}
+	var weights *ttir.Value
 	if f.TokenScales {
-		var stored ttir.Value
-		stored, numbersOf, voting = numbers.TokenScalesInKernel(numbersOf, voting)
+		var stored, ofTokens ttir.Value
+		stored, numbersOf, voting, ofTokens = numbers.TokenScalesInKernel(numbersOf, voting)
+		weights = &ofTokens
 		lane := t.Range(n, 0, 1)
 		ttir.Store(tokenScales, ttir.Add(ofBlock(lane.DivInt(BlockTokens)).MulInt(BlockTokens), lane.RemInt(BlockTokens)), inUse(stored))
 	}
-	out := f.Spec.EncodeInKernel(numbersOf, voting, axis, e.from)
+	out := f.Spec.EncodeInKernel(numbersOf, voting, weights, axis, e.from)
 	var place ttir.Value // of a scale
 	if f.PerChannel {
 		ofUnit := ttir.Add(ttir.Add(unit.MulInt(e.batch), row).MulInt(e.heads), head)

@@ -88,12 +88,13 @@ func (f Format) encodeByGraph(x, valid, factor *Node) Blocks {
 		valid = gx.BroadcastToDims(Reshape(valid, split...), grouped...)
 	}
 	spec, x := f.Spec, Reshape(x, grouped...)
-	var tokens *Node
+	var tokens, weights *Node
 	if f.TokenScales {
 		spec.Scales = spec.Scales.Storage(x.DType())
 		tokens, x, valid = tokenScales(x, valid)
+		weights = numbers.TokenWeights(tokens)
 	}
-	codes, scales, zeros, width := spec.EncodeWidth(x, axis, valid)
+	codes, scales, zeros, width := spec.EncodeWidth(x, axis, valid, weights)
 	if factor != nil {
 		codes = f.fed(spec, x, valid, codes, scales, zeros, width, factor)
 	}

@@ -150,11 +150,12 @@ func requireShapes(t *testing.T, f codes.Format, made codes.Blocks) {
 // plainlyDecoded is x coded and decoded without being packed, in x's shape.
 func plainlyDecoded(f codes.Format, x *Node) *Node {
 	groups, axis := grouped(f, x)
-	var token, valid *Node
+	var token, valid, weights *Node
 	if f.TokenScales {
 		token, groups, valid = numbers.TokenScales(groups, nil)
+		weights = numbers.TokenWeights(token)
 	}
-	plain, scales, zeros := f.Spec.Encode(groups, axis, valid)
+	plain, scales, zeros, _ := f.Spec.EncodeWidth(groups, axis, valid, weights)
 	scale, zero := f.Spec.ScaleAndZero(scales, zeros)
 	want := Mul(f.Spec.Numbers(plain), gx.BroadcastToDims(scale, groups.Shape().Dimensions...))
 	if zero != nil {

@@ -118,6 +118,15 @@ func (l *lanes) encodeKeys(usual bool) {
 			}
 			return units
 		})}
+		if f.TokenScales {
+			var factors []ptx.Value // of four tokens
+			group.Weight = func(token int) ptx.Value {
+				if token%4 == 0 {
+					factors = k.LoadShared(4, l.factors, token*4)
+				}
+				return k.FMul(factors[token%4], factors[token%4])
+			}
+		}
 		if !usual {
 			group.Voting = l.voting
 			for i, bits := range l.finiteBits(read) {

@@ -26,9 +26,10 @@ func (s Spec) InKernel(group int) bool {
 }
 
 // EncodeInKernel is [Spec.EncodeWidth] in a kernel. x is a block of float32 that holds numbers of
-// from, with groups along axis; valid are booleans that broadcast to it.
-func (s Spec) EncodeInKernel(x, valid ttir.Value, axis int, from ttir.Elem) KernelCodes {
-	k := groupKernel{x: x, valid: valid, usable: ttir.BitAnd(valid, isFinite(x)), axis: axis, bits: s.Bits}
+// from, with groups along axis; valid are booleans that broadcast to it, and so do weights, float32,
+// where they are not nil.
+func (s Spec) EncodeInKernel(x, valid ttir.Value, weights *ttir.Value, axis int, from ttir.Elem) KernelCodes {
+	k := groupKernel{x: x, valid: valid, usable: ttir.BitAnd(valid, isFinite(x)), weights: weights, axis: axis, bits: s.Bits}
 	if s.Quantizer == MinMax {
 		return k.quanto(from)
 	}
@@ -64,6 +65,7 @@ func (f ScaleFormat) storageOf(from ttir.Elem) ScaleFormat {
 // groupKernel is a block of groups.
 type groupKernel struct {
 	x, valid, usable ttir.Value
+	weights          *ttir.Value
 	axis, bits       int
 }
 
@@ -186,6 +188,9 @@ func (k groupKernel) unbiased(format ScaleFormat, keys bool) KernelCodes {
 			fine := ttir.Mul(width, left.MulFloat(1/(2*half)))
 			step := ttir.Mul(fine, gainOf(steps, fine, ttir.Div))
 			wrong := ttir.Sub(ttir.Add(ttir.Mul(steps, k.each(step)), k.each(middle)), x)
+			if k.weights != nil {
+				wrong = ttir.Mul(wrong, *k.weights)
+			}
 			each := ttir.Mul(wrong, wrong)
 			if keys {
 				each = ttir.Mul(each, absolute(wrong))
@@ -261,7 +266,8 @@ func byteInKernel(scale ttir.Value) ttir.Value {
 //	scales  bytes [G]
 //	units   float32 [G, D]
 //	voting  booleans [G, 1]
-func TokenScalesInKernel(x, valid ttir.Value) (scales, units, voting ttir.Value) {
+//	weights float32 [G, 1], see [TokenWeights]
+func TokenScalesInKernel(x, valid ttir.Value) (scales, units, voting, weights ttir.Value) {
 	t := x.Kernel()
 	tokens, channels := x.Shape[0], x.Shape[1]
 	usable := ttir.BitAnd(valid, isFinite(x))
@@ -278,6 +284,7 @@ func TokenScalesInKernel(x, valid ttir.Value) (scales, units, voting ttir.Value)
 	token = token.Sqrt()
 	token = ttir.Mul(token, perOne(token.Max(0)))
 	scale := byteScale.nearestInKernel(token)
-	units = ttir.Select(isFinite(x), clamped(ttir.Mul(x, ttir.Quotient(t.Float(1), orOne(scale)).Expand(1)), math.MaxFloat32), x)
-	return byteInKernel(scale), units, ttir.BitAnd(valid, ttir.LessFloat(t.Float(0), scale).Expand(1))
+	factor := ttir.Quotient(t.Float(1), orOne(scale)).Expand(1)
+	units = ttir.Select(isFinite(x), clamped(ttir.Mul(x, factor), math.MaxFloat32), x)
+	return byteInKernel(scale), units, ttir.BitAnd(valid, ttir.LessFloat(t.Float(0), scale).Expand(1)), ttir.Mul(factor, factor)
 }

@@ -18,6 +18,9 @@ type LaneGroup struct {
 	// others have no vote in the range; what has no bit in Voting gets code 0. Both are nil where
 	// all bits are 1.
 	Usable, Voting []ptx.Value
+	// Weight is that of an element in [Spec.EncodeWidth]; nil: all count alike. It is called for one
+	// element after the other.
+	Weight func(i int) ptx.Value
 }
 
 // LaneCodes is what a lane makes of its group.
@@ -157,6 +160,9 @@ func (l inLane) unbiased(format ScaleFormat, keys bool) LaneCodes {
 			return l.sumProducts(func(i int) (a, b ptx.Value) {
 				wrong := k.FSub(k.FMulAdd(k.FSub(numbers[i], k.Float(whole)), step, zero), centred[i])
 				wrong = l.used(i, wrong, k.Float(0))
+				if l.Weight != nil {
+					wrong = k.FMul(wrong, l.Weight(i))
+				}
 				if keys {
 					return k.FMul(wrong, k.FAbs(wrong)), wrong
 				}

@@ -33,7 +33,7 @@ type Quantizer struct {
 	encode func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node)
 
 	// width is [Spec.EncodeWidth]; nil: the width of a code is the scale.
-	width func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node)
+	width func(s Spec, x *Node, axis int, valid, weights *Node) (codes, scales, zeros, width *Node)
 
 	// number gives codes that are not packed as float32, without the scale; nil: they are
 	// converted.
@@ -86,10 +86,11 @@ func (s Spec) Encode(x *Node, axis int, valid *Node) (codes, scales, zeros *Node
 
 // EncodeWidth is Encode that also says how wide the interval is that a code stands for, float32 as
 // a decoded scale. It is the scale itself, nil here, but for a quantizer that widens its scale
-// after it has rounded.
-func (s Spec) EncodeWidth(x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node) {
+// after it has rounded. weights, float32 like x where its axes are not 1, is what a quantizer that
+// compares ranges multiplies errors by; nil: all count alike.
+func (s Spec) EncodeWidth(x *Node, axis int, valid, weights *Node) (codes, scales, zeros, width *Node) {
 	if s.Quantizer.width != nil {
-		return s.Quantizer.width(s, x, axis, valid)
+		return s.Quantizer.width(s, x, axis, valid, weights)
 	}
 	codes, scales, zeros = s.Encode(x, axis, valid)
 	return codes, scales, zeros, nil

@@ -65,6 +65,17 @@ func dualScaling(squares *Node) *Node {
 	return Sqrt(token)
 }
 
+// TokenWeights is what errors of tokens count, by their scales as stored, when ranges of channels
+// are compared ([Spec.EncodeWidth]): 1 / scale², float32, and 1 for a token that has no vote. In
+// true size an error would count scale times as much as in units. But a token with a short key is
+// often one of those few that most of the attention goes to, as the first ones of a row do: there
+// is little room for it where all others lie, so a range that is narrow for their sake cuts it off,
+// and in every channel to the same side. (Figures: docs/bench-log.md.)
+func TokenWeights(scales *Node) *Node {
+	scale := positiveOr1(fromByteScale(scales))
+	return Div(gx.OnesLike(scale), Square(scale))
+}
+
 // DecodeTokenScales gives back stored scales of tokens as float32.
 func DecodeTokenScales(scales *Node) *Node { return fromByteScale(scales) }
 

@@ -26,11 +26,11 @@ var Unbiased = &Quantizer{
 		return min(n*n, inTurnArrays)
 	},
 	encode: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros *Node) {
-		codes, scales, zeros, _ = quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
+		codes, scales, zeros, _ = quantizeUnbiased(x, axis, s.Bits, valid, nil, s.Scales, s.Keys)
 		return codes, scales, zeros
 	},
-	width: func(s Spec, x *Node, axis int, valid *Node) (codes, scales, zeros, width *Node) {
-		return quantizeUnbiased(x, axis, s.Bits, valid, s.Scales, s.Keys)
+	width: func(s Spec, x *Node, axis int, valid, weights *Node) (codes, scales, zeros, width *Node) {
+		return quantizeUnbiased(x, axis, s.Bits, valid, weights, s.Scales, s.Keys)
 	},
 }
 
@@ -48,25 +48,32 @@ var Unbiased = &Quantizer{
 //
 //	x as in [quantizeMinMax]; scale and zero as stored in format, rounded to nearest: the codes were made with others
 //
-// Errors of keys are compared by their cubes: a key that is far off is what a softmax notices.
+// Errors of keys are compared by their cubes: a key that is far off is what a softmax notices. With
+// weights, errors times these are: see [TokenWeights].
 //
 // width is that of codes before the gain, float32: see [Spec.EncodeWidth].
-func quantizeUnbiased(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
+func quantizeUnbiased(x *Node, axis, bits int, valid, weights *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
 	format = format.Storage(x.DType())
-	l := lanesFor(x, axis)
+	l, full := lanesFor(x, axis), x.Shape().Dimensions
 	if l != nil {
 		x, axis = l.turn(x), l.axis()
 		if valid != nil {
 			valid = l.turn(valid)
 		}
+		if weights != nil {
+			weights = l.turn(gx.BroadcastToDims(weights, full...))
+		}
 	}
 	flat, at := inOneRow(x, axis)
-	var flatValid *Node
+	var flatValid, flatWeights *Node
 	if valid != nil {
 		flatValid, _ = inOneRow(valid, axis)
 	}
-	out := gx.Alone([]*Node{flat, flatValid}, func(in []*Node) []*Node {
-		codes, scale, zero, width := rangesAndCodes(in[0], at, bits, in[1], format, keys)
+	if weights != nil {
+		flatWeights, _ = inOneRow(weights, axis)
+	}
+	out := gx.Alone([]*Node{flat, flatValid, flatWeights}, func(in []*Node) []*Node {
+		codes, scale, zero, width := rangesAndCodes(in[0], at, bits, in[1], in[2], format, keys)
 		return []*Node{codes, scale, zero, width}
 	})
 	for i := range out {
@@ -90,9 +97,10 @@ func inOneRow(x *Node, axis int) (flat *Node, at int) {
 }
 
 // rangesAndCodes is quantizeUnbiased for groups as they lie.
-func rangesAndCodes(x *Node, axis, bits int, valid *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
+func rangesAndCodes(x *Node, axis, bits int, valid, weights *Node, format ScaleFormat, keys bool) (codes, scale, zero, width *Node) {
 	x, usable := voters(x, valid)
 	f, unit := fittingOf(x, axis, bits, usable)
+	f.weights = weights
 	cutLow, cutHigh := f.search(keys)
 	steps, step, middle := f.try(f.x, cutLow, cutHigh)
 	half := float64(int(1)<<bits-1) / 2
@@ -214,6 +222,9 @@ func (f fitting) cost(cuts cuts, index *Node, keys bool) *Node {
 	cutLow, cutHigh := cuts.of(index)
 	steps, step, middle := f.try(f.x, cutLow, cutHigh)
 	wrong := Sub(Add(Mul(steps, step), middle), f.x)
+	if f.weights != nil {
+		wrong = Mul(wrong, gx.BroadcastToDims(f.weights, wrong.Shape().Dimensions...))
+	}
 	cost := Square(wrong)
 	if keys {
 		cost = Mul(cost, Abs(wrong))
@@ -223,11 +234,19 @@ func (f fitting) cost(cuts cuts, index *Node, keys bool) *Node {
 
 // nodes are the arrays of f, and with is f with others in their places.
 func (f fitting) nodes() []*Node {
-	return []*Node{f.x, f.vote, f.centred, f.spread, f.low, f.high}
+	list := []*Node{f.x, f.vote, f.centred, f.spread, f.low, f.high}
+	if f.weights != nil {
+		list = append(list, f.weights)
+	}
+	return list
 }
 
 func (f fitting) with(x []*Node) fitting {
-	return fitting{x[0], x[1], x[2], x[3], x[4], x[5], f.axis, f.bits}
+	f.x, f.vote, f.centred, f.spread, f.low, f.high = x[0], x[1], x[2], x[3], x[4], x[5]
+	if f.weights != nil {
+		f.weights = x[6]
+	}
+	return f
 }
 
 // lanes puts groups that run along the last axis side by side: [rows, heads, ..., G] to [rows,
@@ -283,6 +302,7 @@ type fitting struct {
 	x, vote, centred *Node
 	spread           *Node // Σ centred²
 	low, high        *Node
+	weights          *Node // what errors are multiplied by, x's shape or 1; nil: nothing
 	axis, bits       int
 }
 

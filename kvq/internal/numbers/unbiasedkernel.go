@@ -24,7 +24,10 @@ var searchLaunch = launch{32, 4}
 func (l launch) programs(n int) int { return (n + l.atOnce - 1) / l.atOnce }
 
 // searched is the layout of the groups of x: N of them, of size elements that lie inner apart.
-type searched struct{ n, size, inner int }
+type searched struct {
+	n, size, inner int
+	weighed        bool // errors have weights
+}
 
 func (f fitting) searched() searched {
 	d := f.x.Shape().Dimensions
@@ -53,16 +56,25 @@ func (f fitting) byKernel(cuts cuts, keys bool) (best *Node) {
 func (f fitting) launched(l launch, cuts cuts, keys bool) (best *Node) {
 	s := f.searched()
 	x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
-	return gx.Triton(s.kernel(l, f.bits, cuts, keys), l.warps, 1, [2]int{l.programs(s.n), 1}, []*Node{x, f.low, f.high},
+	inputs := []*Node{x, f.low, f.high}
+	if s.weighed = f.weights != nil; s.weighed {
+		inputs = append(inputs, gx.BroadcastToDims(f.weights, f.x.Shape().Dimensions...))
+	}
+	return gx.Triton(s.kernel(l, f.bits, cuts, keys), l.warps, 1, [2]int{l.programs(s.n), 1}, inputs,
 		shapes.Make(dtypes.Int32, f.low.Shape().Dimensions...))[0]
 }
 
 // kernel writes it. Its grid is the programs of N groups.
 //
-//	x like [fitting].x, low, high [N] float32 -> index of the candidate [N] int32
+//	x like [fitting].x, low, high [N] float32, perhaps weights like x -> index of the candidate [N] int32
 func (s searched) kernel(l launch, bits int, cuts cuts, keys bool) *ttir.Kernel {
 	t := ttir.New("unbiased_range")
-	in, lows, highs, out := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.I32)
+	in, lows, highs := t.Pointer(ttir.F32), t.Pointer(ttir.F32), t.Pointer(ttir.F32)
+	var weights ttir.Value
+	if s.weighed {
+		weights = t.Pointer(ttir.F32)
+	}
+	out := t.Pointer(ttir.I32)
 	// What lies side by side in memory is along the block's last axis.
 	along := 1
 	if s.inner > 1 {
@@ -71,7 +83,11 @@ func (s searched) kernel(l launch, bits int, cuts cuts, keys bool) *ttir.Kernel 
 	group := ttir.Min(ttir.Add(t.ProgramID(0).MulInt(l.atOnce), t.Range(l.atOnce, 0, 1)), t.Int(s.n-1))
 	first := ttir.Add(group.DivInt(s.inner).MulInt(s.size*s.inner), group.RemInt(s.inner))
 	each := func(v ttir.Value) ttir.Value { return v.Expand(along) } // of a group, for its elements
-	x := ttir.Load(in, ttir.Add(each(first), t.Range(s.size, along, 2).MulInt(s.inner)))
+	place := ttir.Add(each(first), t.Range(s.size, along, 2).MulInt(s.inner))
+	x := ttir.Load(in, place)
+	if s.weighed {
+		weights = ttir.Load(weights, place)
+	}
 	low, high := ttir.Load(lows, group), ttir.Load(highs, group)
 	voted := ttir.LessFloat(x, t.Float(noVote/2))
 	vote := ttir.Select(voted, t.Float(1), t.Float(0))
@@ -94,6 +110,9 @@ func (s searched) kernel(l launch, bits int, cuts cuts, keys bool) *ttir.Kernel 
 		gain := ttir.Div(spread, common.AtLeast(tiny)).AtLeast(leastGain).AtMost(mostGain)
 		decoded := ttir.Add(ttir.Mul(steps, each(ttir.Mul(fine, gain))), each(middle))
 		wrong := ttir.Sub(decoded, x)
+		if s.weighed {
+			wrong = ttir.Mul(wrong, weights)
+		}
 		cost := ttir.Mul(wrong, wrong)
 		if keys {
 			cost = ttir.Mul(cost, ttir.Max(wrong, wrong.MulFloat(-1)))

@@ -24,16 +24,19 @@ type kernelCase struct {
 	axis int
 	bits int
 	keys bool
+
+	weighed bool // an error counts as many times as its place in the group says
 }
 
-func (c kernelCase) String() string { return fmt.Sprint(c.dims, c.axis, c.bits, c.keys) }
+func (c kernelCase) String() string { return fmt.Sprint(c.dims, c.axis, c.bits, c.keys, c.weighed) }
 
 var kernelCases = []kernelCase{
-	{[]int{2, 3, 32}, 2, 2, true},         // 6 groups of neighbours: less than a program takes
-	{[]int{1, 2, 40, 1, 64}, 4, 3, false}, // 80 groups
-	{[]int{1, 3, 2, 16, 24}, 3, 4, true},  // groups that lie 24 apart
-	{[]int{2, 1, 1, 32, 64}, 3, 3, true},
-	{[]int{5, 128}, 1, 4, false},
+	{[]int{2, 3, 32}, 2, 2, true, false},         // 6 groups of neighbours: less than a program takes
+	{[]int{1, 2, 40, 1, 64}, 4, 3, false, false}, // 80 groups
+	{[]int{1, 3, 2, 16, 24}, 3, 4, true, false},  // groups that lie 24 apart
+	{[]int{2, 1, 1, 32, 64}, 3, 3, true, false},
+	{[]int{1, 3, 2, 32, 24}, 3, 2, true, true},
+	{[]int{5, 128}, 1, 4, false, false},
 }
 
 // numbersOf are of a normal distribution, with outliers, constant groups and elements that have no
@@ -64,10 +67,20 @@ func (c kernelCase) run(t *testing.T, backend compute.Backend, build func(f fitt
 	exec := MustNewExec(backend, func(x, valid *Node) []*Node {
 		x, usable := voters(x, valid)
 		f, _ := fittingOf(x, c.axis, c.bits, usable)
+		if c.weighed {
+			f.weights = placesOf(x, c.axis)
+		}
 		return build(f)
 	})
 	defer exec.Finalize()
 	return exec.MustCall(tensors.FromFlatDataAndDimensions(x, c.dims...), tensors.FromFlatDataAndDimensions(valid, c.dims...))
+}
+
+// placesOf is 1, 2, 3 ... along an axis of x, and 1 long along the last one.
+func placesOf(x *Node, axis int) *Node {
+	d := slices.Clone(x.Shape().Dimensions)
+	d[len(d)-1] = 1
+	return gx.AddScalar(Iota(x.Graph(), shapes.Make(dtypes.Float32, d...), axis), 1)
 }
 
 // requireBest checks that what was chosen for each group costs no more than the best candidate:
@@ -94,7 +107,11 @@ func TestUnbiasedKernel(t *testing.T) {
 			out := c.run(t, testbackend.XLA(t), func(f fitting) []*Node {
 				s = f.searched()
 				x := Where(gx.GreaterThanScalar(f.vote, 0), f.x, gx.Fill(f.x.Graph(), f.x.Shape(), noVote))
-				return []*Node{x, f.low, f.high, f.costs(cutsOf(c.bits, s.size, c.keys), c.keys)}
+				weights := x
+				if s.weighed = c.weighed; c.weighed {
+					weights = gx.BroadcastToDims(f.weights, x.Shape().Dimensions...)
+				}
+				return []*Node{x, f.low, f.high, weights, f.costs(cutsOf(c.bits, s.size, c.keys), c.keys)}
 			})
 			var flat [][]float32
 			for _, o := range out {
@@ -102,8 +119,12 @@ func TestUnbiasedKernel(t *testing.T) {
 			}
 			chosen := make([]int32, s.n)
 			grid := [3]int{searchLaunch.programs(s.n), 1, 1}
-			s.kernel(searchLaunch, c.bits, cutsOf(c.bits, s.size, c.keys), c.keys).Run(grid, ttir.Memory{flat[0], flat[1], flat[2], chosen})
-			requireBest(t, chosen, flat[3])
+			memory := ttir.Memory{flat[0], flat[1], flat[2]}
+			if c.weighed {
+				memory = append(memory, flat[3])
+			}
+			s.kernel(searchLaunch, c.bits, cutsOf(c.bits, s.size, c.keys), c.keys).Run(grid, append(memory, chosen))
+			requireBest(t, chosen, flat[4])
 			if slices.Max(chosen) == 0 {
 				t.Error("no group takes another candidate than the first")
 			}
