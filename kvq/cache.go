@@ -103,6 +103,13 @@ type LayerCache interface {
 	// the step that starts a cache, between Append and Attend. Elsewhere keys is not called.
 	WeighKeys(keys func() *Node)
 
+	// Turn says that the model turns queries and keys by their position (a rotary embedding): by
+	// which angles, in radians, the pairs (i, i + D/2) of a head's elements from one position to
+	// the next. It may be left out, and changes no result but which codes keys get: what
+	// [FeedbackQueries] learns of a prompt's queries then counts for later positions too. Call it
+	// before Attend.
+	Turn(frequencies []float32)
+
 	// Weigh says how much errors of values matter to the model: values gives a float32
 	// [K, D of values, the same], symmetric and not negative, for each key/value head; an error e
 	// of one of its values costs eᵀ·values·e. Where attention's output is multiplied by a matrix W,

@@ -20,7 +20,7 @@ var (
 	StoreCodes  = storeCodes
 	PromptPiece = promptPiece
 
-	RotatedMetric = rotatedMetric
+	ShortMetric = shortMetric
 
 	CreateTemporary = createTemporary
 	CheckState      = (*Plan).checkState

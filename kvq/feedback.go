@@ -10,6 +10,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:revive // Graph code reads as formulas.
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/rotary"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq/internal/attend"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
@@ -109,16 +110,36 @@ func (c *quantizedCache) learn(layer int, queries *Node) {
 		queries, token = evenly(queries, start, metricTokens)
 	}
 	given := c.keyed[layer]
-	if given == nil && config.RotateKeys && gx.OnCUDA(g) && queries.DType() != dtypes.Float32 {
-		s.keyMetric = packedFactor(rotatedMetric(queries, token, c.plan.shape.KVHeads), false, damping[config.FeedbackKey])
-		return
+	makeMetric := QueryMetric
+	if gx.OnCUDA(g) && queries.DType() != dtypes.Float32 {
+		if given == nil && config.RotateKeys && c.turns == nil {
+			s.keyMetric = packedFactor(shortMetric(numbers.Rotate(queries), token, c.plan.shape.KVHeads), false, damping[config.FeedbackKey])
+			return
+		}
+		makeMetric = shortMetric
 	}
-	metric := QueryMetric(queries, token, c.plan.shape.KVHeads)
+	metric := makeMetric(queries, token, c.plan.shape.KVHeads)
+	if c.turns != nil {
+		metric = rotary.Mean(metric, c.turns, turnedPositions)
+	}
 	if given != nil {
 		metric = mixed(metric, given)
 	}
 	s.keyMetric = c.plan.packKeys(metric)
 }
+
+// turn is [LayerCache.Turn].
+func (c *quantizedCache) turn(frequencies []float32) {
+	if want := c.plan.shape.HeadDim; 2*len(frequencies) != want {
+		exceptions.Panicf("kvq.Turn: %d frequencies, want %d: one for each pair of a head's %d elements", len(frequencies), want/2, want)
+	}
+	c.turns = frequencies
+}
+
+// turnedPositions is over how many positions a metric of queries is a mean where the model turns
+// them: those of a prompt see its keys at positions to come, at other angles. A prompt of 64 tokens
+// knows a few angles of each pair alone. Chosen on texts of 2,048 tokens (docs/bench-log.md).
+const turnedPositions = 2048
 
 // weighKeys is [LayerCache.WeighKeys].
 func (c *quantizedCache) weighKeys(layer int, keys func() *Node) {
@@ -156,6 +177,7 @@ func (c *quantizedCache) weigh(layer int, values func() *Node) {
 }
 
 func (c *fullCache) weighKeys(int, func() *Node) {}
+func (c *fullCache) turn([]float32)              {}
 func (c *fullCache) weigh(int, func() *Node)     {}
 
 // checkLearned panics where the prompt of a layer is still to be stored, since nobody attended to

@@ -16,6 +16,7 @@ type oneLayer struct {
 		appendTo(layer int, keys, values *Node)
 		attendTo(layer int, queries *Node) *Node
 		weighKeys(layer int, keys func() *Node)
+		turn(frequencies []float32)
 		weigh(layer int, values func() *Node)
 	}
 	layout Layout
@@ -26,6 +27,7 @@ func (l oneLayer) Append(keys, values *Node) {
 	l.cache.appendTo(l.layer, l.layout.swap(keys), l.layout.swap(values))
 }
 
+func (l oneLayer) Turn(frequencies []float32)  { l.cache.turn(frequencies) }
 func (l oneLayer) WeighKeys(keys func() *Node) { l.cache.weighKeys(l.layer, keys) }
 
 func (l oneLayer) Weigh(values func() *Node) { l.cache.weigh(l.layer, values) }

@@ -27,12 +27,10 @@ func QueryMetric(queries, token *Node, heads int) *Node {
 	return ConvertDType(metric, dtypes.Float32)
 }
 
-// rotatedMetric is [QueryMetric] of queries of 16 bits, rotated on both sides, as a GPU is fast at
-// it: queries are rotated, to 16 bits again, and summed in float32. What is kept of it has 4 bits
-// an element.
-func rotatedMetric(queries, token *Node, heads int) *Node {
+// shortMetric is [QueryMetric] of queries of 16 bits as a GPU is fast at it: summed in float32.
+// What is kept of it has 4 bits an element.
+func shortMetric(queries, token *Node, heads int) *Node {
 	d, dtype := dims(queries), queries.DType()
-	queries = numbers.Rotate(queries)
 	token = gx.BroadcastToDims(Reshape(token, d[0], 1, d[2], 1), d...)
 	queries = Where(And(token, IsFinite(queries)), queries, gx.ZerosLike(queries))
 	q := Reshape(queries, d[0], heads, d[1]/heads*d[2], d[3])

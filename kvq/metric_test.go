@@ -307,7 +307,7 @@ func TestMixedMetric(t *testing.T) {
 }
 
 // The metric of rotated queries of 16 bits is that of queries, rotated, but for what 16 bits round.
-func TestRotatedMetric(t *testing.T) {
+func TestShortMetric(t *testing.T) {
 	const heads, tokens, dim = 4, 20, 32
 	rng := rand.New(rand.NewPCG(7, 8))
 	queries := make([]float32, heads*tokens*dim)
@@ -321,7 +321,7 @@ func TestRotatedMetric(t *testing.T) {
 	}
 	out := MustNewExec(testbackend.XLA(t), func(q, token *Node) []*Node {
 		metric := QueryMetric(q, token, 2)
-		return []*Node{RotatedMetric(q, token, 2), numbers.Rotate(Transpose(numbers.Rotate(metric), -1, -2))}
+		return []*Node{ShortMetric(numbers.Rotate(q), token, 2), numbers.Rotate(Transpose(numbers.Rotate(metric), -1, -2))}
 	}).MustCall(tensors.FromFlatDataAndDimensions(float16.FromFloat32s(queries...), 1, heads, tokens, dim), tensors.FromFlatDataAndDimensions(token, 1, tokens))
 	got, want := tensors.MustCopyFlatData[float32](out[0]), tensors.MustCopyFlatData[float32](out[1])
 	if len(got) != 2*dim*dim {
@@ -332,5 +332,53 @@ func TestRotatedMetric(t *testing.T) {
 			t.Errorf("%d: %v, want %v", i, got[i], w)
 			break
 		}
+	}
+}
+
+// Turn changes the codes of keys that feedback makes, and nothing else that is kept of a prompt but
+// its metric. Another number of frequencies is refused.
+func TestTurn(t *testing.T) {
+	const heads, dim, tokens = 2, 8, 64
+	config := Config{Backend: Blocks, NBits: 2, QGroupSizeKey: 32, QGroupSizeValue: dim, AxisKey: PerChannel, RotateKeys: true,
+		QuantizerKey: Unbiased, QuantizerValue: Unbiased, FeedbackKey: FeedbackQueries}
+	plan, err := New(config, Shape{Layers: 1, Batch: 1, KVHeads: heads, HeadDim: dim, Capacity: tokens, DType: dtypes.Float32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	x := make([]float32, heads*tokens*dim)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64()) + float32(i%dim)
+	}
+	state := func(frequencies []float32) []*tensors.Tensor {
+		return MustNewExec(testbackend.XLA(t), func(x *Node) []*Node {
+			cache := plan.Init(gx.Zeros(x.Graph(), shapes.Make(dtypes.Int32, 1)))
+			layer := cache.Layer(0)
+			layer.Append(x, x)
+			if frequencies != nil {
+				layer.Turn(frequencies)
+			}
+			layer.Attend(x)
+			cache.Advance()
+			return cache.Nodes()
+		}).MustCall(tensors.FromFlatDataAndDimensions(x, 1, heads, tokens, dim))
+	}
+	without, with := state(nil), state([]float32{1, 0.1, 0.01, 0.001})
+	changed := 0
+	for i := range without {
+		if !without[i].Equal(with[i]) {
+			changed++
+		}
+	}
+	if changed != 2 {
+		t.Errorf("%d arrays of the cache are others, want 2: the codes of keys, and the metric", changed)
+	}
+	for i, same := range state([]float32{0, 0, 0, 0}) {
+		if !without[i].Equal(same) {
+			t.Errorf("array %d is another one though nothing turns", i)
+		}
+	}
+	if err := exceptions.TryCatch[error](func() { state([]float32{1, 2, 3}) }); err == nil || !strings.Contains(err.Error(), "3 frequencies, want 4") {
+		t.Errorf("3 frequencies: %v, want a refusal", err)
 	}
 }

@@ -29,6 +29,7 @@ type quantizedCache struct {
 	fresh              bool              // nothing was ever appended
 	stored             []bool            // layers whose prompt is stored
 	weighed            []bool            // layers for which weigh was called
+	turns              []float32         // what turn was given; nil: it was not called
 	keyed              []*Node           // what weighKeys was given, by layer; nil: it was not called
 	step               int               // t of the step under way, 0 between steps
 	counts             *Node             // how many of its columns are tokens, int32 or bool [B]; nil: all

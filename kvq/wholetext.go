@@ -60,6 +60,7 @@ func (c *wholeText) appendTo(layer int, keys, values *Node) {
 }
 
 func (c *wholeText) weighKeys(layer int, keys func() *Node) { c.inner.weighKeys(layer, keys) }
+func (c *wholeText) turn(frequencies []float32)             { c.inner.turn(frequencies) }
 func (c *wholeText) weigh(layer int, values func() *Node)   { c.inner.weigh(layer, values) }
 
 func (c *wholeText) attendTo(_ int, queries *Node) *Node {

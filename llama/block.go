@@ -43,6 +43,7 @@ func attention(c Config, w weightNodes, x *Node, rope rotation, cache kvq.LayerC
 		return TransposeAllAxes(Reshape(x, b, t, n, c.HeadDim), 0, 2, 1, 3)
 	}
 	cache.Append(heads(keys, c.KVHeads), heads(values, c.KVHeads))
+	cache.Turn(rope.frequencies)
 	cache.Weigh(func() *Node { return outputMetric(w[modelfile.Output], c.KVHeads, c.HeadDim) })
 	mixed := cache.Attend(heads(queries, c.Heads)) // [B, H, t, D]
 	mixed = Reshape(TransposeAllAxes(mixed, 0, 2, 1, 3), b, t, c.Heads*c.HeadDim)

@@ -129,7 +129,7 @@ func (m *Model) layer(cache kvq.Cache, i int, weights weightNodes, metric *Node,
 		if n > 2 {
 			layer = keyedLayer{layer, in[2]}
 		}
-		return block(m.own, weights.with(in[n:]), x, rotation{in[0], in[1]}, layer)
+		return block(m.own, weights.with(in[n:]), x, rotation{in[0], in[1], m.rope}, layer)
 	})
 }
 

@@ -9,8 +9,11 @@ import (
 )
 
 // rotation holds the cosines and sines of one step, the same for all layers: [B, t, 1, 1, D/2]
-// float32.
-type rotation struct{ cos, sin *Node }
+// float32. frequencies are the angles from one position to the next.
+type rotation struct {
+	cos, sin    *Node
+	frequencies []float32
+}
 
 // newRotation computes them for positions [B, t] int32.
 func newRotation(positions *Node, frequencies []float32) rotation {
@@ -20,7 +23,7 @@ func newRotation(positions *Node, frequencies []float32) rotation {
 	angle := Mul(
 		gx.BroadcastToDims(Reshape(ConvertDType(positions, dtypes.Float32), b, t, 1, 1, 1), dims...),
 		gx.BroadcastToDims(Reshape(Const(positions.Graph(), frequencies), 1, 1, 1, 1, half), dims...))
-	return rotation{cos: Cos(angle), sin: Sin(angle)}
+	return rotation{cos: Cos(angle), sin: Sin(angle), frequencies: frequencies}
 }
 
 // apply rotates the pairs (i, i + D/2) of each head vector: x [B, t, K, n, D] -> the same shape and
