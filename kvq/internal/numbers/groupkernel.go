@@ -26,8 +26,8 @@ func (s Spec) InKernel(group int) bool {
 }
 
 // EncodeInKernel is [Spec.EncodeWidth] in a kernel. x is a block of float32 that holds numbers of
-// from, with groups along axis; valid are booleans that broadcast to it, and so do weights, float32,
-// where they are not nil.
+// from, with groups along axis; valid are booleans that broadcast to it, and so do weights,
+// float32, where they are not nil.
 func (s Spec) EncodeInKernel(x, valid ttir.Value, weights *ttir.Value, axis int, from ttir.Elem) KernelCodes {
 	k := groupKernel{x: x, valid: valid, usable: ttir.BitAnd(valid, isFinite(x)), weights: weights, axis: axis, bits: s.Bits}
 	if s.Quantizer == MinMax {

@@ -18,8 +18,8 @@ type LaneGroup struct {
 	// others have no vote in the range; what has no bit in Voting gets code 0. Both are nil where
 	// all bits are 1.
 	Usable, Voting []ptx.Value
-	// Weight is that of an element in [Spec.EncodeWidth]; nil: all count alike. It is called for one
-	// element after the other.
+	// Weight is that of an element in [Spec.EncodeWidth]; nil: all count alike. It is called for
+	// one element after the other.
 	Weight func(i int) ptx.Value
 }
 
