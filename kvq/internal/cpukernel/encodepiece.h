@@ -92,8 +92,8 @@ TARGET static void size_tokens(const kvq_room *p, int dim, const float *squares,
   }
 }
 
-// Finds scales of tokens, writes them and divides by them: TokenScales of package numbers. It tells
-// whether each has one above 0.
+// Finds scales of tokens, writes them and divides by them, and what errors count then: TokenScales
+// and TokenWeights of package numbers. It tells whether each has one above 0.
 TARGET static int scale_tokens(const kvq_encoding *e, const kvq_room *p, int whole, int64_t head, int64_t first) {
   float *squares = p->turned, *channels = p->errors, token[p->tokens];
   VF most = f_set(0);
@@ -123,6 +123,8 @@ TARGET static int scale_tokens(const kvq_encoding *e, const kvq_room *p, int who
     const VF scale = nearest_byte(f_div(f_load(token + t), f_set(divisor)));
     put_lanes((void *)e->to.tokens, block * BLOCK + t % BLOCK, 1, byte_of(scale), LANES);
     f_store(token + t, scale);
+    const VF above = positive(scale);
+    f_store(p->weights + t, f_div(f_set(1), f_mul(above, above)));
   }
   for (int t = 0; t < p->tokens; t++) {
     if (token[t] == 0) {
@@ -174,7 +176,7 @@ OP VF gain_of(const float *units, const float *centred, float *steps, int n, ran
 // are so many. It is rangesAndCodes of package numbers (unbiased.go).
 OP void find(const kvq_encoding *e, const kvq_room *p, const int whole, const float *in, const float *votes, float *out, int apart, int place,
              int64_t to, int most) {
-  const int n = p->group, keys = e->keys;
+  const int n = p->group, keys = e->keys, weighed = e->to.tokens != NULL; // a group is of tokens then
   float *const units = p->units, *const centred = p->centred, *const steps = p->steps;
   const float levels = (float)((1 << e->to.bits) - 1);
   const VF none = f_set(0), half = f_set(levels / 2), infinite = f_set(INFINITY);
@@ -227,7 +229,8 @@ OP void find(const kvq_encoding *e, const kvq_room *p, const int whole, const fl
     const VF step = f_mul(r.fine, gain_of(units, centred, steps, n, r, half, spread));
     VF cost = none;
     for (int i = 0; i < n; i++) {
-      const VF wrong = f_sub(f_fma(f_load(steps + i * LANES), step, r.middle), f_load(units + i * LANES));
+      VF wrong = f_sub(f_fma(f_load(steps + i * LANES), step, r.middle), f_load(units + i * LANES));
+      if (weighed) wrong = f_mul(wrong, f_set(p->weights[i]));
       VF more = f_mul(wrong, wrong);
       if (keys) more = f_mul(more, f_abs(wrong));
       if (!whole) more = f_if_less(none, f_load(votes + (int64_t)i * apart), more, none);

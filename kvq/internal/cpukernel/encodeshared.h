@@ -13,6 +13,7 @@ typedef struct {
   float *codes, *codes_turned; // likewise
   float *errors;               // [wide, tokens]
   float *counts;               // [tokens]: 1 where a token counts
+  float *weights;              // [tokens]: what its errors count where tokens have scales
   float *scale, *zero, *width; // [wide], or [groups, tokens]: as they decode
   float *units, *centred, *steps; // [group, lanes]
   int64_t floats;              // of all
@@ -31,8 +32,8 @@ static inline void kvq_room_of(const kvq_encoding *e, kvq_room *r, float *at) {
   for (int i = 0; i < 3; i++, r->floats += scales) *more[i] = at ? at + r->floats : 0;
   float **columns[] = {&r->units, &r->centred, &r->steps};
   for (int i = 0; i < 3; i++, r->floats += column) *columns[i] = at ? at + r->floats : 0;
-  r->counts = at ? at + r->floats : 0;
-  r->floats += r->tokens;
+  float **tokens[] = {&r->counts, &r->weights};
+  for (int i = 0; i < 2; i++, r->floats += r->tokens) *tokens[i] = at ? at + r->floats : 0;
 }
 
 // A piece, for each kind of vectors.
