@@ -168,12 +168,17 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 		}
 	}
 	ring := concat(rings, 0)
+	d := dims(ring)
+	if gx.OnGPU(g) {
+		// What makes codes may want another order of axes than windows have. XLA's GPU compiler would
+		// turn whole windows around for it, of all rows; it does not look through a flat array.
+		ring = Reshape(OptimizationBarrier(Reshape(ring, -1)), d...)
+	}
 	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.
 	copies := make([]*Node, 1+(p.flushSlots+p.windowSlots-1)/p.windowSlots)
 	for i := range copies {
 		copies[i] = ring
 	}
-	d := dims(ring)
 	tokens = gx.DynamicSlice(concat(copies, 2), []*Node{zero, zero, b.offset, zero}, []int{d[0], d[1], p.flushSlots, d[3]})
 	return tokens, olds
 }
