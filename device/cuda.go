@@ -75,7 +75,8 @@ func isFolder(path string) bool {
 }
 
 // prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by
-// itself, and NVIDIA's libraries how exact float32 is. Variables that the user has set are kept.
+// itself, that kernels may run side by side, and NVIDIA's libraries how exact float32 is. Variables
+// that the user has set are kept.
 func prepareCUDA(plugin string) {
 	// go-xla looks for NVIDIA's folders in one place only and warns at length where they are
 	// elsewhere. The name has been spelt both ways. Open tells XLA not to multiply float32 with 10
@@ -85,24 +86,33 @@ func prepareCUDA(plugin string) {
 			os.Setenv(env, "0")
 		}
 	}
-	if flags, changed := withCUDAData(os.Getenv("XLA_FLAGS"), cudaData(plugin)); changed {
-		os.Setenv("XLA_FLAGS", flags)
+	flags := os.Getenv("XLA_FLAGS")
+	all := withFlag(flags, "--xla_gpu_cuda_data_dir", cudaData(plugin))
+	if info, err := os.Stat(plugin); err == nil && info.Size() == pluginOfSetUp {
+		all = withFlag(all, "--xla_gpu_command_buffer_scheduling_mode", "CONCURRENT")
+	}
+	if all != flags {
+		os.Setenv("XLA_FLAGS", all)
 	}
 }
 
-// withCUDAData adds the folder of CUDA's files to the value of XLA_FLAGS, unless the user chose one
-// or the value is not flags but the name of a file of flags.
-func withCUDAData(flags, dir string) (string, bool) {
-	const flag = "--xla_gpu_cuda_data_dir"
-	flags = strings.TrimSpace(flags)
-	if dir == "" || strings.Contains(flags, flag) || flags != "" && !strings.HasPrefix(flags, "-") {
-		return flags, false
+// pluginOfSetUp is the size of the CUDA plugin that set-up brings. It has kernels of a graph that
+// do not wait for one another run side by side, where its default is one after the other: a prompt
+// whose keys are coded with feedback has many small ones. Other plugins may not know the flag, and
+// XLA ends the process then.
+const pluginOfSetUp = 411465856
+
+// withFlag adds a flag to the value of XLA_FLAGS, unless it is there, the flag is to have no value,
+// or what is there are not flags but the name of a file of flags.
+func withFlag(flags, flag, value string) string {
+	if value == "" || strings.Contains(flags, flag) || strings.TrimSpace(flags) != "" && !strings.HasPrefix(strings.TrimSpace(flags), "-") {
+		return flags
 	}
 	// XLA splits the value at spaces, except in quotes.
-	if strings.ContainsAny(dir, " \t'") {
-		dir = `"` + dir + `"`
+	if strings.ContainsAny(value, " \t'") {
+		value = `"` + value + `"`
 	}
-	return strings.TrimSpace(flags + " " + flag + "=" + dir), true
+	return strings.TrimSpace(flags + " " + flag + "=" + value)
 }
 
 // cudaData finds the folder of CUDA's own files: NVIDIA's wheels near the plugin (its own search

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -346,7 +347,8 @@ func TestWarning(t *testing.T) {
 	}
 }
 
-func TestCUDADataFlag(t *testing.T) {
+func TestFlags(t *testing.T) {
+	const flag = "--xla_gpu_cuda_data_dir"
 	for _, test := range []struct{ flags, dir, want string }{
 		{"", "", ""},
 		{"", "/usr/local/cuda", "--xla_gpu_cuda_data_dir=/usr/local/cuda"},
@@ -355,10 +357,27 @@ func TestCUDADataFlag(t *testing.T) {
 		{"--xla_gpu_cuda_data_dir=/mine", "/c", "--xla_gpu_cuda_data_dir=/mine"},
 		{"/a/file/of/flags", "/c", "/a/file/of/flags"},
 	} {
-		if got, _ := withCUDAData(test.flags, test.dir); got != test.want {
-			t.Errorf("withCUDAData(%q, %q) = %q, want %q", test.flags, test.dir, got, test.want)
+		if got := withFlag(test.flags, flag, test.dir); got != test.want {
+			t.Errorf("withFlag(%q, %q) = %q, want %q", test.flags, test.dir, got, test.want)
 		}
 	}
+}
+
+// The plugin that is told apart by its size is the one that set-up brings.
+func TestPluginOfSetUp(t *testing.T) {
+	assets, err := os.ReadFile("../scripts/assets.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(assets)) {
+		if f := strings.Fields(line); len(f) == 8 && f[0] == "cuda" && f[4] == jaxCUDAPlugin {
+			if f[6] != strconv.Itoa(pluginOfSetUp) {
+				t.Errorf("the plugin has %s bytes, pluginOfSetUp is %d: does the new one know the flags of prepareCUDA?", f[6], pluginOfSetUp)
+			}
+			return
+		}
+	}
+	t.Error("no CUDA plugin among the assets")
 }
 
 // The plugin of a Python with JAX's CUDA packages is found through the environment of that Python.
