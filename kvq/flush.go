@@ -170,8 +170,9 @@ func (p *Plan) blockOf(f codes.Format, layers []codedSide, b blockPlace) (tokens
 	ring := concat(rings, 0)
 	d := dims(ring)
 	if gx.OnGPU(g) {
-		// What makes codes may want another order of axes than windows have. XLA's GPU compiler would
-		// turn whole windows around for it, of all rows; it does not look through a flat array.
+		// What makes codes may want another order of axes than windows have. XLA's GPU compiler
+		// would turn whole windows around for it, of all rows; it does not look through a flat
+		// array.
 		ring = Reshape(OptimizationBarrier(Reshape(ring, -1)), d...)
 	}
 	// Copies of the ring in a row: the tokens lie in one piece, wherever they start.

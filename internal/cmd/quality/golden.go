@@ -37,10 +37,10 @@ func readGoldens(dir string) (map[string]goldenRow, error) {
 }
 
 // How far a row may be from its golden. Above lostKL, in nats, the model no longer knows its text,
-// and the order in which a sum is rounded moves its perplexity by percents (quanto 2 bit in groups
-// of 64: 154.2 there, 157.2 here on a CPU, 158.4 on a GPU, with the KL within 1.3 %): there the KL
-// alone is held.
-const perplexityWithin, klWithin, lostKL = 0.01, 0.10, 1
+// and the order in which a sum is rounded moves its perplexity by percents (quanto 2 bit, KL 0.80:
+// 30.8 there, 30.8 to 31.4 here on GPUs, where XLA chooses among products anew in each process; in
+// groups of 64, KL 2.4: 154.2 there, 157.2 to 166.4 here): there the KL alone is held.
+const perplexityWithin, klWithin, lostKL = 0.01, 0.10, 0.5
 
 // near tells whether means are as close to a golden as they have to be.
 func (g goldenRow) near(m means) bool {

@@ -178,8 +178,8 @@ const againstTransformers = `
 ## Against transformers
 
 The caches that transformers has too, on the texts that it read. Rows of quanto have to be within
-%.0f %% of perplexity and %.0f %% of KL, or ` + "`./scripts/quality`" + ` fails. Above a KL of %d, where the model no
-longer knows its text, the KL alone is held. Rows of hqq are held to no bound.
+%.0f %% of perplexity and %.0f %% of KL, or ` + "`./scripts/quality`" + ` fails. Above a KL of %g, where the
+model no longer knows its text, the KL alone is held. Rows of hqq are held to no bound.
 
 | cache | perplexity | transformers | | KL | transformers | | top-1 | transformers | within |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
