@@ -3,9 +3,7 @@ package kvq_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -39,24 +37,7 @@ func BenchmarkCodingOnCPU(b *testing.B) {
 		run := func(name string, step func(x *Node) []*Node) {
 			exec := MustNewExec(backend, func(x *Node) []*Node { return step(Transpose(x, 1, 2)) })
 			defer exec.Finalize()
-			call := func() time.Duration {
-				start := time.Now()
-				out := exec.MustCall(input)
-				out[0].MustConstFlatData(func(any) {})
-				took := time.Since(start)
-				for _, x := range out {
-					x.MustFinalizeAll()
-				}
-				return took
-			}
-			start := time.Now()
-			call()
-			compile := time.Since(start)
-			var times []time.Duration
-			for range 30 {
-				times = append(times, call())
-			}
-			slices.Sort(times)
+			compile, times := timed(exec, input, 30)
 			ms := func(i int) float64 { return float64(times[i].Nanoseconds()) / 1e6 }
 			fmt.Printf("%-12s %-44s %8.2f %8.2f ms; first %.2f s\n", shape.name, name, ms(0), ms(len(times)/2), compile.Seconds())
 		}

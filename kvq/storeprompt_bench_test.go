@@ -3,9 +3,7 @@ package kvq_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -56,24 +54,7 @@ func BenchmarkStorePrompt(b *testing.B) {
 				})[1:]
 		})
 		defer exec.Finalize()
-		call := func() time.Duration {
-			start := time.Now()
-			out := exec.MustCall(input)
-			out[0].MustConstFlatData(func(any) {})
-			took := time.Since(start)
-			for _, x := range out {
-				x.MustFinalizeAll()
-			}
-			return took
-		}
-		start := time.Now()
-		call()
-		compile := time.Since(start)
-		var times []time.Duration
-		for range 20 {
-			times = append(times, call())
-		}
-		slices.Sort(times)
+		compile, times := timed(exec, input, 20)
 		us := func(i int) float64 { return float64(times[i].Nanoseconds()) / 1e3 / turns }
 		fmt.Printf("%-44s %8.1f %8.1f µs; first %.1f s\n", name, us(0), us(len(times)/2), compile.Seconds())
 	}
