@@ -105,14 +105,15 @@ const pluginOfSetUp = 411465856
 // withFlag adds a flag to the value of XLA_FLAGS, unless it is there, the flag is to have no value,
 // or what is there are not flags but the name of a file of flags.
 func withFlag(flags, flag, value string) string {
-	if value == "" || strings.Contains(flags, flag) || strings.TrimSpace(flags) != "" && !strings.HasPrefix(strings.TrimSpace(flags), "-") {
+	given := strings.TrimSpace(flags)
+	if value == "" || strings.Contains(given, flag) || given != "" && !strings.HasPrefix(given, "-") {
 		return flags
 	}
 	// XLA splits the value at spaces, except in quotes.
 	if strings.ContainsAny(value, " \t'") {
 		value = `"` + value + `"`
 	}
-	return strings.TrimSpace(flags + " " + flag + "=" + value)
+	return strings.TrimSpace(given + " " + flag + "=" + value)
 }
 
 // cudaData finds the folder of CUDA's own files: NVIDIA's wheels near the plugin (its own search
