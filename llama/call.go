@@ -1,13 +1,12 @@
 package llama
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
+	"golang.org/x/sync/errgroup"
 )
 
 // callOne is [computation.call] on one device, beside GoMLX's own way: that makes tensors of the
@@ -87,26 +86,20 @@ func (c *computation) checkShape(i int, t *tensors.Tensor) error {
 	return nil
 }
 
-// inParallel calls do for 0 to n-1, a run of them in each of some threads.
+// inParallel calls do for 0 to n-1, a run of them in each of some threads. It returns the first
+// error; the other threads end their runs.
 func inParallel(n int, do func(i int) error) error {
 	threads := min(n, runtime.GOMAXPROCS(0), 8)
-	if threads <= 1 {
-		for i := range n {
-			if err := do(i); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	failed := make([]error, threads)
-	var all sync.WaitGroup
+	var group errgroup.Group
 	for thread := range threads {
-		all.Go(func() {
-			for i := n * thread / threads; i < n*(thread+1)/threads && failed[thread] == nil; i++ {
-				failed[thread] = do(i)
+		group.Go(func() error {
+			for i := n * thread / threads; i < n*(thread+1)/threads; i++ {
+				if err := do(i); err != nil {
+					return err
+				}
 			}
+			return nil
 		})
 	}
-	all.Wait()
-	return errors.Join(failed...)
+	return group.Wait()
 }
