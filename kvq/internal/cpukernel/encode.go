@@ -13,14 +13,17 @@ import (
 const encodeTarget = "kvq_encode_1"
 
 // Encode is [codes.Format.EncodeFed] for n tokens of each row of x [B, K, T, D], from first [B]
-// int32 on; past the end of a row its last token repeats. ok is false where the function does not
-// run: in graphs of other backends than one that [Lacks] nothing, in those that devices share, and
-// for other formats than packed codes of unbiased ranges.
+// int32 on, or from 0 on where first is nil; past the end of a row its last token repeats. ok is
+// false where the function does not run: in graphs of other backends than one that [Lacks] nothing,
+// in those that devices share, and for other formats than packed codes of unbiased ranges.
 func Encode(f codes.Format, x, first *Node, n int, valid, factor *Node) (blocks codes.Blocks, ok bool) {
 	if g := x.Graph(); !encodes(f) || gx.OnGPU(g) || gx.Sharing(g) > 1 || Lacks(g.Backend()) != "" {
 		return codes.Blocks{}, false
 	}
 	d, dtype := x.Shape().Dimensions, x.DType()
+	if first == nil {
+		first = gx.Zeros(x.Graph(), shapes.Make(dtypes.Int32, d[0]))
+	}
 	f.Spec.Scales = f.Spec.Scales.Storage(dtype)
 	if f.Rotate && dtype != dtypes.Float32 { // rotated numbers are rounded to the cache's dtype
 		x, f.Rotate = numbers.Rotate(x), false

@@ -8,7 +8,7 @@
 #include "handler.h"
 #include "side.h"
 
-// The first input, by encodedBy (encode.go).
+// The first input, by encoding.numbers (encode.go).
 typedef struct {
   int32_t rows, heads, tokens, all, keys, cuts;
   float first, step;
