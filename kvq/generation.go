@@ -59,7 +59,10 @@ type Pick struct {
 // them end their rows [B] (bool), or nil where Generation.Stop alone says so.
 func NewPick(choose func(in PickInputs) (token, ends *graph.Node)) *Pick { return &Pick{choose} }
 
-const defaultTokens = 20 // that of transformers
+const (
+	defaultTokens  = 20  // that of transformers
+	maxTemperature = 1e6 // far beyond use; above it, scores would leave float32
+)
 
 // resolved is g with nothing left open.
 func (g Generation) resolved() Generation {
@@ -84,8 +87,8 @@ func (g Generation) validate() error {
 	switch {
 	case r.MaxTokens < 1:
 		return usererr.New("kvq.Generation.MaxTokens: want at least 1, got %d", r.MaxTokens)
-	case !(r.Temperature > 0 && r.Temperature <= 1e6):
-		return usererr.New("kvq.Generation.Temperature: want above 0 (for the most likely token, leave Sample off), got %g", r.Temperature)
+	case !(r.Temperature > 0 && r.Temperature <= maxTemperature):
+		return usererr.New("kvq.Generation.Temperature: want above 0 and at most %g (for the most likely token, leave Sample off), got %g", maxTemperature, r.Temperature)
 	case !(r.TopP > 0 && r.TopP <= 1):
 		return usererr.New("kvq.Generation.TopP: want above 0 and at most 1, got %g", r.TopP)
 	case r.TopK < 0:

@@ -118,7 +118,7 @@ func (gc GenerateConfig) Validate(c Config) error {
 	}
 	// written so that NaN fails too
 	if gc.DoSample && !(gc.Temperature >= 0 && gc.Temperature <= maxTemperature) {
-		return usererr.New("temperature = %g, want above 0 (for the most likely token, leave do_sample off)", gc.Temperature)
+		return usererr.New("temperature = %g, want above 0 and at most %g (for the most likely token, leave do_sample off)", gc.Temperature, maxTemperature)
 	}
 	if gc.DoSample && !(gc.TopP >= 0 && gc.TopP <= 1) {
 		return usererr.New("top_p = %g, want above 0 and at most 1", gc.TopP)

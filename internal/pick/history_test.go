@@ -174,3 +174,36 @@ func TestRowsOfTheirOwnSettings(t *testing.T) {
 		t.Errorf("together %v, alone %v", got, want)
 	}
 }
+
+// Settings above 0 that float32 has no room for pick what the smallest that it has do: the most
+// likely token, alone and beside other rows. 1e-38 is a number of float32, but a logit divided by
+// it is none.
+func TestSettingsNearZero(t *testing.T) {
+	testlane.Slow(t, "compiles two graphs for each setting")
+	logits := [][]float32{{-3, 40, 7, 39, -inf}}
+	for name, s := range map[string]Settings{
+		"temperature 1e-300": {Sample: true, Temperature: 1e-300, TopP: 1},
+		"temperature 1e-38":  {Sample: true, Temperature: 1e-38, TopP: 1},
+		"top_p 1e-300":       {Sample: true, Temperature: 100, TopP: 1e-300},
+		"all":                {Sample: true, Temperature: 1e-320, TopP: 1e-320, MinP: 1e-320, TopK: 3},
+		"penalty 1e-300":     {Sample: true, Temperature: 1, TopP: 1, Penalty: 1e-300},
+	} {
+		pickers := []*Picker{New(s, 1, 5)}
+		pickers[0].Saw(0, 1) // so that a small penalty makes the best token better still
+		alone, together := pickers[0].Kind, Together(pickers)
+		for form, c := range map[string]struct {
+			kind Kind
+			in   []any
+		}{
+			"alone":    {alone, pickers[0].Inputs(0, 1, 1)},
+			"together": {together, InputsTogether(together, pickers, []int{0}, 1, 1)},
+		} {
+			got := graph.MustExecOnce(testbackend.XLA(t), func(in []*graph.Node) *graph.Node {
+				return c.kind.Pick(in[0], gx.Scalar(in[0].Graph(), dtypes.Int32, 0), c.kind.Inputs(in[1:]))
+			}, append([]any{logits}, c.in...)...).Value().([]int32)
+			if got[0] != 1 {
+				t.Errorf("%s, %s: token %d, want 1", name, form, got[0])
+			}
+		}
+	}
+}

@@ -81,16 +81,23 @@ func (p *Picker) Inputs(generated, n, size int) []any {
 		for i := range n * len(p.random) {
 			shares[i] = p.share(i%len(p.random), generated+i/len(p.random))
 		}
-		in = append(in, []float32{float32(p.settings.Temperature)}, []int32{int32(max(1, p.settings.TopK))},
-			[]float32{float32(p.settings.TopP)}, tensors.FromFlatDataAndDimensions(shares, size, len(p.random)))
+		in = append(in, []float32{single(p.settings.Temperature)}, []int32{int32(max(1, p.settings.TopK))},
+			[]float32{single(p.settings.TopP)}, tensors.FromFlatDataAndDimensions(shares, size, len(p.random)))
 	}
 	if p.Kind.MinP {
 		in = append(in, []float32{float32(p.settings.MinP)})
 	}
 	if p.Kind.Penalty > 0 {
-		in = append(append(in, []float32{float32(p.settings.Penalty)}), p.Kind.historyOf(p.texts)...)
+		in = append(append(in, []float32{single(p.settings.Penalty)}), p.Kind.historyOf(p.texts)...)
 	}
 	return in
+}
+
+// single is a setting above 0 as the graph has it. It stays so far above 0 that no logit divided by
+// it is infinite, nor 0 after rounding: the most likely token is then the only one left.
+func single(x float64) float32 {
+	const least = 1e-30
+	return float32(max(x, least))
 }
 
 // share is a row's random number for the new token of this index, in (0, 1], exact in float32. They

@@ -42,8 +42,8 @@ func InputsTogether(k Kind, rows []*Picker, generated []int, n, size int) []any 
 		copy(eos, p.eos)
 		minNew[row], made[row] = int32(p.settings.MinNew), int32(generated[row])
 		if p.Kind.Sample {
-			temperature[row], minP[row] = float32(p.settings.Temperature), float32(p.settings.MinP)
-			topP[row] = float32(p.settings.TopP)
+			temperature[row], minP[row] = single(p.settings.Temperature), float32(p.settings.MinP)
+			topP[row] = single(p.settings.TopP)
 			for i := range n {
 				shares[i*b+row] = p.share(0, generated[row]+i)
 			}
@@ -52,7 +52,7 @@ func InputsTogether(k Kind, rows []*Picker, generated []int, n, size int) []any 
 			}
 		}
 		if p.Kind.Penalty > 0 {
-			penalty[row], texts[row] = float32(p.settings.Penalty), p.texts[0]
+			penalty[row], texts[row] = single(p.settings.Penalty), p.texts[0]
 		}
 	}
 	in := []any{eos, minNew, made}
