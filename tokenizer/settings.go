@@ -48,7 +48,10 @@ func (a *settingsToken) UnmarshalJSON(data []byte) error {
 	var asked struct {
 		Normalized *bool `json:"normalized"`
 	}
-	if err := errors.Join(json.Unmarshal(data, &a.addedJSON), json.Unmarshal(data, &asked)); err != nil {
+	if err := json.Unmarshal(data, &a.addedJSON); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &asked); err != nil {
 		return err
 	}
 	if asked.Normalized == nil {

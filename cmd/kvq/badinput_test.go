@@ -16,6 +16,8 @@ func TestBadInput(t *testing.T) {
 	good := tinyModel(t, nil)
 	dir := t.TempDir()
 	text := write(t, []byte("no plugin"), dir, "plugin.so")
+	noBackend := write(t, []byte(`{"NBits": 4}`), dir, "preset.json")
+	noObject := write(t, []byte(`[4]`), dir, "list.json")
 	short := write(t, []byte(tinyText(5, 6, 7)), dir, "short.txt")
 	binary := write(t, []byte("text\xff"), dir, "binary")
 	long := write(t, []byte(strings.Repeat(tinyText(5), tinyContext+1)), dir, "long.txt")
@@ -73,6 +75,8 @@ func TestBadInput(t *testing.T) {
 		{"scales", fits("generate", "--scales", "float64"), "", []string{"float64", "float16"}},
 		{"layers' bits", fits("generate", "--layer-bits", "nonsense"), "", []string{"nonsense"}},
 		{"unknown preset", fits("generate", "--preset", "best"), "", []string{`"best"`, "balanced", "quality", "smallest"}},
+		{"preset file without a backend", fits("generate", "--preset", noBackend), "", []string{"preset.json", "without a backend"}},
+		{"preset file of another kind", fits("generate", "--preset", noObject), "", []string{"list.json", "came a list, want an object"}},
 		{"preset without a name", fits("generate", "--preset", ""), "", []string{"--preset", "balanced"}},
 
 		{"empty prompt", fits("generate", "--prompt", ""), "", []string{"prompt 1 of 1 is empty"}},
@@ -81,6 +85,7 @@ func TestBadInput(t *testing.T) {
 		{"prompt longer than the context", fits("generate", "--prompt", strings.Repeat(tinyText(9), tinyContext+1)), "", []string{"513 tokens", "at most 512"}},
 		{"no new tokens", fits("generate", "--max-new-tokens", "0"), "", []string{"--max-new-tokens 0"}},
 		{"more than the most", fits("generate", "--min-new-tokens", "30"), "", []string{"--min-new-tokens 30, want 0 to --max-new-tokens 20"}},
+		{"hotter than numbers go", fits("generate", "--do-sample", "--temperature", "1e9"), "", []string{"--temperature 1e+09, want above 0 and at most 1e+06"}},
 		{"temperature", fits("generate", "--do-sample", "--temperature", "0"), "", []string{"--temperature 0"}},
 		{"top p", fits("generate", "--do-sample", "--top-p", "1.5"), "", []string{"--top-p 1.5"}},
 		{"top k", fits("generate", "--do-sample", "--top-k", "-1"), "", []string{"--top-k -1"}},

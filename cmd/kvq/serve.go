@@ -217,7 +217,10 @@ func (f *serveFlags) open() (l net.Listener, token, where string, err error) {
 	if l, err = serve.ListenSocket(f.socket); err != nil {
 		return nil, "", "", usererr.New("--socket %w", err)
 	}
-	return l, token, f.socket, nil
+	if where = f.socket; tokenFile != "" {
+		where += " (token in " + tokenFile + ")"
+	}
+	return l, token, where, nil
 }
 
 // modelName is what clients call a model: its name on the hub, else that of its file or folder.

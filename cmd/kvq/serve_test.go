@@ -114,6 +114,12 @@ func (l *locked) String() string {
 func TestServeRefusals(t *testing.T) {
 	model, dir := tinyModel(t, nil), t.TempDir()
 	open := write(t, []byte("a token that others may read\n"), dir, "open")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	t.Setenv("XDG_RUNTIME_DIR", dir) // for the token
 	for flags, want := range map[string]string{
 		"--rows 0":      "--rows 0, want 1 to 256",
 		"--queue -1":    "--queue -1, want 0 to",
@@ -122,6 +128,9 @@ func TestServeRefusals(t *testing.T) {
 		"--listen 0.0.0.0:80 --token-file " + dir + "/t": `--listen "0.0.0.0:80", want an address of this machine alone`,
 		"--listen 127.0.0.1:0 --socket s":                "--listen beside --socket",
 		"--listen 127.0.0.1:0 --token-file " + open:      "others may read it",
+		"--listen 127.0.0.1:0 --token-file " + dir:       "is no file",
+		"--listen 127.0.0.1:99999":                       `--listen "127.0.0.1:99999": invalid port`,
+		"--listen " + taken.Addr().String():              `": address already in use`,
 		"--socket " + open:                               "no socket",
 	} {
 		status, _, errs := runKVQ(t, "", append([]string{"serve", "--model", model, "--cache", "full"}, strings.Fields(flags)...)...)

@@ -75,5 +75,8 @@ func presetOf(path string) (c kvq.Config, err error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return c, usererr.New("%s: want a cache as kvq layerbits --write has it: %w", path, err)
 	}
+	if c.Backend == kvq.Full {
+		return c, usererr.New("%s: want a cache as kvq layerbits --write has it, got one without a backend", path)
+	}
 	return c, nil
 }

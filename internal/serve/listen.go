@@ -109,13 +109,29 @@ func ListenLoopback(address string) (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, usererr.New("%w", err)
+		return nil, usererr.New("%q: %w", address, listenProblem(err))
 	}
 	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() { // what localhost stands for is up to the machine
 		_ = l.Close()
 		return nil, usererr.New("%q is %s here, want an address of this machine alone: 127.0.0.1 or ::1", address, l.Addr())
 	}
 	return l, nil
+}
+
+// listenProblem leaves out of net's error what the message names already.
+func listenProblem(err error) error {
+	for {
+		switch e := err.(type) {
+		case *net.OpError:
+			err = e.Err
+		case *net.AddrError:
+			return errors.New(e.Err)
+		case *os.SyscallError:
+			err = e.Err
+		default:
+			return err
+		}
+	}
 }
 
 // minTokenLength is that of a token that somebody chose.
@@ -130,6 +146,9 @@ func TokenFile(path string) (token string, err error) {
 	}
 	if err != nil {
 		return "", usererr.New("%w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", usererr.New("%s is no file: want one with the token, or a name that is free", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", usererr.New("%s: others may read it (mode %#o): chmod 600 it, and change the token", path, info.Mode().Perm())

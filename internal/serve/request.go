@@ -65,6 +65,8 @@ const (
 	maxStops       = 16
 	maxTopLogprobs = 20
 	maxPrompts     = 64
+	maxTemperature = 100.0
+	maxPenalty     = 100.0
 	defaultTokens  = 16 // of a completion, as in OpenAI's API
 
 	readTimeout = time.Minute // for a body
@@ -85,13 +87,34 @@ func parseRequest(w http.ResponseWriter, r *http.Request, limit int64) (*request
 	d.DisallowUnknownFields()
 	q := &request{}
 	if err := d.Decode(q); err != nil {
-		message := strings.TrimPrefix(err.Error(), "json: ")
-		return nil, badRequest("", "want a JSON object with fields of this endpoint: %s", message)
+		return nil, badRequest(fieldOf(err), "want a JSON object with fields of this endpoint: %s", jsonProblem(err))
 	}
 	if d.More() {
 		return nil, badRequest("", "want one JSON object, got more")
 	}
 	return q, nil
+}
+
+// jsonProblem says what is wrong with a body, in words of JSON.
+func jsonProblem(err error) string {
+	switch err {
+	case io.EOF:
+		return "got nothing"
+	case io.ErrUnexpectedEOF:
+		return "it ends too soon"
+	}
+	return usererr.JSONMessage(err)
+}
+
+// fieldOf is the field that an error of encoding/json is about, "" where it is the whole.
+func fieldOf(err error) string {
+	if t, ok := err.(*json.UnmarshalTypeError); ok {
+		return t.Field
+	}
+	if name, ok := strings.CutPrefix(usererr.JSONMessage(err), "unknown field "); ok {
+		return strings.Trim(name, `"`)
+	}
+	return ""
 }
 
 // check refuses what this server does not do, instead of doing something else.
@@ -131,16 +154,16 @@ func (q *request) settings(tok *tokenizer.Tokenizer, chat bool) (gc llama.Genera
 		topP = *q.TopP
 	}
 	switch {
-	case !(temperature >= 0 && temperature <= 100):
-		return gc, 0, badRequest("temperature", "want a temperature of 0 (the most likely token) or more, got %g", temperature)
+	case !(temperature >= 0 && temperature <= maxTemperature):
+		return gc, 0, badRequest("temperature", "want a temperature of 0 (the most likely token) to %g, got %g", maxTemperature, temperature)
 	case !(topP > 0 && topP <= 1):
 		return gc, 0, badRequest("top_p", "want top_p above 0 and at most 1, got %g", topP)
 	case q.TopK < 0:
 		return gc, 0, badRequest("top_k", "want top_k of 0 (no limit) or more, got %d", q.TopK)
 	case !(q.MinP >= 0 && q.MinP <= 1):
 		return gc, 0, badRequest("min_p", "want min_p of 0 (no limit) to 1, got %g", q.MinP)
-	case !(q.RepetitionPenalty >= 0 && q.RepetitionPenalty <= 100):
-		return gc, 0, badRequest("repetition_penalty", "want repetition_penalty above 0 (1 for none), got %g", q.RepetitionPenalty)
+	case !(q.RepetitionPenalty >= 0 && q.RepetitionPenalty <= maxPenalty):
+		return gc, 0, badRequest("repetition_penalty", "want repetition_penalty above 0 and at most %g (1 for none), got %g", maxPenalty, q.RepetitionPenalty)
 	}
 	if gc.DoSample = temperature > 0; gc.DoSample {
 		gc.Temperature, gc.TopP, gc.TopK, gc.MinP = temperature, topP, q.TopK, q.MinP

@@ -493,13 +493,17 @@ func TestRefusals(t *testing.T) {
 		{texts, with("temperature", -1), 400, "temperature", "got -1"},
 		{texts, with("top_p", 0), 400, "top_p", "above 0 and at most 1"},
 		{texts, with("n", 2), 400, "n", "want n of 1, got 2"},
+		{texts, with("max_tokens", 1.5), 400, "max_tokens", "came 1.5, want a whole number"},
+		{texts, with("stream", "yes"), 400, "stream", "came a text, want true or false"},
+		{texts, with("temperature", 101), 400, "temperature", "0 (the most likely token) to 100"},
+		{texts, with("repetition_penalty", 1e9), 400, "repetition_penalty", "at most 100"},
 		{texts, with("echo", true), 400, "echo", "echo is not offered"},
 		{texts, with("frequency_penalty", 0.5), 400, "frequency_penalty", "repetition_penalty"},
 		{texts, with("stop", ""), 400, "stop", "an empty one"},
 		{texts, with("stop", slices.Repeat([]string{"x"}, 17)), 400, "stop", "at most 16"},
 		{texts, with("logprobs", 21), 400, "logprobs", "0 to 20"},
 		{texts, with("logprobs", true), 400, "logprobs", "a number"},
-		{texts, with("tools", []string{}), 400, "", `unknown field "tools"`},
+		{texts, with("tools", []string{}), 400, "tools", `unknown field "tools"`},
 		{texts, with("messages", []any{map[string]any{"role": "user", "content": "x"}}), 400, "messages", "/v1/chat/completions"},
 		{texts, with("prompt", some(1, 2000)), 413, "", "more than 4000 bytes"},
 		{chats, map[string]any{"messages": []any{}}, 400, "messages", "at least one"},
@@ -517,13 +521,17 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%.100v: param %v, want %q", c.body, got, c.param)
 		}
 	}
-	for _, body := range []string{"", "{", `{"prompt": "x"} {}`, `[]`, `{"prompt": "x", "max_tokens": "many"}`} {
+	for body, want := range map[string]string{
+		"": "got nothing", "{": "it ends too soon", `{"prompt": "x"} {}`: "got more", `[]`: "came a list, want an object",
+		`{"prompt": "x", "max_tokens": "many"}`: `field \"max_tokens\": came a text, want a whole number`,
+	} {
 		resp, err := v.send(context.Background(), http.MethodPost, texts, body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.Body.Close(); resp.StatusCode != 400 {
-			t.Errorf("body %q: status %d", body, resp.StatusCode)
+		said, err := io.ReadAll(resp.Body)
+		if resp.Body.Close(); resp.StatusCode != 400 || err != nil || !strings.Contains(string(said), want) {
+			t.Errorf("body %q: status %d, %s, %v; want %q", body, resp.StatusCode, said, err, want)
 		}
 	}
 	resp, err := v.send(context.Background(), http.MethodGet, chats, "")

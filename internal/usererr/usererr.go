@@ -31,7 +31,7 @@ func (e *inputError) Is(target error) bool { return target == ErrInput }
 // line breaks that an argument brings along become blanks, and what is too long to be read is cut.
 // An argument wrapped with %w stays reachable for errors.Is and errors.As.
 func New(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
+	err := fmt.Errorf(format, inPlainWords(args)...)
 	return &inputError{message: short(strings.Join(strings.FieldsFunc(err.Error(), isLineBreak), " ")), cause: errors.Unwrap(err)}
 }
 

@@ -52,7 +52,7 @@ func TestLongValuesAreCut(t *testing.T) {
 		most        int
 		begins, has string
 	}{
-		{New("model.gguf: %w", number), 300, "model.gguf: json: cannot unmarshal number 777", "7 into Go struct field"},
+		{New("model.gguf: %w", number), 300, "model.gguf: field \"N\": came 777", "7, want a whole number"},
 		{New("%s: want a file", path), 500, path, "want a file"},
 		{New("token %q, want another", strings.Repeat("ä", 5000)), 300, "token \"ä", "…"},
 		{New("%s, want less", strings.Repeat("many words ", 1000)), 2010, "many words many", "want less"},
