@@ -6,6 +6,8 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/kvqbook/kvqbook/internal/gx"
 )
 
 // held are tensors on the device that sessions share until one of them goes on.
@@ -42,21 +44,26 @@ func finalize(list []*tensors.Tensor) {
 }
 
 // donate are the tensors as arguments of a call that writes their successors in their place
-// (gx.Reuse). Where another session holds them too, they are lent, and XLA copies them.
-func (h *held) donate(backend compute.Backend) ([]any, error) {
-	args := make([]any, len(h.list))
-	alone := h.refs.Load() == 1
-	for i, t := range h.list {
-		args[i] = t
-		if !alone {
-			continue
-		}
-		var err error
-		if args[i], err = graph.DonateTensorBuffer(t, backend, 0); err != nil {
-			return nil, err
-		}
+// (gx.Reuse). Where another session holds them too, they are lent, and XLA copies them. Should the
+// call fail, discard gives their memory back.
+func (h *held) donate(backend compute.Backend) (args []any, discard func(), err error) {
+	if h.refs.Load() != 1 {
+		return h.lend(), func() {}, nil
 	}
-	return args, nil
+	var buffers []compute.Buffer
+	discard = func() { gx.Discard(backend, buffers...) }
+	for _, t := range h.list {
+		buffer, err := t.Buffer(backend, 0)
+		if err != nil {
+			return nil, discard, err
+		}
+		arg, err := graph.DonateTensorBuffer(t, backend, 0)
+		if err != nil {
+			return nil, discard, err
+		}
+		args, buffers = append(args, arg), append(buffers, buffer)
+	}
+	return args, discard, nil
 }
 
 // lend are the tensors as arguments of a call that leaves them as they are.

@@ -36,17 +36,20 @@ func (c *running) Memory() (Memory, error) {
 
 // update calls a program that writes a new cache in the place of the old one. There is none until
 // the caller holds the new one; the call is short and not given up. When it fails, the cache is
-// lost, unless the program was not even called.
+// lost, and its memory free, unless the program was not even called.
 func (c *running) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
-	old := c.state
-	out, err := c.runner.run(ctx, p, true, func() ([]any, error) {
+	old, discard := c.state, func() {}
+	out, err := c.runner.run(ctx, p, true, func() (args []any, err error) {
 		c.state = nil
-		args, err := old.donate(c.runner.backend)
+		args, discard, err = old.donate(c.runner.backend)
 		return append(args, more...), err
 	})
 	if c.state == nil {
 		old.free()
 		c.lost = err != nil
+	}
+	if err != nil {
+		discard()
 	}
 	return out, err
 }

@@ -138,6 +138,11 @@ func (b *Batch) insert(ctx context.Context, row int, prompt []tokenizer.Token, l
 // extend keeps so many tokens of what a row holds, and reads the rest of a prompt beside them. It
 // returns the logits [1, V] of the last token.
 func (b *Batch) extend(ctx context.Context, row int, prompt []tokenizer.Token, kept int) (logits sharded, err error) {
+	defer func() {
+		if err != nil {
+			free(logits)
+		}
+	}()
 	if err := b.crop(ctx, row, kept); err != nil {
 		return logits, err
 	}

@@ -171,7 +171,7 @@ type decoded struct {
 // those with lengths of their own, or where a window is full. wanted is how many tokens follow
 // altogether, done are the rows that have ended, pad fills them, and inputs are those of the graph
 // behind these.
-func (s *session) decode(ctx context.Context, key decodeKey, n, wanted int, newest []tokenizer.Token, done []bool, pad tokenizer.Token, inputs ...any) (*decoded, error) {
+func (s *session) decode(ctx context.Context, key decodeKey, n, wanted int, newest []tokenizer.Token, done []bool, pad tokenizer.Token, inputs ...any) (b *decoded, err error) {
 	program := s.g.startDecode(s.plan, key)
 	if err := s.makeRoom(ctx, wanted, done); err != nil { // what it compiles is compiled beside
 		return nil, err
@@ -187,9 +187,14 @@ func (s *session) decode(ctx context.Context, key decodeKey, n, wanted int, newe
 		return nil, err
 	}
 	out = s.replace(out)
-	b := &decoded{}
+	b = &decoded{}
 	if key.keepLogits {
 		b.logits = out[3]
+		defer func() {
+			if err != nil {
+				free(out[3])
+			}
+		}()
 	}
 	defer free(out[:3]...)
 	if b.tokens, err = read[int32](out[0]); err != nil {

@@ -183,39 +183,6 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 // Free drops the compiled graph.
 func (c *computation) Free() { c.exec.Finalize() }
 
-// call runs the graph. Inputs are sharded tensors, or values of the host (Go values or tensors)
-// that every device gets. The outputs are the caller's, to be freed with free.
-func (c *computation) call(inputs ...any) ([]sharded, error) {
-	n := c.on.n
-	if n == 1 {
-		return c.callOne(inputs)
-	}
-	args := make([]any, 0, n*len(inputs))
-	for device := range n {
-		for _, x := range inputs {
-			arg, err := argument(x, device)
-			if err != nil {
-				return nil, err
-			}
-			args = append(args, arg)
-		}
-	}
-	collective.Lock()
-	defer collective.Unlock()
-	flat, err := c.exec.Call(args...)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]sharded, len(flat)/n)
-	for i := range out {
-		out[i].axis = c.axis(i)
-		for device := range n {
-			out[i].parts = append(out[i].parts, flat[device*len(out)+i])
-		}
-	}
-	return out, nil
-}
-
 // axis is that along which an output is cut, or whole.
 func (c *computation) axis(output int) int {
 	if output < len(c.out) {

@@ -257,20 +257,26 @@ func (l *stepGraphs) taking(state []sharded) (take func(layer int) []any, done f
 // through calls all graphs of a step in order; arguments are those of a layer behind its weights.
 // When ctx ends it returns after the layer that is under way.
 func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer int, x sharded) []any) (state []sharded, logits sharded, err error) {
-	run := func(p program, of share, args ...any) ([]sharded, error) {
+	// What arguments donates is gone with the call that gets it, so they are asked for when nothing
+	// else can keep the call from being made.
+	run := func(p program, of share, args func() []any) ([]sharded, error) {
+		if err := p.Wait(ctx); err != nil {
+			return nil, err
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		return l.run(context.WithoutCancel(ctx), p, of, args...)
+		return l.run(context.WithoutCancel(ctx), p, of, args()...)
 	}
-	out, err := run(l.embed, l.top, ids)
+	one := func(x any) func() []any { return func() []any { return []any{x} } }
+	out, err := run(l.embed, l.top, one(ids))
 	if err != nil {
 		return nil, logits, err
 	}
 	x, made := out[0], &layerResults{}
 	defer func() { free(x) }()
 	for i := range l.layers {
-		out, err := run(l.layers[i], l.shares[i], arguments(i, x)...)
+		out, err := run(l.layers[i], l.shares[i], func() []any { return arguments(i, x) })
 		if err != nil {
 			made.free()
 			return nil, logits, err
@@ -280,10 +286,10 @@ func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer 
 		x = out[at]
 		made.add(slices.Delete(out, at, at+1), l.ones[i].Shared)
 	}
-	if out, err = run(l.last, share{}, x); err == nil {
+	if out, err = run(l.last, share{}, one(x)); err == nil {
 		free(x)
 		x = out[0]
-		out, err = run(l.head, l.top, x)
+		out, err = run(l.head, l.top, one(x))
 	}
 	if err != nil {
 		made.free()

@@ -6,7 +6,6 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes/gotype"
 	"github.com/gomlx/compute/shapes"
-	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -65,27 +64,6 @@ func readAll[T gotype.Supported](s sharded) (all []T, err error) {
 // donated is a sharded tensor that a call consumes, to write its successor in its place. It is gone
 // afterwards, also when the call fails.
 type donated sharded
-
-// argument is one device's part of an input: of a sharded tensor, or a value of the host.
-func argument(x any, device int) (any, error) {
-	switch x := x.(type) {
-	case sharded:
-		return x.parts[device], nil
-	case donated:
-		t := x.parts[device]
-		backend, err := t.Backend()
-		if err != nil {
-			return nil, err
-		}
-		return graph.DonateTensorBuffer(t, backend, compute.DeviceNum(device))
-	case *tensors.Tensor:
-		if device == 0 {
-			return x, nil
-		}
-		return x.LocalClone() // a tensor is on one device at a time
-	}
-	return x, nil
-}
 
 // place moves a tensor to the devices, cut along axis, and takes it over, also when it fails.
 func (d *devices) place(t *tensors.Tensor, axis int) (s sharded, err error) {

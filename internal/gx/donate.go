@@ -1,6 +1,7 @@
 package gx
 
 import (
+	"github.com/gomlx/compute"
 	"github.com/gomlx/go-xla/stablehlo"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
@@ -44,4 +45,20 @@ func alias(parameter *stablehlo.Value, output int) {
 		parameter.Attributes = map[string]any{}
 	}
 	parameter.Attributes[aliasing] = int32(output)
+}
+
+// Discard frees buffers that were donated to a call which failed, nil ones aside. Without it they
+// wait for Go's garbage collector, that does not know how much of a device they hold.
+//
+// On another backend than go-xla's it does nothing: a buffer may be another call's by then, and its
+// memory is Go's.
+func Discard(backend compute.Backend, buffers ...compute.Buffer) {
+	if !inspected(backend).xla {
+		return
+	}
+	for _, b := range buffers {
+		if b != nil {
+			_ = b.Finalize() // only fails when the backend is gone, and all buffers with it
+		}
+	}
 }
