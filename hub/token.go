@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // token is a secret and where it came from. Printing it in any way gives the source alone.
@@ -51,7 +53,7 @@ func findToken() (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	text, err := os.ReadFile(path)
+	text, err := filesys.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return token{}, nil
 	}

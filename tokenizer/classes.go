@@ -3,9 +3,10 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/kvqbook/kvqbook/internal/filesys"
 )
 
 // class is what makes the stages of a folder with a tokenizer.json. Version 5 of transformers makes
@@ -31,7 +32,7 @@ type modelSettings struct {
 // model's own reader says so.
 func readModelSettings(dir string) modelSettings {
 	var m modelSettings
-	if data, err := os.ReadFile(filepath.Join(dir, "config.json")); err != nil || json.Unmarshal(data, &m) != nil {
+	if data, err := filesys.Read(filepath.Join(dir, "config.json")); err != nil || json.Unmarshal(data, &m) != nil {
 		return modelSettings{}
 	}
 	return m

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -32,7 +32,7 @@ func FromFolder(dir string) (*Tokenizer, error) {
 		return nil, err
 	}
 	t.apply(made.class.defaults(config), made)
-	template, err := os.ReadFile(filepath.Join(dir, templateFile))
+	template, err := filesys.Read(filepath.Join(dir, templateFile))
 	switch {
 	case err == nil: // the newer place has the last word
 		t.chatTemplate = string(template)
@@ -47,7 +47,7 @@ func FromFolder(dir string) (*Tokenizer, error) {
 func readTokenizer(dir string, config settings) (*Tokenizer, origin, error) {
 	model := readModelSettings(dir)
 	path := filepath.Join(dir, jsonFile)
-	data, err := os.ReadFile(path)
+	data, err := filesys.Read(path)
 	if err == nil {
 		made := origin{json: true}
 		t, err := parseFile(data, func(f *fileJSON) {
@@ -66,7 +66,7 @@ func readTokenizer(dir string, config settings) (*Tokenizer, origin, error) {
 		return nil, origin{}, err
 	}
 	path = filepath.Join(dir, modelFile)
-	data, err = os.ReadFile(path)
+	data, err = filesys.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, origin{}, usererr.New("%s: no %s and no %s; want a tokenizer", dir, jsonFile, modelFile)
 	}

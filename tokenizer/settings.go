@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -177,7 +177,7 @@ func readSettings(dir string) (settings, error) {
 
 // readOptional leaves into as it is where there is no such file.
 func readOptional(path string, into any) error {
-	data, err := os.ReadFile(path)
+	data, err := filesys.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

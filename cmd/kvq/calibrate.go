@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama/calibration"
@@ -77,6 +78,9 @@ func (f *calibrateFlags) run(c *cobra.Command) error {
 	path := f.model.Calibration
 	if path == "" {
 		path = calibration.Path(files.Path())
+	}
+	if err := filesys.CanWrite(path); err != nil {
+		return usererr.New("--%s %w", cli.CalibrationFlag, err)
 	}
 	status := f.model.Status(errs)
 	defer status.Close()

@@ -35,6 +35,7 @@ func TestCalibrate(t *testing.T) {
 		args []string
 	}{
 		{"no text to calibrate with: name files with --text", []string{"calibrate", "--model", model}},
+		{"--calibration " + os.TempDir() + " is a folder", []string{"calibrate", "--model", model, "--text", text, "--calibration", os.TempDir()}},
 		{"is empty", []string{"calibrate", "--model", model, "--text", os.DevNull}},
 		{elsewhere + "2: no such file", append(evaluate, "calibrated", "--calibration", elsewhere+"2")},
 		{text + ": want a file of kvq calibrate", append(evaluate, "calibrated", "--calibration", text)},

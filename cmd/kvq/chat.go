@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/llama/fit"
@@ -249,6 +250,9 @@ func (t *talk) save(path string) error {
 	}
 	if len(t.messages) == 0 {
 		return usererr.New("/save: nothing was said yet")
+	}
+	if err := filesys.CanWrite(path); err != nil {
+		return usererr.New("/save %w", err)
 	}
 	note, err := json.Marshal(savedTalk{keptNote{Chat: true, System: t.system}, t.messages})
 	if err != nil {

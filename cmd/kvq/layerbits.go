@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -96,6 +95,14 @@ func (f *layerBitsFlags) run(c *cobra.Command) error {
 	if f.write != "" && !cli.IsPresetFile(f.write) {
 		return usererr.New("--write %s: want a name that ends in .json, as --preset tells files from names", f.write)
 	}
+	for flag, path := range map[string]string{"write": f.write, "harms": f.harms} {
+		if path == "" {
+			continue
+		}
+		if err := filesys.CanWrite(path); err != nil {
+			return usererr.New("--%s %w", flag, err)
+		}
+	}
 	files, err := f.model.Open(c)
 	if err != nil {
 		return err
@@ -181,7 +188,7 @@ func (f *layerBitsFlags) known(files *llama.Files, texts [][]tokenizer.Token, ba
 		_ = binary.Write(hash, binary.LittleEndian, text)
 	}
 	want := harmsFile{Model: identity, Texts: fmt.Sprintf("%x", hash.Sum(nil)), Prefill: f.texts.prefill}
-	text, err := os.ReadFile(f.harms)
+	text, err := filesys.Read(f.harms)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &want, nil
 	}

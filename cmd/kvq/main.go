@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -146,6 +147,9 @@ func mark(c *cobra.Command, ran *bool) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
 			*ran = true
+			if err := cli.NamedFiles(c.Flags()); err != nil {
+				return err
+			}
 			return run(c, args)
 		}
 	}
@@ -154,9 +158,12 @@ func mark(c *cobra.Command, ran *bool) {
 	}
 }
 
-// oneLine is the message of err without line breaks, whatever it wraps.
+// goCalls are functions of the libraries at the head of their errors: a command's user called none.
+var goCalls = regexp.MustCompile(`\b(kvq|llama|tokenizer|hub|device)\.([A-Z]\w*\.)*[A-Z]\w*: `)
+
+// oneLine is the message of err without line breaks and names of functions, whatever it wraps.
 func oneLine(err error) string {
-	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	lines := strings.FieldsFunc(goCalls.ReplaceAllString(err.Error(), ""), func(r rune) bool { return r == '\n' || r == '\r' })
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -148,7 +148,7 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 			list = append(list, p)
 			continue
 		}
-		data, err := io.ReadAll(in)
+		data, err := filesys.ReadAll(in)
 		if err != nil {
 			return nil, usererr.New("--prompt -: reading standard input: %w", err)
 		}
@@ -159,7 +159,7 @@ func (f *promptFlags) texts(in io.Reader) ([]string, error) {
 		list = append(list, texts...)
 	}
 	if f.file != "" {
-		data, err := os.ReadFile(f.file)
+		data, err := filesys.Read(f.file)
 		if err != nil {
 			return nil, usererr.New("--prompt-file: %w", err)
 		}

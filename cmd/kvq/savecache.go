@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -45,6 +46,11 @@ func (k *keptFlags) given() bool { return k.save != "" || k.load != "" }
 func (k *keptFlags) take(c *cobra.Command, f *textFlags) error {
 	if k.given() && f.model.Devices > 1 {
 		return usererr.New("--save-cache and --load-cache want a model on one device, got --devices %d", f.model.Devices)
+	}
+	if k.save != "" {
+		if err := filesys.CanWrite(k.save); err != nil {
+			return usererr.New("--save-cache %w", err)
+		}
 	}
 	if k.load == "" {
 		return nil

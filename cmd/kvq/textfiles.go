@@ -2,12 +2,12 @@ package main
 
 import (
 	"io"
-	"os"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kvqbook/kvqbook/docs/texts"
 	"github.com/kvqbook/kvqbook/internal/cli"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/llama"
 	"github.com/kvqbook/kvqbook/tokenizer"
@@ -78,9 +78,9 @@ func (f *textFiles) text(in io.Reader, path string) (string, error) {
 	var data []byte
 	var err error
 	if path == "-" {
-		data, err = io.ReadAll(in)
+		data, err = filesys.ReadAll(in)
 	} else {
-		data, err = os.ReadFile(path)
+		data, err = filesys.Read(path)
 	}
 	if err != nil {
 		return "", usererr.New("--text: %w", err)

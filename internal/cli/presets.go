@@ -2,10 +2,10 @@ package cli
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
 	"github.com/kvqbook/kvqbook/llama"
@@ -68,7 +68,7 @@ func PresetFor(name string, model llama.Config) (kvq.Config, error) {
 
 // presetOf reads a file of [IsPresetFile].
 func presetOf(path string) (c kvq.Config, err error) {
-	text, err := os.ReadFile(path)
+	text, err := filesys.Read(path)
 	if err != nil {
 		return c, usererr.New("%w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
@@ -153,7 +154,7 @@ func TokenFile(path string) (token string, err error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", usererr.New("%s: others may read it (mode %#o): chmod 600 it, and change the token", path, info.Mode().Perm())
 	}
-	data, err := os.ReadFile(path)
+	data, err := filesys.Read(path)
 	if err != nil {
 		return "", usererr.New("%w", err)
 	}

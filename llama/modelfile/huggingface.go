@@ -16,6 +16,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/tokenizer"
 )
@@ -37,11 +38,11 @@ const (
 
 func openFolder(dir string) (Config, *folderSource, []string, error) {
 	configPath := filepath.Join(dir, configFile)
-	data, err := os.ReadFile(configPath)
+	data, err := filesys.Read(configPath)
 	if err != nil {
 		return Config{}, nil, nil, missing(err, "%s: no %s; want a folder in Hugging Face's layout", dir, configFile)
 	}
-	generation, err := os.ReadFile(filepath.Join(dir, generationFile))
+	generation, err := filesys.Read(filepath.Join(dir, generationFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Config{}, nil, nil, err
 	}
@@ -77,7 +78,7 @@ func safetensorsIn(dir string) (map[string]stored, error) {
 		return all, err
 	}
 	indexPath := filepath.Join(dir, indexFile)
-	data, err := os.ReadFile(indexPath)
+	data, err := filesys.Read(indexPath)
 	if err != nil {
 		return nil, missing(err, "%s: no %s and no %s; want the weights as safetensors", dir, weightsFile, indexFile)
 	}
