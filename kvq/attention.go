@@ -43,7 +43,10 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 		out := c.plan.shape.prompt(layer, queries, keys, values, c.start, c.asked)
 		return c.codeFirst(layer, out)
 	}
-	form := c.attendForm(queries.Graph(), layer, dims(queries)[2], queries.DType())
+	form := c.form
+	if form == attend.Auto || queries.DType() != dtypes.Float32 { // part asked for queries of float32
+		form = c.attendForm(queries.Graph(), layer, dims(queries)[2], queries.DType())
+	}
 	if form == attend.Kernel {
 		return attend.UnfoldQueries(c.attendKernel(layer, queries), queries)
 	}
@@ -72,8 +75,7 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 func (c *quantizedCache) attendForm(g *Graph, layer, tokens int, queries dtypes.DType) Form {
 	device, lacks := deviceOf(g.Backend())
 	query := c.plan.query(layer, device, lacks, gx.Sharing(g), tokens, queries)
-	// In a function of one layer, masks were made outside of it; indices are there for the kernel.
-	query.Masked = c.asked.any() || c.codeIndex == nil
+	query.Masked = c.asked.any()
 	form, _ := attend.Choose(query)
 	return form
 }

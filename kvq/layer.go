@@ -141,7 +141,9 @@ func (c *fullCache) part(layer, t int) part {
 	return p
 }
 
-// part takes a layer out of a step of x [B, t, ...]: one token, or the first.
+// part takes a layer out of a step of x [B, t, ...]: one token, or the first. The form in which the
+// layer attends to codes is asked for here, with queries of x's dtype, since it says what has to go
+// into the function: the kernel reads indices, other forms masks.
 func (c *quantizedCache) part(layer int, x *Node) part {
 	t := dims(x)[1]
 	c.begin(t)
@@ -150,12 +152,15 @@ func (c *quantizedCache) part(layer int, x *Node) part {
 	one.shape, one.layers = c.plan.shape.layer(layer), []layerPlan{of}
 	kind := layerKind{plan: of, fresh: c.fresh, masks: c.asked.kinds()}
 	p := part{nodes: []*Node{c.length, c.start, c.used}}
-	indices := !c.fresh && c.attendForm(x.Graph(), layer, t, x.DType()) == attend.Kernel
-	switch {
-	case c.fresh:
+	form := attend.Auto // a prompt attends to itself
+	if !c.fresh {
+		form = c.attendForm(x.Graph(), layer, t, x.DType())
+	}
+	switch form {
+	case attend.Auto:
 		kind.window = one.shape.SlidingWindow
 		p.nodes = append(p.nodes, c.asked.nodes()...)
-	case indices:
+	case attend.Kernel:
 		kind.window = one.shape.SlidingWindow
 		p.nodes = slices.Concat(p.nodes, []*Node{c.codeIndex, c.exactIndex}, c.layers[layer].nodes())
 	default:
@@ -168,7 +173,7 @@ func (c *quantizedCache) part(layer int, x *Node) part {
 	p.kind = kind
 	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
-		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t,
+		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t, form: form,
 			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), keyed: make([]*Node, 1), weighed: make([]bool, 1)}
 		if fresh {
 			var arrays []*Node
@@ -179,7 +184,7 @@ func (c *quantizedCache) part(layer int, x *Node) part {
 			s, _ := of.take(arrays)
 			inner.layers = []layerState{s}
 		} else {
-			if nodes = nodes[3:]; indices {
+			if nodes = nodes[3:]; form == attend.Kernel {
 				inner.codeIndex, inner.exactIndex, nodes = nodes[0], nodes[1], nodes[2:]
 			} else {
 				scores, masks := one.shape.scores(), stepMasks{}

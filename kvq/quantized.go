@@ -36,6 +36,7 @@ type quantizedCache struct {
 	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
 	asked              Masks             // of the step
 	masks              map[int]stepMasks // by window
+	form               Form              // of attention, in a function of one layer: see part; else Auto
 
 	wholeLayers gx.Functions // see Through
 	functions   gx.Functions // of parts of layers
