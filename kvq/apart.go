@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -62,13 +63,33 @@ func (p *Plan) oneLayer(layer int) kvqhook.Layer {
 	one := p.toChange()
 	one.shape = p.shape.layer(layer)
 	kind, own := layerKind{window: one.shape.SlidingWindow}, len(one.shape.sides())
+	l := kvqhook.Layer{Plan: &one, Uncoded: kind}
 	if p.config.Quantized() {
 		kind.plan = p.layers[layer]
 		one.layers, one.flushedApart = []layerPlan{kind.plan}, true
-		own = len(one.layerArrays(0))
+		arrays := one.layerArrays(0)
+		own, l.Codes = len(arrays), codesAmong(arrays)
 	}
 	one.listState()
-	return kvqhook.Layer{Plan: &one, Kind: kind, Shared: len(one.state) - own}
+	l.Kind, l.Shared = kind, len(one.state)-own
+	return l
+}
+
+// codesAmong are the first array of codes and the first one behind them.
+func codesAmong(arrays []array) [2]int {
+	ofCodes := func(a array) bool {
+		switch a.role {
+		case roleCodes, roleScales, roleTokenScales, roleZeros:
+			return true
+		}
+		return false
+	}
+	first := slices.IndexFunc(arrays, ofCodes)
+	behind := slices.IndexFunc(arrays[first:], func(a array) bool { return !ofCodes(a) })
+	if behind < 0 {
+		return [2]int{first, len(arrays)}
+	}
+	return [2]int{first, first + behind}
 }
 
 // apart is how windows are flushed between the steps of a loop. On a GPU several rows flush inside

@@ -20,8 +20,9 @@ import (
 // all layers; a call costs about a tenth of a millisecond. So a prompt is read, and so short
 // generations go on, see stepTokens.
 //
-// Every layer has a cache of its own here. What all layers of a cache have in common (lengths,
-// indices) goes into each of them, and each makes the same of it.
+// Every layer has a cache of its own here, without codes where there are none yet (uncoded.go).
+// What all layers of a cache have in common (lengths, indices) goes into each of them, and each
+// makes the same of it.
 
 // byLayers reports whether tokens go layer by layer: on XLA's CPU backend. On several devices
 // nothing was measured. 16-bit weights stay in one graph with their loop, out of which XLA takes
@@ -50,6 +51,8 @@ type stepGraphs struct {
 	key  layerStep
 	ones []kvqhook.Layer // of each layer
 	own  []int           // how many arrays of the cache are a layer's own
+	// uncoded: no token is in codes, and the graphs of layers get and give no arrays of codes
+	uncoded bool
 
 	embed  program   // ids [B, t] int32 to x [B, t, hidden]
 	layers []program // of each layer; layers that are alike have one
@@ -94,6 +97,7 @@ func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGra
 		_, own, _ := l.planOf(i)
 		l.own = append(l.own, len(own))
 	}
+	l.uncoded = l.withoutCodes()
 	for i := range l.shares {
 		l.layers = append(l.layers, l.startLayer(layerKey{l.key, l.firstAlike(i)}))
 	}
@@ -109,7 +113,7 @@ func (g *Generator) startLayers(plan *kvq.Plan, tokens int, fresh bool) *stepGra
 
 // firstAlike is the first layer whose graph is that of a layer.
 func (l *stepGraphs) firstAlike(layer int) int {
-	return slices.IndexFunc(l.ones, func(one kvqhook.Layer) bool { return one.Kind == l.ones[layer].Kind })
+	return slices.IndexFunc(l.ones, func(one kvqhook.Layer) bool { return l.kind(one) == l.kind(l.ones[layer]) })
 }
 
 // hidden is how x of so many tokens a row lies.
@@ -130,13 +134,14 @@ func (l *stepGraphs) planOf(layer int) (plan *kvq.Plan, own, shared []layout) {
 }
 
 // startLayer begins to compile the graph of a layer. It takes the layer's weights, its own arrays
-// of the cache, what layers share of it, and x; of a prompt the weights, the padding [B] int32 of
-// rows, x, and the layer's part of what metricLayouts says. It returns the own arrays, x, and what
-// layers share.
+// of the cache (but for those of codes, where graphs have none), what layers share of it, and x; of
+// a prompt the weights, the padding [B] int32 of rows, x, and the layer's part of what
+// metricLayouts says. It returns the own arrays, x, and what layers share.
 func (l *stepGraphs) startLayer(key layerKey) program {
 	g := l.g
 	plan, own, shared := l.planOf(key.first)
-	in := slices.Concat(own, shared)
+	given, _ := cutCodes(l, key.first, own)
+	in := slices.Concat(given, shared)
 	if key.fresh {
 		in = wholes(shapes.Make(dtypes.Int32, key.batch))
 	}
@@ -159,7 +164,8 @@ func (l *stepGraphs) startLayer(key layerKey) program {
 		x = g.model.layer(cache, 0, w, metric, newRotation(cache.Positions(key.tokens), g.model.rope), x)
 		cache.Advance()
 		after := cache.Nodes()
-		return slices.Concat(after[len(shared):], []*Node{x}, after[:len(shared)])
+		made, _ := cutCodes(l, key.first, after[len(shared):])
+		return slices.Concat(made, []*Node{x}, after[:len(shared)])
 	})
 }
 
@@ -167,9 +173,10 @@ func (l *stepGraphs) startLayer(key layerKey) program {
 // place.
 func (l *stepGraphs) takeCache(layer int, in []*Node) (cache kvq.Cache, rest []*Node) {
 	plan, own, shared := l.planOf(layer)
-	gx.Reuse(in[:len(own)])
-	n := len(own) + len(shared)
-	return plan.From(slices.Concat(in[len(own):n], in[:len(own)])), in[n:]
+	given, codes := cutCodes(l, layer, own)
+	at, n := len(given), len(given)+len(shared)
+	gx.Reuse(in[:at])
+	return plan.From(slices.Concat(in[at:n], joinCodes(l, layer, in[:at], standIns(in[0].Graph(), codes)))), in[n:]
 }
 
 // Wait returns when all are compiled, or early with the context's error.
@@ -219,12 +226,12 @@ func (l *stepGraphs) Needs() (sum gx.Compiled, err error) {
 
 // read makes the graphs of a prompt a [reading].
 func (l *stepGraphs) read(ctx context.Context, ids, start any, metrics []any) (state []sharded, logits sharded, err error) {
-	return l.through(ctx, ids, func(i int, x sharded) []any {
-		args := []any{start, x}
+	return l.through(ctx, ids, func(i int, x sharded) (args []any, codes []sharded) {
+		args = []any{start, x}
 		if len(metrics) > 0 {
 			args = append(args, metrics[i])
 		}
-		return args
+		return args, l.noCodes(i)
 	})
 }
 
@@ -232,31 +239,35 @@ func (l *stepGraphs) read(ctx context.Context, ids, start any, metrics []any) (s
 func (l *stepGraphs) step(ctx context.Context, ids any, state []sharded) (after []sharded, logits sharded, err error) {
 	take, done := l.taking(state)
 	defer done()
-	return l.through(ctx, ids, func(i int, x sharded) []any {
-		return append(take(i), x)
+	return l.through(ctx, ids, func(i int, x sharded) (args []any, codes []sharded) {
+		args, codes = take(i)
+		return append(args, x), codes
 	})
 }
 
 // taking takes a cache apart. take is called for one layer after the other and gives its own
-// arrays, donated, and those that all share; done frees what is left.
-func (l *stepGraphs) taking(state []sharded) (take func(layer int) []any, done func()) {
+// arrays, donated, and those that all share, and beside them the arrays of codes that its graph
+// does without; done frees what is left.
+func (l *stepGraphs) taking(state []sharded) (take func(layer int) (args []any, codes []sharded), done func()) {
 	shared, rest := state[:l.ones[0].Shared], state[l.ones[0].Shared:]
-	take = func(layer int) (args []any) {
-		for _, s := range rest[:l.own[layer]] {
+	take = func(layer int) (args []any, codes []sharded) {
+		given, codes := cutCodes(l, layer, rest[:l.own[layer]])
+		for _, s := range given {
 			args = append(args, donated(s))
 		}
 		rest = rest[l.own[layer]:]
 		for _, s := range shared {
 			args = append(args, s)
 		}
-		return args
+		return args, codes
 	}
 	return take, func() { free(shared...); free(rest...) }
 }
 
-// through calls all graphs of a step in order; arguments are those of a layer behind its weights.
-// When ctx ends it returns after the layer that is under way.
-func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer int, x sharded) []any) (state []sharded, logits sharded, err error) {
+// through calls all graphs of a step in order; arguments are those of a layer behind its weights,
+// and the arrays of codes that its graph does without. When ctx ends it returns after the layer
+// that is under way.
+func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer int, x sharded) (args []any, codes []sharded)) (state []sharded, logits sharded, err error) {
 	// What arguments donates is gone with the call that gets it, so they are asked for when nothing
 	// else can keep the call from being made.
 	run := func(p program, of share, args func() []any) ([]sharded, error) {
@@ -276,15 +287,20 @@ func (l *stepGraphs) through(ctx context.Context, ids any, arguments func(layer 
 	x, made := out[0], &layerResults{}
 	defer func() { free(x) }()
 	for i := range l.layers {
-		out, err := run(l.layers[i], l.shares[i], func() []any { return arguments(i, x) })
+		var codes []sharded
+		out, err := run(l.layers[i], l.shares[i], func() (args []any) {
+			args, codes = arguments(i, x)
+			return args
+		})
 		if err != nil {
+			free(codes...)
 			made.free()
 			return nil, logits, err
 		}
 		free(x)
 		at := len(out) - 1 - l.ones[i].Shared
 		x = out[at]
-		made.add(slices.Delete(out, at, at+1), l.ones[i].Shared)
+		made.add(slices.Concat(joinCodes(l, i, out[:at], codes), out[at+1:]), l.ones[i].Shared)
 	}
 	if out, err = run(l.last, share{}, one(x)); err == nil {
 		free(x)

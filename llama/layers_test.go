@@ -17,13 +17,22 @@ import (
 )
 
 // layerCases are caches whose windows are flushed within some 40 tokens: by both policies, with
-// layers that differ, with what is learnt of a prompt.
+// layers that differ, with what is learnt of a prompt. Of "exact prompt" nothing is in codes before
+// that, of "exact" nothing within 128 tokens.
 var layerCases = map[string]kvq.Config{
 	"full":   {},
 	"quanto": {Backend: kvq.Quanto, NBits: 4, QGroupSize: 16, ResidualLength: 16},
 	"layers": {Backend: kvq.Blocks, NBits: 4, QGroupSizeKey: 32, QGroupSizeValue: 16, AxisKey: kvq.PerChannel, ResidualLength: 8, Sinks: 2, LayerBits: "1=8/2"},
 	"feedback": {Backend: kvq.Blocks, NBitsKey: 3, NBitsValue: 2, QGroupSizeKey: 32, QGroupSizeValue: 16, AxisKey: kvq.PerChannel, ResidualLength: 8, Sinks: 2,
 		QuantizerKey: kvq.Unbiased, TokenScales: true, FeedbackKey: kvq.FeedbackQueries},
+	"exact prompt": exactCase(32, 36),
+	"exact":        exactCase(64, 64),
+}
+
+// exactCase has layers that differ in their codes alone.
+func exactCase(group, window int) kvq.Config {
+	return kvq.Config{Backend: kvq.Blocks, NBitsKey: 2, NBitsValue: 2, LayerBits: "1=4/3", QGroupSizeKey: group, QGroupSizeValue: 16, AxisKey: kvq.PerChannel,
+		ResidualLength: window, Sinks: 4, QuantizerKey: kvq.Unbiased, TokenScales: true, FeedbackKey: kvq.FeedbackQueries}
 }
 
 // Steps, a graph of each layer for each token, make the tokens of the loop, and both leave the
@@ -73,9 +82,7 @@ func generateLeaving(t *testing.T, g *Generator, ids, mask [][]int32, gc Generat
 	t.Helper()
 	seen := func(_ *kvq.Plan, state []*tensors.Tensor) error {
 		for _, x := range state {
-			if err := x.ConstBytes(func(data []byte) { left = append(left, bytes.Clone(data)) }); err != nil {
-				return err
-			}
+			left = append(left, bytesOf(t, sharded{parts: []*tensors.Tensor{x}}))
 		}
 		return nil
 	}
@@ -142,6 +149,11 @@ func TestPromptByLayers(t *testing.T) {
 			if d := worst(t, logits[0], logits[1]); d > 1e-4 {
 				t.Errorf("logits differ by %g", d)
 			}
+			if graphs := g.startPrompt(plan, p.length).(*stepGraphs); graphs.uncoded != (config == layerCases["exact"] || config == layerCases["exact prompt"]) {
+				t.Errorf("the layers' graphs are without codes: %t", graphs.uncoded)
+			} else if graphs.uncoded {
+				emptyCodes(t, graphs, states)
+			}
 			for i, x := range states[0] {
 				y := states[1][i]
 				if !x.layout().shape.Equal(y.layout().shape) {
@@ -163,6 +175,51 @@ func TestPromptByLayers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// emptyCodes compares the arrays of codes, which nothing is in.
+func emptyCodes(t *testing.T, l *stepGraphs, states [2][]sharded) {
+	t.Helper()
+	at := l.ones[0].Shared
+	for layer, n := range l.own {
+		for i := at + l.ones[layer].Codes[0]; i < at+l.ones[layer].Codes[1]; i++ {
+			if a, b := bytesOf(t, states[0][i]), bytesOf(t, states[1][i]); !bytes.Equal(a, b) {
+				t.Errorf("array %d of codes is %v, in one graph %v", i, a, b)
+			}
+		}
+		at += n
+	}
+	if at != len(states[0]) {
+		t.Errorf("%d arrays, want %d", at, len(states[0]))
+	}
+}
+
+func bytesOf(t *testing.T, x sharded) (data []byte) {
+	t.Helper()
+	if err := x.parts[0].ConstBytes(func(all []byte) { data = bytes.Clone(all) }); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// Layers that differ in their codes alone share a graph where nothing is in codes: a prompt of 131
+// tokens at most (4 sinks, a window of 64 and a block of 64 that is not whole), and steps with room
+// for no more. Where codes may be, each has its own.
+func TestLayersWithoutCodesShareAGraph(t *testing.T) {
+	g := tinyGenerator(t, "tiny-llama2-gqa", layerCases["exact"])
+	for _, c := range []struct {
+		tokens, capacity int
+		fresh, share     bool
+	}{{131, 256, true, true}, {132, 256, true, false}, {1, 131, false, true}, {1, 132, false, false}} {
+		plan, err := g.Plan(1, c.capacity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := g.startLayers(plan, c.tokens, c.fresh)
+		if share := l.layers[0] == l.layers[1]; share != c.share {
+			t.Errorf("%d tokens, of a prompt: %t, %d slots: layers share a graph: %t, want %t", c.tokens, c.fresh, c.capacity, share, c.share)
+		}
 	}
 }
 
@@ -202,7 +259,7 @@ func TestLayersUpdateTheCacheInPlace(t *testing.T) {
 					t.Errorf("the flush writes %d bytes in place, want all %d", got, want)
 				}
 			}
-			if alike := l.layers[0] == l.layers[1]; alike != (name != "layers") {
+			if alike := l.layers[0] == l.layers[1]; alike != (config.LayerBits == "") {
 				t.Errorf("layers 0 and 1 share a graph: %v", alike)
 			}
 		})

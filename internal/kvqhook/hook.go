@@ -17,7 +17,8 @@ var Synthetic func(plan any, g *graph.Graph, tokens int) []*graph.Node
 var Contents func(plan any, state []*graph.Node) Held
 
 // CodedOfPrompt is how many tokens of a row are kept as codes after a prompt of so many, which
-// kvq.Coded reads from the device. plan is a *kvq.Plan; package kvq sets the function.
+// kvq.Coded reads from the device. Where some came one by one there are no more. plan is a
+// *kvq.Plan; package kvq sets the function.
 var CodedOfPrompt func(plan any, tokens int) int
 
 // FusesPrompt reports whether attention over a prompt of so many tokens is fused in all layers of a
@@ -65,8 +66,11 @@ var OneLayer func(plan any, layer int) Layer
 // Layer is one layer of a cache. Its window gives up no blocks by itself, see FlushedApart.
 type Layer struct {
 	Plan any // *kvq.Plan
-	// Kind is comparable: graphs of layers of equal kind are the same.
-	Kind any
+	// Kind is comparable: graphs of layers of equal kind are the same. Uncoded is that of graphs in
+	// which no token is in codes, see CodedOfPrompt: they do the same with any arrays of codes.
+	Kind, Uncoded any
+	// Codes are, of the layer's own arrays, the first one of codes and the first one behind them.
+	Codes [2]int
 	// Shared is how many arrays of the state all layers have in common. They come first in the
 	// state of the whole cache too, the arrays of the layers follow one after the other. Every
 	// layer of a step makes the same new ones of them. The first are the slots filled so far, int32
