@@ -26,11 +26,6 @@ type devices struct {
 	backend compute.Backend
 	n       int
 	mesh    *distributed.DeviceMesh // nil where n is 1: nothing is said of devices then
-
-	// partitioned: there is one graph, that of the whole model, and XLA's partitioner (Shardy)
-	// shares it among the devices, as inputs and outputs lie. No kernel runs there. It is the form
-	// that the other took the place of, for benchmarks (engine.Partitioned).
-	partitioned bool
 }
 
 // meshAxis is the one axis of the mesh.
@@ -73,7 +68,7 @@ func wholes(list ...shapes.Shape) []layout {
 	return out
 }
 
-// part is the shape of what one device has.
+// part is the shape of what one device has, and of what graphs see.
 func (d *devices) part(l layout) shapes.Shape {
 	if d.n == 1 || l.axis == whole {
 		return l.shape
@@ -83,17 +78,9 @@ func (d *devices) part(l layout) shapes.Shape {
 	return s
 }
 
-// seen is the shape of a tensor as graphs see it: of one device's part.
-func (d *devices) seen(l layout) shapes.Shape {
-	if d.partitioned {
-		return l.shape
-	}
-	return d.part(l)
-}
-
 // across is the layout of a tensor that graphs see with a shape, cut along an axis or whole.
 func (d *devices) across(s shapes.Shape, axis int) layout {
-	if !d.partitioned && axis != whole {
+	if axis != whole {
 		s = s.Clone()
 		s.Dimensions[axis] *= d.n
 	}
@@ -111,17 +98,6 @@ func (d *devices) layouts(plan *kvq.Plan) []layout {
 	return out
 }
 
-// spec tells XLA's partitioner how a tensor lies. Every axis is named as cut or not, so that
-// nothing is left to be chosen.
-func (d *devices) spec(axis int) *distributed.ShardingSpec {
-	s := distributed.NewReplicatedShardingSpec(d.mesh)
-	if axis != whole {
-		s.Axes = make([]distributed.AxisSpec, axis+1)
-		s.Axes[axis] = distributed.AxisSpec{meshAxis}
-	}
-	return s
-}
-
 // computation is a compiled graph that runs on all devices at once.
 type computation struct {
 	on    *devices
@@ -137,20 +113,7 @@ type computation struct {
 // compile builds and compiles a graph. in are the layouts of all inputs; out are the axes along
 // which the first outputs are cut.
 func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.Node) []*graph.Node) (*computation, error) {
-	var exec *graph.Exec
-	exec, err := graph.NewExec(d.backend, func(in []*graph.Node) []*graph.Node {
-		results := fn(in)
-		if d.partitioned { // GoMLX looks at these when the graph is built, and wants one for each output
-			specs := make([]*distributed.ShardingSpec, len(results))
-			for i := range specs {
-				if specs[i] = d.spec(whole); i < len(out) {
-					specs[i] = d.spec(out[i])
-				}
-			}
-			exec.WithOutputShardingSpecs(specs...)
-		}
-		return results
-	})
+	exec, err := graph.NewExec(d.backend, fn)
 	if err != nil {
 		return nil, err
 	}
@@ -161,14 +124,7 @@ func (d *devices) compile(name string, in []layout, out []int, fn func([]*graph.
 			list = append(list, d.part(l))
 		}
 	}
-	switch {
-	case d.partitioned:
-		var specs []*distributed.ShardingSpec
-		for _, l := range in {
-			specs = append(specs, d.spec(l.axis))
-		}
-		exec.AutoSharding(d.mesh).WithInputShardingSpecs(specs...)
-	case d.n > 1:
+	if d.n > 1 {
 		exec.SPMD(d.mesh)
 	}
 	g, err := exec.Compile(list...)

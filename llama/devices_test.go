@@ -257,21 +257,6 @@ func TestDevicesCalibrate(t *testing.T) {
 	}
 }
 
-// The form of several devices that benchmarks compare with gives the same too.
-func TestPartitioned(t *testing.T) {
-	testlane.Slow(t, "compiles for several devices")
-	ids, mask := raggedBatch()
-	g := mustGenerator(t, shardedModel(t, shardedName, 2).partitioned(), caches["quanto"])
-	defer g.Finalize()
-	two, one := mustGenerate(t, g, ids, mask, greedy12()), mustGenerate(t, tinyGenerator(t, shardedName, caches["quanto"]), ids, mask, greedy12())
-	if !slices.EqualFunc(two.Tokens, one.Tokens, slices.Equal) {
-		t.Errorf("tokens %v, on one device %v", two.Tokens, one.Tokens)
-	}
-	if plan := two.DeviceCaches; len(plan) != 2 || plan[0] != plan[1] {
-		t.Errorf("the devices hold %+v, want the same", plan)
-	}
-}
-
 // Every device has its part of the matrices, and all have the rest: nobody has the whole model.
 func TestDevicesShareWeights(t *testing.T) {
 	one, two := tinyModel(t, "tiny-llama2", dtypes.Float32), shardedModel(t, "tiny-llama2", 2)

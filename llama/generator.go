@@ -69,7 +69,7 @@ func (g *Generator) identity() string {
 		return "" // a number that JSON has not: nothing is remembered of its graphs
 	}
 	on := g.model.on
-	return fmt.Sprintf("%s %s %d devices, partitioned %t, %s %s, packed %t, %s", on.backend.Name(), config, on.n, on.partitioned, g.model.dtype, g.dtype, g.model.packed, g.cache)
+	return fmt.Sprintf("%s %s %d devices, %s %s, packed %t, %s", on.backend.Name(), config, on.n, g.model.dtype, g.dtype, g.model.packed, g.cache)
 }
 
 // Model returns the model that generates.

@@ -34,7 +34,6 @@ func init() {
 	engine.NewRandom = func(backend compute.Backend, config Config, dtype dtypes.DType, devices int, seed int64) (any, error) {
 		return newRandom(backend, config, seed, LoadOptions{DType: dtype, Devices: devices})
 	}
-	engine.Partitioned = func(model any) any { return model.(*Model).partitioned() }
 	engine.NewDecodeTimer = func(ctx context.Context, generator any, batch, contextTokens, steps int, own bool) (engine.DecodeTimer, error) {
 		return generator.(*Generator).newDecodeTimer(ctx, batch, contextTokens, steps, own)
 	}

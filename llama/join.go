@@ -169,7 +169,7 @@ func (p *placer) joined(list []modelfile.Tensor, raw []sharded) ([]sharded, erro
 // [modelfile.Tensor.Dims] says.
 func (m *Model) join(t modelfile.Tensor, parts []*graph.Node) *graph.Node {
 	all := layout{shapes.Make(m.dtype, t.Dims(m.on.n)...), t.Cut}
-	dims := slices.Clone(m.on.seen(all).Dimensions)
+	dims := slices.Clone(m.on.part(all).Dimensions)
 	dims[1] = -1
 	for i, part := range parts {
 		parts[i] = graph.Reshape(part, dims...)

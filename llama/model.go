@@ -45,14 +45,6 @@ func newModel(backend compute.Backend, config Config, dtype dtypes.DType, n int)
 	return &Model{config: config, own: config.Share(n), on: on, dtype: dtype, rope: config.RotaryFrequencies()}, nil
 }
 
-// partitioned is the model with graphs for XLA's partitioner, see devices. It shares the weights.
-func (m *Model) partitioned() *Model {
-	p, on := *m, *m.on
-	on.partitioned = on.n > 1
-	p.on, p.own = &on, m.config
-	return &p
-}
-
 // Config returns the model's configuration.
 func (m *Model) Config() Config {
 	c := m.config

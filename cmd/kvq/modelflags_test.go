@@ -55,7 +55,7 @@ func TestMemoryOfTwoDevices(t *testing.T) {
 	}
 }
 
-// A benchmark times one device, two with a graph each, and two that share one.
+// A benchmark times one device and two beside each other.
 func TestBenchDecodeOnTwoDevices(t *testing.T) {
 	testlane.Slow(t, "compiles for two devices")
 	if has := testbackend.XLA(t).NumDevices(); has < 2 {
@@ -63,20 +63,19 @@ func TestBenchDecodeOnTwoDevices(t *testing.T) {
 	}
 	var report struct {
 		Rows []struct {
-			Devices     int
-			Partitioner bool
-			Bytes       int64
-			Scaling     any `json:"times_faster_than_first_devices"`
+			Devices int
+			Bytes   int64
+			Scaling any `json:"times_faster_than_first_devices"`
 		}
 	}
-	out := mustRun(t, "", "bench", "decode", "--model", tinyModel(t, nil), "--q-group-size", "8", "--backend", "xla:cpu", "--devices", "1,2", "--partitioner",
+	out := mustRun(t, "", "bench", "decode", "--model", tinyModel(t, nil), "--q-group-size", "8", "--backend", "xla:cpu", "--devices", "1,2",
 		"--tokens", "64", "--batches", "1", "--runs", "1", "--steps", "2", "--json")
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
 	got := report.Rows
-	if len(got) != 3 || got[0].Devices != 1 || got[0].Partitioner || got[1].Devices != 2 || got[1].Partitioner || got[2].Devices != 2 || !got[2].Partitioner {
-		t.Fatalf("rows %+v, want one device, two, and two by the partitioner", got)
+	if len(got) != 2 || got[0].Devices != 1 || got[1].Devices != 2 {
+		t.Fatalf("rows %+v, want one device and two", got)
 	}
 	for i, row := range got {
 		if row.Bytes != got[0].Bytes || row.Scaling == nil != (i == 0) {

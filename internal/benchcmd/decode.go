@@ -25,9 +25,7 @@ type decodeFlags struct {
 	model   cli.ModelFlags
 	random  string
 	devices []int
-	// partitioner: several devices also in the form in which XLA's partitioner shares the graph
-	partitioner bool
-	files       *llama.Files // nil for a random model
+	files   *llama.Files // nil for a random model
 }
 
 func newDecode() *cobra.Command {
@@ -37,7 +35,7 @@ func newDecode() *cobra.Command {
 		Short: "A token of the whole model",
 		Long: `decode times the decode loop of a whole model. The cache has made-up contents, so that a long context costs no time to read; --random
 takes a model's shape with random weights made on the device. With several numbers in --devices the model is sharded over so many
-devices, and each is compared with the first. --partitioner also times several devices as XLA's partitioner shares one graph among them.`,
+devices, and each is compared with the first.`,
 		Example: `  kvq bench decode --tokens 512 --batches 1 --runs 3 --steps 16
   kvq bench decode --random llama2-7b --backend xla:cuda --devices 1,2 --tokens 4096 --batches 1`,
 		Args: cobra.NoArgs,
@@ -48,11 +46,10 @@ devices, and each is compared with the first. --partitioner also times several d
 	f.register(fs, []int{512, 2048, 8192}, []int{1, 8}, 32)
 	registerRandom(fs, &f.random)
 	fs.IntSliceVar(&f.devices, "devices", []int{1}, "numbers of devices to shard the model over")
-	fs.BoolVar(&f.partitioner, "partitioner", false, "time several devices also with one graph that XLA's partitioner shares among them")
 	fs.BoolVar(&f.slowest, "slowest", false, "time the steps one by one as well: the slowest is one that turns a window's tokens into codes")
 	fs.BoolVar(&f.own, "uneven", false, "rows have lengths of their own, as in kvq serve; each holds one token less than the row before")
 	cli.UnderModel(fs, "devices")
-	cli.UnderMore(fs, "partitioner", "slowest", "uneven")
+	cli.UnderMore(fs, "slowest", "uneven")
 	return c
 }
 
@@ -60,12 +57,11 @@ devices, and each is compared with the first. --partitioner also times several d
 type decodePair struct {
 	model           *llama.Model
 	quantized, full *llama.Generator
-	partitioned     bool // model has the weights of another pair
 }
 
 // newPair makes the generators; its close frees what there is after an error too.
-func newPair(model *llama.Model, config kvq.Config, partitioned bool) (m *decodePair, err error) {
-	m = &decodePair{model: model, partitioned: partitioned}
+func newPair(model *llama.Model, config kvq.Config) (m *decodePair, err error) {
+	m = &decodePair{model: model}
 	if m.full, err = llama.NewGenerator(model, kvq.Config{}); err == nil {
 		m.quantized, err = llama.NewGenerator(model, config)
 	}
@@ -78,9 +74,7 @@ func (m *decodePair) close() {
 			g.Finalize()
 		}
 	}
-	if !m.partitioned {
-		m.model.Finalize()
-	}
+	m.model.Finalize()
 }
 
 func (f *decodeFlags) run(c *cobra.Command) error {
@@ -128,12 +122,8 @@ func (f *decodeFlags) run(c *cobra.Command) error {
 			return err
 		}
 		cli.NoteForm(c.ErrOrStderr(), model, config)
-		m, err := newPair(model, config, false)
+		m, err := newPair(model, config)
 		models = append(models, m)
-		if err == nil && f.partitioner && n > 1 {
-			m, err = newPair(engine.Partitioned(model).(*llama.Model), config, true)
-			models = append(models, m)
-		}
 		if err != nil {
 			return err
 		}
@@ -241,7 +231,7 @@ func (f *commonFlags) decodeRows(ctx context.Context, report *ratioReport, what 
 		own, timer := times[2*i:2*i+2], timers[2*i:2*i+2]
 		row := newRatioRow(what, batch, tokens, own, timer[0].Memory().Total(), timer[1].Memory().Total())
 		row.Compile, row.FullCompile = timer[0].Compile().Seconds(), timer[1].Compile().Seconds()
-		row.Devices, row.Partitioner = m.model.Devices(), m.partitioned
+		row.Devices = m.model.Devices()
 		if f.slowest {
 			if row.Slowest, row.Usual, err = f.oneByOne(ctx, timer[0]); err != nil {
 				return err

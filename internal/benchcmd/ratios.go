@@ -26,8 +26,6 @@ type ratioRow struct {
 	Bytes     int64       `json:"bytes"`
 	FullBytes int64       `json:"full_bytes"`
 	Devices   int         `json:"devices,omitempty"` // that the model is sharded over; decode alone
-	// Partitioner: the devices share one graph, instead of one for each
-	Partitioner bool `json:"partitioner,omitempty"`
 	// Scaling compares with the row of the first number of devices; nil for that row.
 	Scaling *scaling `json:"times_faster_than_first_devices,omitempty"`
 	// Compile is what the quantized and the full-precision decode graph took to compile, in
@@ -101,11 +99,7 @@ func (r *ratioReport) table(markdown bool, w io.Writer) {
 		cells := table.Row{row.What, row.Batch, row.Tokens, fmt.Sprintf("%.3f", row.Quantized), fmt.Sprintf("%.3f", row.Full), row.Ratio.String(),
 			row.Bytes, row.FullBytes, orNothing("%.1f", row.Compile), orNothing("%.1f", row.FullCompile), orNothing("%.0f %%", 100*row.Bandwidth)}
 		if several {
-			devices := fmt.Sprint(row.Devices)
-			if row.Partitioner {
-				devices += ", partitioner"
-			}
-			cells = append(cells, devices)
+			cells = append(cells, row.Devices)
 		}
 		if row.Scaling != nil {
 			cells = append(cells, row.Scaling.Quantized.String(), row.Scaling.Full.String())

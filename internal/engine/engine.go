@@ -46,11 +46,6 @@ var WeightBytes func(config modelfile.Config, dtype dtypes.DType, packed bool) i
 // same weights.
 var NewRandom func(backend compute.Backend, config modelfile.Config, dtype dtypes.DType, devices int, seed int64) (model any, err error)
 
-// Partitioned is a *llama.Model once more whose graphs XLA's partitioner shares among the devices,
-// instead of one for each: it is for benchmarks of the two. The weights are those of the model,
-// which is finalized after it.
-var Partitioned func(model any) any
-
 // Generate is the method Generate of a *llama.Generator, which also shows the cache at the end: the
 // plan and the arrays of the first device, which are freed afterwards. config is a
 // llama.GenerateConfig, the result a *llama.Result.
