@@ -30,6 +30,9 @@ type Batch struct {
 // as for [NewSession]; step also reads the prompts of [Batch.Insert], whose rows are fewer, so it
 // takes B from its inputs. Nothing is compiled yet. The caller ends it with [Batch.Finalize].
 func NewBatch(backend compute.Backend, store *model.Store, plan *Plan, step Step) (*Batch, error) {
+	if plan == nil || plan.shape.Layers == 0 {
+		return nil, usererr.New("kvq.NewBatch: want a plan of New, got none")
+	}
 	if !plan.shape.OwnLengths {
 		return nil, usererr.New("kvq.NewBatch: want a plan with Shape.OwnLengths, got one whose rows grow together")
 	}
@@ -37,7 +40,7 @@ func NewBatch(backend compute.Backend, store *model.Store, plan *Plan, step Step
 	if err != nil {
 		return nil, err
 	}
-	return &Batch{running: running{runner: r, plan: plan}, lengths: make([]int, plan.shape.Batch)}, nil
+	return &Batch{running: newRunning(r, plan), lengths: make([]int, plan.shape.Batch)}, nil
 }
 
 // Length is how many tokens a row holds.

@@ -237,8 +237,8 @@ func TestBatchEditsRefuse(t *testing.T) {
 		{"kvq.Batch.Reorder: row 2, want 0 to 1", func() error { return b.Reorder(ctx, []int{0, 2}) }},
 		{"kvq.Batch.Fork: row -1, want 0 to 1", func() error { _, err := b.Fork(ctx, -1); return err }},
 		{"begins with padding of 2 tokens", func() error { return b.Load(file("padded", own, []int32{0, 2})) }},
-		{"kvq.Batch.Load: ", func() error { return b.Load(file("together", together, []int32{0, 0})) }},
-		{"kvq.Batch.Load: ", func() error { return b.Load(file("larger", larger, []int32{0, 0, 0})) }},
+		{"holds another cache: Shape.OwnLengths false, want true", func() error { return b.Load(file("together", together, []int32{0, 0})) }},
+		{"holds another cache: Shape.Batch 3, want 2", func() error { return b.Load(file("larger", larger, []int32{0, 0, 0})) }},
 		{"finalized", func() error { b.Finalize(); return b.Load(filepath.Join(dir, "padded")) }},
 		{"finalized", func() error { _, err := b.Fork(ctx); return err }},
 	} {

@@ -26,6 +26,9 @@ var (
 	CheckState      = (*Plan).checkState
 )
 
+// Updating makes a session believe that another goroutine's call is under way, or not.
+func (s *Session) Updating(is bool) { s.updating.Store(is) }
+
 // Needs is what each compiled graph of a session takes of the device's memory, by XLA's figures.
 func (s *Session) Needs() (map[string]gx.Compiled, error) {
 	all := map[string]gx.Compiled{}

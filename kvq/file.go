@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/kvqbook/kvqbook/internal/filesys"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/pkg/errors"
 )
@@ -52,6 +53,9 @@ func save(path string, p *Plan, state []*tensors.Tensor, notes string) (err erro
 		if !state[i].Shape().Equal(a.shape) {
 			return errors.Errorf("kvq.Save: array %d (%s) is %s, want %s", i, a.name, state[i].Shape(), a.shape)
 		}
+	}
+	if err := filesys.CanWrite(path); err != nil {
+		return errors.WithMessage(err, "kvq.Save")
 	}
 	// The digest stands before the data: a first pass makes it, a second writes.
 	digest := sha256.New()

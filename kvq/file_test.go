@@ -267,8 +267,12 @@ func TestSaveRefuses(t *testing.T) {
 	if err := Save(path, p, wrong); err == nil || !strings.Contains(err.Error(), "array 0 (length)") {
 		t.Errorf("a wrong array: %v", err)
 	}
-	if err := Save(filepath.Join(t.TempDir(), "no", "folder"), p, state); err == nil {
-		t.Error("a folder that does not exist was written to")
+	for to, want := range map[string]string{
+		filepath.Join(t.TempDir(), "no", "folder"): "there is no folder", filepath.Dir(path): "is a folder", "": "got none",
+	} {
+		if err := Save(to, p, state); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), want) {
+			t.Errorf("saved to %q: %v, want %q", to, err, want)
+		}
 	}
 	if _, _, err := Load(path); err != nil {
 		t.Errorf("the old file does not load any more: %v", err)

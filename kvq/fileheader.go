@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"math"
 	"reflect"
 	"slices"
 
@@ -152,12 +151,6 @@ func (m fileMetadata) plan(entries int) (*Plan, error) {
 	}
 	if s.Layers > entries {
 		return nil, usererr.New("want the arrays of %d layers, got %d arrays", s.Layers, entries-1)
-	}
-	for _, n := range []int{s.Batch, s.KVHeads, s.HeadDim, s.Capacity, s.SlidingWindow, s.ValueDim, config.ResidualLength, config.Sinks,
-		config.QGroupSize, config.QGroupSizeKey, config.QGroupSizeValue} {
-		if n > math.MaxInt32 {
-			return nil, usererr.New("want sizes of at most %d, got %d", math.MaxInt32, n)
-		}
 	}
 	return New(config, shape)
 }

@@ -59,6 +59,9 @@ func New(config Config, shape Shape) (*Plan, error) {
 	if err := checkLayers(r.layers, shape.Layers); err != nil {
 		return nil, err
 	}
+	if err := shape.checkBytes(config.ResidualLength + config.Sinks); err != nil {
+		return nil, err
+	}
 	shape = shape.plain()
 	p := &Plan{config: config, shape: shape}
 	if !config.Quantized() {

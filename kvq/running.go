@@ -3,6 +3,7 @@ package kvq
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomlx/compute/shapes"
@@ -21,6 +22,12 @@ type running struct {
 	state  *held // in the order of plan.Shapes; nil where there is no cache
 	lost   bool  // a call failed, and the cache with it
 	ended  bool  // Finalize was called
+
+	updating *atomic.Bool // a call of update is under way
+}
+
+func newRunning(r *runner, plan *Plan) running {
+	return running{runner: r, plan: plan, updating: new(atomic.Bool)}
 }
 
 // Plan is the layout of the cache as it is now: its capacity grows.
@@ -39,6 +46,13 @@ func (c *running) Memory() (Memory, error) {
 // lost, and its memory free, unless the program was not even called.
 func (c *running) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
 	old, discard := c.state, func() {}
+	another := !c.updating.CompareAndSwap(false, true)
+	if !another {
+		defer c.updating.Store(false)
+	}
+	if another || old == nil { // without it, another goroutine has it and has not brought it back
+		return nil, usererr.New("kvq: another call has this cache: methods of a session or batch are not to be called at the same time")
+	}
 	out, err := c.runner.run(ctx, p, true, func() (args []any, err error) {
 		c.state = nil
 		args, discard, err = old.donate(c.runner.backend)
@@ -91,7 +105,9 @@ func (c *running) forget() {
 // fork is the same cache in other hands: each goes on on its own.
 func (c *running) fork() running {
 	c.runner.sessions.Add(1)
-	return running{runner: c.runner, plan: c.plan, state: c.state.share()}
+	f := newRunning(c.runner, c.plan)
+	f.state = c.state.share()
+	return f
 }
 
 // takeRows is a cache of rows of this one, in other hands, and the same rows of other arrays.
@@ -100,7 +116,7 @@ func (c *running) takeRows(ctx context.Context, rows []int32, others []*tensors.
 	if err != nil {
 		return running{}, nil, err
 	}
-	f := running{runner: c.runner, plan: plan}
+	f := newRunning(c.runner, plan)
 	if c.state != nil {
 		p := c.runner.startTake(c.plan, plan, shapesOf(others))
 		out, err := c.runner.run(ctx, p, true, func() ([]any, error) {
@@ -136,7 +152,7 @@ func (c *running) checkLoaded(method, path string, plan *Plan, state []*tensors.
 	shape := plan.shape
 	shape.Capacity = c.plan.shape.Capacity
 	if !shape.Equal(c.plan.shape) || plan.config != c.plan.config {
-		return nil, usererr.New("%s: %s holds a cache %+v of shape %+v, want %+v of shape %+v", method, path, plan.config, plan.shape, c.plan.config, c.plan.shape)
+		return nil, usererr.New("%s: %s holds another cache: %s", method, path, differences(plan, c.plan))
 	}
 	padding, err := int32s(state[1])
 	if err != nil {

@@ -35,8 +35,8 @@ type Step func(scope *model.Scope, cache Cache, inputs []*graph.Node) []*graph.N
 // Every call of a method gets its graph compiled once for each shape, and the cache is updated in
 // place: the device holds it once.
 //
-// Methods that change the cache are not to be called at the same time; sessions made by Fork are
-// apart in this. The zero value is not usable.
+// Methods that change the cache are not to be called at the same time, which is refused where it is
+// seen; sessions made by Fork are apart in this. The zero value is not usable.
 type Session struct {
 	running
 	slots int // of each row that are filled, padding included
@@ -55,6 +55,9 @@ type Session struct {
 // The error is that of [Supported], or one of the plan's rows. The caller ends the session with
 // [Session.Finalize]; backend and store stay.
 func NewSession(backend compute.Backend, store *model.Store, plan *Plan, step Step) (*Session, error) {
+	if plan == nil || plan.shape.Layers == 0 {
+		return nil, usererr.New("kvq.NewSession: want a plan of New, got none")
+	}
 	if plan.shape.OwnLengths {
 		return nil, usererr.New("kvq.NewSession: a session's rows grow together, and the plan's have lengths of their own: want NewBatch")
 	}
@@ -62,7 +65,7 @@ func NewSession(backend compute.Backend, store *model.Store, plan *Plan, step St
 	if err != nil {
 		return nil, err
 	}
-	return &Session{running: running{runner: r, plan: plan}}, nil
+	return &Session{running: newRunning(r, plan)}, nil
 }
 
 // Length is how many tokens each row holds, padding included. It counts the tokens that Generate

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kvqbook/kvqbook/internal/generate"
 	"github.com/kvqbook/kvqbook/internal/gx"
+	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // runner compiles and runs the graphs of a session and its forks, each once.
@@ -27,6 +28,9 @@ type runner struct {
 }
 
 func newRunner(backend compute.Backend, store *model.Store, step Step) (*runner, error) {
+	if backend == nil || step == nil {
+		return nil, usererr.New("kvq: want a backend and a step of a model, got nil")
+	}
 	if err := Supported(backend); err != nil {
 		return nil, err
 	}

@@ -496,6 +496,11 @@ func TestSessionRefuses(t *testing.T) {
 		{func() error { return prefill() }, "kvq.Session.Prefill: first input none, want [2, t, ...] for the new tokens of 2 rows"},
 		{func() error { return prefill([]int32{1, 2}) }, "kvq.Session.Prefill: first input (Int32)[2], want [2, t, ...] for the new tokens of 2 rows"},
 		{func() error { return prefill([][]int32{{1}}) }, "kvq.Session.Prefill: first input (Int32)[1, 1], want [2, t, ...] for the new tokens of 2 rows"},
+		{func() error { return prefill(nil) }, "kvq.Session.Prefill: input 0: want a value or a tensor, got nil"},
+		{func() error { _, err := NewSession(testbackend.XLA(t), nil, nil, layersDecoder); return err }, "kvq.NewSession: want a plan of New, got none"},
+		{func() error { _, err := NewBatch(testbackend.XLA(t), nil, &Plan{}, layersDecoder); return err }, "kvq.NewBatch: want a plan of New, got none"},
+		{func() error { _, err := NewSession(testbackend.XLA(t), nil, s.Plan(), nil); return err }, "kvq: want a backend and a step of a model, got nil"},
+		{func() error { _, err := NewSession(nil, nil, s.Plan(), layersDecoder); return err }, "kvq: want a backend and a step of a model, got nil"},
 		{func() error { return prefill("text") }, "kvq.Session.Prefill: input 0: "},
 		{func() error {
 			_, err := s.PrefillPadded(ctx, []int32{0, 4}, [][]int32{{1, 2, 3}, {1, 2, 3}})
@@ -510,10 +515,16 @@ func TestSessionRefuses(t *testing.T) {
 		{func() error { return s.Save(ctx, filepath.Join(t.TempDir(), "x")) }, "kvq.Session.Save: the cache is empty, want at least one token"},
 		{func() error { return prefill([][]int32{{1, 2, 3}, {1, 2, 3}}) }, ""},
 		{func() error { return prefill([][]int32{{1}, {1}}) }, "kvq.Session.Prefill: the cache holds 3 tokens, want none: Step adds more, Reset begins anew"},
+		{func() error { // as while another goroutine steps
+			s.Updating(true)
+			defer s.Updating(false)
+			_, err := s.Step(ctx, [][]int32{{1}, {1}})
+			return err
+		}, "kvq: another call has this cache"},
 		{func() error { return s.Crop(ctx, 4) }, "kvq.Session.Crop: 4 tokens, want 0 to the 3 that the cache holds"},
 		{func() error { return s.Crop(ctx, -1) }, "kvq.Session.Crop: -1 tokens, want 0 to the 3 that the cache holds"},
 		{func() error { return generate(Generation{MaxTokens: -1}) }, "kvq.Generation.MaxTokens: want at least 1, got -1"},
-		{func() error { return generate(Generation{Temperature: math.NaN()}) }, "kvq.Generation.Temperature: want above 0 (for the most likely token, leave Sample off), got NaN"},
+		{func() error { return generate(Generation{Temperature: math.NaN()}) }, "kvq.Generation.Temperature: want above 0 and at most 1e+06 (for the most likely token, leave Sample off), got NaN"},
 		{func() error { return generate(Generation{TopP: 2}) }, "kvq.Generation.TopP: want above 0 and at most 1, got 2"},
 		{func() error { return generate(Generation{TopK: -1}) }, "kvq.Generation.TopK: want 0 (no limit) or more, got -1"},
 		{func() error { return generate(Generation{Stop: []int32{3, -1}}) }, "kvq.Generation.Stop: want tokens of 0 or more, got -1"},

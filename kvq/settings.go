@@ -1,6 +1,8 @@
 package kvq
 
 import (
+	"encoding/json"
+
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq/internal/codes"
 	"github.com/kvqbook/kvqbook/kvq/internal/numbers"
@@ -22,9 +24,16 @@ func (c Config) resolve(headDim int) (r resolved, err error) {
 func (c Config) resolveSides(keyDim, valueDim int) (r resolved, err error) {
 	if c.Backend == Full {
 		if c != (Config{}) {
-			return r, usererr.New("kvq.Config: a full-precision cache (no Backend) takes no other settings, got %+v", c)
+			settings, _ := json.Marshal(c) // of texts, numbers and flags
+			return r, usererr.New("kvq.Config: a full-precision cache (no Backend) takes no other settings, got %s", settings)
 		}
 		return r, nil
+	}
+	for name, n := range map[string]int{"ResidualLength": c.ResidualLength, "Sinks": c.Sinks, "QGroupSize": c.QGroupSize,
+		"QGroupSizeKey": c.QGroupSizeKey, "QGroupSizeValue": c.QGroupSizeValue} {
+		if n > maxSize {
+			return r, usererr.New("kvq.Config.%s: want at most %d, got %d", name, maxSize, n)
+		}
 	}
 	c = c.fitted(keyDim, valueDim)
 	r = resolved{Config: c, backend: c.Backend.find()}

@@ -1,15 +1,19 @@
 package kvq
 
 import (
+	"fmt"
+	"math"
 	"reflect"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 )
 
 // Shape says what a cache is for. Layers, Batch, KVHeads, HeadDim, Capacity and DType are required.
+// Sizes fit 32 bits.
 type Shape struct {
-	Layers  int // decoder layers
+	Layers  int // decoder layers, at most 65,536
 	Batch   int // B, rows
 	KVHeads int // K, key/value heads
 	HeadDim int // D, elements of a head of queries, keys and values
@@ -67,6 +71,42 @@ func (s Shape) plain() Shape {
 // Equal tells whether two shapes are the same.
 func (s Shape) Equal(other Shape) bool { return reflect.DeepEqual(s, other) }
 
+// differences names what of two plans differs, capacities apart.
+func differences(got, want *Plan) string {
+	var list []string
+	if got.config != want.config {
+		list = append(list, fmt.Sprintf("%s, want %s", got.config, want.config))
+	}
+	a, b := reflect.ValueOf(got.shape), reflect.ValueOf(want.shape)
+	for i := range a.NumField() {
+		name, x, y := a.Type().Field(i).Name, a.Field(i).Interface(), b.Field(i).Interface()
+		if name != "Capacity" && !reflect.DeepEqual(x, y) {
+			list = append(list, fmt.Sprintf("Shape.%s %v, want %v", name, x, y))
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+// Sizes beyond these would not fit the integers of a graph, or of this package; a plan lists every
+// array of every layer.
+const (
+	maxSize   = math.MaxInt32
+	maxLayers = 1 << 16
+	maxBytes  = 1 << 60
+)
+
+// checkBytes refuses caches whose bytes no integer could count: with so many exact tokens beside
+// those of the capacity.
+func (s Shape) checkBytes(exact int) error {
+	const most = 4 // bytes of a value
+	bytes := most * float64(s.Layers) * float64(s.Batch) * float64(s.KVHeads) * float64(s.HeadDim+s.valueDim()) * float64(s.Capacity+exact)
+	if bytes > maxBytes {
+		return usererr.New("kvq.Shape: want a cache of less than %d bytes, got %.3g: %d layers, %d rows, %d heads of %d, %d tokens",
+			maxBytes, bytes, s.Layers, s.Batch, s.KVHeads, s.HeadDim, s.Capacity)
+	}
+	return nil
+}
+
 func (s Shape) validate() error {
 	for _, f := range []struct {
 		name  string
@@ -74,6 +114,15 @@ func (s Shape) validate() error {
 	}{{"Layers", s.Layers}, {"Batch", s.Batch}, {"KVHeads", s.KVHeads}, {"HeadDim", s.HeadDim}, {"Capacity", s.Capacity}} {
 		if f.value < 1 {
 			return usererr.New("kvq.Shape.%s: want at least 1, got %d", f.name, f.value)
+		}
+	}
+	for _, f := range []struct {
+		name        string
+		value, most int
+	}{{"Layers", s.Layers, maxLayers}, {"Batch", s.Batch, maxSize}, {"KVHeads", s.KVHeads, maxSize}, {"HeadDim", s.HeadDim, maxSize},
+		{"ValueDim", s.ValueDim, maxSize}, {"Capacity", s.Capacity, maxSize}, {"SlidingWindow", s.SlidingWindow, maxSize}} {
+		if f.value > f.most {
+			return usererr.New("kvq.Shape.%s: want at most %d, got %d", f.name, f.most, f.value)
 		}
 	}
 	if s.ValueDim < 0 {

@@ -33,6 +33,10 @@ func checkStart(method string, start []int32, rows, tokens int) error {
 func newStepInputs(method string, b int, inputs []any) (*stepInputs, error) {
 	in := &stepInputs{}
 	for i, x := range inputs {
+		if x == nil {
+			in.free()
+			return nil, usererr.New("%s: input %d: want a value or a tensor, got nil", method, i)
+		}
 		t, err := tensors.FromAnyValue(x)
 		if err != nil {
 			in.free()
