@@ -46,8 +46,8 @@ divergence most, up to --bits a value on average. It prints the --layer-bits to 
 Texts are read at once, a layer after the other: for the small model and four texts of 320 tokens some ten minutes on two processors.
 --harms keeps what was measured after each layer: a search that was interrupted goes on there, and other --bits of the same cache need
 no further search. Take texts of several kinds, and others to confirm what is found; 320 tokens of each are enough. Begin with few
-bits: none is taken away. A preset whose bits were spread over the layers of this model already (kvq presets marks them) wants
---layer-bits "" to begin anew.`,
+bits: none is taken away. With --nbits-key 1 --nbits-value 1 layers that hardly matter pay for others. A preset whose bits were spread
+over the layers of this model already (kvq presets marks them) wants --layer-bits "" to begin anew.`,
 		Example: `  kvq layerbits --preset lowest --layer-bits "" --bits 2.8 --text mine.txt --text other.txt --max-tokens 320
   kvq layerbits --preset lowest --layer-bits "" --bits 2.8 --text mine.txt --harms harms.json --write mine.json
   kvq generate "Once upon a time" --preset mine.json`,

@@ -73,7 +73,7 @@ func TestPresetsOfASearchedModel(t *testing.T) {
 	out := mustRun(t, "", "presets", model, "--backend", "xla:cpu")
 	// What a row keeps: 30 layers of 3 heads, a byte for two of 64 x 64 numbers and 64 scales of a
 	// byte or two; 1/30 bit a value of 2,048 tokens, as docs/quality.md counts.
-	for _, want := range []string{" * │", "feedback keeps up to 96 KiB of a row's prompt beside them\n(bits with it over 2,048 tokens: smallest 3.346, lower 2.846, lowest 2.496)\n",
+	for _, want := range []string{" * │", "feedback keeps up to 96 KiB of a row's prompt beside them\n(bits with it over 2,048 tokens: smallest 3.346, lower 2.846, lowest 2.479)\n",
 		"*: on average; they were spread over the layers of this model"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("want %q in\n%s", want, out)

@@ -60,6 +60,8 @@ func encodeCases() []encodeCase {
 		{"… all finite and valid", lanes(3, 64, 64, numbers.Scale8, true), 128, dtypes.BFloat16, false, true},
 		{"a lane a channel, 5 bits", lanes(5, 128, 64, numbers.ScaleFloat16, false), 128, dtypes.Float16, true, true},
 		{"a lane a channel, 8 bits", lanes(8, 32, 32, "", false), 32, dtypes.BFloat16, false, true},
+		{"a lane a channel, 1 bit", lanes(1, 64, 64, numbers.Scale8, true), 64, dtypes.Float16, true, false},
+		{"a lane a token, 1 bit", New(spec(numbers.Unbiased, 1, numbers.Scale8, false), 64, 64, false, true), 64, dtypes.Float16, true, false},
 		{"a lane a token, 4 bits", New(spec(numbers.Unbiased, 4, numbers.ScaleFloat16, false), 128, 64, false, true), 64, dtypes.Float16, true, true},
 		{"a lane a token, 2 bits", New(spec(numbers.Unbiased, 2, numbers.Scale8, false), 128, 64, false, true), 64, dtypes.Float16, true, true},
 		{"a lane a token, 6 bits", New(spec(numbers.Unbiased, 6, "", false), 32, 32, false, true), 64, dtypes.BFloat16, false, false},

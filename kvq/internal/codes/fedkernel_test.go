@@ -31,6 +31,7 @@ func fedCases() []encodeCase {
 		{"4 bits, no token scales", keys(4, 32, false, 32, false), 64, dtypes.Float32, false, false},
 		{"lowest, rotated", keys(2, 32, true, 64, true), 64, dtypes.Float16, true, false},
 		{"lowest, rotated, finite", keys(2, 32, true, 128, true), 64, dtypes.Float16, true, true},
+		{"1 bit, rotated", keys(1, 64, true, 64, true), 128, dtypes.Float16, true, false},
 		{"smallest, rotated, finite", keys(3, 64, true, 64, true), 128, dtypes.BFloat16, true, true},
 		{"no token scales, rotated", keys(4, 32, false, 32, true), 64, dtypes.Float16, true, true},
 		{"one block of channels", keys(2, 32, true, 16, false), 32, dtypes.Float32, true, false},

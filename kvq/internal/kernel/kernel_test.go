@@ -104,6 +104,7 @@ func kernelCases() []kernelCase {
 		{"units, preset balanced", preset(5, 64, half, true), preset(4, 64, half, false), 8, 2, 128, 0, bf16, 8, 73},
 		{"units, preset lowest, token scales", andToken(preset(2, 32, numbers.Scale8, true)), preset(2, 64, numbers.Scale8, false), 8, 2, 128, 0, bf16, 6, 41},
 		{"units, preset smallest, token scales", andToken(preset(3, 64, numbers.Scale8, true)), preset(3, 64, numbers.Scale8, false), 3, 1, 64, 0, bf16, 8, 73},
+		{"units, 1 bit, token scales", andToken(preset(1, 64, numbers.Scale8, true)), preset(1, 64, numbers.Scale8, false), 3, 1, 64, 0, bf16, 8, 73},
 		{"units, symmetric in bytes", coding{bits: 4, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, coding{bits: 2, group: 32, scales: numbers.Scale8, quantizer: numbers.Symmetric}, 4, 1, 64, 0, f32, 5, 9},
 		{"units, symmetric keys per channel", coding{bits: 4, group: 32, scales: half, quantizer: numbers.Symmetric, perChannel: true}, perToken, 6, 2, 64, 0, f32, 6, 38},
 		// by tensor units of bytes, as presets with one query a head are
