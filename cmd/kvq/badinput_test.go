@@ -118,6 +118,8 @@ func TestBadInput(t *testing.T) {
 		{"no prefill", fits("evaluate", "--text", long, "--prefill", "0"), "", []string{"--prefill 0"}},
 
 		{"context of nobody", fits("memory", "--context", "513"), "", []string{"--context 513", "512"}},
+		{"more rows than numbers go", fits("memory", "--batch", "9223372036854775807"), "", []string{"--batch 9223372036854775807, want at most"}},
+		{"sinks beyond memory", fits("memory", "--cache-backend", "blocks", "--sinks", "99999999999"), "", []string{"--sinks: want at most"}},
 		{"no rows", fits("memory", "--batch", "0"), "", []string{"--batch 0"}},
 		{"size", fits("memory", "--max-memory", "much"), "", []string{`"much"`, "16GiB"}},
 		{"measuring without a device", fits("memory", "--measure", "--backend", "tpu"), "", []string{`"tpu"`}},

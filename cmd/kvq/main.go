@@ -84,9 +84,14 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 	root, ran := newRoot()
 	root.SetArgs(append([]string{}, args...)) // never nil, which would mean os.Args
 	root.SetIn(in)
-	root.SetOut(out)
+	written := cli.NewWritten(out)
+	root.SetOut(written)
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
+	if lost := written.Err(); err == nil && lost != nil {
+		err = fmt.Errorf("standard output: %w", lost)
+		*ran = true
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -159,7 +164,7 @@ func mark(c *cobra.Command, ran *bool) {
 }
 
 // goCalls are functions of the libraries at the head of their errors: a command's user called none.
-var goCalls = regexp.MustCompile(`\b(kvq|llama|tokenizer|hub|device)\.([A-Z]\w*\.)*[A-Z]\w*: `)
+var goCalls = regexp.MustCompile(`\b(kvq|llama)\.((Batch|Generator|Session)\.)?(Load|NewBatch|ReadNotes|ReadSaved|Save|SaveWithNotes): `)
 
 // oneLine is the message of err without line breaks and names of functions, whatever it wraps.
 func oneLine(err error) string {

@@ -155,6 +155,9 @@ func (f *memoryFlags) predict(files *llama.Files, config kvq.Config) (*memoryJSO
 	if f.batch < 1 {
 		return nil, usererr.New("--batch %d, want at least 1", f.batch)
 	}
+	if f.batch > math.MaxInt32 {
+		return nil, usererr.New("--batch %d, want at most %d", f.batch, math.MaxInt32)
+	}
 	if f.context < 0 || f.context > model.MaxPositions {
 		return nil, usererr.New("--context %d, want 1 to %d, the most that the model reads", f.context, model.MaxPositions)
 	}

@@ -37,7 +37,7 @@ func NumberOrNull(x float64) *float64 {
 
 // IsTerminal tells whether a person watches.
 func IsTerminal(w any) bool {
-	f, ok := w.(*os.File)
+	f, ok := behind(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -46,7 +46,7 @@ const otherwiseWide = 80
 
 // TerminalSize returns columns and lines of the terminal that w is.
 func TerminalSize(w any) (columns, lines int) {
-	if f, ok := w.(*os.File); ok {
+	if f, ok := behind(w).(*os.File); ok {
 		if c, l, err := term.GetSize(int(f.Fd())); err == nil && c > 0 && l > 0 {
 			return c, l
 		}
