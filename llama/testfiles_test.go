@@ -35,16 +35,6 @@ func smallModel(t testing.TB) string {
 	return path
 }
 
-// goldens is the folder of values from transformers; the test is skipped where it is not.
-func goldens(t testing.TB) string {
-	t.Helper()
-	dir, err := asset.Goldens()
-	if err != nil {
-		t.Skipf("no goldens: %v", err)
-	}
-	return dir
-}
-
 // fakeTensors are random tensors for a configuration, by the names of Hugging Face or of GGUF.
 func fakeTensors(t testing.TB, config map[string]any, dtype dtypes.DType, ggufNames bool) []fakeTensor {
 	t.Helper()

@@ -118,13 +118,6 @@ func (s *Sitting) Fail(input []byte, format string, args ...any) {
 	s.state.Failures = append(s.state.Failures, line)
 }
 
-// Failures returns the lines of all failures so far.
-func (s *Sitting) Failures() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]string(nil), s.state.Failures...)
-}
-
 // Note adds a sentence to the row in docs/reliability.md: a figure, or what was found out. The same
 // sentence counts once.
 func (s *Sitting) Note(format string, args ...any) { s.add(&s.state.Notes, format, args...) }
