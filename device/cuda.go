@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -8,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/compiled"
+	"github.com/kvqbook/kvqbook/internal/ptx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
 )
 
 // jaxCUDAPlugin is where the wheel jax-cuda13-pjrt puts its plugin, below a Python's site-packages.
@@ -75,8 +79,7 @@ func isFolder(path string) bool {
 }
 
 // prepareCUDA tells XLA where CUDA's own files are (libdevice, ptxas), which it does not find by
-// itself, that kernels may run side by side, and NVIDIA's libraries how exact float32 is. Variables
-// that the user has set are kept.
+// itself, and NVIDIA's libraries how exact float32 is. Variables that the user has set are kept.
 func prepareCUDA(plugin string) {
 	// go-xla looks for NVIDIA's folders in one place only and warns at length where they are
 	// elsewhere. The name has been spelt both ways. Open tells XLA not to multiply float32 with 10
@@ -87,20 +90,34 @@ func prepareCUDA(plugin string) {
 		}
 	}
 	flags := os.Getenv("XLA_FLAGS")
-	all := withFlag(flags, "--xla_gpu_cuda_data_dir", cudaData(plugin))
-	if info, err := os.Stat(plugin); err == nil && info.Size() == pluginOfSetUp {
-		all = withFlag(all, "--xla_gpu_command_buffer_scheduling_mode", "CONCURRENT")
-	}
-	if all != flags {
+	if all := withFlag(flags, "--xla_gpu_cuda_data_dir", cudaData(plugin)); all != flags {
 		os.Setenv("XLA_FLAGS", all)
 	}
 }
 
-// pluginOfSetUp is the size of the CUDA plugin that set-up brings. It has kernels of a graph that
-// do not wait for one another run side by side, where its default is one after the other: a prompt
-// whose keys are coded with feedback has many small ones. Other plugins may not know the flag, and
-// XLA ends the process then.
+// pluginOfSetUp is the size of the CUDA plugin that set-up brings.
 const pluginOfSetUp = 411465856
+
+// sideBySide is the option by which kernels of a program that do not wait for one another run side
+// by side, where the default is one after the other: a prompt whose keys are coded with feedback
+// has many small ones. It is for programs with kernels of this library. They share less memory
+// then, and a prompt in full precision, which gains nothing, takes nine times the temporaries
+// (docs/bench-log.md). It is nil where the user has set the flag, and for other plugins than the
+// set-up's: they may not know it.
+func sideBySide(p plugin) *compiled.Option {
+	const name = "xla_gpu_command_buffer_scheduling_mode"
+	flags := strings.TrimSpace(os.Getenv("XLA_FLAGS")) // or the name of a file of flags
+	file, err := os.Stat(p.path)
+	if err != nil || file.Size() != pluginOfSetUp || strings.Contains(flags, name) || flags != "" && !strings.HasPrefix(flags, "-") {
+		return nil
+	}
+	return &compiled.Option{Name: name, Value: "CONCURRENT", For: hasKernel}
+}
+
+// hasKernel reports whether a program calls a kernel in Triton's language or in PTX.
+func hasKernel(program []byte) bool {
+	return bytes.Contains(program, []byte(ttir.Target)) || bytes.Contains(program, []byte(ptx.Target))
+}
 
 // withFlag adds a flag to the value of XLA_FLAGS, unless it is there, the flag is to have no value,
 // or what is there are not flags but the name of a file of flags.

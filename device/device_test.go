@@ -19,6 +19,8 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/kvqbook/kvqbook/internal/asset"
+	"github.com/kvqbook/kvqbook/internal/ptx"
+	"github.com/kvqbook/kvqbook/internal/ttir"
 )
 
 // cpuPlugin returns the path of the CPU plugin, or skips the test (fails it where XLA is required).
@@ -372,12 +374,44 @@ func TestPluginOfSetUp(t *testing.T) {
 	for line := range strings.Lines(string(assets)) {
 		if f := strings.Fields(line); len(f) == 8 && f[0] == "cuda" && f[4] == jaxCUDAPlugin {
 			if f[6] != strconv.Itoa(pluginOfSetUp) {
-				t.Errorf("the plugin has %s bytes, pluginOfSetUp is %d: does the new one know the flags of prepareCUDA?", f[6], pluginOfSetUp)
+				t.Errorf("the plugin has %s bytes, pluginOfSetUp is %d: does the new one know the flag of sideBySide?", f[6], pluginOfSetUp)
 			}
 			return
 		}
 	}
 	t.Error("no CUDA plugin among the assets")
+}
+
+// Programs with a kernel have kernels side by side, with the set-up's plugin, unless the user has
+// said otherwise.
+func TestSideBySide(t *testing.T) {
+	at := func(size int64) plugin {
+		path := filepath.Join(t.TempDir(), "plugin.so")
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size)); err != nil {
+			t.Fatal(err)
+		}
+		return plugin{path: path, platform: "cuda"}
+	}
+	for _, test := range []struct {
+		size  int64
+		flags string
+		want  bool
+	}{
+		{pluginOfSetUp, "", true},
+		{pluginOfSetUp, "--xla_gpu_cuda_data_dir=/x", true},
+		{pluginOfSetUp, "--xla_gpu_command_buffer_scheduling_mode=SERIALIZE", false},
+		{pluginOfSetUp, "/a/file/of/flags", false},
+		{pluginOfSetUp + 1, "", false},
+	} {
+		t.Setenv("XLA_FLAGS", test.flags)
+		o := sideBySide(at(test.size))
+		if (o != nil) != test.want {
+			t.Errorf("%+v: %+v", test, o)
+		}
+		if o != nil && (o.For([]byte("dot")) || !o.For([]byte("x "+ttir.Target+" y")) || !o.For([]byte(ptx.Target))) {
+			t.Error("want it for programs with a kernel, and for no others")
+		}
+	}
 }
 
 // The plugin of a Python with JAX's CUDA packages is found through the environment of that Python.

@@ -63,7 +63,7 @@ func KeepCompiled(backend compute.Backend, dir string) error {
 		}
 		dir = filepath.Join(cache, "kvqbook", "compiled")
 	}
-	kept, err := compiled.Table(*table, path, dir, false)
+	kept, err := compiled.Table(*table, path, dir, false, nil)
 	if err != nil {
 		return fmt.Errorf("device.KeepCompiled: %w", err)
 	}

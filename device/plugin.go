@@ -105,7 +105,7 @@ func keepCompiled(p plugin) unsafe.Pointer {
 	if dir == "" || p.platform == "other" {
 		return p.api
 	}
-	table, err := compiled.Table(p.api, p.path, dir, p.platform == "cuda")
+	table, err := compiled.Table(p.api, p.path, dir, p.platform == "cuda", sideBySide(p))
 	if err != nil {
 		// Graphs are compiled in every process then, which is slower and nothing else.
 		if errors.Is(err, compiled.ErrUntrusted) {

@@ -7,6 +7,7 @@
 // one is compiled or loaded; those of a graph that is kept are kept with it.
 package compiled
 
+// #include <stdlib.h>
 // #include "table.h"
 import "C"
 
@@ -29,10 +30,11 @@ const large = 1 << 20
 
 // keeper is set once, before the table is in use.
 var keeper struct {
-	taken atomic.Bool
-	files folders
-	of    identity
-	slims bool // XLA on a CPU takes graphs that were slimmed
+	taken  atomic.Bool
+	files  folders
+	of     identity
+	option *Option // nil for none
+	slims  bool    // XLA on a CPU takes graphs that were slimmed
 }
 
 // counts are the numbers of graphs that were loaded and kept.
@@ -40,14 +42,15 @@ var counts struct{ loaded, kept atomic.Int64 }
 
 // Table returns a plugin's table of functions (PJRT_Api) with some of them exchanged: compiling
 // first looks in the folder dir, and keeps there what took long. path is the plugin's file; gpu
-// says that it compiles for NVIDIA's GPUs.
+// says that it compiles for NVIDIA's GPUs. option, if not nil, is set for the programs that it is
+// for.
 //
 // One plugin of a process can have such a table. It is an error to ask for a second one, or for a
 // plugin whose table is too old.
 //
 // A folder that somebody else could have written is refused with [ErrUntrusted]. A later failure to
 // read or write it is not seen: the graph is compiled then, as without it.
-func Table(api unsafe.Pointer, path, dir string, gpu bool) (unsafe.Pointer, error) {
+func Table(api unsafe.Pointer, path, dir string, gpu bool, option *Option) (unsafe.Pointer, error) {
 	of, err := identify(path, gpu)
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func Table(api unsafe.Pointer, path, dir string, gpu bool) (unsafe.Pointer, erro
 	if !keeper.taken.CompareAndSwap(false, true) {
 		return nil, errors.New("another plugin's graphs are kept already")
 	}
-	keeper.files, keeper.of = files, of
+	keeper.files, keeper.of, keeper.option = files, of, option
 	table := C.kvq_table(api)
 	if table == nil {
 		return nil, errors.New("the plugin's PJRT cannot write down what it compiled")
@@ -74,6 +77,15 @@ func Table(api unsafe.Pointer, path, dir string, gpu bool) (unsafe.Pointer, erro
 //export kvqCompile
 func kvqCompile(args *C.kvq_compile_args) unsafe.Pointer {
 	p := args.program
+	if o := keeper.option; o != nil && o.For(bytesAt(p.code, p.code_size)) {
+		before, size := args.options, args.options_size
+		with := o.in(bytesAt(before, size))
+		args.options, args.options_size = (*C.char)(C.CBytes(with)), C.size_t(len(with))
+		defer func() {
+			C.free(unsafe.Pointer(args.options))
+			args.options, args.options_size = before, size
+		}()
+	}
 	name := keeper.of.name(bytesAt(p.format, p.format_size), bytesAt(p.code, p.code_size), bytesAt(args.options, args.options_size))
 	content, kept := keeper.files.lookup(name)
 	if kept && load(args, content) {

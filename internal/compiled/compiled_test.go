@@ -77,5 +77,6 @@ func TestCompiled(t *testing.T) {
 	if again := files(); !slices.Equal(again, names) {
 		t.Errorf("the folder holds %q, want %q", again, names)
 	}
+	t.Run("option", func(t *testing.T) { option(t, backend, run) })
 	t.Run("fusions", func(t *testing.T) { keptGraph(t, backend, dir) })
 }

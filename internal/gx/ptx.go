@@ -20,5 +20,5 @@ func PTX(k *ptx.Kernel, grid [2]int, inputs []*graph.Node, outputs ...shapes.Sha
 		`grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32, `+
 		`block_x = %d : i32, block_y = 1 : i32, block_z = 1 : i32, shared_mem_bytes = 0 : i32}`,
 		k.Name, quote(k.Text()), grid[0], grid[1], ptx.Lanes)
-	return CustomCall("__gpu$xla.gpu.ptx", config, inputs, outputs...)
+	return CustomCall(ptx.Target, config, inputs, outputs...)
 }

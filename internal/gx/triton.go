@@ -30,5 +30,5 @@ func Triton(k *ttir.Kernel, warps, stages int, grid [2]int, inputs []*graph.Node
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace
 	config := fmt.Sprintf(`{name = "%s", ir = "%s", num_stages = %d : i32, num_warps = %d : i32, `+
 		`grid_x = %d : i32, grid_y = %d : i32, grid_z = 1 : i32}`, k.Name, quote(k.Text()), stages, warps, grid[0], grid[1])
-	return CustomCall("__gpu$xla.gpu.triton", config, inputs, outputs...)
+	return CustomCall(ttir.Target, config, inputs, outputs...)
 }

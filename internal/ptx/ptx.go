@@ -1,5 +1,5 @@
 // Package ptx writes kernels in PTX, the assembly language of NVIDIA's GPUs, as the text that XLA's
-// CUDA compiler takes in a custom call "__gpu$xla.gpu.ptx". It knows no attention.
+// CUDA compiler takes in a custom call ([Target]). It knows no attention.
 //
 // A program is one warp: 32 lanes that do the same instructions, each with registers of its own.
 // What package ttir leaves to a compiler is said here: which lane holds which number. That is what
@@ -19,6 +19,9 @@ import (
 
 	"github.com/gomlx/gomlx/support/exceptions"
 )
+
+// Target is what a custom call of a kernel is called in a program.
+const Target = "__gpu$xla.gpu.ptx"
 
 // Lanes is how many lanes a warp has.
 const Lanes = 32

@@ -1,6 +1,6 @@
 // Package ttir writes kernels in Triton's intermediate language: the MLIR dialects tt, arith, math
-// and scf, as the text that XLA's CUDA compiler takes in a custom call "__gpu$xla.gpu.triton". It
-// knows no attention. Values are blocks of numbers, and operations broadcast them as arrays do
+// and scf, as the text that XLA's CUDA compiler takes in a custom call ([Target]). It knows no
+// attention. Values are blocks of numbers, and operations broadcast them as arrays do
 // elsewhere.
 //
 // A kernel is a list of operations, so [Kernel.Run] can execute it on the host: slowly, for tests
@@ -17,6 +17,9 @@ import (
 
 	"github.com/gomlx/gomlx/support/exceptions"
 )
+
+// Target is what a custom call of a kernel is called in a program.
+const Target = "__gpu$xla.gpu.triton"
 
 // Elem is the type of a value's elements, in MLIR's words.
 type Elem string

@@ -85,7 +85,7 @@ func TestNeedsOnCUDA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			predicted, xla := r.promptWork(false, fused), c.Prompt.Temporary+r.logits()
+			predicted, xla := r.promptWork(false, fused, true), c.Prompt.Temporary+r.logits()
 			t.Logf("predicted %d, XLA %d", predicted, xla)
 			if ratio := float64(predicted) / float64(xla); ratio < 0.7 || ratio > 2 {
 				t.Errorf("predicted %d bytes, XLA says %d", predicted, xla)

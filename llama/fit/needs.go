@@ -4,6 +4,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/kvqbook/kvqbook/internal/engine"
+	"github.com/kvqbook/kvqbook/internal/gpu"
 	"github.com/kvqbook/kvqbook/internal/kvqhook"
 	"github.com/kvqbook/kvqbook/internal/usererr"
 	"github.com/kvqbook/kvqbook/kvq"
@@ -55,7 +56,7 @@ func (r Request) Needs(widened bool) (Needs, error) {
 	fused := r.Backend != nil && kvqhook.FusesPrompt(plans[0], r.Backend, c.Heads, one.columns())
 	work := map[string]int64{
 		"loading":    joinedElements(c)*size - last.Total(), // there is no cache yet
-		"the prompt": first + one.promptWork(widened, fused) - last.Total(),
+		"the prompt": first + one.promptWork(widened, fused, r.Backend != nil && !fused && gpu.Of(r.Backend).CUDA()) - last.Total(),
 		"a step":     one.stepWork(widened),
 	}
 	if len(plans) > 1 {
@@ -88,11 +89,14 @@ func joinedElements(c llama.Config) (sum int64) {
 //	attention     tokens · (2·hidden + 2·(H + 2K)·D + H·D) + 2 · scores [B, H, q, T]  x, norm; heads before and after the rotation; output
 //	fused         tokens · (2·hidden + 3·(H + 2K)·D + 2·H·D)                          the same; heads and output once more, moved past the padding
 //
+// On CUDA attention that is not fused has as many of them beside its scores, since kernels that run
+// side by side share no memory (package device, sideBySide).
+//
 // The scores are float32, q is T up to 512 tokens and then 256 (package kvq, attendPrompt); a
 // longer prompt never counts less. Fused attention keeps none. A quantizer that searches takes the
 // prompt in pieces and stays below that (storeCodes). TestNeedsAgainstXLA, TestNeedsOnCUDA and
 // TestPromptWorkIsOfOneLayer compare.
-func (r Request) promptWork(widened, fused bool) int64 {
+func (r Request) promptWork(widened, fused, cuda bool) int64 {
 	c, columns := r.Model, int64(r.columns())
 	tokens := int64(r.Batch) * columns
 	size := int64(r.DType.Size())
@@ -100,9 +104,12 @@ func (r Request) promptWork(widened, fused bool) int64 {
 	output := int64(c.Heads * c.HeadDim)
 	feedForward := tokens * (3*hidden + 3*width) * size
 	scores := max(min(columns, 512)*min(columns, 512), 256*columns)
-	attention := tokens*(2*hidden+2*heads+output)*size + 2*4*int64(r.Batch*c.Heads)*scores
-	if fused {
-		attention = tokens * (2*hidden + 3*heads + 2*output) * size
+	attention := tokens * (2*hidden + 2*heads + output) * size
+	if fused || cuda {
+		attention += tokens * (heads + output) * size
+	}
+	if !fused {
+		attention += 2 * 4 * int64(r.Batch*c.Heads) * scores
 	}
 	// bfloat16 XLA's CPU compiler multiplies as it is where rows are many, as in a prompt.
 	return max(feedForward, attention) + r.logits() + r.widenedBytes(widened && r.DType != dtypes.BFloat16) + r.unpackedBytes()

@@ -53,7 +53,7 @@ func TestNeedsAgainstXLA(t *testing.T) {
 					t.Errorf("%s: predicted %d, XLA says %d", what, predicted, measured)
 				}
 			}
-			near("work of the prompt", r.promptWork(true, false), c.Prompt.Temporary+r.logits())
+			near("work of the prompt", r.promptWork(true, false, false), c.Prompt.Temporary+r.logits())
 			near("work of a step", r.stepWork(true), c.Step.Temporary)
 			plans, err := r.plans()
 			if err != nil {
@@ -103,8 +103,8 @@ func TestNeedsOfPackedWeights(t *testing.T) {
 	if d := c.Prompt.Inputs - n.Weights; d < 0 || d > 1<<20 {
 		t.Errorf("weights of %d bytes predicted, XLA takes in %d", n.Weights, c.Prompt.Inputs)
 	}
-	if p := c.Prompt.Temporary; p > 2*r.promptWork(true, false) || 3*p < r.promptWork(true, false) {
-		t.Errorf("work of the prompt: predicted %d, XLA says %d", r.promptWork(true, false), p)
+	if p := c.Prompt.Temporary; p > 2*r.promptWork(true, false, false) || 3*p < r.promptWork(true, false, false) {
+		t.Errorf("work of the prompt: predicted %d, XLA says %d", r.promptWork(true, false, false), p)
 	}
 }
 

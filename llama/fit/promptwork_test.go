@@ -35,7 +35,7 @@ func TestPromptWorkIsOfOneLayer(t *testing.T) {
 					t.Fatal("XLA says nothing about memory")
 				}
 				work[layers] = needs
-				if predicted := r.promptWork(true, false); float64(needs) > 1.5*float64(predicted) {
+				if predicted := r.promptWork(true, false, false); float64(needs) > 1.5*float64(predicted) {
 					t.Errorf("%d layers: XLA needs %d bytes in passing, predicted %d", layers, needs, predicted)
 				}
 			}
