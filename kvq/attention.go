@@ -44,7 +44,7 @@ func (c *quantizedCache) attendTo(layer int, queries *Node) *Node {
 		return c.codeFirst(layer, out)
 	}
 	form := c.form
-	if form == attend.Auto || queries.DType() != dtypes.Float32 { // part asked for queries of float32
+	if queries.DType() != c.formOf {
 		form = c.attendForm(queries.Graph(), layer, dims(queries)[2], queries.DType())
 	}
 	if form == attend.Kernel {
@@ -75,7 +75,8 @@ func (c *quantizedCache) coded(layer int) attend.Coded {
 func (c *quantizedCache) attendForm(g *Graph, layer, tokens int, queries dtypes.DType) Form {
 	device, lacks := deviceOf(g.Backend())
 	query := c.plan.query(layer, device, lacks, gx.Sharing(g), tokens, queries)
-	query.Masked = c.asked.any()
+	// In a function of one layer that was given masks there are no indices for the kernel.
+	query.Masked = c.asked.any() || c.codeIndex == nil
 	form, _ := attend.Choose(query)
 	return form
 }

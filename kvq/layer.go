@@ -173,7 +173,7 @@ func (c *quantizedCache) part(layer int, x *Node) part {
 	p.kind = kind
 	fresh, asked := c.fresh, c.asked
 	p.within = func(nodes []*Node) (Cache, func() []*Node) {
-		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t, form: form,
+		inner := &quantizedCache{plan: &one, length: nodes[0], start: nodes[1], used: nodes[2], fresh: fresh, step: t, form: form, formOf: x.DType(),
 			newKeys: make([]*Node, 1), newValues: make([]*Node, 1), stored: make([]bool, 1), keyed: make([]*Node, 1), weighed: make([]bool, 1)}
 		if fresh {
 			var arrays []*Node

@@ -36,7 +36,8 @@ type quantizedCache struct {
 	newKeys, newValues []*Node           // of the step, per layer, [B, K, t, D] in the cache's dtype
 	asked              Masks             // of the step
 	masks              map[int]stepMasks // by window
-	form               Form              // of attention, in a function of one layer: see part; else Auto
+	form               Form              // of attention to codes in a function of one layer, see part
+	formOf             dtypes.DType      // of queries that form was asked for; none elsewhere
 
 	wholeLayers gx.Functions // see Through
 	functions   gx.Functions // of parts of layers
