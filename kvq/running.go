@@ -45,13 +45,13 @@ func (c *running) Memory() (Memory, error) {
 // the caller holds the new one; the call is short and not given up. When it fails, the cache is
 // lost, and its memory free, unless the program was not even called.
 func (c *running) update(ctx context.Context, p program, more ...any) ([]*tensors.Tensor, error) {
-	old, discard := c.state, func() {}
-	another := !c.updating.CompareAndSwap(false, true)
-	if !another {
-		defer c.updating.Store(false)
+	if !c.updating.CompareAndSwap(false, true) {
+		return nil, errAnotherCall()
 	}
-	if another || old == nil { // without it, another goroutine has it and has not brought it back
-		return nil, usererr.New("kvq: another call has this cache: methods of a session or batch are not to be called at the same time")
+	defer c.updating.Store(false)
+	old, discard := c.state, func() {}
+	if old == nil { // another goroutine has not brought it back
+		return nil, errAnotherCall()
 	}
 	out, err := c.runner.run(ctx, p, true, func() (args []any, err error) {
 		c.state = nil
@@ -66,6 +66,10 @@ func (c *running) update(ctx context.Context, p program, more ...any) ([]*tensor
 		discard()
 	}
 	return out, err
+}
+
+func errAnotherCall() error {
+	return usererr.New("kvq: another call has this cache: methods of a session or batch are not to be called at the same time")
 }
 
 // hold takes the cache out of what a call returned, and returns the rest.
