@@ -94,15 +94,20 @@ func prepareCUDA(plugin string) {
 // withFlag adds a flag to the value of XLA_FLAGS, unless it is there, the flag is to have no value,
 // or what is there are not flags but the name of a file of flags.
 func withFlag(flags, flag, value string) string {
-	given := strings.TrimSpace(flags)
-	if value == "" || strings.Contains(given, flag) || given != "" && !strings.HasPrefix(given, "-") {
+	if value == "" || mayHaveFlag(flags, flag) {
 		return flags
 	}
 	// XLA splits the value at spaces, except in quotes.
 	if strings.ContainsAny(value, " \t'") {
 		value = `"` + value + `"`
 	}
-	return strings.TrimSpace(given + " " + flag + "=" + value)
+	return strings.TrimSpace(strings.TrimSpace(flags) + " " + flag + "=" + value)
+}
+
+// mayHaveFlag reports whether the value of XLA_FLAGS has a flag, or is the name of a file of flags.
+func mayHaveFlag(flags, flag string) bool {
+	given := strings.TrimSpace(flags)
+	return strings.Contains(given, flag) || given != "" && !strings.HasPrefix(given, "-")
 }
 
 // cudaData finds the folder of CUDA's own files: NVIDIA's wheels near the plugin (its own search

@@ -5,7 +5,6 @@ package device
 import (
 	"bytes"
 	"os"
-	"strings"
 
 	"github.com/kvqbook/kvqbook/internal/compiled"
 	"github.com/kvqbook/kvqbook/internal/ptx"
@@ -23,9 +22,8 @@ const pluginOfSetUp = 411465856
 // set-up's: they may not know it.
 func sideBySide(p plugin) *compiled.Option {
 	const name = "xla_gpu_command_buffer_scheduling_mode"
-	flags := strings.TrimSpace(os.Getenv("XLA_FLAGS")) // or the name of a file of flags
 	file, err := os.Stat(p.path)
-	if err != nil || file.Size() != pluginOfSetUp || strings.Contains(flags, name) || flags != "" && !strings.HasPrefix(flags, "-") {
+	if err != nil || file.Size() != pluginOfSetUp || mayHaveFlag(os.Getenv("XLA_FLAGS"), name) {
 		return nil
 	}
 	return &compiled.Option{Name: name, Value: "CONCURRENT", For: hasKernel}

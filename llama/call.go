@@ -32,11 +32,12 @@ func (c *computation) call(inputs ...any) (out []sharded, err error) {
 	var host []int // those that have to be copied to the devices
 	for i, x := range inputs {
 		var parts []*tensors.Tensor
+		give := false
 		switch x := x.(type) {
 		case sharded:
 			parts = x.parts
 		case donated:
-			parts = x.parts
+			parts, give = x.parts, true
 		default:
 			host = append(host, i)
 		}
@@ -45,7 +46,7 @@ func (c *computation) call(inputs ...any) (out []sharded, err error) {
 				return nil, err
 			}
 			at := device*len(inputs) + i
-			if _, donate[at] = inputs[i].(donated); donate[at] {
+			if donate[at] = give; give {
 				buffers[at], err = t.DonateBuffer(c.on.backend, compute.DeviceNum(device))
 			} else {
 				buffers[at], err = t.Buffer(c.on.backend, compute.DeviceNum(device))
